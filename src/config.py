@@ -1,0 +1,282 @@
+"""The whole configuration on one screen: the schema that Hydra fills, its checks, and what refuses bad input.
+
+A config is refused before the first job starts when a key, type or choice is wrong. Code gets plain dataclasses
+(``cfg.model.pool == "max"``), never a DictConfig; a saved run holds the same tree as a plain dict.
+"""
+
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.data.names import AUGMENTATIONS, SETS
+from src.errors import Refusal
+from src.models import ARCHITECTURES
+from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
+from src.models.optimisers import OPTIMIZERS, SCHEDULES
+from src.pooling import POOLS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def choice(name: str, names: Iterable[str]) -> type[StrEnum]:
+    """An enumeration of strings, so that the schema refuses any other and lists the valid ones."""
+    return StrEnum(name, {one: one for one in names})
+
+
+if TYPE_CHECKING:  # for the type checker a choice is its string
+    Architecture = Pool = DropoutKind = Padding = Norm = Activation = Head = str
+    DataSet = Augment = Optimizer = Schedule = WandbMode = str
+else:
+    Architecture = choice("Architecture", ARCHITECTURES)
+    Pool = choice("Pool", POOLS)
+    DropoutKind = choice("DropoutKind", ["unit", "channel", "both"])
+    Padding = choice("Padding", PADDINGS)
+    Norm = choice("Norm", NORMS)
+    Activation = choice("Activation", ACTIVATIONS)
+    Head = choice("Head", HEADS)
+    DataSet = choice("DataSet", SETS)
+    Augment = choice("Augment", AUGMENTATIONS)
+    Optimizer = choice("Optimizer", OPTIMIZERS)
+    Schedule = choice("Schedule", SCHEDULES)
+    WandbMode = choice("WandbMode", ["auto", "online", "offline", "disabled"])
+
+
+@dataclass
+class Model:
+    """A net: a ladder of stages; a stage is ``convs`` × (convolution, norm, activation), then one downsampler."""
+
+    name: Architecture = "ladder"
+    pool: Pool = "max"  # how a stage shrinks its map; none: its last convolution carries the stride
+    window: int | None = None  # the pool's window; null: its own default, max(2, stride) for most
+    stride: int = 2  # how much a stage shrinks its map; 1: not at all
+    depth: int = 3  # stages
+    convs: int = 2  # convolutions a stage
+    width: int = 16  # channels of the first stage, doubling by stage …
+    max_width: int = 256  # … up to here
+    dropout: float = 0.0
+    dropout_kind: DropoutKind = "unit"  # unit: before the head; channel: after each stage
+    padding: Padding = "zeros"
+    norm: Norm = "batch"
+    activation: Activation = "relu"
+    head: Head = "gap"
+
+
+@dataclass
+class Data:
+    """A data set, its split, and what is done to its training part."""
+
+    name: DataSet = "fashion_mnist"
+    root: str = "data"  # where data sets lie, or are put
+    train_size: int | None = None  # a seeded subset of the training images; null: all
+    val_size: int = 5000  # held out of the training images
+    split_seed: int = 0  # which images are held out, and which the subset takes: the same in every run of a sweep
+    label_noise: float = 0.0  # share of the training labels replaced by another class, once
+    augment: Augment = "none"
+    image_size: int = 64  # data=folder and data=shapes: side of the square the images come in
+
+
+@dataclass
+class Train:
+    """One optimisation."""
+
+    epochs: int = 3
+    batch_size: int = 128
+    lr: float = 0.01
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = 0.01
+    schedule: Schedule = "onecycle"
+    label_smoothing: float = 0.0
+
+
+@dataclass
+class Trainer:
+    """Where it runs."""
+
+    devices: int = 1
+    strategy: str = "auto"
+    accelerator: str = "auto"
+    precision: str = "32-true"
+
+
+@dataclass
+class Measure:
+    """What is measured on the test images after training."""
+
+    images: int = 1000
+    max_shift: int = 8  # shifts of 1 … this many pixels
+    seed: int = 0  # which images, which directions
+
+
+@dataclass
+class Probe:
+    """The fixed test images whose feature maps are kept."""
+
+    images: int = 8
+    seed: int = 0
+    channels: int = 16  # shown of each stage
+    every: int = 1  # epochs
+
+
+@dataclass
+class Wandb:
+    """Weights & Biases. auto: online when logged in, else offline."""
+
+    mode: WandbMode = "auto"
+    project: str = "whatwhere"
+    entity: str | None = None
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    trainer: Trainer = field(default_factory=Trainer)
+    measure: Measure = field(default_factory=Measure)
+    probe: Probe = field(default_factory=Probe)
+    wandb: Wandb = field(default_factory=Wandb)
+    seed: int = 0
+    question: str = ""  # what a named sweep asks; shown on its page
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+AT_LEAST_ONE = (
+    "model.stride model.depth model.convs model.width model.max_width model.window data.train_size data.val_size "
+    "data.image_size train.epochs train.batch_size trainer.devices measure.images measure.max_shift probe.images "
+    "probe.channels probe.every"
+).split()
+
+
+def check(cfg: Config) -> None:
+    """Refuse values that no type can: one line that names the key, the value and what would be right."""
+    tree = flatten(cfg)
+    for key in AT_LEAST_ONE:
+        if tree[key] is not None and tree[key] < 1:
+            raise Refusal(f"{key}={tree[key]}: must be a whole number of at least 1")
+    for key, low, high, right in (
+        ("model.dropout", 0, 1, "a rate in [0, 1)"),
+        ("train.label_smoothing", 0, 1, "a share in [0, 1)"),
+        ("data.label_noise", 0, 1 + 1e-9, "a share in [0, 1]"),
+        ("train.lr", 1e-12, float("inf"), "a positive number"),
+        ("train.weight_decay", 0, float("inf"), "0 or a positive number"),
+        ("seed", 0, 2**32, "a whole number from 0 to 4294967295"),
+    ):
+        if not low <= tree[key] < high:
+            raise Refusal(f"{key}={tree[key]}: must be {right}")
+    if cfg.model.pool == "conv" and cfg.model.padding == "valid":
+        raise Refusal(
+            "model.pool=conv cannot do without padding: with model.padding=valid its maps would be smaller than "
+            "those of every other pool; take model.pool=none, or another padding"
+        )
+
+
+# --- between Hydra, dataclasses and saved runs -----------------------------------------------------------------------
+
+
+def from_hydra(cfg: Any) -> Config:
+    """The dataclasses of a composed DictConfig, checked."""
+    tree = {key: cfg[key] for key in asdict(Config())}
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), tree))
+    assert isinstance(typed, Config)
+    check(typed)
+    return typed
+
+
+def to_dict(cfg: Config) -> dict[str, Any]:
+    """A plain tree of numbers, strings and None: the form for files, checkpoints and W&B."""
+    tree = OmegaConf.to_container(OmegaConf.structured(cfg), enum_to_str=True)
+    assert isinstance(tree, dict)
+    return tree  # type: ignore[return-value]
+
+
+def from_dict(tree: dict[str, Any]) -> Config:
+    """The config that ``to_dict`` wrote, checked; its text stays data, nothing in it is run."""
+    with one_message():
+        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(tree)))
+
+
+def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"model.pool": "max", …}``."""
+    flat: dict[str, Any] = {}
+    for one in fields(cfg):
+        value = getattr(cfg, one.name)
+        if is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{one.name}.")
+        else:
+            flat[prefix + one.name] = value
+    return flat
+
+
+Arguments = TypeVar("Arguments")
+
+
+def from_command_line(schema: type[Arguments], arguments: list[str], usage: str) -> Arguments:
+    """``key=value`` words into a dataclass of plain options, for the entry points that need no config tree."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(usage.strip())
+        raise SystemExit(0 if arguments else 2)
+    for word in arguments:
+        if "=" not in word:
+            raise Refusal(f"{word}: options are written key=value; see --help")
+    with one_message():
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(arguments))
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise Refusal(f"{', '.join(f'{key}=' for key in missing)} is needed; see --help")
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def _one_line(error: BaseException) -> str:
+    """Hydra's and OmegaConf's many lines as one that names the key, the value and the valid ones."""
+    cause = error
+    while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    key = getattr(cause, "full_key", None)
+    schema = getattr(cause, "object_type", None)
+    text = " ".join(str(getattr(cause, "msg", None) or cause).split())
+    if key and is_dataclass(schema) and str(key).split(".")[-1] not in {f.name for f in fields(schema)}:
+        *path, wrong = str(key).split(".")
+        names = [f.name for f in fields(schema)]
+        close = difflib.get_close_matches(wrong, names, n=1)
+        meant = f"; did you mean {'.'.join([*path, close[0]])}?" if close else ""
+        return f"{key}: no such key{meant} Valid here: {', '.join(names)}"
+    return f"{key}: {text}" if key and str(key) not in text else text
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """Hydra's and OmegaConf's errors as a ``Refusal``."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise Refusal(_one_line(error)) from error
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Around an entry point: a ``Refusal`` becomes one line on standard error and exit code 2."""
+    try:
+        with one_message():
+            yield
+    except Refusal as refusal:
+        print(f"refused: {refusal}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,83 @@
+"""What all ways to shrink a map share: the constructor, the border, and their entries in the shape ledger."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from src.geometry import Window
+
+BORDERS = ("clip", "circular", "reflect", "replicate")
+
+
+class Pool(nn.Module):
+    """A downsampler of maps ``(n, c, h, w)``; the base of every entry in ``POOLS``.
+
+    Args:
+        kernel_size: side of the window; ``None`` takes the operation's own default for the stride.
+        stride: how much the map shrinks; ``None`` takes ``kernel_size``, as in ``nn.MaxPool2d``.
+        padding: ``None`` gives ``ceil(n / stride)`` outputs, an int gives the output size of ``nn.MaxPool2d``.
+        border: what a window sees beyond the border. ``clip``: nothing, the window is cut off there (no value is
+            ever invented; as ``nn.AvgPool2d(count_include_pad=False)``). ``circular``, ``reflect``, ``replicate``:
+            the map continued.
+        channels: channels of the map; only operations with weights need it.
+
+    Raises:
+        ValueError: a window, stride or border that the operation is not defined for.
+    """
+
+    #: followed by norm and activation in a net, as any other convolution
+    is_layer: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        kernel_size: int | None = None,
+        stride: int | None = None,
+        padding: int | None = None,
+        *,
+        border: str = "clip",
+        channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if border not in BORDERS:
+            raise ValueError(f"border={border!r}: choose one of {', '.join(BORDERS)}")
+        stride = stride or kernel_size or 2
+        kernel_size = kernel_size or self.default_window(stride)
+        if stride < 1 or kernel_size < 1:
+            raise ValueError(f"window {kernel_size} and stride {stride} must be at least 1")
+        self.kernel_size, self.stride, self.padding, self.border = kernel_size, stride, padding, border
+
+    @classmethod
+    def default_window(cls, stride: int) -> int:
+        """Side of the window where none is given."""
+        return max(2, stride)
+
+    @property
+    def windows(self) -> list[Window]:
+        """The sliding windows the map passes through, in order: all that the ledger needs for shapes and fields."""
+        return [Window(self.kernel_size, self.stride, self.padding)]
+
+    def parameters_by_formula(self, channels: int) -> int:
+        """Learned numbers for a map of so many channels."""
+        return 0
+
+    def multiply_adds(self, channels: int) -> int:
+        """Multiply-adds for one output position, all channels together; comparisons and plain sums count as none."""
+        return 0
+
+    def extend(self, x: Float[Tensor, "n c h w"], window: Window, fill: float = 0.0) -> Float[Tensor, "n c H W"]:
+        """The map with what ``window`` needs beyond its border; ``fill`` where the border is ``clip``."""
+        (top, bottom), (left, right) = window.pads(x.shape[-2]), window.pads(x.shape[-1])
+        if not any((top, bottom, left, right)):
+            return x
+        if self.border == "clip":
+            return F.pad(x, (left, right, top, bottom), value=fill)
+        # F.pad continues a map but cannot crop it in the same call
+        x = F.pad(x, (left, max(right, 0), top, max(bottom, 0)), mode=self.border)
+        return x[..., : x.shape[-2] + min(bottom, 0), : x.shape[-1] + min(right, 0)]
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(net)``."""
+        padding = "" if self.padding is None else f", padding={self.padding}"
+        return f"kernel_size={self.kernel_size}, stride={self.stride}{padding}, border={self.border}"

@@ -1,0 +1,74 @@
+"""Poolings that reduce each window to one number per channel: max, avg, lp."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from src.geometry import Window
+from src.pooling.base import Pool
+
+
+def share_inside(window: Window, n: int, weights: Float[Tensor, " k"]) -> Float[Tensor, " places"]:
+    """Share of the window's weight that lies on a map of ``n``, at each of its places; in (0, 1]."""
+    inside = F.pad(weights.new_ones(1, 1, n), window.pads(n))
+    return F.conv1d(inside, (weights / weights.sum())[None, None], stride=window.stride)[0, 0]
+
+
+def weigh_border(
+    y: Float[Tensor, "n c p q"], window: Window, size: torch.Size, weights: Float[Tensor, " k"]
+) -> Float[Tensor, "n c p q"]:
+    """A weighted mean over zero-filled windows, made the mean over the part of each window that lies on the map."""
+    if not any((*window.pads(size[-2]), *window.pads(size[-1]))):
+        return y
+    rows, columns = share_inside(window, size[-2], weights), share_inside(window, size[-1], weights)
+    return y / (rows[:, None] * columns)
+
+
+class Max(Pool):
+    """``max(x_R)``: the strongest response in the window, wherever it stood.
+
+    Commutes with adding a constant and with any increasing function; equivariant to rolls by multiples of the stride.
+    """
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Maps shrunk by the stride."""
+        (window,) = self.windows
+        return F.max_pool2d(self.extend(x, window, fill=-torch.inf), self.kernel_size, self.stride)
+
+
+class Avg(Pool):
+    """``mean(x_R)``: a box filter, then subsampling. Keeps the mean of the map, blurs where it stood."""
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Maps shrunk by the stride."""
+        (window,) = self.windows
+        y = F.avg_pool2d(self.extend(x, window), self.kernel_size, self.stride)
+        return weigh_border(y, window, x.shape, x.new_ones(self.kernel_size)) if self.border == "clip" else y
+
+
+class LP(Pool):
+    """``(mean |x_R|^p)^(1/p)``: between ``avg`` of the absolute value (p = 1) and its ``max`` (p → ∞).
+
+    Computed as ``m (mean (|x|/m)^p)^(1/p)`` with m the window's largest ``|x|``, so that no power under- or overflows.
+    Source: Hyvärinen & Köster 2007; Sermanet et al. 2012.
+    """
+
+    p: float = 2.0
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Maps shrunk by the stride, ≥ 0."""
+        (window,) = self.windows
+        k, s = self.kernel_size, self.stride
+        parts = self.extend(x.abs(), window).unfold(2, k, s).unfold(3, k, s)
+        # a scale, not a function of x: the result does not depend on it, so no gradient flows through it
+        largest = parts.detach().amax((-2, -1), keepdim=True)
+        empty = largest == 0
+        mean = ((parts / torch.where(empty, 1.0, largest)) ** self.p).mean((-2, -1), keepdim=True)
+        if self.border == "clip":
+            mean = weigh_border(mean[..., 0, 0], window, x.shape, x.new_ones(k))[..., None, None]
+        # an empty window has the value 0 and the gradient 0, not 0^(1/p) with an infinite one
+        return (largest * (mean + empty.to(x.dtype)) ** (1 / self.p))[..., 0, 0]
+
+
+POOLS: dict[str, type[Pool]] = {"max": Max, "avg": Avg, "lp": LP}
