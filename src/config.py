@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,12 +30,22 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def choice(name: str, names: Iterable[str]) -> type[StrEnum]:
     """An enumeration of strings, so that the schema refuses any other and lists the valid ones."""
-    return StrEnum(name, {one: one for one in names})
+    return StrEnum(name, {one: one for one in names})  # type: ignore[return-value]
 
 
 if TYPE_CHECKING:  # for the type checker a choice is its string
-    Architecture = Pool = DropoutKind = Padding = Norm = Activation = Head = str
-    DataSet = Augment = Optimizer = Schedule = WandbMode = str
+    from builtins import str as Activation
+    from builtins import str as Architecture
+    from builtins import str as Augment
+    from builtins import str as DataSet
+    from builtins import str as DropoutKind
+    from builtins import str as Head
+    from builtins import str as Norm
+    from builtins import str as Optimizer
+    from builtins import str as Padding
+    from builtins import str as Pool
+    from builtins import str as Schedule
+    from builtins import str as WandbMode
 else:
     Architecture = choice("Architecture", ARCHITECTURES)
     Pool = choice("Pool", POOLS)
@@ -89,7 +99,7 @@ class Data:
 class Train:
     """One optimisation."""
 
-    epochs: int = 3
+    epochs: int = 2
     batch_size: int = 128
     lr: float = 0.01
     optimizer: Optimizer = "adamw"
@@ -183,7 +193,7 @@ def check(cfg: Config) -> None:
         )
 
 
-# --- between Hydra, dataclasses and saved runs -----------------------------------------------------------------------
+# --- between Hydra, dataclasses and saved runs ---------------------------------------------------------------------
 
 
 def from_hydra(cfg: Any) -> Config:
@@ -239,7 +249,7 @@ def from_command_line(schema: type[Arguments], arguments: list[str], usage: str)
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
 
 
-# --- refusals ----------------------------------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------------------------
 
 
 def _one_line(error: BaseException) -> str:
@@ -247,16 +257,23 @@ def _one_line(error: BaseException) -> str:
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
-    key = getattr(cause, "full_key", None)
-    schema = getattr(cause, "object_type", None)
-    text = " ".join(str(getattr(cause, "msg", None) or cause).split())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        folder = ROOT / "conf" / group if (ROOT / "conf" / group).is_dir() else ROOT / group
+        return f"{group}={name}: choose one of {', '.join(sorted(one.stem for one in folder.glob('*.yaml')))}"
+    text = str(getattr(cause, "msg", None) or cause)
+    if text.startswith("Ambiguous value"):
+        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep; add -m"
+    key, schema = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
     if key and is_dataclass(schema) and str(key).split(".")[-1] not in {f.name for f in fields(schema)}:
         *path, wrong = str(key).split(".")
         names = [f.name for f in fields(schema)]
         close = difflib.get_close_matches(wrong, names, n=1)
-        meant = f"; did you mean {'.'.join([*path, close[0]])}?" if close else ""
-        return f"{key}: no such key{meant} Valid here: {', '.join(names)}"
-    return f"{key}: {text}" if key and str(key) not in text else text
+        meant = f"did you mean {'.'.join([*path, close[0]])}? " if close else ""
+        return f"{key}: no such key; {meant}valid here: {', '.join(names)}"
+    if key:
+        return f"{key}: {text.splitlines()[0]}"
+    return " ".join(text.split())
 
 
 @contextmanager

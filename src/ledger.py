@@ -138,19 +138,19 @@ class Ledger:
 # --- one formula per kind of layer ---------------------------------------------------------------------------------
 
 
-def _places(name: str, layer: Layer, rows: Window, columns: Window, reach: str = "") -> Layer:
+def _places(name: str, layer: Layer, windows: Sequence[Window], reach: str = "") -> Layer:
     """The map after the windows have passed, or the arithmetic of why they cannot."""
-    for axis, window in ((layer.rows, rows), (layer.columns, columns)):
+    for axis, window in zip((layer.rows, layer.columns), windows, strict=True):
         n, k, s, p = axis.size, window.extent, window.stride, window.before
-        if s > max(n, 1) or window.places(n) < 1 or (window.padding is None and k > n):
-            formula = f"floor(({n} + 2·{p} - {k})/{s}) + 1 = {(n + 2 * p - k) // s + 1}"
-            raise ShapeError(
-                f"{name}: a window of {k} with stride {s} does not fit a map of {n} ({formula}); "
-                "use a smaller depth, stride or window, or a larger image"
-            )
+        if window.padding is None and k > n:
+            raise ShapeError(f"{name}: its window of {k} is larger than its map of {n}")
+        if window.places(n) < 1:
+            raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.places(n)}")
+        if s > n:
+            raise ShapeError(f"{name}: its stride of {s} is larger than its map of {n}")
         if (reach == "reflect" and p >= n) or (reach == "circular" and p > n):
             raise ShapeError(f"{name}: {reach} padding of {p} needs a map larger than {p}, this one has {n}")
-    return replace(layer, rows=layer.rows.slide(rows), columns=layer.columns.slide(columns))
+    return replace(layer, rows=layer.rows.slide(windows[0]), columns=layer.columns.slide(windows[1]))
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -160,14 +160,13 @@ def _pair(value: Any) -> tuple[int, int]:
 def _convolution(name: str, conv: nn.Conv2d, layer: Layer) -> Layer:
     if conv.in_channels != layer.channels:
         raise ShapeError(f"{name}: takes {conv.in_channels} channels, gets {layer.channels}")
-    padding = (0, 0) if conv.padding == "valid" else conv.padding
-    if conv.padding == "same":
-        padding = tuple(d * (k - 1) // 2 for k, d in zip(conv.kernel_size, conv.dilation, strict=True))
-    windows = [
-        Window(k, s, int(p), d)
-        for k, s, p, d in zip(conv.kernel_size, conv.stride, padding, conv.dilation, strict=True)
-    ]
-    out = _places(name, layer, *windows, reach=conv.padding_mode)
+    if isinstance(conv.padding, str):
+        same = [d * (k - 1) // 2 for k, d in zip(conv.kernel_size, conv.dilation, strict=True)]
+        padding = [0, 0] if conv.padding == "valid" else same
+    else:
+        padding = list(conv.padding)
+    windows = [Window(*one) for one in zip(conv.kernel_size, conv.stride, padding, conv.dilation, strict=True)]
+    out = _places(name, layer, windows, conv.padding_mode)
     weights = conv.out_channels * (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
     return replace(
         out,
@@ -180,7 +179,7 @@ def _convolution(name: str, conv: nn.Conv2d, layer: Layer) -> Layer:
 def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
     out = layer
     for window in pool.windows:
-        out = _places(name, out, window, window, reach=pool.border)
+        out = _places(name, out, (window, window), pool.border)
     return replace(
         out,
         parameters=pool.parameters_by_formula(layer.channels),
@@ -192,7 +191,7 @@ def _torch_pool(name: str, pool: nn.MaxPool2d | nn.AvgPool2d, layer: Layer) -> L
     k, p = _pair(pool.kernel_size), _pair(pool.padding)
     s, d = _pair(pool.stride or pool.kernel_size), _pair(getattr(pool, "dilation", 1))
     windows = [Window(*one) for one in zip(k, s, p, d, strict=True)]
-    out = _places(name, layer, *windows)
+    out = _places(name, layer, windows)
     if not pool.ceil_mode:
         return out
     axes = []
@@ -279,7 +278,7 @@ def ledger(net: nn.Module, image: tuple[int, int, int]) -> Ledger:
     """
     modules = dict(net.named_modules())
     values: dict[fx.Node, Layer] = {}
-    layers = []
+    layers: list[Layer] = []
     for node in _Tracer().trace(net).nodes:
         inputs = [values[argument] for argument in node.all_input_nodes if argument in values]
         if node.op == "placeholder":
@@ -292,7 +291,11 @@ def ledger(net: nn.Module, image: tuple[int, int, int]) -> Ledger:
             if rule is None:
                 raise ShapeError(f"{name}: the ledger has no formula for {type(module).__name__}")
             start = replace(inputs[0], name=name, kind=type(module).__name__, parameters=0, multiply_adds=0)
-            values[node] = rule(name, module, start)
+            try:
+                values[node] = rule(name, module, start)
+            except ShapeError as error:
+                sizes = dict.fromkeys([image[1:], *((one.rows.size, one.columns.size) for one in layers)])
+                raise ShapeError(f"{error}; so far {' → '.join(f'{h}×{w}' for h, w in sizes)}") from None
             layers.append(values[node])
         else:
             values[node] = _function(node, inputs)
@@ -345,4 +348,3 @@ def verify(book: Ledger, net: nn.Module) -> None:
     total = sum(parameter.numel() for parameter in net.parameters())
     if total != book.parameters:
         raise ShapeError(f"the ledger says {book.parameters} parameters in all, the net has {total}")
-

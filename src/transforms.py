@@ -23,9 +23,7 @@ def roll(maps: Shaped[Tensor, "n c h w"], shifts: Int64[Tensor, "n 2"]) -> Shape
     return gather(maps, rows, columns)
 
 
-def crop(
-    canvas: Shaped[Tensor, "n c H W"], shifts: Int64[Tensor, "n 2"], margin: int
-) -> Shaped[Tensor, "n c h w"]:
+def crop(canvas: Shaped[Tensor, "n c H W"], shifts: Int64[Tensor, "n 2"], margin: int) -> Shaped[Tensor, "n c h w"]:
     """Each image moved (down, right) by its own shift; what comes in is what the canvas holds there.
 
     Args:

@@ -22,8 +22,9 @@ def architecture(name: str) -> type[Network]:
     """The network class of an architecture: the one ``Network`` its file defines."""
     file = import_module(f"src.models.{name}")
     (network,) = (
-        one for one in vars(file).values() if isinstance(one, type) and one.__module__ == file.__name__
-        and issubclass(one, Network)
+        one
+        for one in vars(file).values()
+        if isinstance(one, type) and one.__module__ == file.__name__ and issubclass(one, Network)
     )
     return network
 

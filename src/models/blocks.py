@@ -118,7 +118,7 @@ def convolution(model: "Model", channels_in: int, channels: int, stride: int = 1
         kernel,
         stride,
         padding=0 if valid else kernel // 2,
-        padding_mode="zeros" if valid else str(model.padding),
+        padding_mode="zeros" if valid else str(model.padding),  # type: ignore[arg-type]
         bias=model.norm == "none",
     )
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")

@@ -20,9 +20,7 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, float, int], LRScheduler]] = {
 }
 
 
-def optimiser(
-    name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
-) -> optim.Optimizer:
+def optimiser(name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> optim.Optimizer:
     """The optimiser; weights decay, biases and norm scales (one axis) do not."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [

@@ -19,9 +19,7 @@ class Residual(nn.Module):
         body: OrderedDict[str, nn.Module] = OrderedDict()
         for i in range(1, convs + 1):
             last = i == convs
-            body[f"conv{i}"] = convolution(
-                model, channels_in if i == 1 else channels, channels, stride if last else 1
-            )
+            body[f"conv{i}"] = convolution(model, channels_in if i == 1 else channels, channels, stride if last else 1)
             body[f"norm{i}"] = NORMS[model.norm](channels)
             if not last:
                 body[f"act{i}"] = ACTIVATIONS[model.activation]()

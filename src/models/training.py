@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 from torchmetrics.aggregation import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from src.models.optimisers import SCHEDULES, optimiser
 
@@ -30,7 +30,7 @@ class Training(LightningModule):
 
     def on_fit_start(self) -> None:
         """Images come channels-last, so weights do too: about a quarter faster."""
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
         """Each epoch has its own random stream, so a resumed run draws the dropout it would have drawn."""
@@ -63,7 +63,11 @@ class Training(LightningModule):
         sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         assert isinstance(sums, Tensor)
         loss, correct, images = sums.tolist()
-        numbers = {"train/loss": loss / images, "train/accuracy": correct / images, "val/loss": self._val_loss.compute()}
+        numbers = {
+            "train/loss": loss / images,
+            "train/accuracy": correct / images,
+            "val/loss": self._val_loss.compute(),
+        }
         numbers |= {f"val/{name}": value for name, value in self._val.compute().items()}
         numbers["lr"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         self.log_dict({name: torch.as_tensor(value) for name, value in numbers.items()})

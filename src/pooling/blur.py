@@ -65,7 +65,7 @@ class Blur(Pool):
 class MaxBlur(Pool):
     """``max`` with stride 1, then ``blur``: the strongest response, subsampled with little aliasing (MaxBlurPool).
 
-    ``kernel_size`` is the maximum's window; ``taps`` the filter's size, by default that of ``blur``; one tap is ``max``.
+    ``kernel_size`` is the maximum's window; ``taps`` the filter's size, by default that of ``blur``; one tap: ``max``.
     Source: Zhang 2019.
     """
 

@@ -33,7 +33,8 @@ class APS(Pool):
             x = F.pad(x, (left, right, top, bottom), mode=mode)
         phases = F.pixel_unshuffle(x, s).unflatten(1, (x.shape[1], s * s))
         strongest = phases.square().sum((1, 3, 4)).argmax(1)
-        return phases[torch.arange(len(x), device=x.device), :, strongest]
+        kept: Tensor = phases[torch.arange(len(x), device=x.device), :, strongest]
+        return kept
 
 
 POOLS: dict[str, type[Pool]] = {"aps": APS}

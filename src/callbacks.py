@@ -1,0 +1,131 @@
+"""What happens beside the training of a run: history.csv, the feature maps of the probe images, the progress shown."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from src.activations import watch
+from src.files import HISTORY, read_rows, write_rows
+from src.models.blocks import Network
+from src.views.maps import save_maps
+
+
+class History(Callback):
+    """One row an epoch in ``history.csv``; a resumed run goes on after the epochs it had finished."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / HISTORY
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the rows of the epochs that the checkpoint has behind it."""
+        self.rows = [dict(row) for row in read_rows(self.path) if int(row["epoch"]) <= trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.start = time.perf_counter()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch; its seconds hold training and validation."""
+        numbers = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        counts = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        self.rows.append(counts | numbers | {"seconds": round(time.perf_counter() - self.start, 3)})
+        write_rows(self.path, self.rows)
+
+
+class ProbeMaps(Callback):
+    """The maps of the same few test images, before training and after every ``every`` epochs."""
+
+    def __init__(
+        self,
+        run: Path,
+        images: UInt8[Tensor, "n c h w"],
+        normalised: Float[Tensor, "n c h w"],
+        channels: int,
+        every: int,
+    ) -> None:
+        self.run, self.images, self.normalised = run, images.cpu().numpy(), normalised
+        self.channels, self.every = channels, every
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Epoch 0, unless this run goes on after it."""
+        if trainer.current_epoch == 0:
+            self._keep(pl_module, 0)
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Every ``every`` epochs, and the last."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every == 0 or epoch == trainer.max_epochs:
+            self._keep(pl_module, epoch)
+
+    def _keep(self, net: LightningModule, epoch: int) -> None:
+        assert isinstance(net, Network)
+        with watch(net, net.stages) as outputs, torch.no_grad():
+            net(self.normalised.to(net.device))
+        maps = {stage: outputs[stage][:, : self.channels].float().cpu().numpy() for stage in net.stages}
+        save_maps(self.run, epoch, np.asarray(self.images), maps)
+
+
+class Bar(Callback):
+    """A bar with loss, accuracy and time left; where there is no terminal, a line an epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        steps = int(trainer.estimated_stepping_batches)
+        self.task = self.bar.add_task("training", total=steps, completed=trainer.global_step, numbers="")
+        self.bar.start()
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Move it every 20 steps: reading the loss makes a GPU wait."""
+        if trainer.global_step % 20 == 0 and self.console.is_terminal:
+            loss, correct, images = pl_module._sums.tolist()  # type: ignore[operator]
+            numbers = f"loss {loss / images:.3f}  accuracy {correct / images:.3f}"
+            where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self.bar.update(self.task, description=where, completed=trainer.global_step, numbers=numbers)
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave a line behind."""
+        m = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.console.print(
+            f"  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            f"  loss {m['train/loss']:.3f}  accuracy {m['train/accuracy']:.3f}"
+            f"  validation loss {m['val/loss']:.3f}  accuracy {m['val/accuracy']:.3f}",
+            highlight=False,
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take it away."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self.bar.stop()

@@ -1,0 +1,189 @@
+"""One run, from its config to its files: the story, top to bottom.
+
+    config → data → net and its ledger → training → test → measures → files
+
+A run's folder holds ``config.yaml``, ``shapes.csv``, ``history.csv``, ``checkpoints/``, ``maps/``, ``measures.csv``
+and, once it is finished, ``run.json``.
+"""
+
+import hashlib
+import logging
+import os
+import platform
+import time
+import traceback
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from src import files
+from src.config import Config, to_dict
+from src.data.batches import EVALUATION_BATCH, Batches
+from src.data.sets import Images
+from src.data.splits import Splits, split
+from src.ledger import ledger, verify
+from src.measures import COLUMNS, Row
+from src.measures.suite import measure
+from src.models import module
+from src.models.training import Training
+from src.runs import finished, read_checkpoint, summary, write_measures
+from src.views.terminal import console, show_closing, show_ledger
+
+
+def run(cfg: Config, folder: Path) -> None:
+    """Do the run, unless its folder already holds it finished; go on where it stopped.
+
+    Args:
+        cfg: checked (``src.config.check``).
+        folder: of the run.
+
+    Raises:
+        Refusal: the folder holds a run of another config, or the data are not there.
+    """
+    if finished(folder, cfg):
+        console.print(f"  finished before, kept: {folder}")
+        return
+    failed = folder / files.FAILED
+    failed.unlink(missing_ok=True)
+    try:
+        _run(cfg, folder)
+    except Exception:
+        if _is_main_process():
+            files.write(failed, traceback.format_exc())
+        raise
+
+
+def _run(cfg: Config, folder: Path) -> None:
+    _quiet()
+    from src.views import wandb
+
+    begin = time.perf_counter()
+    main = _is_main_process()
+    if main:
+        files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
+    splits = split(cfg.data)
+    net = module(cfg, splits.image, len(splits.classes))
+    book = ledger(net, splits.image)
+    verify(book, net)
+    probe = _probe(cfg, splits)
+    logger = wandb.start(cfg, folder) if main else None
+    if main:
+        files.write_rows(folder / files.SHAPES, book.rows())
+        show_ledger(book, f"{folder.name}: ledger, held against the running net")
+    trained = False
+    try:
+        trainer = _fit(net, cfg, splits, folder, probe, logger)
+        trained = True
+        if not main:
+            return
+        rows = list(measure(net, cfg, splits))
+        write_measures(folder / files.MEASURES, rows)
+        facts = {
+            "seconds": round(time.perf_counter() - begin, 1),
+            "train_seconds": round(sum(float(row["seconds"]) for row in files.read_rows(folder / files.HISTORY)), 1),
+            "parameters": book.parameters,
+            "multiply_adds": book.multiply_adds,
+            "hardware": hardware(),
+            "torch": torch.__version__,
+            "split_checksum": splits.checksum,
+            "realised_label_noise": splits.noise_rate,
+            "probe_checksum": checksum(probe.images),
+            "steps": trainer.global_step,
+        }
+        _log(logger, folder, rows, book.rows(), facts)
+        files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
+    finally:
+        if logger is not None:
+            wandb.finish(logger, failed=not trained)
+    show_closing(summary(rows), folder)
+
+
+def _fit(net: Training, cfg: Config, splits: Splits, folder: Path, probe: Images, logger: Any) -> Any:
+    """Train, from the last checkpoint if there is one; leaves the weights of best validation accuracy in ``net``."""
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from src.callbacks import Bar, History, ProbeMaps
+
+    checkpoints = ModelCheckpoint(
+        folder / files.CHECKPOINTS,
+        filename="best",
+        monitor="val/accuracy",
+        mode="max",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    maps = ProbeMaps(folder, probe.images, splits.normalise(probe.images), cfg.probe.channels, cfg.probe.every)
+    trainer = Trainer(
+        max_epochs=cfg.train.epochs,
+        devices=cfg.trainer.devices,
+        strategy=cfg.trainer.strategy,
+        accelerator=cfg.trainer.accelerator,
+        precision=cfg.trainer.precision,  # type: ignore[arg-type]
+        logger=logger or False,
+        callbacks=[checkpoints, History(folder), maps, Bar(console)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # Batches deals each batch out by rank
+        default_root_dir=folder,
+    )
+    device = trainer.strategy.root_device
+    batches = partial(Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size)
+    train = batches(splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment))
+    val = batches(splits.val.to(device), EVALUATION_BATCH)
+    last = folder / files.CHECKPOINTS / "last.ckpt"
+    trainer.fit(net, train, val, ckpt_path=last if last.exists() else None, weights_only=True)
+    _, weights = read_checkpoint(folder / files.CHECKPOINTS / "best.ckpt")
+    net.load_state_dict(weights)
+    return trainer
+
+
+def checksum(images: torch.Tensor) -> str:
+    """Of the pixels: the same images, the same sum."""
+    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def hardware() -> str:
+    """What the run ran on: the GPU's name, or the CPU's with its threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def _probe(cfg: Config, splits: Splits) -> Images:
+    generator = torch.Generator().manual_seed(cfg.probe.seed)
+    return splits.test.take(torch.randperm(len(splits.test), generator=generator)[: cfg.probe.images])
+
+
+def _log(logger: Any, folder: Path, rows: list[Row], shapes: list[dict[str, Any]], facts: dict[str, Any]) -> None:
+    """Final pictures on disk, and everything to W&B."""
+    from src.views import wandb
+    from src.views.maps import finish_maps
+
+    pictures = finish_maps(folder)
+    if logger is None:
+        return
+    wandb.log_maps(logger, pictures)
+    wandb.log_table(logger, "measures", COLUMNS, [row.values() for row in rows])
+    wandb.log_table(logger, "shapes", list(shapes[0]), [list(row.values()) for row in shapes])
+    wandb.log_summary(logger, summary(rows) | facts)
+
+
+def _is_main_process() -> bool:
+    return all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "SLURM_PROCID"))
+
+
+def _quiet() -> None:
+    """Lightning's tips and notices say nothing here that the run does not say better."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

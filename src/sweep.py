@@ -1,0 +1,155 @@
+"""A command's jobs: composed and checked before the first starts, put where the same command finds them again."""
+
+import hashlib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from src import files
+from src.config import ROOT, Config, from_hydra
+from src.data.names import image_shape
+from src.data.splits import split
+from src.errors import Refusal
+from src.ledger import Ledger, ledger
+from src.models import architecture
+from src.runs import finished
+
+#: overrides that do not name a folder: they say where a run happens, not what it computes
+UNNAMED = ("hydra", "data.root", "wandb.", "trainer.")
+SINGLE = "single"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for.
+
+    Attributes:
+        folder: of the sweep; of the run's parent, for a single run.
+        jobs: run's folder → its config.
+        multirun: whether it is a sweep.
+        arguments: what Hydra has to be told beside the command line.
+    """
+
+    folder: Path
+    jobs: dict[Path, Config]
+    multirun: bool
+    arguments: list[str]
+
+
+def plan(arguments: list[str]) -> Plan | None:
+    """Compose every job of a command line exactly as Hydra will, and check each; None where it only asks for help.
+
+    Raises:
+        Refusal: a key, type, choice or value is wrong, a map would vanish, a data set is missing, or a folder holds
+            another run. Nothing has been written then.
+    """
+    args = get_args_parser().parse_args(arguments)
+    if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
+        return None
+    searchpath = f"hydra.searchpath=['file://{ROOT}']"  # where the group `sweeps` is found
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        overrides = [*args.overrides, searchpath]
+        master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        multirun = bool(args.multirun or master.hydra.mode == RunMode.MULTIRUN)
+        if multirun:
+            parser = OverridesParser.create(config_loader=loader)
+            params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
+            batches = BasicSweeper.split_arguments(parser.parse_overrides([*params, *args.overrides]), None)
+            composed = [loader.load_sweep_config(master, list(one)) for one in batches[0]]
+        else:
+            composed = [loader.load_configuration("config", overrides, RunMode.RUN)]
+    configs = [from_hydra(one) for one in composed]
+    if multirun:
+        folder = _given(args.overrides, "hydra.sweep.dir", master) or Path("outputs") / sweep_name(args.overrides)
+        jobs = {folder / (one.hydra.job.override_dirname or "default"): cfg for one, cfg in _pairs(composed, configs)}
+        extra = [f"hydra.sweep.dir={_quoted(folder)}"]
+        if jobs.keys() == {folder / "default"}:
+            extra.append("hydra.sweep.subdir=default")
+    else:
+        run = _given(args.overrides, "hydra.run.dir", master) or Path("outputs", SINGLE, sweep_name(args.overrides))
+        folder, jobs, extra = run.parent, {run: configs[0]}, [f"hydra.run.dir={_quoted(run)}"]
+    _check(jobs, in_process=multirun and "basic" in master.hydra.launcher._target_.lower())
+    return Plan(folder, jobs, multirun, [searchpath, *extra])
+
+
+def sweep_name(overrides: list[str]) -> str:
+    """A folder's name from what was asked: the same command finds the same folder again.
+
+    >>> sweep_name(["model.pool=max,avg", "data.root=/scratch", "sweeps=pooling"])
+    'model.pool=max,avg,pooling'
+    """
+    words = [one.removeprefix("sweeps=") for one in overrides if not one.lstrip("+~").startswith(UNNAMED)]
+    name = ",".join(words).replace("/", "_").replace(" ", "") or "default"
+    if len(name.encode()) > 150:
+        name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return name
+
+
+def start(made: Plan, command: list[str]) -> None:
+    """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing."""
+    question = next(iter(made.jobs.values())).question
+    tree = {
+        "command": "python -m src.train " + shlex.join(command),
+        "question": question,
+        "jobs": [run.name for run in made.jobs],
+    }
+    files.write_json(made.folder / files.SWEEP, tree)
+
+
+def config_ledger(cfg: Config) -> Ledger:
+    """The ledger of a config, from its arithmetic alone: nothing is loaded and nothing is run.
+
+    Raises:
+        ShapeError: a map would vanish, or a window is larger than its map.
+    """
+    image, classes = image_shape(cfg.data)
+    with torch.device("meta"):
+        return ledger(architecture(cfg.model.name)(cfg.model, image, classes), image)
+
+
+def _check(jobs: dict[Path, Config], in_process: bool) -> None:
+    """What the schema cannot know: shapes, devices, data, and what the folders hold already."""
+    for run, cfg in jobs.items():
+        try:
+            config_ledger(cfg)
+        except Refusal as refusal:
+            where = f"{run.name}: " if len(jobs) > 1 else ""
+            raise Refusal(f"{where}{refusal}") from None
+        if in_process and cfg.trainer.devices > 1:
+            raise Refusal(
+                f"trainer.devices={cfg.trainer.devices} in a sweep whose jobs share one process goes silently wrong; "
+                "run the jobs one by one, without -m"
+            )
+    for run, cfg in jobs.items():
+        if not finished(run, cfg):
+            split(cfg.data)
+
+
+def _given(overrides: list[str], key: str, master: DictConfig) -> Path | None:
+    """A folder the user chose, as Hydra resolves it."""
+    if not any(one.lstrip("+").startswith(f"{key}=") for one in overrides):
+        return None
+    value: Any = master
+    for part in key.split("."):
+        value = value[part]
+    return Path(value)
+
+
+def _quoted(path: Path) -> str:
+    """For Hydra's grammar: commas and equal signs are part of the name."""
+    return "'" + str(path).replace("'", "\\'") + "'"
+
+
+def _pairs(composed: list[DictConfig], configs: list[Config]) -> list[tuple[DictConfig, Config]]:
+    return list(zip(composed, configs, strict=True))

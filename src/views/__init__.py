@@ -1,0 +1,1 @@
+"""Views: pictures, tables and pages of what a run left. They never train."""

@@ -1,0 +1,111 @@
+"""Feature maps as pictures: one grid a stage and epoch, on one colour scale for all epochs of the stage."""
+
+import io
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from plotly.colors import sample_colorscale
+
+from src.files import MAPS, write, write_json
+
+TILE, GAP, HEAD, SIDE = 56, 2, 22, 10
+INK = (40, 40, 46)
+SCALE = "scale.json"
+
+
+def save_maps(
+    run: Path, epoch: int, images: UInt8[np.ndarray, "n c h w"], maps: dict[str, Float[np.ndarray, "n k p q"]]
+) -> None:
+    """Keep the maps of an epoch (0 is the untrained net), widen the scale to hold them, and draw them.
+
+    Args:
+        run: the run's folder.
+        epoch: epochs trained.
+        images: the probe images.
+        maps: stage → the maps of its first channels.
+    """
+    folder = run / MAPS
+    packed = io.BytesIO()
+    np.savez_compressed(packed, images=images, **{k: v.astype(np.float16) for k, v in maps.items()})  # type: ignore[arg-type]
+    write(folder / f"epoch_{epoch:03d}.npz", packed.getvalue())
+    scale = {stage: _wider(read_scale(run).get(stage), value) for stage, value in maps.items()}
+    write_json(folder / SCALE, scale)
+    for stage in maps:
+        draw(folder, epoch, stage, scale[stage])
+
+
+def finish_maps(run: Path) -> dict[int, dict[str, Path]]:
+    """Draw every epoch on the final scale; epoch → stage → picture."""
+    folder, scale = run / MAPS, read_scale(run)
+    epochs = sorted(int(file.stem.split("_")[1]) for file in folder.glob("epoch_*.npz"))
+    return {epoch: {stage: draw(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs}
+
+
+def read_scale(run: Path) -> dict[str, list[float]]:
+    """Stage → the low and high end of its colours."""
+    file = run / MAPS / SCALE
+    scale: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
+    return scale
+
+
+def _wider(scale: list[float] | None, maps: Float[np.ndarray, "n k p q"]) -> list[float]:
+    """The scale that holds these maps too; one map pixel in a thousand may lie above it."""
+    low, high = min(0.0, float(maps.min())), float(np.quantile(maps, 0.999))
+    if scale is not None:
+        low, high = min(low, scale[0]), max(high, scale[1])
+    return [low, max(high, low + 1e-6)]
+
+
+def draw(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
+    """Write the grid of a stage and epoch: a row an image, the image itself first, then one channel a column."""
+    with np.load(folder / f"epoch_{epoch:03d}.npz") as kept:
+        picture = grid(kept["images"], kept[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
+    packed = io.BytesIO()
+    picture.save(packed, "PNG")
+    path = folder / f"{stage}_epoch_{epoch:03d}.png"
+    write(path, packed.getvalue())
+    return path
+
+
+def grid(
+    images: UInt8[np.ndarray, "n c h w"], maps: Float[np.ndarray, "n k p q"], scale: list[float], title: str
+) -> Image.Image:
+    """The picture: dark is the scale's low end, yellow its high end or above."""
+    n, channels, height, width = maps.shape
+    step = TILE + GAP
+    canvas = np.full((n * step + 2 * HEAD, (channels + 1) * step + SIDE, 3), 255, np.uint8)
+    levels = np.clip((maps - scale[0]) / (scale[1] - scale[0]), 0, 1)
+    tiles = viridis()[(levels * 255).round().astype(np.uint8)]
+    for row in range(n):
+        pixels = images[row].transpose(1, 2, 0)
+        inputs = pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels
+        for column, tile in enumerate([inputs, *tiles[row]]):
+            top, left = 2 * HEAD + row * step, column * step + (SIDE if column else 0)
+            canvas[top : top + TILE, left : left + TILE] = _nearest(tile)
+    picture = Image.fromarray(canvas)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    label = f"{title}   {height}×{width}, channels 0–{channels - 1}   scale {scale[0]:.2g} … {scale[1]:.2g}"
+    pen.text((GAP, 4), label, INK, font)
+    pen.text((TILE / 2, HEAD + 4), "input", INK, font, anchor="mt")
+    for column in range(channels):
+        pen.text((SIDE + (column + 1.5) * step - GAP, HEAD + 4), str(column), INK, font, anchor="mt")
+    return picture
+
+
+def _nearest(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
+    """A square tile in which pixels stay pixels."""
+    rows, columns = (np.arange(TILE) * side // TILE for side in pixels.shape[:2])
+    tile: UInt8[np.ndarray, "t t 3"] = pixels[rows[:, None], columns]
+    return tile
+
+
+@cache
+def viridis() -> UInt8[np.ndarray, "256 3"]:
+    """Perceptually even, colour-blind-safe, readable in grey."""
+    colours = sample_colorscale("Viridis", np.linspace(0, 1, 256).tolist(), colortype="tuple")
+    levels: UInt8[np.ndarray, "256 3"] = (np.array(colours) * 255).round().astype(np.uint8)
+    return levels

@@ -1,0 +1,74 @@
+"""What the terminal shows: the shape ledger, and the comparison of a sweep."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from src.ledger import Ledger
+from src.transforms import SHIFTS
+
+console = Console(soft_wrap=False, highlight=False)
+
+
+def millions(number: float) -> str:
+    """1234567 → 1.23 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def show_ledger(book: Ledger, title: str) -> None:
+    """Every layer on a line; pointwise layers stand dimmed."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("layer", no_wrap=True)
+    for column in ("channels", "size", "field", "jump", "start", "parameters", "mult-adds", "sees"):
+        table.add_column(column, justify="right")
+    for layer in book.layers:
+        rows, columns = layer.rows, layer.columns
+        size = f"{rows.size}×{columns.size}" if (rows.size, columns.size) != (1, 1) else "1"
+        table.add_row(
+            layer.name,
+            str(layer.channels),
+            size,
+            f"{max(rows.field, columns.field):g}",
+            f"{max(rows.jump, columns.jump):g}",
+            f"{rows.start:g}",
+            f"{layer.parameters:,}" if layer.parameters else "·",
+            millions(layer.multiply_adds) if layer.multiply_adds else "·",
+            f"{layer.seen(book.image[1:]):.0%}",
+            style=None
+            if layer.parameters or layer.multiply_adds or (rows.jump != 1 and "pool" in layer.name)
+            else "dim",
+        )
+    console.print(table)
+    channels, height, width = book.image
+    console.print(
+        f"input {channels}×{height}×{width}; {book.parameters:,} parameters; "
+        f"{millions(book.multiply_adds)} multiply-adds an image; field, jump and start in input pixels\n"
+    )
+
+
+def show_comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> None:
+    """A row a variant; ``columns`` maps the keys to show to their headings."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, row_styles=["", ""])
+    for i, heading in enumerate(columns.values()):
+        table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in columns))
+    console.print(table)
+
+
+def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
+    """A run's main numbers, and where it lies."""
+    distances = {p: f"invariance/{p}/1px/output_distance" for p in SHIFTS}
+    moved = ", ".join(f"{numbers[key]:.3f} ({p})" for p, key in distances.items())
+    untrained = ", ".join(f"{numbers[key + '_untrained']:.3f}" for key in distances.values())
+    console.print(
+        f"  test accuracy {numbers['test/accuracy']:.3f}; a shift by 1 px moves the answer by {moved} of the way to "
+        f"another image's; untrained {untrained}\n  {folder}\n",
+        soft_wrap=True,
+    )

@@ -1,0 +1,263 @@
+"""The shape ledger against counting, hooks, the FLOP counter and gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
+
+from src.activations import watch
+from src.ledger import Ledger, ShapeError, ledger, verify
+from src.models import ARCHITECTURES
+from src.models.blocks import HEADS, NORMS, PADDINGS
+from src.pooling import POOLS
+from tests.helpers import Image, network
+
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+every_pool = pytest.mark.parametrize("pool", POOLS)
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def multiply_adds(net: nn.Module, image: Image) -> int:
+    """By PyTorch's own counter, which takes a multiply-add for two operations."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.zeros(1, *image, device=next(net.parameters()).device))
+    return counter.get_total_flops() // 2
+
+
+# --- known nets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["vgg16", "alexnet", "resnet18"])
+def known(request: pytest.FixtureRequest) -> nn.Module:
+    """A net of torchvision's; on the meta device it has shapes, but costs neither memory nor time."""
+    with torch.device("meta"):
+        return models.get_model(request.param, weights=None).eval()
+
+
+def test_known_nets_have_the_parameters_and_multiply_adds_that_torch_counts(known):
+    book = ledger(known, (3, 224, 224))
+    assert book.parameters == parameters(known)
+    assert book.multiply_adds == multiply_adds(known, (3, 224, 224))
+
+
+def test_known_nets_have_the_shapes_that_hooks_see(known):
+    book = ledger(known, (3, 224, 224))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, layer in known.named_modules():
+        layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: tuple(y.shape[1:])}))
+    known(torch.zeros(1, 3, 224, 224, device="meta"))
+    seen = [layer for layer in book.layers if layer.name in shapes]
+    leaves = [layer for layer in known.modules() if not list(layer.children())]
+    assert len(seen) >= len(leaves)
+    for layer in seen:
+        shape = shapes[layer.name]
+        assert layer.shape == (shape if len(shape) == 3 else (*shape, 1, 1))
+
+
+def test_vgg16_has_the_published_receptive_field():
+    with torch.device("meta"):
+        last = ledger(models.vgg16(weights=None), (3, 224, 224))["features.30"].rows
+    assert (last.size, last.field, last.jump, last.field / 2 - last.start) == (7, 212, 32, 90)
+
+
+# --- our nets -------------------------------------------------------------------------------------------------------------
+
+
+@every_architecture
+@every_pool
+@given(
+    st.sampled_from(PADDINGS),
+    st.sampled_from(HEADS),
+    st.sampled_from(list(NORMS)),
+    st.integers(1, 3),
+    st.tuples(st.integers(1, 3), st.integers(31, 37), st.integers(31, 37)),
+)
+def test_the_ledger_of_our_nets_holds(name, pool, padding, head, norm, stride, image):
+    assume(not (pool == "conv" and padding == "valid"))
+    net = network(image, name=name, pool=pool, stride=stride, padding=padding, head=head, norm=norm)
+    verify(ledger(net, image), net)
+
+
+@every_architecture
+@every_pool
+def test_our_nets_have_the_multiply_adds_that_torch_counts(name, pool):
+    image = (3, 21, 26)
+    net = network(image, name=name, pool=pool, padding="circular")
+    assert ledger(net, image).multiply_adds == multiply_adds(net, image)
+
+
+@every_architecture
+@every_pool
+def test_every_wrong_entry_is_found(name, pool):
+    image = (1, 12, 10)
+    net = network(image, name=name, pool=pool, depth=1, width=2)
+    book = ledger(net, image)
+    for i, layer in enumerate(book.layers):
+        if layer.kind == "add":  # a sum is no module: nothing to hold it against
+            continue
+        for wrong in (
+            {"channels": layer.channels + 1},
+            {"rows": replace(layer.rows, size=layer.rows.size + 1)},
+            {"columns": replace(layer.columns, size=layer.columns.size + 1)},
+            {"parameters": layer.parameters + 1},
+        ):
+            tampered = [*book.layers[:i], replace(layer, **wrong), *book.layers[i + 1 :]]
+            with pytest.raises(ShapeError, match=layer.name):
+                verify(Ledger(image, tampered), net)
+
+
+def test_a_forgotten_layer_is_found():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    with pytest.raises(ShapeError, match=r"0 parameters in all, the net has 20"):
+        verify(Ledger((1, 8, 8), ledger(net, (1, 8, 8)).layers[1:]), net)
+
+
+def test_the_table_has_a_row_a_layer():
+    book = ledger(nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Flatten(), nn.Linear(4 * 3 * 4, 2)), (1, 7, 9))
+    assert book.rows()[0] == {
+        "layer": "0", "kind": "Conv2d", "channels": 4, "height": 3, "width": 4, "receptive_field": 3, "jump": 2,
+        "start": 1.5, "parameters": 40, "multiply_adds": 36 * 12, "input_seen": round(9 / 63, 4),
+    }  # fmt: skip
+    assert [row["input_seen"] for row in book.rows()[1:]] == [1, 1]
+
+
+# --- receptive fields: what the gradient of one output reaches ----------------------------------------------------------------
+
+
+def reached(net: nn.Module, layer: str, image: Image) -> list[tuple[int, int]]:
+    """First and last + 1 input row, then column, that the layer's centre output depends on."""
+    net = net.double()
+    for parameter in net.parameters():
+        nn.init.uniform_(parameter, 0.5, 1)  # nothing cancels
+    x = torch.rand(1, *image, dtype=torch.float64, requires_grad=True)
+    with watch(net, [layer]) as maps:
+        net(x)
+    y = maps[layer]
+    y[0, 0, y.shape[2] // 2, y.shape[3] // 2].backward()
+    touched = x.grad[0].abs().sum(0).nonzero()
+    return [(one.min().item(), one.max().item() + 1) for one in touched.unbind(1)]
+
+
+def predicted(book: Ledger, layer: str) -> list[tuple[int, int]]:
+    edges = []
+    for axis, size in zip((book[layer].rows, book[layer].columns), book.image[1:], strict=True):
+        centre = axis.start + axis.size // 2 * axis.jump
+        edges.append((max(0, centre - axis.field / 2), min(size, centre + axis.field / 2)))
+    return edges
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> list[nn.Module]:
+    """Up to four convolutions and average poolings, ours and PyTorch's."""
+    net: list[nn.Module] = []
+    for _ in range(draw(st.integers(1, 4))):
+        kernel = draw(st.integers(1, 4))
+        stride, padding = draw(st.integers(1, min(kernel, 2))), draw(st.integers(0, kernel // 2))
+        net += draw(
+            st.sampled_from(
+                [
+                    [nn.Conv2d(1, 1, kernel, stride, padding, dilation=draw(st.integers(1, 2)))],
+                    [nn.AvgPool2d(kernel, stride, padding)],
+                    [nn.ZeroPad2d((padding, -1, 0, padding))],
+                    [POOLS["avg"](kernel, stride)],
+                    [POOLS["blur"](kernel, stride, padding)],
+                ]
+            )
+        )
+    return net
+
+
+@given(layers())
+def test_receptive_fields_are_what_gradients_reach(net):
+    image = (1, 64, 71)
+    book = ledger(nn.Sequential(*net), image)
+    assert reached(nn.Sequential(*net), str(len(net) - 1), image) == predicted(book, str(len(net) - 1))
+
+
+@every_architecture
+@pytest.mark.parametrize("pool", ["none", "avg", "blur", "conv"])
+@pytest.mark.parametrize("padding", ["zeros", "valid"])
+def test_receptive_fields_of_our_stages_are_what_gradients_reach(name, pool, padding):
+    if (pool, padding) == ("conv", "valid"):
+        pytest.skip("refused by the schema")
+    image = (1, 61, 66)
+    net = network(image, name=name, pool=pool, width=2, norm="none", activation="leaky_relu", padding=padding)
+    for stage in net.stages:
+        assert reached(net, stage, image) == predicted(ledger(net, image), stage)
+
+
+class Branches(nn.Module):
+    """Two convolutions that see differently far, side by side or summed."""
+
+    def __init__(self, join: str) -> None:
+        super().__init__()
+        self.join = join
+        self.near, self.far = nn.Conv2d(1, 2, 3, 2, padding=1), nn.Conv2d(1, 2, 7, 2, padding=3)
+        self.out = nn.Conv2d(4 if join == "cat" else 2, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near, far = self.near(x), self.far(x)
+        return self.out(torch.cat([near, far], 1) if self.join == "cat" else near + far)
+
+
+@pytest.mark.parametrize("join", ["cat", "sum"])
+def test_joined_branches_see_what_either_sees(join):
+    image = (1, 21, 25)
+    assert reached(Branches(join), "out", image) == predicted(ledger(Branches(join), image), "out")
+
+
+@every_architecture
+@pytest.mark.parametrize("head", HEADS)
+def test_the_head_sees_the_whole_image(name, head):
+    book = ledger(network((1, 20, 27), name=name, head=head), (1, 20, 27))
+    assert book["features"].seen((20, 27)) == 1
+    assert 0 < book["stage1"].seen((20, 27)) < book["stage2"].seen((20, 27)) <= 1
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------------
+
+
+@every_architecture
+def test_too_deep_a_net_is_refused_with_the_arithmetic(name):
+    arithmetic = r"stage5\.pool: a window of 2 with stride 2 .* a map of 1 \(floor\(\(1 \+ 2·0 - 2\)/2\) \+ 1 = 0\)"
+    with pytest.raises(ShapeError, match=arithmetic):
+        network((1, 16, 16), name=name, depth=9)
+    network((1, 16, 16), name=name, depth=4)
+
+
+@pytest.mark.parametrize(("mode", "size"), [("reflect", 1), ("reflect", 2), ("circular", 1)])
+def test_padding_is_refused_where_torch_refuses_it(mode, size):
+    conv = nn.Conv2d(1, 1, 3, padding=2, padding_mode=mode)
+    with pytest.raises(RuntimeError):
+        conv(torch.zeros(1, 1, size, size))
+    with pytest.raises(ShapeError, match=f"{mode} padding of 2 needs a map .* has {size}"):
+        ledger(conv, (1, size, size))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (nn.Conv2d(2, 1, 1), "takes 2 channels, gets 3"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 1)), "takes 9 numbers, gets 75"),
+        (nn.Softmax2d(), "no formula for Softmax2d"),
+        (nn.AdaptiveAvgPool2d(2), "a map of 5 does not divide into 2"),
+        (nn.Conv2d(3, 1, 6), "a window of 6 with stride 1 does not fit a map of 5"),
+        (nn.ZeroPad2d(-3), "leaves nothing of a map of 5"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong, message):
+    with pytest.raises(ShapeError, match=message):
+        ledger(wrong, (3, 5, 5))
+
+
+def test_an_unknown_name_is_a_key_error():
+    with pytest.raises(KeyError, match="stage9"):
+        ledger(nn.Conv2d(1, 1, 1), (1, 5, 5))["stage9"]

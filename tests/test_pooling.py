@@ -1,0 +1,162 @@
+"""Every way to shrink a map: what all of them promise, over the whole registry."""
+
+from math import ceil
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from src.pooling import BORDERS, POOLS, Pool
+
+NAMES = [name for name, pool in POOLS.items() if pool]
+WINDOWED = ["max", "avg", "lp"]  # one number per window: the size is that of nn.MaxPool2d
+UNLEARNED = [name for name in NAMES if not POOLS[name].is_layer]
+CHANNELS = 3
+
+every_pool = pytest.mark.parametrize("name", NAMES)
+every_stride = pytest.mark.parametrize("stride", [1, 2, 3, 4])
+every_border = pytest.mark.parametrize("border", BORDERS)
+sides, borders = st.integers(8, 15), st.sampled_from(BORDERS)
+
+
+def make(name: str, stride: int = 2, border: str = "clip") -> Pool:
+    return POOLS[name](stride=stride, border=border, channels=CHANNELS).double()
+
+
+def maps(height: int = 12, width: int = 12, n: int = 2) -> Tensor:
+    return torch.randn(n, CHANNELS, height, width, dtype=torch.float64)
+
+
+# --- size ------------------------------------------------------------------------------------------------------------
+
+
+@every_pool
+@every_stride
+@given(sides, sides, borders)
+def test_the_output_has_one_place_a_stride(name, stride, height, width, border):
+    pool = make(name, stride, border)
+    assert pool(maps(height, width)).shape == (2, CHANNELS, ceil(height / stride), ceil(width / stride))
+
+
+@every_pool
+@every_stride
+@given(sides)
+def test_the_windows_tell_the_size(name, stride, side):
+    size = side
+    pool = make(name, stride)
+    for window in pool.windows:
+        size = window.places(size)
+    assert size == pool(maps(side, side)).shape[-1]
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+@given(st.integers(2, 4), st.integers(1, 4), sides, sides, borders, st.data())
+def test_integer_padding_gives_the_size_of_max_pool(name, kernel, stride, height, width, border, data):
+    padding = data.draw(st.integers(0, kernel // 2))
+    x = maps(height, width)
+    pool = POOLS[name](kernel, stride, padding, border=border)
+    assert pool(x).shape == nn.MaxPool2d(kernel, stride, padding)(x).shape
+
+
+# --- shifts ----------------------------------------------------------------------------------------------------------
+
+
+@every_pool
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@given(st.integers(-2, 2), st.integers(-2, 2))
+def test_rolls_by_multiples_of_the_stride_commute(name, stride, down, right):
+    pool, x = make(name, stride, "circular").eval(), maps()
+    moved = pool(x.roll((stride * down, stride * right), (2, 3)))
+    torch.testing.assert_close(moved, pool(x).roll((down, right), (2, 3)))
+
+
+# --- range: no value is invented, not even at the border ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", UNLEARNED)
+@every_border
+@given(st.integers(1, 4), sides, sides)
+def test_a_constant_map_keeps_its_constant(name, border, stride, height, width):
+    y = make(name, stride, border)(torch.full((1, 2, height, width), 0.7, dtype=torch.float64))
+    torch.testing.assert_close(y, torch.full_like(y, 0.7))
+
+
+@pytest.mark.parametrize("name", UNLEARNED)
+@every_border
+@given(st.integers(1, 4), sides, sides)
+def test_the_output_stays_in_the_range_of_a_positive_input(name, border, stride, height, width):
+    x = maps(height, width).abs() + 1
+    y = make(name, stride, border)(x)
+    assert y.min() >= x.min() - 1e-12
+    assert y.max() <= x.max() + 1e-12
+
+
+# --- tensors: gradients, types, layouts, state ----------------------------------------------------------------------------
+
+
+@every_pool
+@every_border
+def test_gradients_flow(name, border):
+    pool, x = make(name, border=border), maps(9, 11).requires_grad_()
+    pool(x).square().sum().backward()
+    for gradient in (x.grad, *(parameter.grad for parameter in pool.parameters())):
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() > 0
+
+
+@every_pool
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_type_is_kept(name, dtype):
+    assert make(name).to(dtype)(maps(9, 11).to(dtype)).dtype == dtype
+
+
+@every_pool
+@every_border
+def test_channels_last_gives_the_same_numbers(name, border):
+    pool, x = make(name, border=border).eval(), maps(9, 11)
+    torch.testing.assert_close(pool(x.to(memory_format=torch.channels_last)), pool(x))
+
+
+@every_pool
+def test_each_image_is_pooled_on_its_own(name):
+    pool, x = make(name).eval(), maps(9, 11, n=3)
+    torch.testing.assert_close(pool(x), torch.cat([pool(image) for image in x.split(1)]))
+
+
+@every_pool
+def test_the_state_is_all_there_is(name):
+    one, other, x = make(name).eval(), make(name).eval(), maps()
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(x), other(x))
+
+
+@every_pool
+def test_eval_draws_nothing(name):
+    pool, x = make(name).eval(), maps()
+    first = pool(x)
+    torch.manual_seed(1)
+    assert torch.equal(pool(x), first)
+
+
+@every_pool
+def test_the_parameters_are_those_of_the_formula(name):
+    pool = make(name)
+    assert pool.parameters_by_formula(CHANNELS) == sum(parameter.numel() for parameter in pool.parameters())
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------------
+
+
+@every_pool
+def test_an_unknown_border_is_refused_with_the_valid_ones(name):
+    with pytest.raises(ValueError, match=r"'zeros'.*clip, circular, reflect, replicate"):
+        make(name, border="zeros")
+
+
+@every_pool
+@pytest.mark.parametrize("wrong", [{"kernel_size": 0}, {"kernel_size": -1}, {"stride": 0}, {"stride": -2}])
+def test_a_window_or_stride_below_one_is_refused(name, wrong):
+    with pytest.raises(ValueError, match="at least 1"):
+        POOLS[name](**wrong, channels=CHANNELS)
