@@ -81,7 +81,7 @@ class Model:
     head: Head = "gap"
 
 
-@dataclass
+@dataclass(unsafe_hash=True)  # so that a split can be kept for the next job
 class Data:
     """A data set, its split, and what is done to its training part."""
 

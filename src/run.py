@@ -1,6 +1,6 @@
 """One run, from its config to its files: the story, top to bottom.
 
-    config → data → net and its ledger → training → test → measures → files
+    config → data → net and its ledger → training → measures → files
 
 A run's folder holds ``config.yaml``, ``shapes.csv``, ``history.csv``, ``checkpoints/``, ``maps/``, ``measures.csv``
 and, once it is finished, ``run.json``.
@@ -15,7 +15,7 @@ import traceback
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -25,13 +25,16 @@ from src.config import Config, to_dict
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.sets import Images
 from src.data.splits import Splits, split
-from src.ledger import ledger, verify
-from src.measures import COLUMNS, Row
-from src.measures.suite import measure
+from src.ledger import Ledger, ledger, verify
+from src.measures import COLUMNS
 from src.models import module
-from src.models.training import Training
 from src.runs import finished, read_checkpoint, summary, write_measures
+from src.views import wandb
+from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger
+
+if TYPE_CHECKING:
+    from src.models.training import Training
 
 
 def run(cfg: Config, folder: Path) -> None:
@@ -52,63 +55,56 @@ def run(cfg: Config, folder: Path) -> None:
     try:
         _run(cfg, folder)
     except Exception:
-        if _is_main_process():
+        if is_main_process():
             files.write(failed, traceback.format_exc())
         raise
 
 
 def _run(cfg: Config, folder: Path) -> None:
-    _quiet()
-    from src.views import wandb
-
     begin = time.perf_counter()
-    main = _is_main_process()
-    if main:
-        files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
-    splits = split(cfg.data)
-    net = module(cfg, splits.image, len(splits.classes))
-    book = ledger(net, splits.image)
-    verify(book, net)
-    probe = _probe(cfg, splits)
-    logger = wandb.start(cfg, folder) if main else None
-    if main:
-        files.write_rows(folder / files.SHAPES, book.rows())
-        show_ledger(book, f"{folder.name}: ledger, held against the running net")
-    trained = False
+    if not is_main_process():
+        _fit(cfg, folder, None)
+        return
+    files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
+    tracker = wandb.start(cfg, folder)
+    failed = True
     try:
-        trainer = _fit(net, cfg, splits, folder, probe, logger)
-        trained = True
-        if not main:
-            return
+        from src.measures.suite import measure
+
+        logger = wandb.logger(tracker)
+        net, splits, book = _fit(cfg, folder, logger)
         rows = list(measure(net, cfg, splits))
         write_measures(folder / files.MEASURES, rows)
-        facts = {
-            "seconds": round(time.perf_counter() - begin, 1),
-            "train_seconds": round(sum(float(row["seconds"]) for row in files.read_rows(folder / files.HISTORY)), 1),
-            "parameters": book.parameters,
-            "multiply_adds": book.multiply_adds,
-            "hardware": hardware(),
-            "torch": torch.__version__,
-            "split_checksum": splits.checksum,
-            "realised_label_noise": splits.noise_rate,
-            "probe_checksum": checksum(probe.images),
-            "steps": trainer.global_step,
-        }
-        _log(logger, folder, rows, book.rows(), facts)
-        files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
-    finally:
+        pictures = finish_maps(folder)
+        facts = _facts(cfg, splits, book, folder) | {"seconds": round(time.perf_counter() - begin, 1)}
         if logger is not None:
-            wandb.finish(logger, failed=not trained)
+            wandb.log_maps(logger, pictures)
+            wandb.log_table(logger, "measures", COLUMNS, [row.values() for row in rows])
+            wandb.log_table(logger, "shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
+            wandb.log_summary(logger, summary(rows) | facts)
+        files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
+        failed = False
+    finally:
+        wandb.finish(tracker, failed)
     show_closing(summary(rows), folder)
 
 
-def _fit(net: Training, cfg: Config, splits: Splits, folder: Path, probe: Images, logger: Any) -> Any:
-    """Train, from the last checkpoint if there is one; leaves the weights of best validation accuracy in ``net``."""
+def _fit(cfg: Config, folder: Path, logger: Any) -> "tuple[Training, Splits, Ledger]":
+    """Build, check and train, from the last checkpoint if there is one; gives the net of best validation accuracy."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from src.callbacks import Bar, History, ProbeMaps
 
+    _quiet()
+    splits = split(cfg.data)
+    net = module(cfg, splits.image, len(splits.classes))
+    book = ledger(net, splits.image)
+    verify(book, net)
+    if is_main_process():
+        files.write_rows(folder / files.SHAPES, book.rows())
+        show_ledger(book, f"{folder.name}: its ledger, held against the running net")
+    probe = _probe(cfg, splits).images
     checkpoints = ModelCheckpoint(
         folder / files.CHECKPOINTS,
         filename="best",
@@ -118,7 +114,7 @@ def _fit(net: Training, cfg: Config, splits: Splits, folder: Path, probe: Images
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    maps = ProbeMaps(folder, probe.images, splits.normalise(probe.images), cfg.probe.channels, cfg.probe.every)
+    maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every)
     trainer = Trainer(
         max_epochs=cfg.train.epochs,
         devices=cfg.trainer.devices,
@@ -141,7 +137,22 @@ def _fit(net: Training, cfg: Config, splits: Splits, folder: Path, probe: Images
     trainer.fit(net, train, val, ckpt_path=last if last.exists() else None, weights_only=True)
     _, weights = read_checkpoint(folder / files.CHECKPOINTS / "best.ckpt")
     net.load_state_dict(weights)
-    return trainer
+    return net, splits, book
+
+
+def _facts(cfg: Config, splits: Splits, book: Ledger, folder: Path) -> dict[str, Any]:
+    history = files.read_rows(folder / files.HISTORY)
+    return {
+        "train_seconds": round(sum(float(row["seconds"]) for row in history), 1),
+        "steps": int(history[-1]["step"]),
+        "parameters": book.parameters,
+        "multiply_adds": book.multiply_adds,
+        "hardware": hardware(),
+        "torch": torch.__version__,
+        "split_checksum": splits.checksum,
+        "realised_label_noise": splits.noise_rate,
+        "probe_checksum": checksum(_probe(cfg, splits).images),
+    }
 
 
 def checksum(images: torch.Tensor) -> str:
@@ -164,21 +175,8 @@ def _probe(cfg: Config, splits: Splits) -> Images:
     return splits.test.take(torch.randperm(len(splits.test), generator=generator)[: cfg.probe.images])
 
 
-def _log(logger: Any, folder: Path, rows: list[Row], shapes: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """Final pictures on disk, and everything to W&B."""
-    from src.views import wandb
-    from src.views.maps import finish_maps
-
-    pictures = finish_maps(folder)
-    if logger is None:
-        return
-    wandb.log_maps(logger, pictures)
-    wandb.log_table(logger, "measures", COLUMNS, [row.values() for row in rows])
-    wandb.log_table(logger, "shapes", list(shapes[0]), [list(row.values()) for row in shapes])
-    wandb.log_summary(logger, summary(rows) | facts)
-
-
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
+    """Whether this is the one process of a run that writes its files."""
     return all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "SLURM_PROCID"))
 
 

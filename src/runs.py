@@ -1,7 +1,11 @@
 """The folder of a run, read back: its config, whether it is finished, its rows under names that stay."""
 
+import json
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -81,3 +85,85 @@ def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
     if not isinstance(tree, dict) or not {"config", "state_dict"} <= tree.keys():
         raise Refusal(f"checkpoint={path} holds no config: it was not written by python -m src.train")
     return from_dict(tree["config"]), tree["state_dict"]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a finished run left, read when it is asked for.
+
+    Attributes:
+        folder: where it lies.
+        settings: its config, flat: ``{"model.pool": "max", …}``.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Seconds, parameters, multiply-adds, hardware, checksums."""
+        facts: dict[str, Any] = json.loads((self.folder / files.RUN).read_text())
+        return facts
+
+    @cached_property
+    def history(self) -> list[dict[str, str]]:
+        """A row an epoch."""
+        return files.read_rows(self.folder / files.HISTORY)
+
+    @cached_property
+    def shapes(self) -> list[dict[str, str]]:
+        """A row a layer."""
+        return files.read_rows(self.folder / files.SHAPES)
+
+    @cached_property
+    def measures(self) -> dict[tuple[str, str, int, str], tuple[float, float, float]]:
+        """(layer, protocol, amount, measure) → value, low, high; nan where there is none."""
+        rows = files.read_rows(self.folder / files.MEASURES)
+        return {
+            (row["layer"], row["protocol"], int(row["amount"]), row["measure"]): (
+                number(row["value"]),
+                number(row["low"]),
+                number(row["high"]),
+            )
+            for row in rows
+        }
+
+
+def number(text: str) -> float:
+    """A field of a CSV file; an empty one is nan."""
+    return float(text) if text else float("nan")
+
+
+def find_runs(folder: Path) -> tuple[list[FinishedRun], dict[str, str]]:
+    """Every finished run below a folder, and those that are not: name → why.
+
+    The order is that of the sweep's list of jobs, else that of the names.
+
+    Raises:
+        Refusal: there is no finished run.
+    """
+    if not folder.is_dir():
+        raise Refusal(f"runs={folder}: no such folder")
+    configs = sorted(folder.glob(f"**/{files.CONFIG}"))
+    finished_ones, others = [], {}
+    for config in configs:
+        run = config.parent
+        if "wandb" in run.relative_to(folder).parts:
+            continue
+        if (run / files.RUN).exists():
+            finished_ones.append(FinishedRun(run, flatten(read_config(run))))
+        else:
+            failed = run / files.FAILED
+            reason = failed.read_text().strip().splitlines()[-1] if failed.exists() else "not finished"
+            others[run.name] = reason
+    manifest = folder / files.SWEEP
+    if manifest.exists():
+        jobs: list[str] = json.loads(manifest.read_text())["jobs"]
+        place = {name: i for i, name in enumerate(jobs)}
+        finished_ones.sort(key=lambda one: place.get(one.folder.name, len(place)))
+        there = {config.parent.name for config in configs}
+        others |= {name: "not started" for name in jobs if name not in there}
+    if not finished_ones:
+        more = f" ({'; '.join(f'{name}: {why}' for name, why in others.items())})" if others else ""
+        raise Refusal(f"runs={folder}: no finished run in it{more}")
+    return finished_ones, others

@@ -1,19 +1,23 @@
 """What several files of tests use."""
 
+from typing import Any, TypeVar, get_type_hints
+
 from torch import nn
 
-from src.config import Model, from_dict
+from src.config import Data, Model
 from src.models import architecture
 
 Image = tuple[int, int, int]
+Schema = TypeVar("Schema", Model, Data)
 
 
-def model(**axes: object) -> Model:
-    """A config of a net, as a user could have written it."""
-    return from_dict({"model": axes}).model
+def typed(schema: type[Schema], **keys: Any) -> Schema:
+    """A part of the schema as a config holds it: each choice a member of its enumeration."""
+    types = get_type_hints(schema)
+    return schema(**{key: types[key](value) if isinstance(value, str) else value for key, value in keys.items()})
 
 
-def network(image: Image, outputs: int = 5, **axes: object) -> nn.Module:
+def network(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:
     """A net, small unless told otherwise."""
-    config = model(**{"depth": 2, "width": 4} | axes)
-    return architecture(config.name)(config, image, outputs)
+    model = typed(Model, **{"depth": 2, "width": 4} | axes)
+    return architecture(model.name)(model, image, outputs)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,7 +32,7 @@ def multiply_adds(net: nn.Module, image: Image) -> int:
     return counter.get_total_flops() // 2
 
 
-# --- known nets ---------------------------------------------------------------------------------------------------------
+# --- known nets ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["vgg16", "alexnet", "resnet18"])
@@ -68,11 +68,12 @@ def test_vgg16_has_the_published_receptive_field():
     assert (last.size, last.field, last.jump, last.field / 2 - last.start) == (7, 212, 32, 90)
 
 
-# --- our nets -------------------------------------------------------------------------------------------------------------
+# --- our nets --------------------------------------------------------------------------------------------------------
 
 
 @every_architecture
 @every_pool
+@settings(max_examples=8)
 @given(
     st.sampled_from(PADDINGS),
     st.sampled_from(HEADS),
@@ -95,7 +96,7 @@ def test_our_nets_have_the_multiply_adds_that_torch_counts(name, pool):
 
 
 @every_architecture
-@every_pool
+@pytest.mark.parametrize("pool", ["max", "conv"])
 def test_every_wrong_entry_is_found(name, pool):
     image = (1, 12, 10)
     net = network(image, name=name, pool=pool, depth=1, width=2)
@@ -129,7 +130,7 @@ def test_the_table_has_a_row_a_layer():
     assert [row["input_seen"] for row in book.rows()[1:]] == [1, 1]
 
 
-# --- receptive fields: what the gradient of one output reaches ----------------------------------------------------------------
+# --- receptive fields: what the gradient of one output reaches -------------------------------------------------------
 
 
 def reached(net: nn.Module, layer: str, image: Image) -> list[tuple[int, int]]:
@@ -222,13 +223,12 @@ def test_the_head_sees_the_whole_image(name, head):
     assert 0 < book["stage1"].seen((20, 27)) < book["stage2"].seen((20, 27)) <= 1
 
 
-# --- refusals ---------------------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 
 @every_architecture
 def test_too_deep_a_net_is_refused_with_the_arithmetic(name):
-    arithmetic = r"stage5\.pool: a window of 2 with stride 2 .* a map of 1 \(floor\(\(1 \+ 2·0 - 2\)/2\) \+ 1 = 0\)"
-    with pytest.raises(ShapeError, match=arithmetic):
+    with pytest.raises(ShapeError, match=r"stage5\.pool: .*window of 2 .* map of 1.* 16×16 → 8×8 → 4×4 → 2×2 → 1×1"):
         network((1, 16, 16), name=name, depth=9)
     network((1, 16, 16), name=name, depth=4)
 
@@ -239,7 +239,7 @@ def test_padding_is_refused_where_torch_refuses_it(mode, size):
     with pytest.raises(RuntimeError):
         conv(torch.zeros(1, 1, size, size))
     with pytest.raises(ShapeError, match=f"{mode} padding of 2 needs a map .* has {size}"):
-        ledger(conv, (1, size, size))
+        ledger(nn.Sequential(conv), (1, size, size))
 
 
 @pytest.mark.parametrize(
@@ -249,15 +249,15 @@ def test_padding_is_refused_where_torch_refuses_it(mode, size):
         (nn.Sequential(nn.Flatten(), nn.Linear(9, 1)), "takes 9 numbers, gets 75"),
         (nn.Softmax2d(), "no formula for Softmax2d"),
         (nn.AdaptiveAvgPool2d(2), "a map of 5 does not divide into 2"),
-        (nn.Conv2d(3, 1, 6), "a window of 6 with stride 1 does not fit a map of 5"),
+        (nn.Conv2d(3, 1, 6), r"floor\(\(5 \+ 2·0 - 6\)/1\) \+ 1 = 0"),
         (nn.ZeroPad2d(-3), "leaves nothing of a map of 5"),
     ],
 )
 def test_what_does_not_fit_is_refused(wrong, message):
     with pytest.raises(ShapeError, match=message):
-        ledger(wrong, (3, 5, 5))
+        ledger(nn.Sequential(wrong), (3, 5, 5))
 
 
 def test_an_unknown_name_is_a_key_error():
     with pytest.raises(KeyError, match="stage9"):
-        ledger(nn.Conv2d(1, 1, 1), (1, 5, 5))["stage9"]
+        ledger(nn.Sequential(nn.ReLU()), (1, 5, 5))["stage9"]

@@ -72,7 +72,7 @@ def test_rolls_by_multiples_of_the_stride_commute(name, stride, down, right):
     torch.testing.assert_close(moved, pool(x).roll((down, right), (2, 3)))
 
 
-# --- range: no value is invented, not even at the border ----------------------------------------------------------------
+# --- range: no value is invented, not even at the border -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", UNLEARNED)
@@ -93,7 +93,7 @@ def test_the_output_stays_in_the_range_of_a_positive_input(name, border, stride,
     assert y.max() <= x.max() + 1e-12
 
 
-# --- tensors: gradients, types, layouts, state ----------------------------------------------------------------------------
+# --- tensors: gradients, types, layouts, state -----------------------------------------------------------------------
 
 
 @every_pool
@@ -146,7 +146,7 @@ def test_the_parameters_are_those_of_the_formula(name):
     assert pool.parameters_by_formula(CHANNELS) == sum(parameter.numel() for parameter in pool.parameters())
 
 
-# --- refusals -----------------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 
 @every_pool

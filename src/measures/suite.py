@@ -32,7 +32,8 @@ def measure(net: "Training", cfg: "Config", splits: Splits) -> Iterator[Row]:
     margin = cfg.measure.max_shift
     scene = canvas(splits.test.take(chosen), margin, splits.beyond)
     twin = module(cfg, splits.image, classes).to(net.device)
-    for one, suffix in ((net, ""), (twin, "_untrained")):
+    nets: list[tuple[Training, str]] = [(net, ""), (twin, "_untrained")]
+    for one, suffix in nets:
         one.to(memory_format=torch.channels_last)
         parts = {"test": splits.test} if suffix else {"test": splits.test, "val": splits.val, "train": sample}
         for name, part in parts.items():

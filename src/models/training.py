@@ -27,6 +27,7 @@ class Training(LightningModule):
     """
 
     cfg: "Config"
+    stages: list[str]  # of the Network
 
     def on_fit_start(self) -> None:
         """Images come channels-last, so weights do too: about a quarter faster."""

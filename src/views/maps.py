@@ -88,7 +88,7 @@ def grid(
             canvas[top : top + TILE, left : left + TILE] = _nearest(tile)
     picture = Image.fromarray(canvas)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
-    label = f"{title}   {height}×{width}, channels 0–{channels - 1}   scale {scale[0]:.2g} … {scale[1]:.2g}"
+    label = f"{title}   {height} x {width}   channels 0 to {channels - 1}   scale {scale[0]:.2g} to {scale[1]:.2g}"
     pen.text((GAP, 4), label, INK, font)
     pen.text((TILE / 2, HEAD + 4), "input", INK, font, anchor="mt")
     for column in range(channels):

@@ -1,6 +1,162 @@
+"""The page of a sweep: the answer, the table, the figures, the ledgers and the feature maps; no server, no network."""
+
+import json
+import os
+import shlex
 from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader
+from plotly import graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from src import files
+from src.runs import FinishedRun, find_runs
+from src.views import plots
+from src.views.comparison import LEGEND, MEASURED, SHOWN, Variant, axes, comparison_rows, shown_rows, variants
+from src.views.terminal import console, millions, show_comparison
 
 
-def conclude(folder: Path, out: Path | None = None) -> None:
-    """x."""
-    print("compare", folder)
+def conclude(folder: Path, out: Path | None = None) -> Path:
+    """Compare the finished runs below a folder: print the table, write ``comparison.csv`` and ``report.html``.
+
+    Args:
+        folder: of a sweep, or of any set of runs.
+        out: where to write; by default the same folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        Refusal: there is no finished run.
+    """
+    runs, others = find_runs(folder)
+    found = variants(runs)
+    out = out or folder
+    files.write_rows(out / files.COMPARISON, comparison_rows(found))
+    page = out / files.PAGE
+    files.write(page, render(folder, out, runs, found, others))
+    show_comparison(shown_rows(found), f"{folder.name}: {len(runs)} runs", SHOWN)
+    console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=False)
+    for name, why in others.items():
+        console.print(f"  missing: {name}: {why}", markup=False)
+    console.print(f"\n{answer(found)}\n\n  {out / files.COMPARISON}\n  {page.resolve()}", markup=False, soft_wrap=True)
+    return page
+
+
+def answer(found: list[Variant]) -> str:
+    """The comparison in a sentence or two, with what speaks against reading more into it."""
+    if len(found) < 2:
+        return "One variant: nothing to compare it with."
+    parts = []
+    for key, word, pick in (
+        ("crop_1px_output_distance", "A 1-px crop moves {name} least", min),
+        ("test_accuracy", "{name} is the most accurate", max),
+    ):
+        best = pick(found, key=lambda one, key=key: one.mean(key))  # type: ignore[misc]
+        _, low, high = best.runs[0].measures[MEASURED[key]]
+        rest = [one for one in found if one is not best]
+        next_one = pick(rest, key=lambda one, key=key: one.mean(key))  # type: ignore[misc]
+        text = f"{word.format(name=best.name)}: {best.mean(key):.3f}"
+        if len(best.runs) == 1:
+            text += f" [{low:.3f}, {high:.3f}]"
+        else:
+            text += f" ± {best.sd(key):.3f} over {len(best.runs)} seeds"
+        parts.append(f"{text}; next is {next_one.name} with {next_one.mean(key):.3f}")
+    seeds = min(len(one.runs) for one in found)
+    n = "one seed" if seeds == 1 else f"{seeds} seeds"
+    caution = f" From {n} a variant: too few for a claim, which needs five." if seeds < 5 else ""
+    return ". ".join(parts) + "." + caution
+
+
+def render(folder: Path, out: Path, runs: list[FinishedRun], found: list[Variant], others: dict[str, str]) -> str:
+    """The page's HTML; every name in it is escaped."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    manifest = json.loads((folder / files.SWEEP).read_text()) if (folder / files.SWEEP).exists() else {}
+    figures = {
+        "Accuracy against invariance, and against cost": plots.trade_off(found),
+        "How far a shift moves the answer": plots.invariance_curves(found),
+        "How far a 1-px shift moves each layer": plots.layer_curves(found),
+        "Training": plots.training_curves(found),
+    }
+    amounts = runs[0].measures
+    return environment.get_template("page.html.j2").render(
+        title=folder.name,
+        question=manifest.get("question") or runs[0].settings["question"],
+        answer=answer(found),
+        columns={key: heading.replace("-\n", "").replace("\n", " ") for key, heading in SHOWN.items()},
+        legend=LEGEND,
+        rows=shown_rows(found),
+        sort=[{key: _sort_key(variant, key) for key in SHOWN} for variant in found],
+        figures={title: _div(figure, i) for i, (title, figure) in enumerate(figures.items())},
+        ledgers={variant.name: _stages(variant.runs[0]) for variant in found},
+        maps=_maps(found, out),
+        axes=axes(runs),
+        others=others,
+        command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
+        facts=_facts(runs),
+        images=max((int(n) for n in _counts(runs[0])), default=0) if amounts else 0,
+        plotly=get_plotlyjs(),
+    )
+
+
+def _sort_key(variant: Variant, key: str) -> str | float:
+    if key == "variant":
+        return variant.name
+    return len(variant.runs) if key == "seeds" else variant.mean(key)
+
+
+def _div(figure: go.Figure, number: int) -> str:
+    config = {"responsive": True, "displaylogo": False}
+    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"figure{number}")
+    return html
+
+
+def _counts(run: FinishedRun) -> list[str]:
+    rows = files.read_rows(run.folder / files.MEASURES)
+    return [row["n"] for row in rows if row["transform"] != "none"]
+
+
+def _stages(run: FinishedRun) -> list[dict[str, str]]:
+    """A line a stage (its last layer) with the costs of the whole stage, then the head."""
+    lines: dict[str, dict[str, str]] = {}
+    parameters: dict[str, int] = {}
+    adds: dict[str, int] = {}
+    for row in run.shapes:
+        stage = row["layer"].split(".")[0]
+        parameters[stage] = parameters.get(stage, 0) + int(row["parameters"])
+        adds[stage] = adds.get(stage, 0) + int(row["multiply_adds"])
+        lines[stage] = {
+            "layer": stage,
+            "map": f"{row['channels']}×{row['height']}×{row['width']}",
+            "field": f"{float(row['receptive_field']):g}",
+            "jump": f"{float(row['jump']):g}",
+            "sees": f"{float(row['input_seen']):.0%}",
+        }
+    for stage, line in lines.items():
+        line |= {"parameters": f"{parameters[stage]:,}", "mult-adds": millions(adds[stage])}
+    return list(lines.values())
+
+
+def _maps(found: list[Variant], out: Path) -> list[tuple[str, dict[str, dict[int, str]]]]:
+    """(variant, stage → epoch → the picture's address, relative to the page); of each variant's first seed."""
+    pictures: dict[str, dict[str, dict[int, str]]] = {}
+    for variant in found:
+        folder = variant.runs[0].folder / files.MAPS
+        for picture in sorted(folder.glob("*_epoch_*.png")):
+            stage, epoch = picture.stem.split("_epoch_")
+            address = quote(os.path.relpath(picture.resolve(), out.resolve()))
+            pictures.setdefault(variant.name, {}).setdefault(stage, {})[int(epoch)] = address
+    return list(pictures.items())
+
+
+def _facts(runs: list[FinishedRun]) -> dict[str, str]:
+    """What all runs share, or how they differ."""
+    keys = {
+        "hardware": "hardware",
+        "torch": "torch",
+        "split_checksum": "split",
+        "probe_checksum": "probe images",
+        "realised_label_noise": "label noise",
+    }
+    return {word: ", ".join(sorted({str(run.facts[key]) for run in runs})) for key, word in keys.items()}

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from src.ledger import Ledger
 from src.transforms import SHIFTS
 
-console = Console(soft_wrap=False, highlight=False)
+console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=120)  # a log file has no width of its own
 
 
 def millions(number: float) -> str:
@@ -54,11 +57,13 @@ def show_ledger(book: Ledger, title: str) -> None:
 
 def show_comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> None:
     """A row a variant; ``columns`` maps the keys to show to their headings."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, row_styles=["", ""])
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
+    if all(row["seeds"] == "1" for row in rows):
+        columns = {key: heading for key, heading in columns.items() if key != "seeds"}
     for i, heading in enumerate(columns.values()):
-        table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold", vertical="bottom")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in columns))
+        table.add_row(*(escape(str(row[key])) for key in columns))
     console.print(table)
 
 

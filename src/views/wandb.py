@@ -2,30 +2,37 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wandb
-from lightning.pytorch.loggers import WandbLogger
 
 from src.config import Config, to_dict
 
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+    from wandb import Run
 
-def start(cfg: Config, run: Path) -> WandbLogger | None:
-    """The logger of a run: the sweep's folder is its group, its id comes from its folder, so a resumed run goes on.
+
+def start(cfg: Config, run: Path) -> "Future[Run | None]":
+    """Begin the run in the background: starting W&B takes as long as importing Lightning, so both go at once.
+
+    The sweep's folder is its group; its id comes from its folder, so a resumed run goes on.
 
     Args:
         cfg: of the run.
         run: its folder; W&B's own folder is put inside.
-
-    Returns:
-        None with ``wandb.mode=disabled``.
     """
+    return ThreadPoolExecutor(1).submit(_start, cfg, run)
+
+
+def _start(cfg: Config, run: Path) -> "Run | None":
     mode = str(cfg.wandb.mode)
     if mode == "disabled":
         return None
     if mode == "auto":  # from the absence of a key: asking the network would mean waiting for it
-        mode = "online" if wandb.api.api_key else "offline"
+        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
     group, name = run.parent.name, run.name
     experiment = wandb.init(
         project=cfg.wandb.project,
@@ -42,26 +49,36 @@ def start(cfg: Config, run: Path) -> WandbLogger | None:
     experiment.define_metric("epoch", hidden=True)
     for keys in ("train/*", "val/*", "lr", "maps/*"):
         experiment.define_metric(keys, step_metric="epoch")
-    return WandbLogger(experiment=experiment)
+    return experiment
 
 
-def log_maps(logger: WandbLogger, pictures: Mapping[int, Mapping[str, Path]]) -> None:
+def logger(starting: "Future[Run | None]") -> "WandbLogger | None":
+    """Lightning's logger of the run; None with ``wandb.mode=disabled``."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    experiment = starting.result()
+    return None if experiment is None else WandbLogger(experiment=experiment)
+
+
+def log_maps(logger: "WandbLogger", pictures: Mapping[int, Mapping[str, Path]]) -> None:
     """Feature maps, one call an epoch, so that an epoch's stages stand side by side."""
     for epoch, stages in pictures.items():
         images = {f"maps/{stage}": wandb.Image(str(path)) for stage, path in stages.items()}
         logger.experiment.log({"epoch": epoch, **images})
 
 
-def log_table(logger: WandbLogger, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def log_table(logger: "WandbLogger", name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table of numbers and words."""
     logger.experiment.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
 
-def log_summary(logger: WandbLogger, numbers: Mapping[str, float]) -> None:
+def log_summary(logger: "WandbLogger", numbers: Mapping[str, float]) -> None:
     """The run's closing numbers, under names that stay."""
     logger.experiment.summary.update(dict(numbers))
 
 
-def finish(logger: WandbLogger, failed: bool = False) -> None:
+def finish(starting: "Future[Run | None]", failed: bool) -> None:
     """Close the run."""
-    logger.experiment.finish(exit_code=1 if failed else 0)
+    experiment = starting.result()
+    if experiment is not None:
+        experiment.finish(exit_code=int(failed))

@@ -1,0 +1,51 @@
+PYTHON ?= python3
+PY     := .venv/bin/python
+READY  := .venv/.ready
+
+.PHONY: help setup data demo test check format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with the pinned packages
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 2; }
+	@echo "making .venv (a few minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt ".[dev]"
+	@touch $@
+
+data: $(READY)  ## get Fashion-MNIST: found, downloaded, or from Debian's package
+	@$(PY) -m src.data.sets 2>/dev/null || $(MAKE) --no-print-directory debian-data
+	@$(PY) -m src.data.sets
+
+debian-data:
+	@command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || exit 0; \
+	folder=$$(mktemp -d) && chmod 755 $$folder && cd $$folder && echo "getting Debian's package dataset-fashion-mnist" && \
+	{ apt-get download -qq dataset-fashion-mnist 2>/dev/null || { apt-get update -qq && apt-get download -qq dataset-fashion-mnist; }; } && \
+	mkdir -p $(CURDIR)/data/debian && dpkg-deb -x dataset-fashion-mnist_*.deb $(CURDIR)/data/debian; rm -rf $$folder
+
+demo: data  ## from a fresh clone to a comparison to look at: max, avg, none
+	@$(PY) -m src.train -m model.pool=max,avg,none
+
+test: $(READY)  ## the tests
+	@$(PY) -m pytest
+
+check: $(READY)  ## lint, format, types
+	@$(PY) -m ruff check src tests
+	@$(PY) -m ruff format --check src tests
+	@$(PY) -m mypy
+
+format: $(READY)  ## mend what ruff can
+	@$(PY) -m ruff check --fix src tests
+	@$(PY) -m ruff format src tests
+
+bench: $(READY)  ## speed, as ratios of medians of interleaved runs
+	@$(PY) -m tests.bench
+
+clean:  ## remove .venv and caches; data and outputs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,136 @@
+"""The comparison of a set of runs: one row a variant, mean ± sd over seeds."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from src.runs import CIRCUMSTANCES, FinishedRun
+from src.views.terminal import millions
+
+#: keys of the table's numbers → where they stand in a run's measures
+MEASURED = {
+    "test_accuracy": ("output", "test", 0, "accuracy"),
+    "crop_1px_output_distance": ("output", "crop", 1, "output_distance"),
+    "crop_1px_output_distance_untrained": ("output", "crop", 1, "output_distance_untrained"),
+    "roll_1px_output_distance": ("output", "roll", 1, "output_distance"),
+    "roll_1px_output_distance_untrained": ("output", "roll", 1, "output_distance_untrained"),
+    "crop_1px_consistency": ("output", "crop", 1, "consistency"),
+    "crop_1px_consistency_corrected": ("output", "crop", 1, "consistency_corrected"),
+}
+FACTS = ("parameters", "multiply_adds", "seconds")
+#: what the terminal and the page show of it → heading
+SHOWN = {
+    "variant": "variant",
+    "seeds": "seeds",
+    "test_accuracy": "accuracy",
+    "gap": "gap",
+    "crop_1px_output_distance": "moved\n(crop)",
+    "roll_1px_output_distance": "moved\n(roll)",
+    "crop_1px_consistency": "same\nanswer",
+    "parameters": "para-\nmeters",
+    "multiply_adds": "mult-\nadds",
+    "seconds": "seconds",
+}
+LEGEND = (
+    "accuracy: on the test set; gap: training minus test accuracy; moved: output distance, how far a shift by 1 px "
+    "moves the logits, 1 = as far as to another image's; same answer: consistency, the share of answers that a 1-px "
+    "crop leaves the same"
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Runs that differ in nothing but their seed."""
+
+    name: str
+    settings: dict[str, Any]
+    runs: list[FinishedRun]
+
+    def values(self, key: str) -> list[float]:
+        """A number of the comparison, run by run."""
+        if key in FACTS:
+            return [float(run.facts[key]) for run in self.runs]
+        if key == "gap":
+            return [_value(run, "train") - _value(run, "test") for run in self.runs]
+        return [run.measures.get(MEASURED[key], (float("nan"),))[0] for run in self.runs]
+
+    def mean(self, key: str) -> float:
+        """Over seeds."""
+        return statistics.fmean(self.values(key))
+
+    def sd(self, key: str) -> float:
+        """Over seeds; nan for one."""
+        values = self.values(key)
+        return statistics.stdev(values) if len(values) > 1 else float("nan")
+
+    def curve(self, layer: str, protocol: str, measure: str) -> list[tuple[int, float, float, float]]:
+        """(amount, mean over seeds, low, high) by amount.
+
+        The bounds are those of the bootstrap over images for one seed, and the least and largest value over several.
+        """
+        measured = self.runs[0].measures
+        amounts = sorted({key[2] for key in measured if key[:2] == (layer, protocol) and key[3] == measure})
+        points = []
+        for amount in amounts:
+            found = [run.measures[layer, protocol, amount, measure] for run in self.runs]
+            values = [value for value, _, _ in found]
+            low, high = found[0][1:] if len(found) == 1 else (min(values), max(values))
+            points.append((amount, statistics.fmean(values), low, high))
+        return points
+
+
+def _value(run: FinishedRun, part: str) -> float:
+    return run.measures["output", part, 0, "accuracy"][0]
+
+
+def axes(runs: list[FinishedRun]) -> list[str]:
+    """The settings in which the runs differ, the seed and where they ran aside."""
+    keys = [key for key in runs[0].settings if key != "seed" and not key.startswith(CIRCUMSTANCES)]
+    return [key for key in keys if len({str(run.settings[key]) for run in runs}) > 1]
+
+
+def variants(runs: list[FinishedRun]) -> list[Variant]:
+    """Group runs by all their settings but the seed, in the order given."""
+    varied = axes(runs)
+    groups: dict[tuple[str, ...], list[FinishedRun]] = {}
+    for run in runs:
+        groups.setdefault(tuple(str(run.settings[key]) for key in varied), []).append(run)
+    short = {key: key.removeprefix("model.") if key != "model.name" else "model" for key in varied}
+    return [
+        Variant(
+            ", ".join(f"{short[key]}={value}" for key, value in zip(varied, values, strict=True)) or "the run",
+            {key: members[0].settings[key] for key in varied},
+            members,
+        )
+        for values, members in groups.items()
+    ]
+
+
+def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:
+    """``comparison.csv``: a row a variant; every number with its sd over seeds."""
+    rows = []
+    for variant in found:
+        row: dict[str, Any] = {"variant": variant.name, **{k: str(v) for k, v in variant.settings.items()}}
+        row["seeds"] = len(variant.runs)
+        for key in (*MEASURED, "gap", *FACTS):
+            row[key], row[f"{key}_sd"] = variant.mean(key), variant.sd(key)
+        rows.append(row)
+    return rows
+
+
+def shown_rows(found: list[Variant]) -> list[dict[str, str]]:
+    """The rows as people read them: three decimals, ± sd where there are several seeds."""
+    rows = []
+    for variant in found:
+        row = {"variant": variant.name, "seeds": str(len(variant.runs))}
+        for key in SHOWN:
+            if key in ("parameters", "multiply_adds"):
+                row[key] = millions(variant.mean(key))
+            elif key == "seconds":
+                row[key] = f"{variant.mean(key):.0f}"
+            elif key not in row:
+                sd = variant.sd(key)
+                row[key] = f"{variant.mean(key):.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
+        rows.append(row)
+    return rows

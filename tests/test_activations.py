@@ -1,0 +1,108 @@
+"""Watching layers leaves no trace: hooks, flags, memory."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from src.activations import evaluating, watch
+
+X = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
+
+
+@pytest.fixture
+def net() -> nn.Sequential:
+    """In-place, nested, and with mixed train/eval flags."""
+    block = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True))
+    whole = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Dropout(0.5), block)
+    whole.train()
+    block.eval()
+    return whole
+
+
+def flags(net: nn.Module) -> list[bool]:
+    return [layer.training for layer in net.modules()]
+
+
+def hooks(net: nn.Module) -> int:
+    return sum(len(layer._forward_hooks) for layer in net.modules())
+
+
+def tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+
+
+def test_outputs_are_those_of_the_layers(net):
+    with watch(net, ["0", "3.0"]) as maps:
+        y = net(X)
+    assert set(maps) == {"0", "3.0"}
+    torch.testing.assert_close(maps["0"], net[0](X))
+    torch.testing.assert_close(maps["3.0"].relu(), y)
+
+
+def test_names_may_come_from_a_generator(net):
+    with watch(net, (name for name in ["0", "1"])) as maps:
+        net(X)
+    assert set(maps) == {"0", "1"}
+
+
+def test_each_forward_fills_the_outputs_anew(net):
+    with watch(net, ["0"]) as maps:
+        net(X)
+        first = maps["0"]
+        net(2 * X)
+        assert not torch.equal(maps["0"], first)
+
+
+def test_an_in_place_layer_does_not_change_what_was_captured(net):
+    with watch(net, ["0"]) as maps:
+        net(X)
+    assert maps["0"].min() < 0
+    torch.testing.assert_close(maps["0"], net[0](X))
+
+
+def test_inside_all_is_in_eval_mode(net):
+    with watch(net, ["0"]):
+        assert not any(flags(net))
+    with evaluating(net):
+        assert torch.equal(net(X), net(X))
+
+
+def test_hooks_and_flags_are_as_before(net):
+    before = flags(net)
+    assert set(before) == {True, False}
+    with watch(net, ["0", "1", "3"]):
+        assert hooks(net) == 3
+    assert hooks(net) == 0
+    assert flags(net) == before
+
+
+def test_hooks_and_flags_are_as_before_after_an_exception(net):
+    before = flags(net)
+    with pytest.raises(ZeroDivisionError), watch(net, ["0", "1", "3"]):
+        raise ZeroDivisionError
+    assert hooks(net) == 0
+    assert flags(net) == before
+
+
+def test_an_unknown_layer_is_refused_with_the_valid_ones(net):
+    before = flags(net)
+    with pytest.raises(KeyError, match=r"no layer conv9; the net has 0, 1, 2, 3, 3\.0, 3\.1"), watch(net, ["conv9"]):
+        pass
+    assert flags(net) == before
+    assert hooks(net) == 0
+
+
+def test_a_hundred_captures_keep_nothing(net):
+    def capture() -> None:
+        with watch(net, ["0", "3"]), torch.no_grad():
+            net(X)
+
+    capture()
+    before = tensors()
+    for _ in range(100):
+        capture()
+    assert tensors() == before
+    assert hooks(net) == 0

@@ -1,0 +1,238 @@
+"""The schema: what goes in comes back, and what is wrong is refused in one line that says what would be right."""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import MISSING
+
+from src.config import (
+    AT_LEAST_ONE,
+    ROOT,
+    Config,
+    Model,
+    flatten,
+    from_command_line,
+    from_dict,
+    from_hydra,
+    one_message,
+    refusing,
+    to_dict,
+)
+from src.data.names import SETS
+from src.errors import Refusal
+from src.models import ARCHITECTURES
+from src.pooling import POOLS
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """``model.depth``, 3 → ``{"model": {"depth": 3}}``."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def composed(*overrides: str) -> Config:
+    """As ``python -m src.train`` gets it from the command line."""
+    with one_message(), initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
+        return from_hydra(compose("config", list(overrides)))
+
+
+# --- what goes in comes back -----------------------------------------------------------------------------------------
+
+CHANGES = [
+    {},
+    {"model": {"pool": "blur", "window": 5, "dropout": 0.25}, "seed": 7},
+    {"data": {"name": "shapes", "train_size": 100, "label_noise": 1.0}, "train": {"lr": 1e-3}},
+    {"wandb": {"mode": "offline", "entity": "us"}, "question": "Does it? – “yes”: no, 50%"},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_a_config_survives_json(change):
+    cfg = from_dict(change)
+    saved = json.dumps(to_dict(cfg))
+    assert from_dict(json.loads(saved)) == cfg
+    flat = flatten(cfg)
+    for key, value in change.items():
+        for name, one in value.items() if isinstance(value, dict) else [("", value)]:
+            assert flat[f"{key}.{name}".rstrip(".")] == one
+
+
+@pytest.mark.parametrize(
+    ("axis", "choice"),
+    [(a, c) for a, t in get_type_hints(Model).items() if isinstance(t, type) and issubclass(t, StrEnum) for c in t],
+)
+def test_every_choice_of_the_model_is_a_plain_string_outside(axis, choice):
+    saved = to_dict(from_dict({"model": {axis: str(choice)}}))
+    assert type(saved["model"][axis]) is str
+    assert saved["model"][axis] == choice == getattr(from_dict(saved).model, axis)
+
+
+def test_the_defaults_of_the_command_line_are_those_of_the_schema():
+    assert composed() == Config()
+
+
+def test_overrides_and_groups_arrive():
+    cfg = composed("model=resnet", "data=cifar10", "model.pool=aps", "train.lr=0.5", "model.window=null")
+    assert (cfg.model.name, cfg.data.name, cfg.model.pool, cfg.train.lr, cfg.model.window) == (
+        "resnet", "cifar10", "aps", 0.5, None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "names"), [("model", ARCHITECTURES), ("data", SETS)])
+def test_every_architecture_and_set_has_its_file(group, names):
+    assert {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} == set(names)
+    for name in names:
+        assert getattr(composed(f"{group}={name}"), group).name == name
+
+
+def test_saved_text_stays_text(monkeypatch):
+    monkeypatch.setenv("SECRET", "42")
+    text = "${oc.env:SECRET}"
+    try:
+        assert from_dict({"question": text}).question == text
+    except Refusal as refusal:
+        assert "42" not in str(refusal)
+
+
+# --- values that no type can refuse ----------------------------------------------------------------------------------
+
+NEGATIVE_OR_ZERO = [(key, value) for key in AT_LEAST_ONE for value in (0, -1)]
+OUT_OF_RANGE = [
+    ("model.dropout", 1.5),
+    ("model.dropout", 1.0),
+    ("model.dropout", -0.1),
+    ("model.dropout", float("nan")),
+    ("train.label_smoothing", 1.0),
+    ("data.label_noise", -1.0),
+    ("data.label_noise", 1.01),
+    ("train.lr", 0.0),
+    ("train.lr", -0.1),
+    ("train.lr", float("inf")),
+    ("train.weight_decay", -0.01),
+    ("seed", -1),
+    ("seed", 2**32),
+    ("measure.seed", -1),  # NumPy's generator takes no negative seed: it would stop after the training
+    ("measure.images", 1),  # an image needs another to be compared with
+]
+
+
+@pytest.mark.parametrize(("key", "value"), NEGATIVE_OR_ZERO + OUT_OF_RANGE)
+def test_a_bad_value_is_refused_with_its_key(key, value):
+    with pytest.raises(Refusal) as refusal:
+        from_dict(nested(key, value))
+    assert str(refusal.value).startswith(f"{key}={value}: must be ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.dropout", 0.0),
+        ("model.dropout", 0.99),
+        ("data.label_noise", 1.0),
+        ("train.weight_decay", 0.0),
+        ("seed", 0),
+    ],
+)
+def test_the_ends_of_a_range_are_taken(key, value):
+    assert flatten(from_dict(nested(key, value)))[key] == value
+
+
+def test_a_learned_pool_without_padding_is_refused():
+    with pytest.raises(Refusal, match=r"model\.pool=conv .* model\.padding=valid"):
+        from_dict({"model": {"pool": "conv", "padding": "valid"}})
+
+
+# --- keys, types and choices -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model.pool=avgg", ["model.pool", "avgg", *POOLS]),
+        ("model.pol=max", ["model.pol", "did you mean model.pool", "window", "stride", "head"]),
+        ("model.depth=three", ["model.depth", "three", "Integer"]),
+        ("model.depth=2.5", ["model.depth", "2.5", "Integer"]),
+        ("train.lr=fast", ["train.lr", "fast", "Float"]),
+        ("model=laddr", ["model=laddr", *ARCHITECTURES]),
+        ("data=cifar", ["data=cifar", *SETS]),
+        ("+sede=1", ["sede", "seed"]),
+        ("sede=1", ["sede", "did you mean seed", "model", "train"]),
+        ("model.depth=0", ["model.depth=0", "at least 1"]),
+        ("model.pool=[max", ["model.pool=[max"]),
+        ("model.pool=max,avg", ["model.pool", "-m"]),
+    ],
+)
+def test_a_wrong_word_is_refused_in_one_line_that_names_the_right_ones(override, named):
+    with pytest.raises(Refusal) as refusal:
+        composed(override)
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert [word for word in named if word not in message] == []
+
+
+@pytest.mark.parametrize("saved", [{"model": {"pol": "max"}}, {"mdel": {}}, {"model": {"depth": "three"}}])
+def test_a_saved_config_is_held_to_the_same_schema(saved):
+    with pytest.raises(Refusal, match=r"pol|mdel|depth"):
+        from_dict(saved)
+
+
+# --- entry points ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Options:
+    path: str = MISSING
+    images: int = 10
+
+
+def read(*words: str) -> Options:
+    return from_command_line(Options, list(words), "\nusage: read path=PATH [images=10]\n")
+
+
+def test_options_are_read():
+    assert read("path=a/b", "images=3") == Options("a/b", 3)
+    assert read("path=a/b") == Options("a/b", 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["path=a", "imges=3"], ["imges", "images", "path"]),
+        (["path=a", "images=many"], ["images", "many"]),
+        (["images=3"], ["path="]),
+        (["a/b"], ["a/b", "key=value"]),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(words, named):
+    with pytest.raises(Refusal) as refusal:
+        read(*words)
+    assert "\n" not in str(refusal.value)
+    assert [word for word in named if word not in str(refusal.value)] == []
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["--help"], 0), (["path=a", "-h"], 0)])
+def test_usage_is_shown(words, code, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        read(*words)
+    assert leaving.value.code == code
+    assert capsys.readouterr().out == "usage: read path=PATH [images=10]\n"
+
+
+@pytest.mark.parametrize(("error", "code"), [(Refusal("depth=0: no"), 2), (KeyboardInterrupt(), 130)])
+def test_a_refusal_is_one_line_on_standard_error(error, code, capsys):
+    with pytest.raises(SystemExit) as leaving, refusing():
+        raise error
+    shown = capsys.readouterr()
+    assert leaving.value.code == code
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert code != 2 or shown.err == "refused: depth=0: no\n"
+
+
+def test_other_errors_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), refusing():
+        raise ZeroDivisionError

@@ -1,0 +1,289 @@
+"""Measures against NumPy by hand, SciPy and scikit-learn, and at their nulls: invariant, blind, constant, shuffled."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import bootstrap
+from sklearn.metrics import accuracy_score, log_loss
+from torch import Tensor, nn
+
+from src.measures import COLUMNS, Row, pair_measures, shifts
+from src.measures.accuracy import accuracy_rows
+from src.measures.base import Estimate, Still, interval, ratio_of_means, resamples
+from src.measures.consistency import Consistency, chance_corrected
+from src.measures.invariance_error import InvarianceError
+from src.measures.output_distance import OutputDistance
+from src.measures.shifts import shift_rows
+from src.transforms import SHIFTS
+from tests.helpers import network
+
+RATIOS = {"output_distance": OutputDistance, "invariance_error": InvarianceError}
+every_measure = pytest.mark.parametrize("measure", pair_measures())
+every_ratio = pytest.mark.parametrize("name", RATIOS)
+
+
+def taken(measure: type, *batches: tuple[Tensor, Tensor]) -> dict[str, Estimate]:
+    """A measure of batches of (outputs, outputs for the moved images)."""
+    one = measure()
+    for still, moved in batches:
+        one.update(Still.of(still), moved)
+    return dict(one.compute(resamples(sum(len(still) for still, _ in batches))))
+
+
+def pairs(n: int = 40, d: int = 6, change: float = 0.3) -> tuple[Tensor, Tensor]:
+    still = torch.randn(n, d, dtype=torch.float64)
+    return still, still + change * torch.randn(n, d, dtype=torch.float64)
+
+
+# --- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def by_hand(batches: list[tuple[Tensor, Tensor]], power: int) -> float:
+    """``E‖f(x) - f(gx)‖^p / E‖f(x) - f(x')‖^p``, x' all other images of the batch."""
+    above, below = [], []
+    for still, moved in ((a.numpy(), b.numpy()) for a, b in batches):
+        for i in range(len(still)):
+            above.append(np.linalg.norm(still[i] - moved[i]) ** power)
+            others = [np.linalg.norm(still[i] - still[j]) ** power for j in range(len(still)) if j != i]
+            below.append(np.mean(others))
+    return float(np.mean(above) / np.mean(below))
+
+
+@pytest.mark.parametrize(("name", "power"), [("output_distance", 1), ("invariance_error", 2)])
+def test_ratios_by_hand(name, power):
+    batches = [pairs(12), pairs(7, change=2.0)]
+    estimate = taken(RATIOS[name], *batches)[name]
+    assert estimate.value == pytest.approx(by_hand(batches, power), rel=1e-9)
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.n == 19
+
+
+def test_consistency_by_hand():
+    still, moved = pairs(50, 4, change=1.0)
+    a, b = still.numpy().argmax(1), moved.numpy().argmax(1)
+    agreement = np.mean(a == b)
+    chance = sum((np.mean(np.concatenate([a, b]) == k)) ** 2 for k in range(4))
+    found = taken(Consistency, (still[:30], moved[:30]), (still[30:], moved[30:]))
+    assert found["consistency"].value == pytest.approx(agreement)
+    assert found["consistency_corrected"].value == pytest.approx((agreement - chance) / (1 - chance))
+    assert 0 < found["consistency_corrected"].value < found["consistency"].value < 1
+
+
+@pytest.mark.parametrize(
+    ("agreement", "shares", "expected"),
+    [(1.0, [0.9, 0.1], 1.0), (0.5, [0.25] * 4, 1 / 3), (0.0, [0.5, 0.5], -1.0), (0.68, [0.8, 0.2], 0.0)],
+)
+def test_chance_is_taken_out(agreement, shares, expected):
+    found = chance_corrected(torch.tensor(agreement, dtype=torch.float64), torch.tensor(shares, dtype=torch.float64))
+    assert found.item() == pytest.approx(expected, abs=1e-12)
+
+
+# --- nulls -----------------------------------------------------------------------------------------------------------
+
+
+@every_ratio
+def test_an_invariant_layer_has_error_zero(name):
+    still, _ = pairs()
+    assert taken(RATIOS[name], (still, still))[name] == Estimate(0, 0, 0, len(still))
+
+
+@every_ratio
+def test_other_images_in_the_place_of_moved_ones_have_error_one(name):
+    still, _ = pairs(n=400)
+    estimate = taken(RATIOS[name], (still, still.roll(1, 0)))[name]
+    assert estimate.low < 1 < estimate.high
+    assert estimate.value == pytest.approx(1, abs=0.05)
+
+
+@every_ratio
+def test_dead_and_constant_channels_change_nothing(name):
+    still, moved = pairs()
+    dead = torch.tensor([0.0, 3.0, -1.0], dtype=torch.float64).expand(len(still), 3)
+    found = taken(RATIOS[name], (torch.cat([still, dead], 1), torch.cat([moved, dead], 1)))[name]
+    assert found.value == pytest.approx(taken(RATIOS[name], (still, moved))[name].value, rel=1e-9)
+
+
+@every_ratio
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_what_all_outputs_share_changes_nothing_in_single_precision(name, offset):
+    still, moved = pairs()
+    found = taken(RATIOS[name], (still.float() + offset, moved.float() + offset))[name]
+    assert found.value == pytest.approx(taken(RATIOS[name], (still, moved))[name].value, rel=1e-3)
+
+
+@every_ratio
+def test_scale_changes_nothing(name):
+    still, moved = pairs()
+    found = taken(RATIOS[name], (100 * still, 100 * moved))[name]
+    assert found.value == pytest.approx(taken(RATIOS[name], (still, moved))[name].value, rel=1e-9)
+
+
+def test_a_constant_classifier_is_consistent_and_says_nothing():
+    still, moved = (one + torch.tensor([100.0, 0, 0, 0, 0, 0]) for one in pairs())
+    found = taken(Consistency, (still, moved))
+    assert found["consistency"] == Estimate(1, 1, 1, 40)
+    assert math.isnan(found["consistency_corrected"].value)
+
+
+def test_nothing_to_compare_with_is_nan():
+    same = torch.ones(5, 3)
+    assert math.isnan(taken(OutputDistance, (same, same))["output_distance"].value)
+
+
+@every_measure
+def test_a_measure_says_where_it_is_taken_and_names_itself(measure):
+    assert measure.on in ("output", "layers")
+    found = taken(measure, pairs())
+    assert found
+    assert all(estimate.n == 40 and estimate.low <= estimate.value <= estimate.high for estimate in found.values())
+
+
+@every_measure
+def test_measures_do_not_depend_on_the_order_of_images(measure):
+    still, moved = pairs()
+    order = torch.randperm(len(still))
+    values = [e.value for e in taken(measure, (still, moved)).values()]
+    assert [e.value for e in taken(measure, (still[order], moved[order])).values()] == pytest.approx(values)
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+def test_resamples_draw_as_many_images_as_there_are():
+    weights = resamples(30, seed=1, draws=400)
+    assert weights.shape == (400, 30)
+    assert (weights.sum(1) == 30).all()
+    assert weights.mean() == 1
+    assert weights.var(0).mean().item() == pytest.approx(29 / 30, abs=0.1)
+    assert torch.equal(weights, resamples(30, seed=1, draws=400))
+    assert not torch.equal(weights, resamples(30, seed=2, draws=400))
+
+
+def test_the_interval_is_scipys():
+    above, below = torch.rand(60).double(), 1 + torch.rand(60).double()
+    ours = ratio_of_means(above, below, resamples(60, draws=4000))
+    theirs = bootstrap(
+        (above.numpy(), below.numpy()), lambda a, b, axis: a.mean(axis) / b.mean(axis), paired=True,
+        method="percentile", n_resamples=4000, rng=np.random.default_rng(1),
+    ).confidence_interval  # fmt: skip
+    width = theirs.high - theirs.low
+    assert ours.value == pytest.approx((above.mean() / below.mean()).item())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08 * width)
+
+
+def test_the_interval_is_the_middle_95_per_cent():
+    assert interval(torch.arange(1001.0)) == pytest.approx((25, 975))
+
+
+# --- accuracy --------------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_and_loss_are_those_of_scikit_learn():
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(12, 4))
+    x = torch.randn(90, 3, 2, 2)
+    y = torch.where(torch.rand(90) < 0.5, net.eval()(x).argmax(1), torch.randint(0, 4, (90,)))
+    with torch.no_grad():
+        chances = net(x).softmax(1).double()
+    net.train()
+    rows = {row.measure: row for row in accuracy_rows(net, zip(x.split(32), y.split(32), strict=True), 4, "test")}
+    share = accuracy_score(y, chances.argmax(1))
+    accuracy = rows["accuracy"].estimate
+    assert accuracy.value == pytest.approx(share)
+    assert (accuracy.low, accuracy.high) == pytest.approx(wilson(share, 90))
+    assert rows["loss"].estimate.value == pytest.approx(log_loss(y, chances / chances.sum(1, keepdim=True)), rel=1e-5)
+    assert rows["calibration_error"].estimate.value == pytest.approx(calibration_error(chances, y), rel=1e-5)
+    assert {row.values()[:4] for row in rows.values()} == {("output", "none", "test", 0)}
+    assert {row.estimate.n for row in rows.values()} == {90}
+    assert net.training
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    z = 1.959963984540054
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half
+
+
+def calibration_error(chances: Tensor, y: Tensor) -> float:
+    """Mean of |accuracy - confidence| over 15 equal bins of confidence, weighted by their images."""
+    confidence, answer = (one.numpy() for one in chances.max(1))
+    right, bins = answer == y.numpy(), np.ceil(confidence * 15)
+    gaps = [(bins == b).mean() * abs(right[bins == b].mean() - confidence[bins == b].mean()) for b in np.unique(bins)]
+    return float(sum(gaps))
+
+
+# --- shifts: the whole pass ------------------------------------------------------------------------------------------
+
+MARGIN, N = 2, 9
+
+
+def rows(net: nn.Module, layers: list[str], seed: int = 0) -> list[Row]:
+    generator = torch.Generator().manual_seed(0)
+    canvas = torch.randint(0, 256, (N, 1, 8 + 2 * MARGIN, 8 + 2 * MARGIN), generator=generator).to(torch.uint8)
+    return list(shift_rows(net, layers, canvas, MARGIN, lambda x: x.double() / 255, pair_measures(), seed))
+
+
+def value(found: list[Row], layer: str, protocol: str, measure: str) -> list[float]:
+    chosen = [row for row in found if (row.layer, row.protocol, row.measure) == (layer, protocol, measure)]
+    return [row.estimate.value for row in chosen]
+
+
+def blind(**axes: object) -> nn.Module:
+    """A net that cannot see rolls: circular convolutions, stride 1, a global average."""
+    return network((1, 8, 8), **{"padding": "circular", "stride": 1, "pool": "max", "depth": 1} | axes).double()
+
+
+def test_a_blind_net_does_not_see_rolls_but_sees_crops():
+    found = rows(blind(), ["stage1", "features"])
+    assert value(found, "output", "roll", "output_distance") == pytest.approx([0, 0], abs=1e-9)
+    assert value(found, "output", "roll", "consistency") == [1, 1]
+    assert value(found, "features", "roll", "invariance_error") == pytest.approx([0, 0], abs=1e-9)
+    assert min(value(found, "stage1", "roll", "invariance_error")) > 0.1
+    assert min(value(found, "output", "crop", "output_distance")) > 0.01
+
+
+def test_a_net_that_keeps_positions_sees_rolls():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)).double()
+    assert min(value(rows(linear, []), "output", "roll", "output_distance")) > 0.1
+
+
+def test_every_layer_protocol_and_amount_has_its_rows():
+    found = rows(blind(), ["stage1", "features"])
+    names = {"output": set(), "layers": set()}
+    for measure in pair_measures():
+        names[measure.on] |= set(taken(measure, pairs()))
+    expected = [
+        (layer, "shift", protocol, amount, name)
+        for protocol in SHIFTS
+        for amount in range(1, MARGIN + 1)
+        for layer in ("stage1", "features", "output")
+        for name in names["output" if layer == "output" else "layers"]
+    ]
+    assert sorted(row.values()[:5] for row in found) == sorted(expected)
+    assert {row.estimate.n for row in found} == {N}
+    assert all(len(row.values()) == len(COLUMNS) for row in found)
+
+
+def test_rows_are_those_of_the_seed():
+    net = blind(head="flatten")
+    one, same, other = ([row.values() for row in rows(net, ["stage1"], seed)] for seed in (0, 0, 1))
+    np.testing.assert_equal(one, same)
+    assert str(one) != str(other)
+
+
+@pytest.mark.parametrize("batch", [3, 4, N])
+def test_no_image_is_left_without_another_to_compare_with(monkeypatch, batch):
+    monkeypatch.setattr(shifts, "BATCH", batch)
+    found = rows(blind(head="flatten"), ["stage1"])
+    assert all(math.isfinite(row.estimate.value) for row in found if "corrected" not in row.measure)
+    assert {row.estimate.n for row in found} == {N}
+
+
+def test_the_columns_are_the_fields_of_a_row():
+    row = Row("stage1", "shift", "roll", 2, "invariance_error", Estimate(0.5, 0.4, 0.6, 10))
+    assert dict(zip(COLUMNS, row.values(), strict=True)) == {
+        "layer": "stage1", "transform": "shift", "protocol": "roll", "amount": 2, "measure": "invariance_error",
+        "value": 0.5, "low": 0.4, "high": 0.6, "n": 10,
+    }  # fmt: skip
