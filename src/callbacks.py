@@ -38,7 +38,7 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch; its seconds hold training and validation."""
         numbers = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
-        counts = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        counts = {"epoch": int(numbers.pop("epoch")), "step": trainer.global_step}
         self.rows.append(counts | numbers | {"seconds": round(time.perf_counter() - self.start, 3)})
         write_rows(self.path, self.rows)
 

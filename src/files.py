@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
-CHECKPOINTS, MAPS, FAILED = "checkpoints", "maps", "failed.txt"
+CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
 
 

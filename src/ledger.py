@@ -35,8 +35,8 @@ class Axis:
     """One spatial axis of a map: its size, and the field, jump and start of its outputs in input pixels."""
 
     size: int
-    field: float = 1
-    jump: float = 1
+    field: float = 1.0
+    jump: float = 1.0
     start: float = 0.5
 
     def slide(self, window: Window) -> "Axis":

@@ -54,6 +54,8 @@ def plan(arguments: list[str]) -> Plan | None:
             another run. Nothing has been written then.
     """
     args = get_args_parser().parse_args(arguments)
+    if args.multirun and (args.cfg or args.info):
+        raise Refusal("--cfg and --info show one job: leave out -m")
     if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
         return None
     searchpath = f"hydra.searchpath=['file://{ROOT}']"  # where the group `sweeps` is found

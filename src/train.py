@@ -37,14 +37,12 @@ def main() -> None:
         from src import sweep
 
         made = sweep.plan(sys.argv[1:])
-        if made is None:
-            job()
-            return
         command = sys.argv[1:]
-        sys.argv += made.arguments
-        if not made.multirun:
+        if made is None or not made.multirun:
+            sys.argv += made.arguments if made else []
             job()
             return
+        sys.argv += made.arguments
         sweep.start(made, command)
         try:
             job()

@@ -21,3 +21,14 @@ def network(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:
     """A net, small unless told otherwise."""
     model = typed(Model, **{"depth": 2, "width": 4} | axes)
     return architecture(model.name)(model, image, outputs)
+
+
+#: a config whose run takes about a second
+TINY: dict[str, Any] = {
+    "data": {"name": "shapes", "image_size": 16, "train_size": 256, "val_size": 100},
+    "model": {"depth": 2, "width": 4, "convs": 1, "dropout": 0.2, "dropout_kind": "both"},
+    "train": {"epochs": 2, "batch_size": 64},
+    "measure": {"images": 40, "max_shift": 2},
+    "probe": {"images": 3, "channels": 4},
+    "wandb": {"mode": "disabled"},
+}

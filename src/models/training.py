@@ -71,6 +71,7 @@ class Training(LightningModule):
         }
         numbers |= {f"val/{name}": value for name, value in self._val.compute().items()}
         numbers["lr"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        numbers["epoch"] = self.current_epoch + 1.0  # epochs trained, as everywhere; Lightning's own counts from 0
         self.log_dict({name: torch.as_tensor(value) for name, value in numbers.items()})
 
     @property

@@ -1,6 +1,6 @@
 """Weights & Biases: the only file that knows it. Online when logged in, else offline, without asking or waiting."""
 
-import hashlib
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import wandb
 
 from src.config import Config, to_dict
+from src.files import WANDB_ID, write
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def start(cfg: Config, run: Path) -> "Future[Run | None]":
     """Begin the run in the background: starting W&B takes as long as importing Lightning, so both go at once.
 
-    The sweep's folder is its group; its id comes from its folder, so a resumed run goes on.
+    The sweep's folder is its group; its id is kept in its folder, so a resumed run goes on.
 
     Args:
         cfg: of the run.
@@ -33,13 +34,12 @@ def _start(cfg: Config, run: Path) -> "Run | None":
         return None
     if mode == "auto":  # from the absence of a key: asking the network would mean waiting for it
         mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
-    group, name = run.parent.name, run.name
     experiment = wandb.init(
         project=cfg.wandb.project,
         entity=cfg.wandb.entity,
-        group=group,
-        name=name,
-        id=hashlib.sha256(f"{group}/{name}".encode()).hexdigest()[:12],
+        group=run.parent.name,
+        name=run.name,
+        id=_identity(run),
         resume="allow",
         dir=run,
         mode="online" if mode == "online" else "offline",
@@ -50,6 +50,14 @@ def _start(cfg: Config, run: Path) -> "Run | None":
     for keys in ("train/*", "val/*", "lr", "maps/*"):
         experiment.define_metric(keys, step_metric="epoch")
     return experiment
+
+
+def _identity(run: Path) -> str:
+    """The run's id at W&B, kept in its folder: whoever goes on with the folder goes on with the run."""
+    kept = run / WANDB_ID
+    if not kept.exists():
+        write(kept, uuid.uuid4().hex[:12])
+    return kept.read_text()
 
 
 def logger(starting: "Future[Run | None]") -> "WandbLogger | None":

@@ -1,0 +1,165 @@
+"""One run, for real but tiny: what it leaves, that it repeats, that it goes on where it stopped."""
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from src import files
+from src.callbacks import ProbeMaps
+from src.config import Config, from_dict, to_dict
+from src.errors import Refusal
+from src.measures import COLUMNS
+from src.run import run
+from src.runs import FinishedRun, find_runs, finished, read_checkpoint
+from tests.helpers import TINY
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
+
+
+def tiny(**changes: object) -> Config:
+    return from_dict({**TINY, **changes})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "model.pool=max"
+    run(tiny(wandb={"mode": "offline"}), folder)
+    return folder
+
+
+def test_a_run_leaves_all_its_files(done: Path) -> None:
+    expected = "config.yaml run.json history.csv shapes.csv measures.csv checkpoints/best.ckpt checkpoints/last.ckpt"
+    assert all((done / name).is_file() for name in expected.split())
+    assert not list(done.glob("**/.*.csv.*")), "no half-written file stays behind"
+    assert len(files.read_rows(done / files.HISTORY)) == 2
+    assert finished(done, tiny())
+
+
+def test_its_config_reads_back_equal(done: Path) -> None:
+    assert from_dict(yaml.safe_load((done / files.CONFIG).read_text())).model == tiny().model
+
+
+def test_measures_are_tidy(done: Path) -> None:
+    with (done / files.MEASURES).open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    keys = [(r["layer"], r["transform"], r["protocol"], r["amount"], r["measure"]) for r in rows]
+    assert len(set(keys)) == len(keys)
+    shifts = [r for r in rows if r["transform"] == "shift"]
+    assert {r["amount"] for r in shifts} == {"1", "2"}
+    assert {r["protocol"] for r in shifts} == {"roll", "crop"}
+    assert {r["layer"] for r in shifts} == {"stage1", "stage2", "features", "output"}
+    assert {r["n"] for r in shifts} == {"40"}
+    for row in rows:
+        if row["low"] and row["value"]:
+            assert float(row["low"]) <= float(row["value"]) + 1e-9 <= float(row["high"]) + 2e-9, row
+
+
+def test_every_shift_measure_has_its_untrained_twin(done: Path) -> None:
+    names = {key for key in FinishedRun(done, {}).measures if key[1] in ("roll", "crop")}
+    trained = {key for key in names if not key[3].endswith("_untrained")}
+    assert {(*key[:3], f"{key[3]}_untrained") for key in trained} == names - trained
+
+
+def test_the_ledger_on_disk_is_the_nets(done: Path) -> None:
+    _, weights = read_checkpoint(done / "checkpoints/best.ckpt")
+    learned = sum(w.numel() for name, w in weights.items() if "running" not in name and "num_batches" not in name)
+    assert sum(int(row["parameters"]) for row in files.read_rows(done / files.SHAPES)) == learned
+
+
+def test_maps_are_kept_for_every_stage_and_epoch_on_one_scale(done: Path) -> None:
+    scale = json.loads((done / "maps/scale.json").read_text())
+    for epoch in range(3):
+        with np.load(done / f"maps/epoch_{epoch:03d}.npz") as kept:
+            for stage in ("stage1", "stage2"):
+                assert (done / f"maps/{stage}_epoch_{epoch:03d}.png").stat().st_size > 500
+                assert np.quantile(kept[stage].astype(float), 0.999) <= scale[stage][1] + 1e-2
+
+
+def test_the_checkpoint_is_plain_data_with_the_whole_config(done: Path) -> None:
+    tree = torch.load(done / "checkpoints/last.ckpt", weights_only=True)
+    assert tree["config"] == to_dict(tiny(wandb={"mode": "offline"}))
+
+
+def test_wandb_holds_history_config_summary_tables_and_maps(done: Path) -> None:
+    (log,) = done.glob("wandb/offline-run-*/*.wandb")
+    text = subprocess.run(
+        ["wandb", "leet", "inspect", "--json", str(log)], capture_output=True, text=True, check=True
+    ).stdout
+    records = [json.loads(line) for line in text.splitlines()]
+    started = next(r["run"] for r in records if r["type"] == "run")
+    assert started["run_group"] == done.parent.name
+    assert started["config"]["update"]["model"]["pool"] == "max"
+    rows = [r["history"]["item"] for r in records if r["type"] == "history"]
+    logged = {row["epoch"]: row["val/accuracy"] for row in rows if "val/accuracy" in row}
+    history = files.read_rows(done / files.HISTORY)
+    assert logged == {int(r["epoch"]): pytest.approx(float(r["val/accuracy"])) for r in history}
+    beside = [row for row in rows if "maps/stage1.path" in row]
+    assert [row["epoch"] for row in beside] == [0, 1, 2], "one call an epoch, the untrained net included"
+    assert all("maps/stage2.path" in row for row in beside), "the stages of an epoch in one call"
+    tables = {name: row for row in rows for name in ("measures", "shapes") if f"{name}.nrows" in row}
+    assert tables["measures"]["measures.nrows"] == len(files.read_rows(done / files.MEASURES))
+    assert tables["shapes"]["shapes.nrows"] == len(files.read_rows(done / files.SHAPES))
+    summary = {k: v for r in records if r["type"] == "summary" for k, v in r["summary"]["update"].items()}
+    measures = FinishedRun(done, {}).measures
+    assert summary["invariance/crop/1px/output_distance"] == measures["output", "crop", 1, "output_distance"][0]
+    assert summary["test/accuracy"] == pytest.approx(measures["output", "test", 0, "accuracy"][0])
+
+
+def test_a_finished_run_is_kept(done: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+    run(tiny(), done)
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
+
+
+def test_another_config_in_the_same_folder_is_refused(done: Path) -> None:
+    with pytest.raises(Refusal, match=r"model\.pool=max, this one has model\.pool=avg"):
+        run(tiny(model={**TINY["model"], "pool": "avg"}), done)
+
+
+def same_numbers(one: Path, other: Path) -> bool:
+    def history(run: Path) -> list[dict[str, str]]:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in files.read_rows(run / files.HISTORY)]
+
+    measures = [(run / files.MEASURES).read_bytes() for run in (one, other)]
+    return history(one) == history(other) and measures[0] == measures[1]
+
+
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit(done: Path, tmp_path: Path) -> None:
+    run(tiny(), tmp_path / "again")
+    assert same_numbers(done, tmp_path / "again")
+
+
+def test_another_seed_gives_other_numbers(done: Path, tmp_path: Path) -> None:
+    run(tiny(seed=1), tmp_path / "other")
+    assert not same_numbers(done, tmp_path / "other")
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "interrupted"
+    keep: Callable[..., None] = ProbeMaps._keep
+
+    def fail_after_epoch_1(self: ProbeMaps, net: object, epoch: int) -> None:
+        if epoch == 2:
+            raise RuntimeError("the power went")
+        keep(self, net, epoch)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the power went"):
+        patch.setattr(ProbeMaps, "_keep", fail_after_epoch_1)
+        run(tiny(), folder)
+    assert "the power went" in (folder / files.FAILED).read_text()
+    assert not finished(folder, tiny())
+    with pytest.raises(Refusal, match="RuntimeError: the power went"):
+        find_runs(folder)
+    run(tiny(), folder)
+    assert not (folder / files.FAILED).exists()
+    assert same_numbers(done, folder)
