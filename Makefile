@@ -20,8 +20,8 @@ $(READY): constraints.txt pyproject.toml
 	@touch $@
 
 data: $(READY)  ## get Fashion-MNIST: found, downloaded, or from Debian's package
-	@$(PY) -m src.data.sets 2>/dev/null || $(MAKE) --no-print-directory debian-data
-	@$(PY) -m src.data.sets
+	@$(PY) -m src.data.sets data 2>/dev/null || $(MAKE) --no-print-directory debian-data
+	@$(PY) -m src.data.sets data
 
 debian-data:
 	@command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || exit 0; \

@@ -32,7 +32,7 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     Raises:
         KeyError: a name the net does not have.
     """
-    modules = dict(net.named_modules())
+    modules, names = dict(net.named_modules()), list(names)
     missing = [name for name in names if name not in modules]
     if missing:
         raise KeyError(f"no layer {', '.join(missing)}; the net has {', '.join(filter(None, modules))}")

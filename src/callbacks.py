@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from src.activations import watch
+from src.config import Config, to_dict
 from src.files import HISTORY, read_rows, write_rows
 from src.models.blocks import Network
 from src.views.maps import save_maps
@@ -43,6 +44,17 @@ class History(Callback):
         write_rows(self.path, self.rows)
 
 
+class SaveConfig(Callback):
+    """A checkpoint holds its whole config as plain data: it can be measured again from its path alone."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.tree = to_dict(cfg)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add it."""
+        checkpoint["config"] = self.tree
+
+
 class ProbeMaps(Callback):
     """The maps of the same few test images, before training and after every ``every`` epochs."""
 
@@ -59,23 +71,24 @@ class ProbeMaps(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Epoch 0, unless this run goes on after it."""
-        if trainer.current_epoch == 0:
-            self._keep(pl_module, 0)
+        """Epoch 0, unless this run goes on after it; written with the first epoch, so that training starts at once."""
+        self.untrained = self._maps(pl_module) if trainer.current_epoch == 0 else None
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Every ``every`` epochs, and the last."""
+        if self.untrained is not None:
+            save_maps(self.run, 0, self.images, self.untrained)
+            self.untrained = None
         epoch = trainer.current_epoch + 1
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
-            self._keep(pl_module, epoch)
+            save_maps(self.run, epoch, self.images, self._maps(pl_module))
 
-    def _keep(self, net: LightningModule, epoch: int) -> None:
+    def _maps(self, net: LightningModule) -> dict[str, Float[np.ndarray, "n k p q"]]:
         assert isinstance(net, Network)
         with watch(net, net.stages) as outputs, torch.no_grad():
             net(self.normalised.to(net.device))
-        maps = {stage: outputs[stage][:, : self.channels].float().cpu().numpy() for stage in net.stages}
-        save_maps(self.run, epoch, np.asarray(self.images), maps)
+        return {stage: outputs[stage][:, : self.channels].float().cpu().numpy() for stage in net.stages}
 
 
 class Bar(Callback):

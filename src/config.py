@@ -8,13 +8,13 @@ import difflib
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -176,13 +176,19 @@ def check(cfg: Config) -> None:
     for key in AT_LEAST_ONE:
         if tree[key] is not None and tree[key] < 1:
             raise Refusal(f"{key}={tree[key]}: must be a whole number of at least 1")
+    if cfg.measure.images < 2:
+        raise Refusal("measure.images=1: must be at least 2, as images are compared with each other")
     for key, low, high, right in (
         ("model.dropout", 0, 1, "a rate in [0, 1)"),
         ("train.label_smoothing", 0, 1, "a share in [0, 1)"),
         ("data.label_noise", 0, 1 + 1e-9, "a share in [0, 1]"),
         ("train.lr", 1e-12, float("inf"), "a positive number"),
         ("train.weight_decay", 0, float("inf"), "0 or a positive number"),
-        ("seed", 0, 2**32, "a whole number from 0 to 4294967295"),
+        *(
+            (key, 0, 2**32, "a whole number from 0 to 4294967295")
+            for key in tree
+            if key.split(".")[-1].endswith("seed")
+        ),
     ):
         if not low <= tree[key] < high:
             raise Refusal(f"{key}={tree[key]}: must be {right}")
@@ -198,7 +204,9 @@ def check(cfg: Config) -> None:
 
 def from_hydra(cfg: Any) -> Config:
     """The dataclasses of a composed DictConfig, checked."""
-    tree = {key: cfg[key] for key in asdict(Config())}
+    tree = OmegaConf.to_container(cfg)
+    assert isinstance(tree, dict)
+    tree.pop("hydra", None)
     typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), tree))
     assert isinstance(typed, Config)
     check(typed)
@@ -215,7 +223,14 @@ def to_dict(cfg: Config) -> dict[str, Any]:
 def from_dict(tree: dict[str, Any]) -> Config:
     """The config that ``to_dict`` wrote, checked; its text stays data, nothing in it is run."""
     with one_message():
-        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(tree)))
+        return from_hydra(OmegaConf.create(_inert(tree)))
+
+
+def _inert(tree: Any) -> Any:
+    """The tree with OmegaConf's interpolations made plain text: a file may not read this machine's environment."""
+    if isinstance(tree, dict):
+        return {key: _inert(value) for key, value in tree.items()}
+    return tree.replace("${", "\\${") if isinstance(tree, str) else tree
 
 
 def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
@@ -264,6 +279,8 @@ def _one_line(error: BaseException) -> str:
     text = str(getattr(cause, "msg", None) or cause)
     if text.startswith("Ambiguous value"):
         return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep; add -m"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {text.splitlines()[0]}"
     key, schema = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
     if key and is_dataclass(schema) and str(key).split(".")[-1] not in {f.name for f in fields(schema)}:
         *path, wrong = str(key).split(".")

@@ -94,7 +94,7 @@ def _fit(cfg: Config, folder: Path, logger: Any) -> "tuple[Training, Splits, Led
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from src.callbacks import Bar, History, ProbeMaps
+    from src.callbacks import Bar, History, ProbeMaps, SaveConfig
 
     _quiet()
     splits = split(cfg.data)
@@ -122,7 +122,7 @@ def _fit(cfg: Config, folder: Path, logger: Any) -> "tuple[Training, Splits, Led
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=logger or False,
-        callbacks=[checkpoints, History(folder), maps, Bar(console)],
+        callbacks=[checkpoints, SaveConfig(cfg), History(folder), maps, Bar(console)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

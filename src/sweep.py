@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from src import files
-from src.config import ROOT, Config, from_hydra
+from src.config import ROOT, Config, from_hydra, one_message
 from src.data.names import image_shape
 from src.data.splits import split
 from src.errors import Refusal
@@ -46,6 +46,7 @@ class Plan:
     arguments: list[str]
 
 
+@one_message()
 def plan(arguments: list[str]) -> Plan | None:
     """Compose every job of a command line exactly as Hydra will, and check each; None where it only asks for help.
 

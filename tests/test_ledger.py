@@ -68,6 +68,33 @@ def test_vgg16_has_the_published_receptive_field():
     assert (last.size, last.field, last.jump, last.field / 2 - last.start) == (7, 212, 32, 90)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, groups=2),
+        nn.Conv2d(4, 4, (1, 5), (2, 1), (0, 2), groups=4, bias=False),
+        nn.Conv2d(4, 2, 3, padding="same", dilation=2),
+        nn.Conv2d(4, 2, 3, padding="valid"),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d(3, 2, 1, dilation=2),
+        nn.AvgPool2d(2, 3, 1, ceil_mode=True),
+        nn.AdaptiveAvgPool2d((3, 2)),
+        nn.AdaptiveMaxPool2d(1),
+        nn.ZeroPad2d((1, -2, 3, 0)),
+        nn.GroupNorm(2, 4),
+        nn.InstanceNorm2d(4),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.GELU(),
+    ],
+    ids=str,
+)
+def test_layers_that_our_nets_do_not_have_hold_too(layer):
+    image = (4, 12, 14)
+    net = nn.Sequential(layer, nn.Conv2d(layer(torch.zeros(1, *image)).shape[1], 3, 1))
+    verify(ledger(net, image), net)
+    assert ledger(net, image).multiply_adds == multiply_adds(net, image)
+
+
 # --- our nets --------------------------------------------------------------------------------------------------------
 
 

@@ -151,14 +151,6 @@ def test_the_weights_are_those_of_the_seed(name):
     assert all(not torch.equal(one[key], other[key]) for key in drawn)
 
 
-def test_a_checkpoint_holds_its_config_as_plain_data():
-    net, checkpoint = lightning("ladder", seed=7), {}
-    net.on_save_checkpoint(checkpoint)
-    assert checkpoint["config"] == to_dict(net.cfg)
-    assert isinstance(from_dict(checkpoint["config"]), Config)
-    assert {type(value) for value in checkpoint["config"]["model"].values()} <= {str, int, float, type(None)}
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimiser_lowers_the_loss_and_decays_weights_alone(name):
     layer = nn.Linear(3, 2)

@@ -11,8 +11,7 @@ import pytest
 import torch
 import yaml
 
-from src import files
-from src.callbacks import ProbeMaps
+from src import callbacks, files
 from src.config import Config, from_dict, to_dict
 from src.errors import Refusal
 from src.measures import COLUMNS
@@ -146,15 +145,15 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "interrupted"
-    keep: Callable[..., None] = ProbeMaps._keep
+    save: Callable[..., None] = callbacks.save_maps
 
-    def fail_after_epoch_1(self: ProbeMaps, net: object, epoch: int) -> None:
+    def fail_after_epoch_1(run: Path, epoch: int, *maps: object) -> None:
         if epoch == 2:
             raise RuntimeError("the power went")
-        keep(self, net, epoch)
+        save(run, epoch, *maps)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="the power went"):
-        patch.setattr(ProbeMaps, "_keep", fail_after_epoch_1)
+        patch.setattr(callbacks, "save_maps", fail_after_epoch_1)
         run(tiny(), folder)
     assert "the power went" in (folder / files.FAILED).read_text()
     assert not finished(folder, tiny())

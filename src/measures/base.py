@@ -81,7 +81,8 @@ class Still:
     def of(cls, outputs: Float[Tensor, "n ..."]) -> "Still":
         """From a layer's outputs for a batch of at least two images."""
         flat = outputs.flatten(1)
-        apart = torch.cdist(flat, flat, compute_mode="use_mm_for_euclid_dist")
+        centred = flat - flat.mean(0)  # what all share would only cost precision
+        apart = torch.cdist(centred, centred, compute_mode="use_mm_for_euclid_dist")
         apart.fill_diagonal_(0)
         others = len(flat) - 1
         return cls(flat, apart.sum(1) / others, apart.square().sum(1) / others)

@@ -87,12 +87,6 @@ class Training(LightningModule):
         schedule = SCHEDULES[train.schedule](optimizer, train.lr, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint holds its whole config as plain data: it can be measured again from its path alone."""
-        from src.config import to_dict
-
-        checkpoint["config"] = to_dict(self.cfg)
-
 
 def _metrics(classes: int) -> MetricCollection:
     return MetricCollection(

@@ -42,10 +42,12 @@ class Pool(nn.Module):
         super().__init__()
         if border not in BORDERS:
             raise ValueError(f"border={border!r}: choose one of {', '.join(BORDERS)}")
-        stride = stride or kernel_size or 2
-        kernel_size = kernel_size or self.default_window(stride)
-        if stride < 1 or kernel_size < 1:
+        if stride is None:
+            stride = 2 if kernel_size is None else kernel_size
+        if stride < 1 or (kernel_size is not None and kernel_size < 1):
             raise ValueError(f"window {kernel_size} and stride {stride} must be at least 1")
+        if kernel_size is None:
+            kernel_size = self.default_window(stride)
         self.kernel_size, self.stride, self.padding, self.border = kernel_size, stride, padding, border
 
     @classmethod

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
-from plotly.colors import sample_colorscale
 
 from src.files import MAPS, write, write_json
 
@@ -106,6 +105,8 @@ def _nearest(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
 @cache
 def viridis() -> UInt8[np.ndarray, "256 3"]:
     """Perceptually even, colour-blind-safe, readable in grey."""
+    from plotly.colors import sample_colorscale
+
     colours = sample_colorscale("Viridis", np.linspace(0, 1, 256).tolist(), colortype="tuple")
     levels: UInt8[np.ndarray, "256 3"] = (np.array(colours) * 255).round().astype(np.uint8)
     return levels

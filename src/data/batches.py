@@ -1,0 +1,89 @@
+"""Minibatches of a set that lies in memory as uint8, on the device that trains."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from src.data.sets import Images
+from src.data.splits import normalise
+
+#: images a batch where nothing is learned
+EVALUATION_BATCH = 500
+
+
+class Batches:
+    """Iterates (normalised images, labels); no per-sample Python.
+
+    The order of epoch e depends on (seed, e) alone, so a resumed run sees the batches it would have seen. Over several
+    devices each batch is dealt out by rank: the batch stays the same, and every image is seen once an epoch (but for
+    a last batch of fewer images than devices, which is left out).
+
+    Args:
+        part: the images.
+        batch_size: images a batch, over all devices together.
+        mean, std: of the pixels, per channel, in [0, 1].
+        seed: draws the order and the augmentation; ``None`` keeps the order of the set and augments nothing.
+        augment: one of ``AUGMENTATIONS``.
+        rank, world: of this process.
+    """
+
+    def __init__(
+        self,
+        part: Images,
+        batch_size: int,
+        mean: Float[Tensor, " c"],
+        std: Float[Tensor, " c"],
+        *,
+        seed: int | None = None,
+        augment: str = "none",
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.part, self.batch_size, self.mean, self.std = part, batch_size, mean, std
+        self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
+        self.epoch = 0
+        self.sampler = self.batch_sampler = self  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; Lightning calls it before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.part), self.batch_size)
+        return whole + (rest >= self.world)
+
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
+        images, labels = self.part.images, self.part.labels
+        if self.seed is None:
+            order = torch.arange(len(labels))
+        else:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(len(labels), generator=generator)
+        for batch in order.split(self.batch_size)[: len(self)]:
+            index = batch.to(images.device)
+            chosen = images[index]
+            if self.seed is not None and self.augment != "none":
+                chosen = augmented(chosen, self.augment, generator)
+            mine = slice(self.rank, None, self.world)
+            yield normalise(chosen[mine], self.mean, self.std), labels[index[mine]]
+
+
+def augmented(
+    images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Generator
+) -> UInt8[Tensor, "n c h w"]:
+    """Each image on its own: mirrored with probability ½ (flip), moved by up to 4 px over black (shift)."""
+    n, _, height, width = images.shape
+    if "flip" in how:
+        mirrored = torch.rand(n, generator=generator) < 0.5
+        images = torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(-1), images)
+    if "shift" in how:
+        top, left = torch.randint(0, 9, (2, n, 1, 1), generator=generator).to(images.device)
+        padded = F.pad(images, (4,) * 4)
+        rows = top + torch.arange(height, device=images.device)[None, :, None]
+        columns = left + torch.arange(width, device=images.device)[None, None, :]
+        each = torch.arange(n, device=images.device)[:, None, None]
+        images = padded[each, :, rows, columns].permute(0, 3, 1, 2)
+    return images

@@ -1,0 +1,29 @@
+"""What the schema and the ledger need to know of the data sets, without loading any: importing this costs nothing."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from src.config import Data
+
+#: set → (channels, side or None where data.image_size says, classes or None where the folder says)
+SETS: dict[str, tuple[int, int | None, int | None]] = {
+    "fashion_mnist": (1, 28, 10),
+    "mnist": (1, 28, 10),
+    "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "folder": (3, None, None),
+    "shapes": (1, None, 8),
+}
+AUGMENTATIONS = ("none", "flip", "shift", "flip_shift")
+
+
+def image_shape(data: "Data") -> tuple[tuple[int, int, int], int]:
+    """((channels, height, width), classes) of a set; a folder that is not there counts 10 classes."""
+    channels, side, classes = SETS[data.name]
+    if classes is None:
+        root = Path(data.root).expanduser()
+        root = root / "train" if (root / "train").is_dir() else root
+        classes = sum(one.is_dir() for one in root.iterdir()) if root.is_dir() else 10
+    side = side or data.image_size
+    return (channels, side, side), classes

@@ -1,0 +1,137 @@
+"""A data set as a run sees it: train, validation and test parts, label noise, normalisation, canvas."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from src.data.sets import MARGIN, DataError, Images, Source, load
+
+if TYPE_CHECKING:
+    from src.config import Data
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a run trains, selects and tests on.
+
+    Attributes:
+        train, val, test: disjoint parts; only ``train`` has label noise.
+        classes: names.
+        mean, std: of the training part's pixels in [0, 1], per channel.
+        noise_rate: realised share of training labels that are wrong on purpose.
+        checksum: of the split: which image is where, and which label it has.
+        beyond: what lies outside an image without a canvas, ``black`` or ``edge``.
+    """
+
+    train: Images
+    val: Images
+    test: Images
+    classes: list[str]
+    mean: Float[Tensor, " c"]
+    std: Float[Tensor, " c"]
+    noise_rate: float
+    checksum: str
+    beyond: str
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        c, h, w = self.test.images.shape[1:]
+        return c, h, w
+
+    def normalise(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """uint8 pixels to zero mean and unit variance (over the training part), channels last in memory."""
+        return normalise(images, self.mean, self.std)
+
+
+def normalise(
+    images: UInt8[Tensor, "n c h w"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
+) -> Float[Tensor, "n c h w"]:
+    """``(images / 255 - mean) / std``, channels last in memory."""
+    scale = 1 / (255 * std)
+    x = images.to(torch.float32, memory_format=torch.channels_last)
+    return x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
+
+
+@lru_cache(maxsize=2)  # the jobs of a sweep share it
+def split(data: "Data") -> Splits:
+    """Load a set and split it: validation and subset are drawn by ``data.split_seed``, label noise likewise.
+
+    Raises:
+        DataError: the set is not to be had, or has too few images for the sizes asked for.
+    """
+    source = load(data.name, data.root, data.image_size)
+    generator = torch.Generator().manual_seed(data.split_seed)
+    order = torch.randperm(len(source.train), generator=generator)
+    left = len(order) - data.val_size
+    wanted = left if data.train_size is None else data.train_size
+    if not 0 < wanted <= left:
+        raise DataError(
+            f"data={data.name} has {len(order)} training images: too few for data.val_size={data.val_size} "
+            f"and data.train_size={data.train_size}"
+        )
+    val, train = order[: data.val_size], order[data.val_size : data.val_size + wanted]
+    clean = source.train.take(train)
+    labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator)
+    mean, std = pixel_statistics(clean.images)
+    return Splits(
+        replace(clean, labels=labels),
+        source.train.take(val),
+        source.test,
+        source.classes,
+        mean,
+        std,
+        (labels != clean.labels).double().mean().item(),
+        _checksum(source, val, train, labels),
+        source.beyond,
+    )
+
+
+def flip_labels(
+    labels: Int64[Tensor, " n"], classes: int, share: float, generator: torch.Generator
+) -> Int64[Tensor, " n"]:
+    """Labels of which ``round(share · n)`` have become another class, each other class as likely."""
+    flipped = labels.clone()
+    chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
+    steps = torch.randint(1, max(classes, 2), (len(chosen),), generator=generator)
+    flipped[chosen] = (labels[chosen] + steps) % classes
+    return flipped
+
+
+def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """Mean and standard deviation per channel in [0, 1], exactly, from the 256 grey levels' counts."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(1):
+        share = channel.flatten().bincount(minlength=256).double() / channel.numel()
+        mean = (share * levels).sum()
+        means.append(mean)
+        stds.append((share * (levels - mean) ** 2).sum().sqrt().clamp(min=1e-6))
+    return torch.stack(means).float(), torch.stack(stds).float()
+
+
+def canvas(part: Images, margin: int, beyond: str) -> UInt8[Tensor, "n c H W"]:
+    """The images with ``margin`` pixels around them: the true ones where the set has them, ``beyond`` further out."""
+    if part.canvas is not None:
+        if margin <= MARGIN:
+            cut = MARGIN - margin
+            return part.canvas[..., cut : part.canvas.shape[-2] - cut, cut : part.canvas.shape[-1] - cut]
+        inner, pad = part.canvas, margin - MARGIN
+    else:
+        inner, pad = part.images, margin
+    if beyond == "black":
+        return F.pad(inner, (pad,) * 4)
+    return F.pad(inner.float(), (pad,) * 4, mode="replicate").to(torch.uint8)
+
+
+def _checksum(source: Source, *parts: Tensor) -> str:
+    digest = hashlib.sha256(f"{len(source.train)} {len(source.test)} {source.classes}".encode())
+    for part in parts:
+        digest.update(part.numpy().tobytes())
+    return digest.hexdigest()[:16]

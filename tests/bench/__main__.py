@@ -1,0 +1,39 @@
+"""``make bench``: every pair, its ratio, and the bound that the project holds itself to."""
+
+import platform
+from datetime import date
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from src.run import hardware
+from tests.bench import startup, training
+from tests.bench.paired import paired
+
+
+def main() -> None:
+    """Measure and print."""
+    quiet = Console(quiet=True)
+    import src.run
+    import src.views.terminal
+
+    src.run.console = src.views.terminal.console = quiet  # the table is all that is shown
+    console = Console()
+    table = Table(
+        title=f"{hardware()}, torch {torch.__version__}, {platform.system()}, {date.today()}", title_justify="left"
+    )
+    for heading in ("A / B", "ratio of medians", "single pairs", "bound"):
+        table.add_column(heading)
+    for name, a, b, pairs, bound in (
+        ("start to first step / import torch, lightning", startup.to_first_step, startup.imports, 5, 1.30),
+        ("training with everything on / bare loop", training.with_lightning, training.bare, 3, 1.10),
+    ):
+        with console.status(f"{name}: {pairs} pairs"):
+            ratio = paired(a, b, pairs)
+        table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", f"{bound:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

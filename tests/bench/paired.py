@@ -1,0 +1,28 @@
+"""Two ways to do a thing, timed by turns, so that whatever else the machine does meets both alike."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A over B: the ratio of medians, and the least and largest ratio of a single pair."""
+
+    median: float
+    low: float
+    high: float
+    pairs: int
+
+
+def paired(a: Callable[[], object], b: Callable[[], object], pairs: int) -> Ratio:
+    """Run a, b, a, b …; a call that returns a number has timed itself, in seconds."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(pairs):
+        for one, kept in zip((a, b), times, strict=True):
+            start = time.perf_counter()
+            own = one()
+            kept.append(own if isinstance(own, float) else time.perf_counter() - start)
+    each = [x / y for x, y in zip(*times, strict=True)]
+    return Ratio(statistics.median(times[0]) / statistics.median(times[1]), min(each), max(each), pairs)

@@ -1,0 +1,77 @@
+"""What Lightning with history, metrics, maps, checkpoints and W&B costs over a bare loop of the same batches."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from src.config import Config, from_dict
+from src.data.batches import EVALUATION_BATCH, Batches
+from src.data.splits import split
+from src.models import architecture
+from src.models.optimisers import SCHEDULES, optimiser
+from src.run import _fit
+from src.views import wandb
+
+IMAGES = 25_600  # 200 steps
+
+
+def config() -> Config:
+    """The default net, on as many images as give a steady time."""
+    return from_dict({"data": {"train_size": IMAGES}, "train": {"epochs": 1}, "wandb": {"mode": "offline"}})
+
+
+def with_lightning() -> float:
+    """Seconds of ``trainer.fit``, everything on."""
+    with tempfile.TemporaryDirectory() as folder:
+        cfg, run = config(), Path(folder) / "run"
+        run.mkdir()
+        tracker = wandb.start(cfg, run)
+        from lightning.pytorch import Trainer
+
+        seconds = 0.0
+        fit = Trainer.fit
+
+        def timed(self: Trainer, *args: object, **kwargs: object) -> None:
+            nonlocal seconds
+            start = time.perf_counter()
+            fit(self, *args, **kwargs)  # type: ignore[arg-type]
+            seconds = time.perf_counter() - start
+
+        Trainer.fit = timed  # type: ignore[method-assign, assignment]
+        try:
+            _fit(cfg, run, wandb.logger(tracker))
+        finally:
+            Trainer.fit = fit  # type: ignore[method-assign]
+            wandb.finish(tracker, failed=False)
+    return seconds
+
+
+def bare() -> float:
+    """Seconds of the same training and validation in a plain loop, summing loss and accuracy."""
+    cfg = config()
+    splits = split(cfg.data)
+    torch.manual_seed(0)
+    net = architecture("ladder")(cfg.model, splits.image, len(splits.classes)).to(memory_format=torch.channels_last)
+    optimizer = optimiser("adamw", net.parameters(), cfg.train.lr, cfg.train.weight_decay)
+    train = Batches(splits.train, cfg.train.batch_size, splits.mean, splits.std, seed=0)
+    val = Batches(splits.val, EVALUATION_BATCH, splits.mean, splits.std)
+    schedule = SCHEDULES["onecycle"](optimizer, cfg.train.lr, len(train))
+    start = time.perf_counter()
+    sums = torch.zeros(2)
+    for x, y in train:
+        logits = net(x)
+        loss = F.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        sums += torch.stack([loss.detach(), (logits.argmax(1) == y).float().mean()])
+    net.eval()
+    with torch.no_grad():
+        for x, y in val:
+            logits = net(x)
+            sums += torch.stack([F.cross_entropy(logits, y), (logits.argmax(1) == y).float().mean()])
+    return time.perf_counter() - start

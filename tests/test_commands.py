@@ -1,0 +1,110 @@
+"""The commands of the README, run as a user runs them, on data that need no files."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import torch
+
+from src import files
+from src.config import ROOT
+
+TINY = (
+    "data=shapes data.image_size=16 data.train_size=256 data.val_size=100 model.depth=2 model.width=4 train.epochs=1 "
+    "train.batch_size=64 measure.images=40 measure.max_shift=2 probe.images=2 probe.channels=4 wandb.mode=disabled"
+).split()
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "pools, of = all"
+    done = command("src.train", "-m", "model.pool=max,avg,none", *TINY, f"hydra.sweep.dir='{folder}'")
+    assert done.returncode == 0, done.stderr
+    for text in ("epoch 1/1", "stage1.pool", "pool=none", str(folder / files.PAGE)):
+        assert text in done.stdout
+    return folder
+
+
+def test_a_sweep_ends_with_a_comparison_and_a_page(sweep: Path) -> None:
+    rows = files.read_rows(sweep / files.COMPARISON)
+    assert [row["variant"] for row in rows] == ["pool=max", "pool=avg", "pool=none"]
+    assert float(rows[2]["multiply_adds"]) < float(rows[0]["multiply_adds"])
+    page = (sweep / files.PAGE).read_text()
+    pictures = re.findall(r'"([^"]+\.png)"', page[page.index("<body>") :])
+    assert len(pictures) == 3 * 2 * 2, "variants × stages × epochs"
+    assert all((sweep / unquote(picture)).is_file() for picture in pictures)
+
+
+def test_the_same_command_keeps_what_is_finished(sweep: Path) -> None:
+    before = [path.stat().st_mtime_ns for path in sorted(sweep.glob(f"*/{files.RUN}"))]
+    done = command("src.train", "-m", "model.pool=max,avg,none", *TINY, f"hydra.sweep.dir='{sweep}'")
+    assert done.returncode == 0
+    assert done.stdout.count("finished before, kept") == 3
+    assert [path.stat().st_mtime_ns for path in sorted(sweep.glob(f"*/{files.RUN}"))] == before
+
+
+def test_a_checkpoint_is_measured_again_to_the_same_numbers(sweep: Path, tmp_path: Path) -> None:
+    run = next(sweep.glob("*avg*"))
+    again = tmp_path / "again.csv"
+    done = command("src.measure", f"checkpoint={run / 'checkpoints/best.ckpt'}", f"out={again}")
+    assert done.returncode == 0, done.stderr
+    assert again.read_bytes() == (run / files.MEASURES).read_bytes()
+
+
+def test_a_report_is_built_again(sweep: Path, tmp_path: Path) -> None:
+    done = command("src.report", f"runs={sweep}", f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / files.COMPARISON).read_bytes() == (sweep / files.COMPARISON).read_bytes()
+
+
+def test_shapes_prints_the_ledger_without_lightning_or_data() -> None:
+    script = "import sys, runpy; sys.argv = ['src.shapes', 'model.depth=4', 'model.pool=blur']; "
+    script += "runpy.run_module('src.shapes', run_name='__main__'); "
+    script += "print([m for m in ('lightning', 'torchmetrics', 'torchvision', 'wandb') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "stage4.pool" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["src.train", "model.pool=avgg"], "model.pool: Invalid value 'avgg'"),
+        (["src.measure", "checkpoint=nothing.ckpt"], "checkpoint=nothing.ckpt: no such file"),
+        (["src.measure", "checkpoint=README.md"], "cannot be read as a checkpoint"),
+        (["src.measure", "check=x"], "valid here: checkpoint"),
+        (["src.report", "runs=src"], "runs=src: no finished run in it"),
+        (["src.shapes", "model.dept=3"], "did you mean model.depth?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words: list[str], message: str) -> None:
+    done = command(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(sweep: Path, tmp_path: Path) -> None:
+    tree = torch.load(next(sweep.glob("*avg*")) / "checkpoints/best.ckpt", weights_only=True)
+    tree["config"]["model"]["name"] = "resnet"
+    torch.save(tree, tmp_path / "other.ckpt")
+    done = command("src.measure", f"checkpoint={tmp_path / 'other.ckpt'}")
+    assert done.returncode == 2
+    assert "does not hold the weights of its own config, a resnet" in done.stderr
+    torch.save({"state_dict": tree["state_dict"]}, tmp_path / "foreign.ckpt")
+    done = command("src.measure", f"checkpoint={tmp_path / 'foreign.ckpt'}")
+    assert done.returncode == 2
+    assert "holds no config" in done.stderr

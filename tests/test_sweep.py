@@ -1,0 +1,105 @@
+"""A command's jobs: where they go, and that a wrong one stops all of them before anything is written."""
+
+from pathlib import Path
+
+import pytest
+
+from src.config import ROOT
+from src.errors import Refusal
+from src.sweep import config_ledger, plan, sweep_name
+
+SMALL = ["data=shapes", "data.image_size=16"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_sweep_has_a_job_for_every_combination_and_a_folder_that_stays() -> None:
+    command = ["-m", *SMALL, "model.pool=max,avg,none", "seed=0,1"]
+    made = plan(command)
+    assert made is not None and made.multirun
+    assert made.folder == Path("outputs/data=shapes,data.image_size=16,model.pool=max,avg,none,seed=0,1")
+    assert [(cfg.model.pool, cfg.seed) for cfg in made.jobs.values()] == [
+        (pool, seed) for pool in ("max", "avg", "none") for seed in (0, 1)
+    ]
+    again = plan(command)
+    assert again is not None and list(again.jobs) == list(made.jobs)
+
+
+@pytest.mark.parametrize(
+    "axis",
+    [
+        "model.stride=1,2",
+        "model.depth=2,3",
+        "model.dropout=0,0.5",
+        "model.padding=zeros,circular,reflect,replicate",
+        "model=ladder,resnet",
+        "seed=0,1,2",
+    ],
+)
+def test_any_axis_is_swept_the_same_way(axis: str) -> None:
+    made = plan(["-m", "data=shapes", axis])
+    assert made is not None and len(made.jobs) == axis.count(",") + 1
+
+
+def test_data_is_an_axis_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.sweep.split", lambda data: None)
+    made = plan(["-m", "data=shapes,cifar10"])
+    assert made is not None and [cfg.data.name for cfg in made.jobs.values()] == ["shapes", "cifar10"]
+
+
+def test_folders_that_the_user_gives_are_honoured() -> None:
+    made = plan(["-m", *SMALL, "model.pool=max,avg", "hydra.sweep.dir=here"])
+    assert made is not None and made.folder == Path("here")
+    single = plan([*SMALL, "hydra.run.dir=there/run"])
+    assert single is not None and list(single.jobs) == [Path("there/run")] and not single.multirun
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["-m", "model.pool=max,avgg"], r"model\.pool: Invalid value 'avgg', expected one of \[none, max"),
+        (["-m", "model.pol=max,avg"], r"model\.pol: no such key; did you mean model\.pool\?"),
+        (["model.depth=three"], r"model\.depth: Value 'three'"),
+        (["-m", "model=ladder,laddr"], r"model=laddr: choose one of ladder, resnet"),
+        (["model.dropout=1.5"], r"model\.dropout=1\.5: must be a rate in \[0, 1\)"),
+        (["model.stride=0"], r"model\.stride=0: must be a whole number of at least 1"),
+        (["model.pool=max,avg"], r"model\.pool=max,avg: a list of values is a sweep; add -m"),
+        (["-m", "sweeps=nothing"], r"sweeps=nothing: choose one of .*pooling"),
+        (["-m", *SMALL, "model.depth=3,9"], r"depth=9: stage5\.pool: its window of 2 is larger than its map of 1;"),
+        ([*SMALL, "model.padding=valid"], r"stage\d\.conv\d: nothing is left: floor\("),
+        ([*SMALL, "model.padding=valid", "model.pool=conv"], r"pool=conv cannot do without padding"),
+        (["-m", *SMALL, "trainer.devices=2"], r"trainer\.devices=2 in a sweep .* without -m"),
+        (["data=folder", "data.root=nowhere"], r"data=folder: data\.root=nowhere must hold CLASS"),
+        (["data=shapes", "data.train_size=99999"], r"12000 training images: too few"),
+        (["seed=-1"], r"seed=-1: must be a whole number"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_line_before_anything_is_written(
+    command: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Refusal, match=message) as caught:
+        plan(command)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_command_still_has_a_folder_of_its_own() -> None:
+    long, other = (["model.width=" + ",".join(map(str, range(1, n)))] for n in (90, 91))
+    assert len(sweep_name(long).encode()) < 200
+    assert sweep_name(long) != sweep_name(other)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda file: file.stem)
+def test_named_sweeps_say_what_they_ask_and_compose(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    for word in ("Question", f"Command   python -m src.train -m sweeps={file.stem}", "Cost", "Expect"):
+        assert any(word in line for line in header), word
+    monkeypatch.setattr("src.sweep.split", lambda data: None)  # the data need not be here
+    made = plan(["-m", f"sweeps={file.stem}"])
+    assert made is not None and len(made.jobs) > 1 and made.folder == Path("outputs") / file.stem
+    for cfg in made.jobs.values():
+        assert cfg.question
+        assert config_ledger(cfg).parameters > 0
