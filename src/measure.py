@@ -38,14 +38,8 @@ def measure_again(options: Options) -> None:
     Raises:
         Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
-    from src import files
     from src.config import check
-    from src.data.splits import split
-    from src.errors import Refusal
-    from src.measures.suite import measure
-    from src.models import module
-    from src.runs import read_checkpoint, summary, write_measures
-    from src.views.terminal import console, show_closing
+    from src.runs import read_checkpoint
 
     path = Path(options.checkpoint)
     cfg, weights = read_checkpoint(path)
@@ -54,6 +48,15 @@ def measure_again(options: Options) -> None:
         cfg, measure=replace(cfg.measure, **asked), data=replace(cfg.data, root=options.root or cfg.data.root)
     )
     check(cfg)
+
+    from src import files
+    from src.data.splits import split
+    from src.errors import Refusal
+    from src.measures.suite import measure
+    from src.models import module
+    from src.runs import summary, write_measures
+    from src.views.terminal import console, show_closing
+
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes))
     try:

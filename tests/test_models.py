@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from src.activations import watch
-from src.config import Config, from_dict, to_dict
+from src.config import from_dict
 from src.ledger import ledger
 from src.models import ARCHITECTURES, architecture, module
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, Network

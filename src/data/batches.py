@@ -71,9 +71,7 @@ class Batches:
             yield normalise(chosen[mine], self.mean, self.std), labels[index[mine]]
 
 
-def augmented(
-    images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Generator
-) -> UInt8[Tensor, "n c h w"]:
+def augmented(images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
     """Each image on its own: mirrored with probability ½ (flip), moved by up to 4 px over black (shift)."""
     n, _, height, width = images.shape
     if "flip" in how:

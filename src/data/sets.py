@@ -93,7 +93,7 @@ def _load(name: str, root: str, image_size: int) -> Source:
     return _torchvision(name, Path(root))
 
 
-# --- torchvision's sets ----------------------------------------------------------------------------------------------
+# --- torchvision's sets --------------------------------------------------------------------------------------------
 
 
 def _torchvision(name: str, root: Path) -> Source:
@@ -138,7 +138,7 @@ def _tensors(part: object) -> Images:
 
 
 def _unpack_debian(root: Path) -> None:
-    """Debian's package keeps torchvision's files gzipped under other checksums; unpack them where they are looked for."""
+    """Debian keeps torchvision's files gzipped under other checksums; unpack them where torchvision looks for them."""
     target = root / "FashionMNIST" / "raw"
     inside = root / UNPACKED / DEBIAN_FASHION_MNIST.relative_to("/")
     packed = next((one for one in (inside, DEBIAN_FASHION_MNIST) if one.is_dir()), None)
@@ -163,11 +163,11 @@ def _ways(name: str, root: Path) -> str:
     return f"data={name} is not here and could not be downloaded: {'; or '.join(ways)} (data=shapes needs no files)"
 
 
-# --- a folder of images ------------------------------------------------------------------------------------------------
+# --- a folder of images --------------------------------------------------------------------------------------------
 
 
 def _folder(root: Path, size: int) -> Source:
-    """``root/train/CLASS/*`` and ``root/test/CLASS/*``; or ``root/CLASS/*``, every fifth file of a class for testing."""
+    """``root/{train,test}/CLASS/*``; or ``root/CLASS/*``, of which every fifth file of a class is for testing."""
     from torchvision.datasets import ImageFolder
 
     halves = (root / "train").is_dir() and (root / "test").is_dir()
@@ -201,7 +201,9 @@ def _read(files: list[tuple[str, int]], size: int) -> Images:
         except OSError as error:
             raise DataError(f"data=folder: {path} cannot be read as an image") from error
         scale = whole / min(picture.size)
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+        )
         left, top = (picture.width - whole) // 2, (picture.height - whole) // 2
         square = picture.crop((left, top, left + whole, top + whole))
         canvas[i] = torch.from_numpy(np.array(square)).permute(2, 0, 1)
@@ -209,7 +211,7 @@ def _read(files: list[tuple[str, int]], size: int) -> Images:
     return Images(canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN].contiguous(), labels, canvas)
 
 
-# --- rendered shapes ---------------------------------------------------------------------------------------------------
+# --- rendered shapes -----------------------------------------------------------------------------------------------
 
 
 def _shapes(size: int) -> Source:
