@@ -13,7 +13,6 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig
 
 from src import files
 from src.config import ROOT, Config, from_hydra, one_message
@@ -37,7 +36,7 @@ class Plan:
         folder: of the sweep; of the run's parent, for a single run.
         jobs: run's folder → its config.
         multirun: whether it is a sweep.
-        arguments: what Hydra has to be told beside the command line.
+        arguments: what Hydra has to be told beside the command line of a sweep.
     """
 
     folder: Path
@@ -65,25 +64,28 @@ def plan(arguments: list[str]) -> Plan | None:
         overrides = [*args.overrides, searchpath]
         master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
         multirun = bool(args.multirun or master.hydra.mode == RunMode.MULTIRUN)
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
         if multirun:
-            parser = OverridesParser.create(config_loader=loader)
-            params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
-            batches = BasicSweeper.split_arguments(parser.parse_overrides([*params, *args.overrides]), None)
-            composed = [loader.load_sweep_config(master, list(one)) for one in batches[0]]
+            composed = _jobs(loader, master, args.overrides)
         else:
-            composed = [loader.load_configuration("config", overrides, RunMode.RUN)]
+            composed = [master]
+            for override in parsed:
+                if override.is_sweep_override():
+                    raise Refusal(f"{override.input_line}: a list of values is a sweep; add -m")
     configs = [from_hydra(one) for one in composed]
+    name = sweep_name(args.overrides)
     if multirun:
-        folder = _given(args.overrides, "hydra.sweep.dir", master) or Path("outputs") / sweep_name(args.overrides)
-        jobs = {folder / (one.hydra.job.override_dirname or "default"): cfg for one, cfg in _pairs(composed, configs)}
-        extra = [f"hydra.sweep.dir={_quoted(folder)}"]
-        if jobs.keys() == {folder / "default"}:
+        folder = _given(args.overrides, "hydra.sweep.dir", master) or Path("outputs") / name
+        names = [one.hydra.job.override_dirname or "default" for one in composed]
+        jobs = {folder / one: cfg for one, cfg in zip(names, configs, strict=True)}
+        extra = [searchpath, f"hydra.sweep.dir={_quoted(folder)}"]
+        if names == ["default"]:
             extra.append("hydra.sweep.subdir=default")
     else:
-        run = _given(args.overrides, "hydra.run.dir", master) or Path("outputs", SINGLE, sweep_name(args.overrides))
-        folder, jobs, extra = run.parent, {run: configs[0]}, [f"hydra.run.dir={_quoted(run)}"]
+        run = _given(args.overrides, "hydra.run.dir", master) or Path("outputs", SINGLE, name)
+        folder, jobs, extra = run.parent, {run: configs[0]}, []
     _check(jobs, in_process=multirun and "basic" in master.hydra.launcher._target_.lower())
-    return Plan(folder, jobs, multirun, [searchpath, *extra])
+    return Plan(folder, jobs, multirun, extra)
 
 
 def sweep_name(overrides: list[str]) -> str:
@@ -139,7 +141,15 @@ def _check(jobs: dict[Path, Config], in_process: bool) -> None:
             split(cfg.data)
 
 
-def _given(overrides: list[str], key: str, master: DictConfig) -> Path | None:
+def _jobs(loader: Any, master: Any, overrides: list[str]) -> list[Any]:
+    """The jobs' configs, as Hydra's own sweeper makes them: ``hydra.sweeper.params``, then the command line."""
+    parser = OverridesParser.create(config_loader=loader)
+    params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
+    (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+    return [loader.load_sweep_config(master, list(one)) for one in batch]
+
+
+def _given(overrides: list[str], key: str, master: Any) -> Path | None:
     """A folder the user chose, as Hydra resolves it."""
     if not any(one.lstrip("+").startswith(f"{key}=") for one in overrides):
         return None
@@ -152,7 +162,3 @@ def _given(overrides: list[str], key: str, master: DictConfig) -> Path | None:
 def _quoted(path: Path) -> str:
     """For Hydra's grammar: commas and equal signs are part of the name."""
     return "'" + str(path).replace("'", "\\'") + "'"
-
-
-def _pairs(composed: list[DictConfig], configs: list[Config]) -> list[tuple[DictConfig, Config]]:
-    return list(zip(composed, configs, strict=True))

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def job(cfg: DictConfig) -> None:
-    """One job, in whatever process a launcher starts it; thin, as launchers pickle it by value."""
+    """One job of a sweep, in whatever process a launcher starts it; thin, as launchers pickle it by value."""
     from pathlib import Path
 
     from hydra.core.hydra_config import HydraConfig
@@ -37,19 +37,22 @@ def main() -> None:
         from src import sweep
 
         made = sweep.plan(sys.argv[1:])
-        command = sys.argv[1:]
-        if made is None or not made.multirun:
-            sys.argv += made.arguments if made else []
+        if made is None:  # --help, --cfg …
             job()
-            return
-        sys.argv += made.arguments
-        sweep.start(made, command)
-        try:
-            job()
-        finally:
-            from src.views.page import conclude
+        elif made.multirun:
+            sweep.start(made, sys.argv[1:])
+            sys.argv += made.arguments
+            try:
+                job()
+            finally:
+                from src.views.page import conclude
 
-            conclude(made.folder)
+                conclude(made.folder)
+        else:
+            from src.run import run
+
+            ((folder, cfg),) = made.jobs.items()
+            run(cfg, folder)
 
 
 if __name__ == "__main__":

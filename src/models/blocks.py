@@ -121,7 +121,7 @@ def convolution(model: "Model", channels_in: int, channels: int, stride: int = 1
         padding_mode="zeros" if valid else str(model.padding),  # type: ignore[arg-type]
         bias=model.norm == "none",
     )
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return conv
 
 

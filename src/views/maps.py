@@ -64,7 +64,7 @@ def draw(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
     with np.load(folder / f"epoch_{epoch:03d}.npz") as kept:
         picture = grid(kept["images"], kept[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
     packed = io.BytesIO()
-    picture.save(packed, "PNG")
+    picture.save(packed, "PNG", compress_level=3)
     path = folder / f"{stage}_epoch_{epoch:03d}.png"
     write(path, packed.getvalue())
     return path

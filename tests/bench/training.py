@@ -15,7 +15,7 @@ from src.models.optimisers import SCHEDULES, optimiser
 from src.run import _fit
 from src.views import wandb
 
-IMAGES = 25_600  # 200 steps
+IMAGES = None  # all of them, as in the default run
 
 
 def config() -> Config:
