@@ -18,6 +18,7 @@ from src.config import Config, to_dict
 from src.files import HISTORY, read_rows, write_rows
 from src.models.blocks import Network
 from src.views.maps import save_maps
+from src.views.wandb import Tracker
 
 
 class History(Callback):
@@ -53,6 +54,23 @@ class SaveConfig(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add it."""
         checkpoint["config"] = self.tree
+
+
+class Track(Callback):
+    """Starts W&B behind the first training step, and attaches its logger before the first epoch is logged."""
+
+    def __init__(self, tracker: Tracker | None) -> None:
+        self.tracker = tracker
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """The first step is done: begin."""
+        if self.tracker is not None and trainer.logger is None:
+            self.tracker.begin()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there is something to log."""
+        if self.tracker is not None and trainer.logger is None:
+            trainer.logger = self.tracker.logger()
 
 
 class ProbeMaps(Callback):

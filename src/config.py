@@ -176,6 +176,10 @@ def check(cfg: Config) -> None:
     for key in AT_LEAST_ONE:
         if tree[key] is not None and tree[key] < 1:
             raise Refusal(f"{key}={tree[key]}: must be a whole number of at least 1")
+    if cfg.train.batch_size < cfg.trainer.devices:
+        raise Refusal(
+            f"train.batch_size={cfg.train.batch_size}: fewer images than trainer.devices={cfg.trainer.devices}"
+        )
     if cfg.measure.images < 2:
         raise Refusal("measure.images=1: must be at least 2, as images are compared with each other")
     for key, low, high, right in (

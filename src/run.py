@@ -29,9 +29,9 @@ from src.ledger import Ledger, ledger, verify
 from src.measures import COLUMNS
 from src.models import module
 from src.runs import finished, read_checkpoint, summary, write_measures
-from src.views import wandb
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger
+from src.views.wandb import Tracker
 
 if TYPE_CHECKING:
     from src.models.training import Training
@@ -66,35 +66,33 @@ def _run(cfg: Config, folder: Path) -> None:
         _fit(cfg, folder, None)
         return
     files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
-    tracker = wandb.start(cfg, folder)
+    tracker = Tracker(cfg, folder)
     failed = True
     try:
+        net, splits, book = _fit(cfg, folder, tracker)
+
         from src.measures.suite import measure
 
-        logger = wandb.logger(tracker)
-        net, splits, book = _fit(cfg, folder, logger)
         rows = list(measure(net, cfg, splits))
         write_measures(folder / files.MEASURES, rows)
-        pictures = finish_maps(folder)
+        tracker.log_maps(finish_maps(folder))
+        tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
+        tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
         facts = _facts(cfg, splits, book, folder) | {"seconds": round(time.perf_counter() - begin, 1)}
-        if logger is not None:
-            wandb.log_maps(logger, pictures)
-            wandb.log_table(logger, "measures", COLUMNS, [row.values() for row in rows])
-            wandb.log_table(logger, "shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
-            wandb.log_summary(logger, summary(rows) | facts)
+        tracker.log_summary(summary(rows) | facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
         failed = False
     finally:
-        wandb.finish(tracker, failed)
+        tracker.finish(failed)
     show_closing(summary(rows), folder)
 
 
-def _fit(cfg: Config, folder: Path, logger: Any) -> "tuple[Training, Splits, Ledger]":
+def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger]":
     """Build, check and train, from the last checkpoint if there is one; gives the net of best validation accuracy."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from src.callbacks import Bar, History, ProbeMaps, SaveConfig
+    from src.callbacks import Bar, History, ProbeMaps, SaveConfig, Track
 
     _quiet()
     splits = split(cfg.data)
@@ -121,8 +119,8 @@ def _fit(cfg: Config, folder: Path, logger: Any) -> "tuple[Training, Splits, Led
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
-        logger=logger or False,
-        callbacks=[checkpoints, SaveConfig(cfg), History(folder), maps, Bar(console)],
+        logger=False,  # Track attaches it
+        callbacks=[checkpoints, SaveConfig(cfg), Track(tracker), History(folder), maps, Bar(console)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

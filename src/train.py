@@ -10,6 +10,7 @@ The same command finds its folder again: finished runs are kept, an interrupted 
 
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -18,8 +19,6 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def job(cfg: DictConfig) -> None:
     """One job of a sweep, in whatever process a launcher starts it; thin, as launchers pickle it by value."""
-    from pathlib import Path
-
     from hydra.core.hydra_config import HydraConfig
 
     from src.config import from_hydra
@@ -42,17 +41,36 @@ def main() -> None:
         elif made.multirun:
             sweep.start(made, sys.argv[1:])
             sys.argv += made.arguments
+            failure: BaseException | None = None
             try:
                 job()
-            finally:
-                from src.views.page import conclude
-
-                conclude(made.folder)
+            except BaseException as error:  # what is finished is compared all the same
+                failure = error
+            sweep_ends(made.folder, failure)
         else:
             from src.run import run
 
             ((folder, cfg),) = made.jobs.items()
             run(cfg, folder)
+
+
+def sweep_ends(folder: Path, failure: BaseException | None) -> None:
+    """Compare what is finished; then say what failed, whose traceback lies in the run's ``failed.txt``."""
+    from src.errors import Refusal
+    from src.views.page import conclude
+
+    try:
+        conclude(folder)
+    except Refusal:
+        if failure is None:
+            raise
+    if isinstance(failure, Refusal) or not isinstance(failure, Exception | None):
+        raise failure
+    if failure is not None:
+        print(
+            f"\nfailed: {type(failure).__name__}: {failure}; the traceback is in the run's failed.txt", file=sys.stderr
+        )
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

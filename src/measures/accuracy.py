@@ -23,9 +23,10 @@ def accuracy_rows(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], clas
         part: name of the set, the rows' ``protocol``.
     """
     device = next(net.parameters()).device
-    accuracy = MulticlassAccuracy(classes, average="micro").to(device)
-    calibration = MulticlassCalibrationError(classes).to(device)
-    loss = MeanMetric().to(device)
+    # one process measures: the metrics must not wait for others
+    accuracy = MulticlassAccuracy(classes, average="micro", sync_on_compute=False).to(device)
+    calibration = MulticlassCalibrationError(classes, sync_on_compute=False).to(device)
+    loss = MeanMetric(sync_on_compute=False).to(device)
     n = 0
     with evaluating(net):
         for x, y in batches:

@@ -34,7 +34,6 @@ def measure(net: "Training", cfg: "Config", splits: Splits) -> Iterator[Row]:
     twin = module(cfg, splits.image, classes).to(net.device)
     nets: list[tuple[Training, str]] = [(net, ""), (twin, "_untrained")]
     for one, suffix in nets:
-        one.to(memory_format=torch.channels_last)
         parts = {"test": splits.test} if suffix else {"test": splits.test, "val": splits.val, "train": sample}
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)

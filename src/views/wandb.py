@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import wandb
-
 from src.config import Config, to_dict
 from src.files import WANDB_ID, write
 
@@ -16,77 +14,93 @@ if TYPE_CHECKING:
     from wandb import Run
 
 
-def start(cfg: Config, run: Path) -> "Future[Run | None]":
-    """Begin the run in the background: starting W&B takes as long as importing Lightning, so both go at once.
+class Tracker:
+    """A run at W&B. The sweep's folder is its group; its id is kept in its folder, so a resumed run goes on.
 
-    The sweep's folder is its group; its id is kept in its folder, so a resumed run goes on.
+    Importing and starting W&B takes over a second, so it happens in the background, behind the first training steps;
+    whatever needs the run waits for it. With ``wandb.mode=disabled`` nothing is started, and logging does nothing.
 
     Args:
         cfg: of the run.
         run: its folder; W&B's own folder is put inside.
     """
-    return ThreadPoolExecutor(1).submit(_start, cfg, run)
 
+    def __init__(self, cfg: Config, run: Path) -> None:
+        self.cfg, self.folder = cfg, run
+        self._starting: Future[Run | None] | None = None
 
-def _start(cfg: Config, run: Path) -> "Run | None":
-    mode = str(cfg.wandb.mode)
-    if mode == "disabled":
-        return None
-    if mode == "auto":  # from the absence of a key: asking the network would mean waiting for it
-        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
-    experiment = wandb.init(
-        project=cfg.wandb.project,
-        entity=cfg.wandb.entity,
-        group=run.parent.name,
-        name=run.name,
-        id=_identity(run),
-        resume="allow",
-        dir=run,
-        mode="online" if mode == "online" else "offline",
-        config=to_dict(cfg),
-        settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, disable_git=True),
-    )
-    experiment.define_metric("epoch", hidden=True)
-    for keys in ("train/*", "val/*", "lr", "maps/*"):
-        experiment.define_metric(keys, step_metric="epoch")
-    return experiment
+    def begin(self) -> "Future[Run | None]":
+        """Start in the background, once."""
+        if self._starting is None:
+            self._starting = ThreadPoolExecutor(1).submit(self._start)
+        return self._starting
 
+    @property
+    def experiment(self) -> "Run | None":
+        """The run, when it has started; None where W&B is disabled."""
+        return self.begin().result()
 
-def _identity(run: Path) -> str:
-    """The run's id at W&B, kept in its folder: whoever goes on with the folder goes on with the run."""
-    kept = run / WANDB_ID
-    if not kept.exists():
-        write(kept, uuid.uuid4().hex[:12])
-    return kept.read_text()
+    def _start(self) -> "Run | None":
+        mode = str(self.cfg.wandb.mode)
+        if mode == "disabled":
+            return None
+        import wandb
 
+        if mode == "auto":  # from the absence of a key: asking the network would mean waiting for it
+            mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+        experiment = wandb.init(
+            project=self.cfg.wandb.project,
+            entity=self.cfg.wandb.entity,
+            group=self.folder.parent.name,
+            name=self.folder.name,
+            id=self._identity(),
+            resume="allow",
+            dir=self.folder,
+            mode="online" if mode == "online" else "offline",
+            config=to_dict(self.cfg),
+            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, disable_git=True),
+        )
+        experiment.define_metric("epoch", hidden=True)
+        for keys in ("train/*", "val/*", "lr", "maps/*"):
+            experiment.define_metric(keys, step_metric="epoch")
+        return experiment
 
-def logger(starting: "Future[Run | None]") -> "WandbLogger | None":
-    """Lightning's logger of the run; None with ``wandb.mode=disabled``."""
-    from lightning.pytorch.loggers import WandbLogger
+    def _identity(self) -> str:
+        kept = self.folder / WANDB_ID
+        if not kept.exists():
+            write(kept, uuid.uuid4().hex[:12])
+        return kept.read_text()
 
-    experiment = starting.result()
-    return None if experiment is None else WandbLogger(experiment=experiment)
+    def logger(self) -> "WandbLogger | None":
+        """Lightning's logger of the run."""
+        from lightning.pytorch.loggers import WandbLogger
 
+        return None if self.experiment is None else WandbLogger(experiment=self.experiment)
 
-def log_maps(logger: "WandbLogger", pictures: Mapping[int, Mapping[str, Path]]) -> None:
-    """Feature maps, one call an epoch, so that an epoch's stages stand side by side."""
-    for epoch, stages in pictures.items():
-        images = {f"maps/{stage}": wandb.Image(str(path)) for stage, path in stages.items()}
-        logger.experiment.log({"epoch": epoch, **images})
+    def log_maps(self, pictures: Mapping[int, Mapping[str, Path]]) -> None:
+        """Feature maps, one call an epoch, so that an epoch's stages stand side by side."""
+        if self.experiment is None:
+            return
+        import wandb
 
+        for epoch, stages in pictures.items():
+            images = {f"maps/{stage}": wandb.Image(str(path)) for stage, path in stages.items()}
+            self.experiment.log({"epoch": epoch, **images})
 
-def log_table(logger: "WandbLogger", name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table of numbers and words."""
-    logger.experiment.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+    def log_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A table of numbers and words."""
+        if self.experiment is None:
+            return
+        import wandb
 
+        self.experiment.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
-def log_summary(logger: "WandbLogger", numbers: Mapping[str, float]) -> None:
-    """The run's closing numbers, under names that stay."""
-    logger.experiment.summary.update(dict(numbers))
+    def log_summary(self, numbers: Mapping[str, Any]) -> None:
+        """The run's closing numbers, under names that stay."""
+        if self.experiment is not None:
+            self.experiment.summary.update(dict(numbers))
 
-
-def finish(starting: "Future[Run | None]", failed: bool) -> None:
-    """Close the run."""
-    experiment = starting.result()
-    if experiment is not None:
-        experiment.finish(exit_code=int(failed))
+    def finish(self, failed: bool) -> None:
+        """Close the run, if it was started."""
+        if self._starting is not None and self.experiment is not None:
+            self.experiment.finish(exit_code=int(failed))

@@ -13,7 +13,7 @@ from src.data.splits import split
 from src.models import architecture
 from src.models.optimisers import SCHEDULES, optimiser
 from src.run import _fit
-from src.views import wandb
+from src.views.wandb import Tracker
 
 IMAGES = None  # all of them, as in the default run
 
@@ -28,7 +28,7 @@ def with_lightning() -> float:
     with tempfile.TemporaryDirectory() as folder:
         cfg, run = config(), Path(folder) / "run"
         run.mkdir()
-        tracker = wandb.start(cfg, run)
+        tracker = Tracker(cfg, run)
         from lightning.pytorch import Trainer
 
         seconds = 0.0
@@ -42,10 +42,10 @@ def with_lightning() -> float:
 
         Trainer.fit = timed  # type: ignore[method-assign, assignment]
         try:
-            _fit(cfg, run, wandb.logger(tracker))
+            _fit(cfg, run, tracker)
         finally:
             Trainer.fit = fit  # type: ignore[method-assign]
-            wandb.finish(tracker, failed=False)
+            tracker.finish(failed=False)
     return seconds
 
 
