@@ -65,7 +65,7 @@ def test_the_answer_names_the_winners_and_its_own_weakness(sweep: Path) -> None:
     text = answer(variants(find_runs(sweep)[0]))
     assert "moves pool=avg least: 0.050 [0.040, 0.060]; next is pool=max with 0.200" in text
     assert "pool=max is the most accurate: 0.920 ± 0.020 over 3 seeds" in text
-    assert "too few for a claim" in text
+    assert "With 1 seed a variant it is a look, not a claim" in text
 
 
 def test_names_on_the_page_are_text(sweep: Path) -> None:

@@ -29,7 +29,7 @@ SHOWN = {
     "roll_1px_output_distance": "moved\n(roll)",
     "crop_1px_consistency": "same\nanswer",
     "parameters": "para-\nmeters",
-    "multiply_adds": "mult-\nadds",
+    "multiply_adds": "mult-adds",
     "seconds": "seconds",
 }
 LEGEND = (

@@ -45,28 +45,33 @@ def conclude(folder: Path, out: Path | None = None) -> Path:
 
 
 def answer(found: list[Variant]) -> str:
-    """The comparison in a sentence or two, with what speaks against reading more into it."""
+    """The comparison in a few sentences: who is first, by how much, and what speaks against reading more into it."""
     if len(found) < 2:
         return "One variant: nothing to compare it with."
-    parts = []
-    for key, word, pick in (
-        ("crop_1px_output_distance", "A 1-px crop moves {name} least", min),
-        ("test_accuracy", "{name} is the most accurate", max),
-    ):
-        best = pick(found, key=lambda one, key=key: one.mean(key))  # type: ignore[misc]
-        _, low, high = best.runs[0].measures[MEASURED[key]]
-        rest = [one for one in found if one is not best]
-        next_one = pick(rest, key=lambda one, key=key: one.mean(key))  # type: ignore[misc]
-        text = f"{word.format(name=best.name)}: {best.mean(key):.3f}"
-        if len(best.runs) == 1:
-            text += f" [{low:.3f}, {high:.3f}]"
-        else:
-            text += f" ± {best.sd(key):.3f} over {len(best.runs)} seeds"
-        parts.append(f"{text}; next is {next_one.name} with {next_one.mean(key):.3f}")
     seeds = min(len(one.runs) for one in found)
-    n = "one seed" if seeds == 1 else f"{seeds} seeds"
-    caution = f" From {n} a variant: too few for a claim, which needs five." if seeds < 5 else ""
-    return ". ".join(parts) + "." + caution
+    sentences = [
+        _winner(found, "crop_1px_output_distance", "A 1-px crop moves {} least", smallest=True),
+        _winner(found, "test_accuracy", "{} is the most accurate", smallest=False),
+    ]
+    if seeds < 5:
+        sentences.append(
+            f"With {seeds} {'seed' if seeds == 1 else 'seeds'} a variant it is a look, not a claim: five make one."
+        )
+    return " ".join(sentences)
+
+
+def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
+    ranked = sorted(found, key=lambda one: one.mean(key), reverse=not smallest)
+    first, second = ranked[:2]
+    value, other = first.mean(key), second.mean(key)
+    if len(first.runs) == 1:
+        _, low, high = first.runs[0].measures[MEASURED[key]]
+        spread = f"[{low:.3f}, {high:.3f}]"
+    else:
+        low, high = value - first.sd(key), value + first.sd(key)
+        spread = f"± {first.sd(key):.3f} over {len(first.runs)} seeds"
+    apart = "not told apart from" if low <= other <= high else "next is"
+    return f"{words.format(first.name)}: {value:.3f} {spread}; {apart} {second.name} with {other:.3f}."
 
 
 def render(folder: Path, out: Path, runs: list[FinishedRun], found: list[Variant], others: dict[str, str]) -> str:

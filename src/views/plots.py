@@ -116,6 +116,7 @@ def _dressed(figure: go.Figure) -> go.Figure:
     figure.update_layout(
         height=380, margin={"l": 60, "r": 10, "t": 40, "b": 50}, paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)", font={"color": "#808080", "size": 13}, hovermode="closest",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "rgba(128,128,128,0.4)", "activecolor": "#808080"},
         legend={"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID)
