@@ -73,12 +73,14 @@ def _run(cfg: Config, folder: Path) -> None:
 
         from src.measures.suite import measure
 
-        rows = list(measure(net, cfg, splits))
+        with console.status(f"measuring on {cfg.measure.images} test images"):
+            rows = list(measure(net, cfg, splits))
         write_measures(folder / files.MEASURES, rows)
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
         tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
-        facts = _facts(cfg, splits, book, folder) | {"seconds": round(time.perf_counter() - begin, 1)}
+        facts = {"seconds": round(time.perf_counter() - begin, 1), "hardware": hardware(net.device)}
+        facts |= _facts(cfg, splits, book, folder)
         tracker.log_summary(summary(rows) | facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
         failed = False
@@ -135,7 +137,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     trainer.fit(net, train, val, ckpt_path=last if last.exists() else None, weights_only=True)
     _, weights = read_checkpoint(folder / files.CHECKPOINTS / "best.ckpt")
     net.load_state_dict(weights)
-    return net, splits, book
+    return net.to(device), splits, book  # Lightning has put it back on the CPU
 
 
 def _facts(cfg: Config, splits: Splits, book: Ledger, folder: Path) -> dict[str, Any]:
@@ -145,7 +147,6 @@ def _facts(cfg: Config, splits: Splits, book: Ledger, folder: Path) -> dict[str,
         "steps": int(history[-1]["step"]),
         "parameters": book.parameters,
         "multiply_adds": book.multiply_adds,
-        "hardware": hardware(),
         "torch": torch.__version__,
         "split_checksum": splits.checksum,
         "realised_label_noise": splits.noise_rate,
@@ -158,10 +159,10 @@ def checksum(images: torch.Tensor) -> str:
     return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
-def hardware() -> str:
-    """What the run ran on: the GPU's name, or the CPU's with its threads."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def hardware(device: torch.device) -> str:
+    """What a run ran on: the GPU's name, or the CPU's with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())

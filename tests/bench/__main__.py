@@ -20,9 +20,8 @@ def main() -> None:
 
     src.run.console = src.views.terminal.console = quiet  # the table is all that is shown
     console = Console()
-    table = Table(
-        title=f"{hardware()}, torch {torch.__version__}, {platform.system()}, {date.today()}", title_justify="left"
-    )
+    machine = hardware(torch.device("cpu"))
+    table = Table(title=f"{machine}, torch {torch.__version__}, {platform.system()}, {date.today()}")
     for heading in ("A / B", "ratio of medians", "single pairs", "bound"):
         table.add_column(heading)
     for name, a, b, pairs, bound in (
