@@ -282,7 +282,7 @@ def _one_line(error: BaseException) -> str:
         return f"{group}={name}: choose one of {', '.join(sorted(one.stem for one in folder.glob('*.yaml')))}"
     text = str(getattr(cause, "msg", None) or cause)
     if text.startswith("Ambiguous value"):
-        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep; add -m"
+        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: python -m src.train -m"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {text.splitlines()[0]}"
     key, schema = getattr(cause, "full_key", None), getattr(cause, "object_type", None)

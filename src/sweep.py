@@ -26,6 +26,8 @@ from src.runs import finished
 #: overrides that do not name a folder: they say where a run happens, not what it computes
 UNNAMED = ("hydra", "data.root", "wandb.", "trainer.")
 SINGLE = "single"
+#: tells Hydra where the group ``sweeps`` is
+SEARCHPATH = f"hydra.searchpath=['file://{ROOT}']"
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,9 @@ def plan(arguments: list[str]) -> Plan | None:
         raise Refusal("--cfg and --info show one job: leave out -m")
     if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
         return None
-    searchpath = f"hydra.searchpath=['file://{ROOT}']"  # where the group `sweeps` is found
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        overrides = [*args.overrides, searchpath]
+        overrides = [*args.overrides, SEARCHPATH]
         master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
         multirun = bool(args.multirun or master.hydra.mode == RunMode.MULTIRUN)
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
@@ -78,7 +79,7 @@ def plan(arguments: list[str]) -> Plan | None:
         folder = _given(args.overrides, "hydra.sweep.dir", master) or Path("outputs") / name
         names = [one.hydra.job.override_dirname or "default" for one in composed]
         jobs = {folder / one: cfg for one, cfg in zip(names, configs, strict=True)}
-        extra = [searchpath, f"hydra.sweep.dir={_quoted(folder)}"]
+        extra = [SEARCHPATH, f"hydra.sweep.dir={_quoted(folder)}"]
         if names == ["default"]:
             extra.append("hydra.sweep.subdir=default")
     else:

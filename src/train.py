@@ -37,6 +37,7 @@ def main() -> None:
 
         made = sweep.plan(sys.argv[1:])
         if made is None:  # --help, --cfg …
+            sys.argv.append(sweep.SEARCHPATH)
             job()
         elif made.multirun:
             sweep.start(made, sys.argv[1:])
