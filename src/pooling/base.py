@@ -29,6 +29,11 @@ class Pool(nn.Module):
 
     #: followed by norm and activation in a net, as any other convolution
     is_layer: ClassVar[bool] = False
+    #: strides it is defined for; empty: all
+    strides: ClassVar[tuple[int, ...]] = ()
+    #: what it makes of a constant map of ones, and whether its output stays in the range of a positive map times that
+    gain: ClassVar[float] = 1.0
+    keeps_range: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -65,7 +70,13 @@ class Pool(nn.Module):
         return 0
 
     def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds for one output position, all channels together; comparisons and plain sums count as none."""
+        """Multiply-adds for one output position, all channels together; comparisons, plain sums, and means whose
+        weights are a pointwise function of the window (lp, soft, lip, stochastic) count as none, as activations do.
+        """
+        return 0
+
+    def multiply_adds_read(self, channels: int) -> int:
+        """Multiply-adds for one position of the map that is read: of what comes before the map shrinks."""
         return 0
 
     def extend(self, x: Float[Tensor, "n c h w"], window: Window, fill: float = 0.0) -> Float[Tensor, "n c H W"]:
@@ -78,6 +89,20 @@ class Pool(nn.Module):
         # F.pad continues a map but cannot crop it in the same call
         x = F.pad(x, (left, max(right, 0), top, max(bottom, 0)), mode=self.border)
         return x[..., : x.shape[-2] + min(bottom, 0), : x.shape[-1] + min(right, 0)]
+
+    def parts(self, x: Float[Tensor, "n c h w"], fill: float = 0.0) -> Float[Tensor, "n c p q k"]:
+        """The samples of every window, one window a row; ``fill`` beyond a clipped border."""
+        k, s = self.kernel_size, self.stride
+        return self.extend(x, self.windows[0], fill).unfold(2, k, s).unfold(3, k, s).flatten(-2)
+
+    def tile(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
+        """The map as whole s×s tiles, for what needs a complete last tile: continued as the border says (``clip``: the
+        edge repeated)."""
+        window = Window(self.stride, self.stride, self.padding)
+        (top, bottom), (left, right) = window.pads(x.shape[-2]), window.pads(x.shape[-1])
+        if not any((top, bottom, left, right)):
+            return x
+        return F.pad(x, (left, right, top, bottom), mode="replicate" if self.border == "clip" else self.border)
 
     def extra_repr(self) -> str:
         """Shown by ``print(net)``."""
