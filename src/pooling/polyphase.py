@@ -20,7 +20,8 @@ class Polyphase(Pool):
 
     def phases(self, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n c phases p q"]:
         """The s² phases of a map of whole tiles."""
-        return F.pixel_unshuffle(x, self.stride).unflatten(1, (x.shape[1], self.stride**2))
+        y: Tensor = F.pixel_unshuffle(x, self.stride).unflatten(1, (x.shape[1], self.stride**2))
+        return y
 
 
 def pick(phases: Float[Tensor, "n c phases p q"], kept: Int[Tensor, " n"]) -> Float[Tensor, "n c p q"]:
@@ -112,8 +113,9 @@ class LPS(Scored):
 class TIPS(Scored):
     """``Σ softmax(logits) · phase``: the phases in a learned mixture, the same in training and eval.
 
-    Equal logits: the mean of each tile, ``avg`` with k = s; one logit far above the others: that phase. A roll of the
-    input is a roll of the output. Source: Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation
+    Equal logits: the mean of each tile, ``avg`` with k = s; one logit far above the others: that phase. The mean of the
+    output does not see rolls of the input; the output itself does, as a mixture pairs other neighbours after a roll by
+    one, so a net is exactly invariant only as the weights become one-hot. Source: Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation
     invariant polyphase sampling".
     """
 

@@ -34,13 +34,15 @@ class FLC(Pool):
         height, width = spectrum.shape[2:]
         p, q = height // self.stride, width // self.stride
         top, left = height // 2 - p // 2, width // 2 - q // 2
-        return spectrum[..., top : top + p, left : left + q]
+        kept: Tensor = spectrum[..., top : top + p, left : left + q]
+        return kept
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
         y = self.tile(x).to(torch.promote_types(x.dtype, torch.float32))
         kept = self.cut(fft.fftshift(fft.fft2(y, norm="forward"), (-2, -1)))
-        return fft.ifft2(fft.ifftshift(kept, (-2, -1)), norm="forward").real.to(x.dtype)
+        z: Tensor = fft.ifft2(fft.ifftshift(kept, (-2, -1)), norm="forward")
+        return z.real.to(x.dtype)
 
 
 class Ideal(FLC):
@@ -55,7 +57,8 @@ class Ideal(FLC):
         """The frequencies strictly between -1/2 and 1/2."""
         kept = super().cut(spectrum)
         rows, columns = (fft.fftshift(fft.fftfreq(m, device=kept.device)) > -0.5 for m in kept.shape[2:])
-        return kept * (rows[:, None] & columns)
+        inside: Tensor = kept * (rows[:, None] & columns)
+        return inside
 
 
 class Wavelet(Pool):
