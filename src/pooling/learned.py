@@ -196,11 +196,11 @@ class DDAC(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
-        logits = self.filters(self.extend(x, self.windows[0])).unflatten(1, (self.groups, -1)).movedim(2, -1)
+        logits = self.filters(self.extend(x, self.windows[0])).unflatten(1, (self.groups, -1))
         on_map = self.parts(x.new_zeros(1, 1, *x.shape[2:]), fill=-torch.inf)
-        weights = (logits + on_map).softmax(-1).to(x.dtype)
+        weights = (logits + on_map).softmax(2).to(x.dtype)
         parts = self.parts(x).unflatten(1, (self.groups, -1))
-        return torch.einsum("ngcpqk,ngpqk->ngcpq", parts, weights).flatten(1, 2)
+        return torch.einsum("ngckpq,ngkpq->ngcpq", parts, weights).flatten(1, 2)
 
 
 POOLS: dict[str, type[Pool]] = {"conv": Conv, "unshuffle": Unshuffle, "lip": LIP, "ddac": DDAC}

@@ -92,8 +92,8 @@ class Soft(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
-        weights = self.parts(self.logits(x), fill=-torch.inf).softmax(-1)
-        return (weights * self.parts(x)).sum(-1).to(x.dtype)
+        weights = self.parts(self.logits(x), fill=-torch.inf).softmax(2)
+        return (weights * self.parts(x)).sum(2).to(x.dtype)
 
 
 class Stochastic(Pool):
@@ -115,10 +115,10 @@ class Stochastic(Pool):
         parts = self.parts(x.relu())
         if self.training:
             e = torch.empty(parts.shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-            drawn = (parts.detach() / e.exponential_()).argmax(-1, keepdim=True)
-            return parts.gather(-1, drawn)[..., 0]
-        total = parts.sum(-1, keepdim=True)
-        return (parts / (total + (total == 0).to(x.dtype)) * parts).sum(-1)
+            drawn = (parts.detach() / e.exponential_()).argmax(2, keepdim=True)
+            return parts.gather(2, drawn)[:, :, 0]
+        total = parts.sum(2, keepdim=True)
+        return (parts / (total + (total == 0).to(x.dtype)) * parts).sum(2)
 
 
 POOLS: dict[str, type[Pool]] = {"mixed": Mixed, "gated": Gated, "soft": Soft, "stochastic": Stochastic}

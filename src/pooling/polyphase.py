@@ -115,8 +115,8 @@ class TIPS(Scored):
 
     Equal logits: the mean of each tile, ``avg`` with k = s; one logit far above the others: that phase. The mean of the
     output does not see rolls of the input; the output itself does, as a mixture pairs other neighbours after a roll by
-    one, so a net is exactly invariant only as the weights become one-hot. Source: Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation
-    invariant polyphase sampling".
+    one, so a net is exactly invariant only as the weights become one-hot. Source: Saha & Gokhale 2024, "Improving shift
+    invariance in CNNs with translation invariant polyphase sampling".
     """
 
     def multiply_adds(self, channels: int) -> int:
