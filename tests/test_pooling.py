@@ -11,14 +11,9 @@ from torch import Tensor, nn
 from src.pooling import BORDERS, POOLS, Pool
 
 NAMES = [name for name, pool in POOLS.items() if pool]
-WINDOWED = [
-    "max",
-    "avg",
-    "lp",
-    "mixed",
-    "soft",
-    "stochastic",
-]  # one number per window: the size is that of nn.MaxPool2d
+# one number a window, or a tile: with integer padding the size is that of nn.MaxPool2d
+WINDOWED = "max avg lp mixed gated soft stochastic lip ddac conv".split()
+TILED = "aps lps tips unshuffle ideal flc wavelet".split()
 UNLEARNED = [name for name in NAMES if not POOLS[name].is_layer]
 CHANNELS = 3
 
