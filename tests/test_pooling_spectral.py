@@ -90,6 +90,11 @@ def test_flc_is_exact_for_even_shifts_alone():
     assert shift_error(FLC(stride=2), maps(18, 18), 1, 0) < 1e-12  # nine outputs have no Nyquist frequency
 
 
+@pytest.mark.parametrize("side", [82, 94, 98, 110])  # m · (1 / m) is not 1 in floating point
+def test_the_nyquist_frequency_is_found_on_any_map(side):
+    assert shift_error(Ideal(stride=2), maps(2 * side, 4, n=1), 1, 1) < 1e-12
+
+
 def test_one_pixel_in_single_precision():
     assert shift_error(Ideal(stride=2), maps(32, 32).float(), 1, 1) < 1e-6
 

@@ -56,7 +56,8 @@ class Ideal(FLC):
     def cut(self, spectrum: Complex[Tensor, "n c H W"]) -> Complex[Tensor, "n c p q"]:
         """The frequencies strictly between -1/2 and 1/2."""
         kept = super().cut(spectrum)
-        rows, columns = (fft.fftshift(fft.fftfreq(m, device=kept.device)) > -0.5 for m in kept.shape[2:])
+        # an even number of frequencies starts with -1/2
+        rows, columns = (torch.arange(m, device=kept.device) >= 1 - m % 2 for m in kept.shape[2:])
         inside: Tensor = kept * (rows[:, None] & columns)
         return inside
 
