@@ -183,7 +183,8 @@ def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
     return replace(
         out,
         parameters=pool.parameters_by_formula(layer.channels),
-        multiply_adds=pool.multiply_adds(layer.channels) * out.rows.size * out.columns.size,
+        multiply_adds=pool.multiply_adds(layer.channels) * out.rows.size * out.columns.size
+        + pool.multiply_adds_read(layer.channels) * layer.rows.size * layer.columns.size,
     )
 
 

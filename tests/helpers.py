@@ -2,7 +2,9 @@
 
 from typing import Any, TypeVar, get_type_hints
 
-from torch import nn
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from torch import Tensor, nn
 
 from src.config import Data, Model
 from src.models import architecture
@@ -32,3 +34,15 @@ TINY: dict[str, Any] = {
     "probe": {"images": 3, "channels": 4},
     "wandb": {"mode": "disabled"},
 }
+
+PADS = {"clip": {"constant_values": np.nan}, "circular": {}, "reflect": {}, "replicate": {}}
+MODES = {"clip": "constant", "circular": "wrap", "reflect": "reflect", "replicate": "edge"}
+
+
+def windows(x: Tensor, kernel: int, stride: int, border: str) -> np.ndarray:
+    """All windows (n, c, p, q, k, k) by NumPy, with nan beyond a clipped border."""
+    before = (kernel - 1) // 2 if kernel > stride else 0
+    pad = (before, kernel + stride)
+    y = np.pad(x.numpy(), ((0, 0), (0, 0), pad, pad), MODES[border], **PADS[border])
+    rows, columns = (-(-size // stride) for size in x.shape[2:])
+    return sliding_window_view(y, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride][:, :, :rows, :columns]

@@ -58,6 +58,8 @@ def test_same_tiles_start_at_the_border(n, stride):
 @pytest.mark.parametrize("name", [name for name, pool in POOLS.items() if pool])
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_no_sample_is_left_unread_by_a_default_window(name, stride):
+    if stride not in (POOLS[name].strides or [stride]):
+        pytest.skip("not defined for this stride")
     for n in range(8, 20):
         size = n
         for window in POOLS[name](stride=stride, channels=1).windows:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src.activations import watch
 from src.config import from_dict
+from src.errors import Refusal
 from src.ledger import ledger
 from src.models import ARCHITECTURES, architecture, module
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, Network
@@ -120,6 +121,8 @@ def test_all_pools_give_stages_of_one_shape(name, padding, stride):
     for pool in POOLS:
         if (pool, padding) == ("conv", "valid"):  # refused by the schema, for just this reason
             continue
+        if pool != "none" and stride not in (POOLS[pool].strides or [stride]):
+            continue
         net = network((1, 31, 35), name=name, pool=pool, padding=padding, stride=stride)
         book = ledger(net, (1, 31, 35))
         shapes.add(tuple(book[stage].shape for stage in net.stages))
@@ -201,14 +204,22 @@ def change(size: int, shift: tuple[int, int], **axes: object) -> Tensor:
 
 
 @every_architecture
+@pytest.mark.parametrize("pool", ["aps", "lps"])
 @settings(max_examples=10)
 @given(rolls)
-def test_aps_and_circular_padding_make_a_net_exactly_invariant(name, shift):
-    assert change(28, shift, name=name) < 1e-10
+def test_these_and_circular_padding_make_a_net_exactly_invariant(name, pool, shift):
+    assert change(28, shift, name=name, pool=pool) < 1e-10
 
 
 @every_architecture
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_stride_that_a_pool_is_not_defined_for_is_refused(name, stride):
+    with pytest.raises(Refusal, match=rf"^model\.pool=wavelet: .*stride 2 alone, not {stride}$"):
+        network(IMAGE, name=name, pool="wavelet", stride=stride)
+
+
+@every_architecture
+@pytest.mark.parametrize("pool", [name for name, pool in POOLS.items() if not (pool and pool.strides)])
 def test_stride_one_and_circular_padding_make_a_net_exactly_invariant(name, pool):
     assert change(12, (5, 3), name=name, pool=pool, stride=1) < 1e-10
 

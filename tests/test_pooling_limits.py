@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from kornia.filters import blur_pool2d, max_blur_pool2d
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import correlate1d
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from src.pooling import BORDERS, POOLS
+from tests.helpers import windows
 
 Max, Avg, LP, Blur, MaxBlur, APS, Conv = (POOLS[name] for name in "max avg lp blur maxblur aps conv".split())
 
@@ -30,18 +30,6 @@ def lp(p: float, *arguments: int, **options: str):
 
 
 # --- max, avg, lp: windows -------------------------------------------------------------------------------------------
-
-PADS = {"clip": {"constant_values": np.nan}, "circular": {}, "reflect": {}, "replicate": {}}
-MODES = {"clip": "constant", "circular": "wrap", "reflect": "reflect", "replicate": "edge"}
-
-
-def windows(x: Tensor, kernel: int, stride: int, border: str) -> np.ndarray:
-    """All windows (n, c, p, q, k, k) by NumPy, with nan beyond a clipped border."""
-    before = (kernel - 1) // 2 if kernel > stride else 0
-    pad = (before, kernel + stride)
-    y = np.pad(x.numpy(), ((0, 0), (0, 0), pad, pad), MODES[border], **PADS[border])
-    rows, columns = (-(-size // stride) for size in x.shape[2:])
-    return sliding_window_view(y, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride][:, :, :rows, :columns]
 
 
 @every_border

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 
+from src.errors import Refusal
 from src.ledger import ledger
 from src.pooling import POOLS
 
@@ -131,7 +132,10 @@ def downsampler(model: "Model", channels: int) -> "OrderedDict[str, nn.Module]":
     pool = POOLS[model.pool]
     if pool is not None:
         border = "clip" if model.padding in ("zeros", "valid") else str(model.padding)
-        layers["pool"] = pool(model.window, model.stride, border=border, channels=channels)
+        try:
+            layers["pool"] = pool(model.window, model.stride, border=border, channels=channels)
+        except ValueError as error:
+            raise Refusal(f"model.pool={model.pool}: {error}") from None
         if pool.is_layer:
             layers["pool_norm"] = NORMS[model.norm](channels)
             layers["pool_act"] = ACTIVATIONS[model.activation]()

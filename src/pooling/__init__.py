@@ -4,14 +4,16 @@ Each file holds a family and its own part of the table, so a new pooling is one 
 ``none`` is in the table as well: no pooling, the stage's last convolution carries the stride.
 """
 
-from src.pooling import blur, learned, polyphase, windows
+from src.pooling import blur, learned, mixed, polyphase, spectral, windows
 from src.pooling.base import BORDERS, Pool
 
 POOLS: dict[str, type[Pool] | None] = {
     "none": None,
     **windows.POOLS,
+    **mixed.POOLS,
     **blur.POOLS,
     **polyphase.POOLS,
+    **spectral.POOLS,
     **learned.POOLS,
 }
 

@@ -29,6 +29,11 @@ class Pool(nn.Module):
 
     #: followed by norm and activation in a net, as any other convolution
     is_layer: ClassVar[bool] = False
+    #: strides it is defined for; empty: all
+    strides: ClassVar[tuple[int, ...]] = ()
+    #: what it makes of a constant map of ones, and whether its output stays in the range of a positive map times that
+    gain: ClassVar[float] = 1.0
+    keeps_range: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -65,19 +70,36 @@ class Pool(nn.Module):
         return 0
 
     def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds for one output position, all channels together; comparisons and plain sums count as none."""
+        """Multiply-adds for one output position, all channels together; comparisons, plain sums, and means whose
+        weights are a pointwise function of the window (lp, soft, lip, stochastic) count as none, as activations do.
+        """
         return 0
 
-    def extend(self, x: Float[Tensor, "n c h w"], window: Window, fill: float = 0.0) -> Float[Tensor, "n c H W"]:
-        """The map with what ``window`` needs beyond its border; ``fill`` where the border is ``clip``."""
+    def multiply_adds_read(self, channels: int) -> int:
+        """Multiply-adds for one position of the map that is read: of what comes before the map shrinks."""
+        return 0
+
+    def extend(self, x: Float[Tensor, "n c h w"], window: Window, fill: float | None = 0.0) -> Float[Tensor, "n c H W"]:
+        """The map with what ``window`` needs beyond its border; where that is ``clip``, ``fill`` (None: the edge)."""
         (top, bottom), (left, right) = window.pads(x.shape[-2]), window.pads(x.shape[-1])
         if not any((top, bottom, left, right)):
             return x
-        if self.border == "clip":
+        if self.border == "clip" and fill is not None:
             return F.pad(x, (left, right, top, bottom), value=fill)
         # F.pad continues a map but cannot crop it in the same call
-        x = F.pad(x, (left, max(right, 0), top, max(bottom, 0)), mode=self.border)
+        mode = "replicate" if self.border == "clip" else self.border
+        x = F.pad(x, (left, max(right, 0), top, max(bottom, 0)), mode=mode)
         return x[..., : x.shape[-2] + min(bottom, 0), : x.shape[-1] + min(right, 0)]
+
+    def parts(self, x: Float[Tensor, "n c h w"], fill: float = 0.0) -> Float[Tensor, "n c k p q"]:
+        """The k² samples of every window; ``fill`` beyond a clipped border."""
+        (window,) = self.windows
+        columns = F.unfold(self.extend(x, window, fill), self.kernel_size, stride=self.stride)
+        return columns.view(*x.shape[:2], -1, *map(window.places, x.shape[2:]))
+
+    def tile(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
+        """The map as whole s×s tiles, continued as the border says (``clip``: the edge repeated)."""
+        return self.extend(x, Window(self.stride, self.stride, self.padding), fill=None)
 
     def extra_repr(self) -> str:
         """Shown by ``print(net)``."""

@@ -1,9 +1,13 @@
-"""Downsamplers with weights of their own: conv."""
+"""Downsamplers whose weights decide what is kept: conv, unshuffle, lip, ddac."""
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from src.geometry import Window
 from src.pooling.base import Pool
+from src.pooling.mixed import Soft
 
 
 class Conv(Pool):
@@ -51,4 +55,152 @@ class Conv(Pool):
         return y
 
 
-POOLS: dict[str, type[Pool]] = {"conv": Conv}
+class Unshuffle(Pool):
+    """Space to depth, then a learned 1×1 convolution from cs² to c channels: nothing is lost before the weights choose.
+
+    Equals a convolution with kernel and stride s. A net follows it with norm and activation. ``kernel_size`` is not
+    used; an incomplete last tile is continued as the border says (``clip``: the edge repeated). Source: Shi et al.
+    2016 (the inverse of its sub-pixel shuffle); Sunkara & Luo 2022, "No more strided convolutions or pooling".
+
+    Raises:
+        ValueError: without ``channels``.
+    """
+
+    is_layer = True
+
+    def __init__(
+        self,
+        kernel_size: int | None = None,
+        stride: int | None = None,
+        padding: int | None = None,
+        *,
+        border: str = "clip",
+        channels: int | None = None,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
+        if channels is None:
+            raise ValueError("pool=unshuffle has weights: it needs channels=")
+        self.conv = nn.Conv2d(channels * self.stride**2, channels, 1)
+
+    @property
+    def windows(self) -> list[Window]:
+        """The s×s tiles."""
+        return [Window(self.stride, self.stride, self.padding)]
+
+    def parameters_by_formula(self, channels: int) -> int:
+        """c²s² weights and c biases."""
+        return channels**2 * self.stride**2 + channels
+
+    def multiply_adds(self, channels: int) -> int:
+        """c²s²."""
+        return channels**2 * self.stride**2
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Maps shrunk by the stride."""
+        y: Tensor = self.conv(F.pixel_unshuffle(self.tile(x), self.stride))
+        return y
+
+
+class LIP(Soft):
+    """``Σ e^G x / Σ e^G`` over the window, with the logit map G a learned 1×1 convolution of x: local importance.
+
+    Constant G, where it starts (weights 0), is ``avg``; G = βx is ``soft``. Keeps constants and the range. A bias would
+    add the same to all of G, so there is none. Source: Gao, Wang & Wu 2019, "LIP: local importance-based pooling".
+
+    Raises:
+        ValueError: without ``channels``.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | None = None,
+        stride: int | None = None,
+        padding: int | None = None,
+        *,
+        border: str = "clip",
+        channels: int | None = None,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
+        if channels is None:
+            raise ValueError("pool=lip has weights: it needs channels=")
+        self.importance = nn.Conv2d(channels, channels, 1, bias=False)
+        nn.init.zeros_(self.importance.weight)
+
+    @classmethod
+    def default_window(cls, stride: int) -> int:
+        """3 (the paper's), or the stride where that is more."""
+        return max(3, stride)
+
+    def parameters_by_formula(self, channels: int) -> int:
+        """c²."""
+        return channels**2
+
+    def multiply_adds_read(self, channels: int) -> int:
+        """c², for the logit map."""
+        return channels**2
+
+    def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """G."""
+        y: Tensor = self.importance(x)
+        return y
+
+
+class DDAC(Pool):
+    """A k×k filter for each position and group of channels, predicted from the window and made a mean by softmax.
+
+    The logits are a convolution of the map with the same window and stride; equal logits, where it starts (weights 0),
+    are a box filter. Keeps constants and the range; beyond a clipped border a filter has no weight. 8 groups, or the
+    largest divisor of the channels below. No norm in front of the softmax, unlike the paper.
+    Source: Zou et al. 2020, "Delving deeper into anti-aliasing in convnets".
+
+    Raises:
+        ValueError: without ``channels``.
+    """
+
+    max_groups = 8
+
+    def __init__(
+        self,
+        kernel_size: int | None = None,
+        stride: int | None = None,
+        padding: int | None = None,
+        *,
+        border: str = "clip",
+        channels: int | None = None,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
+        if channels is None:
+            raise ValueError("pool=ddac has weights: it needs channels=")
+        self.groups = self.groups_of(channels)
+        self.filters = nn.Conv2d(channels, self.groups * self.kernel_size**2, self.kernel_size, self.stride)
+        nn.init.zeros_(self.filters.weight)
+        nn.init.zeros_(self.filters.bias)  # type: ignore[arg-type]
+
+    @classmethod
+    def groups_of(cls, channels: int) -> int:
+        """The most groups, up to 8, that divide the channels."""
+        return max(g for g in range(1, cls.max_groups + 1) if channels % g == 0)
+
+    @classmethod
+    def default_window(cls, stride: int) -> int:
+        """3, or the stride where that is more."""
+        return max(3, stride)
+
+    def parameters_by_formula(self, channels: int) -> int:
+        """gk² filters of ck² weights and a bias."""
+        return self.groups_of(channels) * self.kernel_size**2 * (channels * self.kernel_size**2 + 1)
+
+    def multiply_adds(self, channels: int) -> int:
+        """ck² for each of the gk² logits, and ck² for the filters themselves."""
+        return channels * self.kernel_size**2 * (self.groups_of(channels) * self.kernel_size**2 + 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Maps shrunk by the stride."""
+        logits = self.filters(self.extend(x, self.windows[0])).unflatten(1, (self.groups, -1))
+        on_map = self.parts(x.new_zeros(1, 1, *x.shape[2:]), fill=-torch.inf)
+        weights = (logits + on_map).softmax(2).to(x.dtype)
+        parts = self.parts(x).unflatten(1, (self.groups, -1))
+        return torch.einsum("ngckpq,ngkpq->ngcpq", parts, weights).flatten(1, 2)
+
+
+POOLS: dict[str, type[Pool]] = {"conv": Conv, "unshuffle": Unshuffle, "lip": LIP, "ddac": DDAC}
