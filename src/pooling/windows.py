@@ -58,17 +58,15 @@ class LP(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride, ≥ 0."""
-        (window,) = self.windows
-        k, s = self.kernel_size, self.stride
-        parts = self.extend(x.abs(), window).unfold(2, k, s).unfold(3, k, s)
+        parts = self.parts(x.abs())
         # a scale, not a function of x: the result does not depend on it, so no gradient flows through it
-        largest = parts.detach().amax((-2, -1), keepdim=True)
+        largest = parts.detach().amax(2, keepdim=True)
         empty = largest == 0
-        mean = ((parts / torch.where(empty, 1.0, largest)) ** self.p).mean((-2, -1), keepdim=True)
+        mean = ((parts / torch.where(empty, 1.0, largest)) ** self.p).mean(2)
         if self.border == "clip":
-            mean = weigh_border(mean[..., 0, 0], window, x.shape, x.new_ones(k))[..., None, None]
+            mean = weigh_border(mean, self.windows[0], x.shape, x.new_ones(self.kernel_size))
         # an empty window has the value 0 and the gradient 0, not 0^(1/p) with an infinite one
-        return (largest * (mean + empty.to(x.dtype)) ** (1 / self.p))[..., 0, 0]
+        return largest[:, :, 0] * (mean + empty[:, :, 0].to(x.dtype)) ** (1 / self.p)
 
 
 POOLS: dict[str, type[Pool]] = {"max": Max, "avg": Avg, "lp": LP}
