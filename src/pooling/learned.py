@@ -105,7 +105,8 @@ class LIP(Soft):
     """``Σ e^G x / Σ e^G`` over the window, with the logit map G a learned 1×1 convolution of x: local importance.
 
     Constant G, where it starts (weights 0), is ``avg``; G = βx is ``soft``. Keeps constants and the range. A bias would
-    add the same to all of G, so there is none; nor are the paper's norm and sigmoid. Source: Gao, Wang & Wu 2019, "LIP: local importance-based pooling".
+    add the same to all of G, so there is none; nor are the paper's norm and sigmoid.
+    Source: Gao, Wang & Wu 2019, "LIP: local importance-based pooling".
 
     Raises:
         ValueError: without ``channels``.
