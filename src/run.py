@@ -61,7 +61,6 @@ def run(cfg: Config, folder: Path) -> None:
 
 
 def _run(cfg: Config, folder: Path) -> None:
-    begin = time.perf_counter()
     if not is_main_process():
         _fit(cfg, folder, None)
         return
@@ -71,6 +70,7 @@ def _run(cfg: Config, folder: Path) -> None:
     try:
         net, splits, book = _fit(cfg, folder, tracker)
 
+        begin = time.perf_counter()
         from src.measures.suite import measure
 
         with console.status(f"measuring on {cfg.measure.images} test images"):
@@ -79,8 +79,8 @@ def _run(cfg: Config, folder: Path) -> None:
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
         tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
-        facts = {"seconds": round(time.perf_counter() - begin, 1), "hardware": hardware(net.device)}
-        facts |= _facts(cfg, splits, book, folder)
+        facts = _facts(cfg, splits, book, folder) | {"hardware": hardware(net.device)}
+        facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run
         tracker.log_summary(summary(rows) | facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
         failed = False
