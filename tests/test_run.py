@@ -3,6 +3,7 @@
 import csv
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from src.run import run
 from src.runs import FinishedRun, find_runs, finished, read_checkpoint
 from tests.helpers import TINY
 
+WANDB = Path(sys.executable).with_name("wandb")  # the environment need not be activated
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
 
 
@@ -90,7 +92,7 @@ def test_the_checkpoint_is_plain_data_with_the_whole_config(done: Path) -> None:
 def test_wandb_holds_history_config_summary_tables_and_maps(done: Path) -> None:
     (log,) = done.glob("wandb/offline-run-*/*.wandb")
     text = subprocess.run(
-        ["wandb", "leet", "inspect", "--json", str(log)], capture_output=True, text=True, check=True
+        [str(WANDB), "leet", "inspect", "--json", str(log)], capture_output=True, text=True, check=True
     ).stdout
     records = [json.loads(line) for line in text.splitlines()]
     started = next(r["run"] for r in records if r["type"] == "run")
