@@ -29,6 +29,8 @@ class Pool(nn.Module):
 
     #: followed by norm and activation in a net, as any other convolution
     is_layer: ClassVar[bool] = False
+    #: has weights for each channel
+    needs_channels: ClassVar[bool] = False
     #: strides it is defined for; empty: all
     strides: ClassVar[tuple[int, ...]] = ()
     #: what it makes of a constant map of ones, and whether its output stays in the range of a positive map times that
@@ -53,7 +55,14 @@ class Pool(nn.Module):
             raise ValueError(f"window {kernel_size} and stride {stride} must be at least 1")
         if kernel_size is None:
             kernel_size = self.default_window(stride)
+        if self.needs_channels and channels is None:
+            raise ValueError(f"{type(self).__name__} has weights: it needs channels=")
         self.kernel_size, self.stride, self.padding, self.border = kernel_size, stride, padding, border
+        self.channels = channels or 0
+        self.build()
+
+    def build(self) -> None:
+        """Make what the operation holds, weights or filters; called at the end of the constructor."""
 
     @classmethod
     def default_window(cls, stride: int) -> int:

@@ -32,16 +32,8 @@ class Blur(Pool):
 
     taps: Tensor
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
+    def build(self) -> None:
+        """Make what it holds."""
         self.register_buffer("taps", binomial(self.kernel_size), persistent=False)
 
     @classmethod

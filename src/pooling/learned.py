@@ -22,19 +22,11 @@ class Conv(Pool):
 
     is_layer = True
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
-        if channels is None:
-            raise ValueError("pool=conv has weights: it needs channels=")
-        self.conv = nn.Conv2d(channels, channels, self.kernel_size, self.stride)
+    needs_channels = True
+
+    def build(self) -> None:
+        """Make what it holds."""
+        self.conv = nn.Conv2d(self.channels, self.channels, self.kernel_size, self.stride)
 
     @classmethod
     def default_window(cls, stride: int) -> int:
@@ -68,19 +60,11 @@ class Unshuffle(Pool):
 
     is_layer = True
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
-        if channels is None:
-            raise ValueError("pool=unshuffle has weights: it needs channels=")
-        self.conv = nn.Conv2d(channels * self.stride**2, channels, 1)
+    needs_channels = True
+
+    def build(self) -> None:
+        """Make what it holds."""
+        self.conv = nn.Conv2d(self.channels * self.stride**2, self.channels, 1)
 
     @property
     def windows(self) -> list[Window]:
@@ -112,19 +96,11 @@ class LIP(Soft):
         ValueError: without ``channels``.
     """
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
-        if channels is None:
-            raise ValueError("pool=lip has weights: it needs channels=")
-        self.importance = nn.Conv2d(channels, channels, 1, bias=False)
+    needs_channels = True
+
+    def build(self) -> None:
+        """Make what it holds."""
+        self.importance = nn.Conv2d(self.channels, self.channels, 1, bias=False)
         nn.init.zeros_(self.importance.weight)
 
     @classmethod
@@ -160,20 +136,12 @@ class DDAC(Pool):
 
     max_groups = 8
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
-        if channels is None:
-            raise ValueError("pool=ddac has weights: it needs channels=")
-        self.groups = self.groups_of(channels)
-        self.filters = nn.Conv2d(channels, self.groups * self.kernel_size**2, self.kernel_size, self.stride)
+    needs_channels = True
+
+    def build(self) -> None:
+        """Make what it holds."""
+        self.groups = self.groups_of(self.channels)
+        self.filters = nn.Conv2d(self.channels, self.groups * self.kernel_size**2, self.kernel_size, self.stride)
         nn.init.zeros_(self.filters.weight)
         nn.init.zeros_(self.filters.bias)  # type: ignore[arg-type]
 

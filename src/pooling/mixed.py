@@ -16,18 +16,10 @@ class Mixed(Pool):
     Source: Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree".
     """
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
-        self.max = Max(self.kernel_size, self.stride, padding, border=border)
-        self.avg = Avg(self.kernel_size, self.stride, padding, border=border)
+    def build(self) -> None:
+        """Make what it holds."""
+        self.max = Max(self.kernel_size, self.stride, self.padding, border=self.border)
+        self.avg = Avg(self.kernel_size, self.stride, self.padding, border=self.border)
         self.learn()
 
     def learn(self) -> None:

@@ -55,21 +55,13 @@ class Scored(Polyphase):
     #: units between the map and its score
     hidden = 8
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
-        if channels is None:
-            raise ValueError("phases are scored by weights: channels= is needed")
+    needs_channels = True
+
+    def build(self) -> None:
+        """Make what it holds."""
         # a bias behind the last weights would add the same to all logits
         self.score = nn.Sequential(
-            nn.Conv2d(channels, self.hidden, 1), nn.ReLU(), nn.Conv2d(self.hidden, 1, 1, bias=False)
+            nn.Conv2d(self.channels, self.hidden, 1), nn.ReLU(), nn.Conv2d(self.hidden, 1, 1, bias=False)
         )
 
     def parameters_by_formula(self, channels: int) -> int:

@@ -75,16 +75,8 @@ class Wavelet(Pool):
     strides: ClassVar[tuple[int, ...]] = (2,)
     gain = 2.0
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        channels: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
+    def build(self) -> None:
+        """Make what it holds."""
         if self.stride != 2:
             raise ValueError(f"one level of the Haar transform halves a map: stride 2 alone, not {self.stride}")
 
