@@ -63,16 +63,23 @@ else:
 
 @dataclass
 class Model:
-    """A net: a ladder of stages; a stage is ``convs`` × (convolution, norm, activation), then one downsampler."""
+    """A net: a ladder of stages; a stage is ``convs`` × (convolution, norm, activation), then one downsampler.
+
+    An architecture that lacks an axis, or has its own value for it, says so and refuses any other.
+    """
 
     name: Architecture = "ladder"
+    variant: str = ""  # of an architecture that has several: allconv a b c, vgg 11 13 16 19
     pool: Pool = "max"  # how a stage shrinks its map; none: its last convolution carries the stride
+    pool_at: list[int] | None = None  # the stages that shrink, counted from 1; null: all (allconv: the first two)
+    extra_conv: bool = False  # one more 3×3 convolution before each pool: the control as large as pool=conv
     window: int | None = None  # the pool's window; null: its own default, max(2, stride) for most
     stride: int = 2  # how much a stage shrinks its map; 1: not at all
     depth: int = 3  # stages
-    convs: int = 2  # convolutions a stage
+    convs: int | None = 2  # convolutions a stage; null: the architecture's own
     width: int = 16  # channels of the first stage, doubling by stage …
     max_width: int = 256  # … up to here
+    parameters: int | None = None  # null: width stands; a number: the width that comes nearest to so many parameters
     dropout: float = 0.0
     dropout_kind: DropoutKind = "unit"  # unit: before the head; channel: after each stage
     padding: Padding = "zeros"
@@ -164,7 +171,8 @@ class Config:
 ConfigStore.instance().store(name="schema", node=Config)
 
 AT_LEAST_ONE = (
-    "model.stride model.depth model.convs model.width model.max_width model.window data.train_size data.val_size "
+    "model.stride model.depth model.convs model.width model.max_width model.window model.parameters "
+    "data.train_size data.val_size "
     "data.image_size train.epochs train.batch_size trainer.devices measure.images measure.max_shift probe.images "
     "probe.channels probe.every"
 ).split()

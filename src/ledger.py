@@ -253,7 +253,7 @@ RULES: dict[tuple[type[nn.Module], ...], Rule] = {
     (nn.ZeroPad2d,): _pad,
     (nn.Flatten,): lambda name, module, layer: _flatten(layer),
     (nn.Linear,): _linear,
-    (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d): _norm,
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d): _norm,
     (nn.Identity, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU): _pointwise,
     (nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Hardswish, nn.ELU): _pointwise,
 }

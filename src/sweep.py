@@ -20,7 +20,7 @@ from src.data.names import image_shape
 from src.data.splits import split
 from src.errors import Refusal
 from src.ledger import Ledger, ledger
-from src.models import architecture
+from src.models import network
 from src.runs import finished
 
 #: overrides that do not name a folder: they say where a run happens, not what it computes
@@ -121,7 +121,7 @@ def config_ledger(cfg: Config) -> Ledger:
     """
     image, classes = image_shape(cfg.data)
     with torch.device("meta"):
-        return ledger(architecture(cfg.model.name)(cfg.model, image, classes), image)
+        return ledger(network(cfg.model, image, classes), image)
 
 
 def _check(jobs: dict[Path, Config], in_process: bool) -> None:

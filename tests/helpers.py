@@ -3,11 +3,13 @@
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+import yaml
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from src.config import Data, Model
+from src.config import ROOT, Data, Model
 from src.models import architecture
+from src.models import network as build
 
 Image = tuple[int, int, int]
 Schema = TypeVar("Schema", Model, Data)
@@ -19,10 +21,17 @@ def typed(schema: type[Schema], **keys: Any) -> Schema:
     return schema(**{key: types[key](value) if isinstance(value, str) else value for key, value in keys.items()})
 
 
+def model(name: str = "ladder", **axes: Any) -> Model:
+    """The config of an architecture by its yaml, small unless told otherwise."""
+    tree = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())
+    small = {"depth": 2, "width": 4, "max_width": 8}
+    fixed = architecture(name).fixed
+    return typed(Model, **tree | {key: value for key, value in small.items() if key not in fixed} | axes)
+
+
 def network(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:
     """A net, small unless told otherwise."""
-    model = typed(Model, **{"depth": 2, "width": 4} | axes)
-    return architecture(model.name)(model, image, outputs)
+    return build(model(**axes), image, outputs)
 
 
 #: a config whose run takes about a second

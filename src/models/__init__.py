@@ -4,18 +4,22 @@ An architecture is plain PyTorch, so the ledger of any config is had without Lig
 ``Training``, what all share as LightningModules.
 """
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from src.errors import Refusal
 from src.models.blocks import Network
 
 if TYPE_CHECKING:
-    from src.config import Config
+    from src.config import Config, Model
     from src.models.training import Training
 
 SHARED = ("__init__", "blocks", "optimisers", "training")
 ARCHITECTURES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
+
+Image = tuple[int, int, int]
 
 
 def architecture(name: str) -> type[Network]:
@@ -29,14 +33,51 @@ def architecture(name: str) -> type[Network]:
     return network
 
 
-def module(cfg: "Config", image: tuple[int, int, int], classes: int) -> "Training":
+def network(model: "Model", image: Image, outputs: int) -> Network:
+    """The net of a config, plain PyTorch, its weights drawn from torch's random stream."""
+    return architecture(model.name)(matched(model, image, outputs), image, outputs)
+
+
+def module(cfg: "Config", image: Image, outputs: int) -> "Training":
     """The LightningModule of a config: ``class Ladder(Ladder, Training)``, with its weights drawn by ``cfg.seed``."""
     import torch
 
     from src.models.training import Training  # here, so that only what trains pays for importing Lightning
 
-    network = architecture(cfg.model.name)
+    kind = architecture(cfg.model.name)
+    model = matched(cfg.model, image, outputs)
     torch.manual_seed(cfg.seed)
-    net: Training = type(network.__name__, (network, Training), {})(cfg.model, image, classes)
+    net: Training = type(kind.__name__, (kind, Training), {})(model, image, outputs)
     net.cfg = cfg
     return net.to(memory_format=torch.channels_last)  # as the images come: about a quarter faster
+
+
+def matched(model: "Model", image: Image, outputs: int) -> "Model":
+    """The config with the width that comes nearest to ``model.parameters``; itself where that is null.
+
+    Raises:
+        Refusal: no width comes within a factor of 2.
+    """
+    wanted = model.parameters
+    if wanted is None:
+        return model
+    import torch
+
+    def count(width: int) -> int:
+        with torch.device("meta"):
+            net = architecture(model.name)(replace(model, width=width), image, outputs)
+        return sum(one.numel() for one in net.parameters())
+
+    low, high = 1, 2
+    while count(low) < count(high) < wanted:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) < wanted else (low, middle)
+    width = min(low, high, key=lambda one: abs(count(one) - wanted))
+    if not wanted / 2 <= count(width) <= 2 * wanted:
+        raise Refusal(
+            f"model.parameters={wanted}: the nearest that a width of model={model.name} comes to is {count(width)}, at "
+            f"width {width}; change model.depth or model.max_width"
+        )
+    return replace(model, width=width)

@@ -1,11 +1,12 @@
 """The pieces every architecture is made of, and the axes they share: each is defined here once."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from src.errors import Refusal
 from src.ledger import ledger
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 #: maps (n, c, h, w): a Tensor, or torch.fx's stand-in while the ledger follows the net's graph
 Maps: TypeAlias = Any
 
-PADDINGS = ("zeros", "circular", "reflect", "replicate", "valid")
-HEADS = ("gap", "flatten")
+#: what a k×k convolution sees beyond the border, and how many pixels of it: same (k // 2), full (k - 1), valid (none)
+PADDINGS = ("zeros", "circular", "reflect", "replicate", "full", "valid")
+#: those that continue the map, which a pool's windows then see too; with the others a window is cut off at the border
+CONTINUED = ("circular", "reflect", "replicate")
+#: what makes one vector of an image's maps: their means, their maxima, or all of their values
+HEADS = {"gap": nn.AdaptiveAvgPool2d, "gmp": nn.AdaptiveMaxPool2d, "flatten": None}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "group": lambda channels: nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels),
@@ -44,14 +49,21 @@ class Network(nn.Module):
     Args:
         model: the config of the net.
         image: (channels, height, width) of its input.
-        outputs: number of logits.
+        outputs: number of outputs.
 
     Raises:
         ShapeError: a map would vanish, or a window is larger than its map.
+        Refusal: an axis is set that the architecture does not have.
     """
+
+    #: axes this architecture does not have, each at the value that says so
+    fixed: ClassVar[dict[str, Any]] = {}
+    #: values of ``model.variant``; the first is its default
+    variants: ClassVar[tuple[str, ...]] = ("",)
 
     def __init__(self, model: "Model", image: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
+        self._refuse(model)
         self.image = image
         self.order: list[str] = []
         self.build(model)
@@ -61,13 +73,16 @@ class Network(nn.Module):
         """Add the layers up to the last stage."""
         raise NotImplementedError
 
+    def fit(self, images: Float[Tensor, "n c h w"]) -> None:
+        """Fit what gradients do not train to normalised training images, before training; most nets have none."""
+
     def add(self, name: str, layer: nn.Module) -> None:
         """Append a layer."""
         self.add_module(name, layer)
         self.order.append(name)
 
     def forward(self, x: Maps) -> Maps:
-        """Normalised images (n, c, h, w) → logits (n, outputs)."""
+        """Normalised images (n, c, h, w) → outputs (n, outputs)."""
         for name in self.order:
             x = getattr(self, name)(x)
         return x
@@ -77,13 +92,30 @@ class Network(nn.Module):
         """Names of the stages, first to last."""
         return [name for name in self.order if name.startswith("stage")]
 
+    @classmethod
+    def variant(cls, model: "Model") -> str:
+        """The variant asked for."""
+        return model.variant or cls.variants[0]
+
+    @classmethod
+    def _refuse(cls, model: "Model") -> None:
+        for key, value in cls.fixed.items():
+            if (asked := getattr(model, key)) != value:
+                said = str(value).lower() if value is None or isinstance(value, bool) else value
+                raise Refusal(f"model.{key}={asked}: model={model.name} has no such axis, leave it at {said}")
+        if cls.variant(model) not in cls.variants:
+            choices = ", ".join(cls.variants) if any(cls.variants) else "none: this architecture has one form"
+            raise Refusal(f"model.variant={model.variant}: for model={model.name} choose {choices}")
+
     def _add_head(self, model: "Model", outputs: int) -> None:
-        channels, height, width = ledger(self, self.image).layers[-1].shape
-        if model.head == "gap":
-            self.add("features", nn.Sequential(OrderedDict(gap=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())))
-        else:
+        layers = ledger(self, self.image).layers
+        channels, height, width = layers[-1].shape if layers else self.image
+        flatten = nn.Flatten()
+        if (pool := HEADS[model.head]) is None:
             channels *= height * width
-            self.add("features", nn.Flatten())
+            self.add("features", flatten)
+        else:
+            self.add("features", nn.Sequential(OrderedDict([(model.head, pool(1)), ("flatten", flatten)])))
         if model.dropout and model.dropout_kind in ("unit", "both"):
             self.add("dropout", nn.Dropout(model.dropout))
         self.add("logits", nn.Linear(channels, outputs))
@@ -96,49 +128,97 @@ class Stage:
     name: str
     channels_in: int
     channels: int
-    #: stride of the stage's last convolution: ``model.stride`` without pooling, else 1
+    #: whether its map shrinks (by ``model.stride``)
+    shrinks: bool
+    #: stride of the stage's last convolution: ``model.stride`` where it shrinks without pooling, else 1
     last_stride: int
 
 
-def stages(model: "Model", channels: int) -> list[Stage]:
-    """The stages of a model whose first one reads so many channels."""
+def stages(model: "Model", channels: int, shrinking: Sequence[int] | None = None) -> list[Stage]:
+    """The stages of a model whose first one reads so many channels.
+
+    Args:
+        model: the config of the net.
+        channels: of the first stage's input.
+        shrinking: the stages that shrink where ``model.pool_at`` does not say; None: all.
+    """
+    every = range(1, model.depth + 1)
+    at = model.pool_at if model.pool_at is not None else shrinking or list(every)
+    if not set(at) <= set(every) or len(set(at)) < len(at):
+        raise Refusal(f"model.pool_at={at}: name each stage that shrinks once, from 1 to {model.depth}")
     rungs = []
-    for i in range(model.depth):
-        width = min(model.width * 2**i, model.max_width)
-        rungs.append(Stage(f"stage{i + 1}", channels, width, model.stride if model.pool == "none" else 1))
+    for i in every:
+        width = min(model.width * 2 ** (i - 1), model.max_width)
+        last_stride = model.stride if i in at and model.pool == "none" else 1
+        rungs.append(Stage(f"stage{i}", channels, width, i in at, last_stride))
         channels = width
     return rungs
 
 
-def convolution(model: "Model", channels_in: int, channels: int, stride: int = 1, kernel: int = 3) -> nn.Conv2d:
-    """A convolution that keeps the map's size at stride 1 (unless ``padding=valid``); no bias before a norm."""
-    valid = model.padding == "valid"
+def convolution(
+    model: "Model", channels_in: int, channels: int, stride: int = 1, kernel: int = 3, groups: int = 1
+) -> nn.Conv2d:
+    """A convolution that keeps the map's size at stride 1 (but for ``full`` and ``valid``); no bias before a norm."""
+    continued = model.padding in CONTINUED
     conv = nn.Conv2d(
         channels_in,
         channels,
         kernel,
         stride,
-        padding=0 if valid else kernel // 2,
-        padding_mode="zeros" if valid else str(model.padding),  # type: ignore[arg-type]
+        padding=kernel // 2 + reach(model, kernel),
+        groups=groups,
+        padding_mode=str(model.padding) if continued else "zeros",  # type: ignore[arg-type]
         bias=model.norm == "none",
     )
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return conv
 
 
-def downsampler(model: "Model", channels: int) -> "OrderedDict[str, nn.Module]":
-    """What ends a stage: its pool, if it has one (with norm and activation where the pool is a layer), and dropout."""
+def reach(model: "Model", kernel: int) -> int:
+    """Pixels by which a k×k convolution of stride 1 grows each side of its map: 0, or ±(k // 2) (``full``, ``valid``).
+
+    What stands beside a convolution, a shortcut, has to grow by as many.
+    """
+    return {"full": kernel // 2, "valid": -(kernel // 2)}.get(str(model.padding), 0)
+
+
+def unit(model: "Model", channels_in: int, channels: int, name: str = "", **conv: int) -> "OrderedDict[str, nn.Module]":
+    """Convolution, norm, activation, under the names ``conv…``, ``norm…``, ``act…``."""
+    return OrderedDict(
+        [
+            (f"conv{name}", convolution(model, channels_in, channels, **conv)),
+            (f"norm{name}", NORMS[model.norm](channels)),
+            (f"act{name}", ACTIVATIONS[model.activation]()),
+        ]
+    )
+
+
+def downsampler(model: "Model", stage: Stage) -> "OrderedDict[str, nn.Module]":
+    """What ends a stage: where it shrinks, its pool, if it has one (with norm and activation where the pool is a
+    layer), behind the extra convolution; and dropout."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    pool = POOLS[model.pool]
-    if pool is not None:
-        border = "clip" if model.padding in ("zeros", "valid") else str(model.padding)
-        try:
-            layers["pool"] = pool(model.window, model.stride, border=border, channels=channels)
-        except ValueError as error:
-            raise Refusal(f"model.pool={model.pool}: {error}") from None
-        if pool.is_layer:
-            layers["pool_norm"] = NORMS[model.norm](channels)
-            layers["pool_act"] = ACTIVATIONS[model.activation]()
+    if stage.shrinks:
+        layers |= _pool(model, stage.channels)
     if model.dropout and model.dropout_kind in ("channel", "both"):
         layers["dropout"] = nn.Dropout2d(model.dropout)
+    return layers
+
+
+def _pool(model: "Model", channels: int) -> "OrderedDict[str, nn.Module]":
+    pool = POOLS[model.pool]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if model.extra_conv:
+        if pool is None:
+            raise Refusal("model.extra_conv=true: stands before a pool; with model.pool=none take model.pool=conv")
+        layers |= unit(model, channels, channels, "_extra")
+    if pool is None:
+        return layers
+    border = str(model.padding) if model.padding in CONTINUED else "clip"
+    try:
+        layers["pool"] = pool(model.window, model.stride, border=border, channels=channels)
+    except ValueError as error:
+        raise Refusal(f"model.pool={model.pool}: {error}") from None
+    if pool.is_layer:
+        layers["pool_norm"] = NORMS[model.norm](channels)
+        layers["pool_act"] = ACTIVATIONS[model.activation]()
     return layers

@@ -1,28 +1,38 @@
 """The ladder: plain stages of convolutions, each ended by one downsampler; the net the questions are asked of."""
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NORMS, Network, convolution, downsampler, stages
+from src.models.blocks import Network, downsampler, stages, unit
 
 if TYPE_CHECKING:
     from src.config import Model
 
 
 class Ladder(Network):
-    """``depth`` stages of ``convs`` × (3×3 convolution, norm, activation), then the downsampler."""
+    """``depth`` stages of ``convs`` × (3×3 convolution, norm, activation), then the downsampler.
+
+    Any plain stack is one: a subclass says which kernels its stages have, and which stages shrink.
+    """
+
+    #: the stages that shrink unless ``model.pool_at`` says; None: all
+    shrinking: ClassVar[Sequence[int] | None] = None
+
+    def kernels(self, model: "Model") -> Sequence[Sequence[int]]:
+        """Stage by stage, the sizes of its convolutions."""
+        return [[3] * (model.convs or 2)] * model.depth
 
     def build(self, model: "Model") -> None:
         """Add the stages."""
-        for stage in stages(model, self.image[0]):
+        rungs = stages(model, self.image[0], self.shrinking)
+        for stage, kernels in zip(rungs, self.kernels(model), strict=True):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             channels = stage.channels_in
-            for i in range(1, model.convs + 1):
-                stride = stage.last_stride if i == model.convs else 1
-                layers[f"conv{i}"] = convolution(model, channels, stage.channels, stride)
-                layers[f"norm{i}"] = NORMS[model.norm](stage.channels)
-                layers[f"act{i}"] = ACTIVATIONS[model.activation]()
+            for i, kernel in enumerate(kernels, start=1):
+                stride = stage.last_stride if i == len(kernels) else 1
+                layers |= unit(model, channels, stage.channels, str(i), stride=stride, kernel=kernel)
                 channels = stage.channels
-            self.add(stage.name, nn.Sequential(layers | downsampler(model, channels)))
+            self.add(stage.name, nn.Sequential(layers | downsampler(model, stage)))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NORMS, Maps, Network, convolution, downsampler, stages
+from src.models.blocks import ACTIVATIONS, NORMS, Maps, Network, convolution, downsampler, reach, stages, unit
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -19,13 +19,11 @@ class Residual(nn.Module):
         body: OrderedDict[str, nn.Module] = OrderedDict()
         for i in range(1, convs + 1):
             last = i == convs
-            body[f"conv{i}"] = convolution(model, channels_in if i == 1 else channels, channels, stride if last else 1)
-            body[f"norm{i}"] = NORMS[model.norm](channels)
-            if not last:
-                body[f"act{i}"] = ACTIVATIONS[model.activation]()
+            body |= unit(model, channels_in if i == 1 else channels, channels, str(i), stride=stride if last else 1)
+        del body[f"act{convs}"]  # it follows the sum
         shortcut: OrderedDict[str, nn.Module] = OrderedDict()
-        if model.padding == "valid":  # each unpadded 3×3 convolution takes one pixel off every side
-            shortcut["crop"] = nn.ZeroPad2d(-convs)
+        if grown := convs * reach(model, 3):
+            shortcut["pad"] = nn.ZeroPad2d(grown)
         if stride > 1 or channels_in != channels:
             shortcut["conv"] = convolution(model, channels_in, channels, stride, kernel=1)
             shortcut["norm"] = NORMS[model.norm](channels)
@@ -47,15 +45,14 @@ class ResNet(Network):
 
     def build(self, model: "Model") -> None:
         """Add the stem and the stages."""
-        stem = convolution(model, self.image[0], model.width)
-        layers = OrderedDict(conv=stem, norm=NORMS[model.norm](model.width), act=ACTIVATIONS[model.activation]())
-        self.add("stem", nn.Sequential(layers))
+        self.add("stem", nn.Sequential(unit(model, self.image[0], model.width)))
+        convs = model.convs or 2
         for stage in stages(model, model.width):
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
             channels = stage.channels_in
-            sizes = [2] * (model.convs // 2) + [1] * (model.convs % 2)
-            for i, convs in enumerate(sizes, start=1):
+            sizes = [2] * (convs // 2) + [1] * (convs % 2)
+            for i, size in enumerate(sizes, start=1):
                 stride = stage.last_stride if i == len(sizes) else 1
-                blocks[f"block{i}"] = Residual(model, channels, stage.channels, convs, stride)
+                blocks[f"block{i}"] = Residual(model, channels, stage.channels, size, stride)
                 channels = stage.channels
-            self.add(stage.name, nn.Sequential(blocks | downsampler(model, channels)))
+            self.add(stage.name, nn.Sequential(blocks | downsampler(model, stage)))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from src.config import Config, from_dict
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import split
-from src.models import architecture
+from src.models import network
 from src.models.optimisers import SCHEDULES, optimiser
 from src.run import _fit
 from src.views.wandb import Tracker
@@ -54,7 +54,7 @@ def bare() -> float:
     cfg = config()
     splits = split(cfg.data)
     torch.manual_seed(0)
-    net = architecture("ladder")(cfg.model, splits.image, len(splits.classes)).to(memory_format=torch.channels_last)
+    net = network(cfg.model, splits.image, len(splits.classes)).to(memory_format=torch.channels_last)
     optimizer = optimiser("adamw", net.parameters(), cfg.train.lr, cfg.train.weight_decay)
     train = Batches(splits.train, cfg.train.batch_size, splits.mean, splits.std, seed=0)
     val = Batches(splits.val, EVALUATION_BATCH, splits.mean, splits.std)

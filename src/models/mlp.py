@@ -1,0 +1,45 @@
+"""A multilayer perceptron: no convolution, no weight is shared between positions; what convolution is compared with."""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import nn
+
+from src.models.blocks import ACTIVATIONS, NORMS, Network
+
+if TYPE_CHECKING:
+    from src.config import Model
+
+
+class MLP(Network):
+    """``depth`` hidden layers of ``width`` units; a stage is a linear layer, norm, activation and dropout.
+
+    ``model.parameters`` matches it to another net. Its stages are vectors (n, width), so nothing shrinks: the axes of
+    pools and convolutions are none of its own.
+    """
+
+    fixed: ClassVar = {
+        "pool": "none",
+        "pool_at": None,
+        "extra_conv": False,
+        "window": None,
+        "stride": 1,
+        "convs": None,
+        "padding": "zeros",
+        "head": "flatten",
+    }
+
+    def build(self, model: "Model") -> None:
+        """Add the layers."""
+        channels, height, width = self.image
+        units = channels * height * width
+        self.add("pixels", nn.Flatten())
+        for i in range(1, model.depth + 1):
+            linear = nn.Linear(units, model.width, bias=model.norm == "none")
+            nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
+            norm = nn.BatchNorm1d(model.width) if model.norm == "batch" else NORMS[model.norm](model.width)
+            layers = OrderedDict(linear=linear, norm=norm, act=ACTIVATIONS[model.activation]())
+            if model.dropout and model.dropout_kind in ("channel", "both"):
+                layers["dropout"] = nn.Dropout(model.dropout)
+            self.add(f"stage{i}", nn.Sequential(layers))
+            units = model.width
