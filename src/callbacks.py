@@ -1,6 +1,7 @@
 """What happens beside the training of a run: history.csv, the feature maps of the probe images, the progress shown."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from src.activations import watch
 from src.config import Config, to_dict
 from src.files import HISTORY, read_rows, write_rows
 from src.models.blocks import Network
+from src.models.training import Training
 from src.views.maps import save_maps
 from src.views.wandb import Tracker
 
@@ -106,16 +108,16 @@ class ProbeMaps(Callback):
         assert isinstance(net, Network)
         with watch(net, net.stages) as outputs, torch.no_grad():
             net(self.normalised.to(net.device))
-        shown = {stage: outputs[stage][:, : self.channels].float().cpu() for stage in net.stages}
-        # the units of an MLP are maps of one pixel
-        return {
-            stage: maps.reshape(*maps.shape[:2], *maps.shape[2:] or (1, 1)).numpy() for stage, maps in shown.items()
-        }
+        return {stage: _as_maps(outputs[stage][:, : self.channels].float().cpu()) for stage in net.stages}
 
 
 def _as_maps(outputs: Float[Tensor, "n k ..."]) -> Float[np.ndarray, "n k p q"]:
     """The units of a layer without positions are maps of one pixel."""
     return outputs.reshape(*outputs.shape[:2], *(outputs.shape[2:] or (1, 1))).numpy()
+
+
+def _line(numbers: Mapping[str, float]) -> str:
+    return "  ".join(f"{'R²' if name == 'r2' else name} {value:.3f}" for name, value in numbers.items())
 
 
 class Bar(Callback):
@@ -146,19 +148,22 @@ class Bar(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Move it every 20 steps: reading the loss makes a GPU wait."""
         if trainer.global_step % 20 == 0 and self.console.is_terminal:
-            loss, correct, images = pl_module._sums.tolist()  # type: ignore[operator]
-            numbers = f"loss {loss / images:.3f}  accuracy {correct / images:.3f}"
+            assert isinstance(pl_module, Training)
+            numbers = _line(pl_module.so_far())
             where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self.bar.update(self.task, description=where, completed=trainer.global_step, numbers=numbers)
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave a line behind."""
-        m = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        parts: dict[str, dict[str, float]] = {"train": {}, "val": {}}
+        assert isinstance(pl_module, Training)
+        for key in ("loss", *pl_module.task.scores):
+            for part, numbers in parts.items():
+                numbers[key] = float(trainer.callback_metrics[f"{part}/{key}"])
         self.console.print(
-            f"  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            f"  loss {m['train/loss']:.3f}  accuracy {m['train/accuracy']:.3f}"
-            f"  validation loss {m['val/loss']:.3f}  accuracy {m['val/accuracy']:.3f}",
+            f"  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {_line(parts['train'])}"
+            f"  validation {_line(parts['val'])}",
             highlight=False,
         )
 

@@ -18,7 +18,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.data.names import AUGMENTATIONS, SETS
+from src.data.names import AUGMENTATIONS, SETS, TASKS
 from src.errors import Refusal
 from src.models import ARCHITECTURES
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # for the type checker a choice is its string
     from builtins import str as Padding
     from builtins import str as Pool
     from builtins import str as Schedule
+    from builtins import str as TaskName
     from builtins import str as WandbMode
 else:
     Architecture = choice("Architecture", ARCHITECTURES)
@@ -58,6 +59,7 @@ else:
     Augment = choice("Augment", AUGMENTATIONS)
     Optimizer = choice("Optimizer", OPTIMIZERS)
     Schedule = choice("Schedule", SCHEDULES)
+    TaskName = choice("TaskName", TASKS)
     WandbMode = choice("WandbMode", ["auto", "online", "offline", "disabled"])
 
 
@@ -93,13 +95,15 @@ class Data:
     """A data set, its split, and what is done to its training part."""
 
     name: DataSet = "fashion_mnist"
+    task: TaskName = "what"  # what: which class? where: at which position? both
     root: str = "data"  # where data sets lie, or are put
+    canvas: int | None = None  # a number: every image lies somewhere on a black square of this side, drawn once
     train_size: int | None = None  # a seeded subset of the training images; null: all
     val_size: int = 5000  # held out of the training images
     split_seed: int = 0  # which images are held out, and which the subset takes: the same in every run of a sweep
     label_noise: float = 0.0  # share of the training labels replaced by another class, once
     augment: Augment = "none"
-    image_size: int = 64  # data=folder and data=shapes: side of the square the images come in
+    image_size: int = 64  # folder, shapes, red_green: side of the square the images come in
 
 
 @dataclass
@@ -172,7 +176,7 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 AT_LEAST_ONE = (
     "model.stride model.depth model.convs model.width model.max_width model.window model.parameters "
-    "data.train_size data.val_size "
+    "data.train_size data.val_size data.canvas "
     "data.image_size train.epochs train.batch_size trainer.devices measure.images measure.max_shift probe.images "
     "probe.channels probe.every"
 ).split()
@@ -204,6 +208,13 @@ def check(cfg: Config) -> None:
     ):
         if not low <= tree[key] < high:
             raise Refusal(f"{key}={tree[key]}: must be {right}")
+    if cfg.data.task != "what":
+        for key, wrong in (("augment", cfg.data.augment != "none"), ("label_noise", cfg.data.label_noise > 0)):
+            if wrong and (key == "augment" or cfg.data.task == "where"):
+                raise Refusal(
+                    f"data.{key}={tree[f'data.{key}']}: with data.task={cfg.data.task} leave it out, as "
+                    + ("it would move the object" if key == "augment" else "no label is asked for")
+                )
     if cfg.model.pool == "conv" and cfg.model.padding == "valid":
         raise Refusal(
             "model.pool=conv cannot do without padding: with model.padding=valid its maps would be smaller than "

@@ -90,7 +90,7 @@ def _run(cfg: Config, folder: Path) -> None:
 
 
 def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger]":
-    """Build, check and train, from the last checkpoint if there is one; gives the net of best validation accuracy."""
+    """Build, check and train, from the last checkpoint if there is one; gives the net that validated best."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -105,11 +105,12 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         files.write_rows(folder / files.SHAPES, book.rows())
         show_ledger(book, f"{folder.name}: its ledger, held against the running net")
     probe = _probe(cfg, splits).images
+    best, mode = net.task.best
     checkpoints = ModelCheckpoint(
         folder / files.CHECKPOINTS,
         filename="best",
-        monitor="val/accuracy",
-        mode="max",
+        monitor=f"val/{best}",
+        mode=mode,
         save_last=True,
         save_on_train_epoch_end=True,
         enable_version_counter=False,

@@ -15,7 +15,7 @@ EVALUATION_BATCH = 500
 
 
 class Batches:
-    """Iterates (normalised images, labels); no per-sample Python.
+    """Iterates (normalised images, labels, positions); no per-sample Python.
 
     The order of epoch e depends on (seed, e) alone, so a resumed run sees the batches it would have seen. Over several
     devices each batch is dealt out by rank: the batch stays the same, and every image is seen once an epoch (but for
@@ -55,8 +55,8 @@ class Batches:
         whole, rest = divmod(len(self.part), self.batch_size)
         return whole + (rest >= self.world)
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"]]]:
-        images, labels = self.part.images, self.part.labels
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"], Float[Tensor, "n _"]]]:
+        images, labels, positions = self.part.images, self.part.labels, self.part.positions
         if self.seed is None:
             order = torch.arange(len(labels))
         else:
@@ -68,7 +68,8 @@ class Batches:
             if self.seed is not None and self.augment != "none":
                 chosen = augmented(chosen, self.augment, generator)
             mine = slice(self.rank, None, self.world)
-            yield normalise(chosen[mine], self.mean, self.std), labels[index[mine]]
+            mine_of = index[mine]
+            yield normalise(chosen[mine], self.mean, self.std), labels[mine_of], positions[mine_of]
 
 
 def augmented(images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:

@@ -14,7 +14,9 @@ SETS: dict[str, tuple[int, int | None, int | None]] = {
     "cifar100": (3, 32, 100),
     "folder": (3, None, None),
     "shapes": (1, None, 8),
+    "red_green": (3, None, 2),
 }
+TASKS = ("what", "where", "both")
 AUGMENTATIONS = ("none", "flip", "shift", "flip_shift")
 
 
@@ -25,5 +27,5 @@ def image_shape(data: "Data") -> tuple[tuple[int, int, int], int]:
         root = Path(data.root).expanduser()
         root = root / "train" if (root / "train").is_dir() else root
         classes = sum(one.is_dir() for one in root.iterdir()) if root.is_dir() else 10
-    side = side or data.image_size
+    side = data.canvas or side or data.image_size
     return (channels, side, side), classes

@@ -4,7 +4,7 @@ import gzip
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from src.data import red_green
 from src.data.shapes import CLASSES, render
 from src.errors import Refusal
 
@@ -53,9 +54,15 @@ class Images:
         factors = None if self.factors is None else self.factors[index]
         return Images(self.images[index], self.labels[index], canvas, factors)
 
+    @property
+    def positions(self) -> Float[Tensor, "n _"]:
+        """Position x, y; (n, 0) where the set does not know it."""
+        return self.labels.new_empty(len(self), 0).float() if self.factors is None else self.factors[:, :2]
+
     def to(self, device: torch.device) -> "Images":
-        """Images and labels on a device; what only measures use stays where it is."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        """Images and what is asked about them on a device; what only measures use stays where it is."""
+        factors = None if self.factors is None else self.factors.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), factors=factors)
 
 
 @dataclass(frozen=True)
@@ -67,27 +74,42 @@ class Source:
         classes: their names.
         beyond: what lies outside an image that has no canvas: ``black`` where the makers cut objects out on black,
             ``edge`` (the border pixels repeated) where nothing is known.
+        others: further test parts, by name.
+        centred: whether nets get pixels of zero mean and unit variance; else black stays 0, so that zero padding goes
+            on with the ground.
     """
 
     train: Images
     test: Images
     classes: list[str]
     beyond: str
+    others: dict[str, Images] = field(default_factory=dict)
+    centred: bool = True
 
 
-def load(name: str, root: str, image_size: int) -> Source:
+def load(name: str, root: str, image_size: int, canvas: int | None = None) -> Source:
     """A data set by name; kept in memory, so that the next job of a sweep has it at once.
+
+    Args:
+        name: of the set.
+        root: folder of data sets (of the set itself, for ``folder``).
+        image_size: side of the square that images without a size of their own come in.
+        canvas: side of the black square that every image is placed on; None: images as they are.
 
     Raises:
         DataError: it is not there and cannot be fetched; the message names the ways to get it.
     """
-    return _load(name, str(Path(root).expanduser()), image_size)
+    return _load(name, str(Path(root).expanduser()), image_size, canvas)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, root: str, image_size: int) -> Source:
+def _load(name: str, root: str, image_size: int, canvas: int | None) -> Source:
+    if canvas is not None:
+        return _placed(_load(name, root, image_size, None), canvas)
     if name == "shapes":
         return _shapes(image_size)
+    if name == "red_green":
+        return _red_green(image_size)
     if name == "folder":
         return _folder(Path(root), image_size)
     return _torchvision(name, Path(root))
@@ -222,6 +244,51 @@ def _shapes(size: int) -> Source:
         parts.append(Images(inner, labels, canvas, factors))
     train, test = parts
     return Source(train, test, list(CLASSES), "edge")
+
+
+# --- the red-green task --------------------------------------------------------------------------------------------
+
+
+def _red_green(size: int) -> Source:
+    if size % 32:
+        raise DataError(f"data.image_size={size}: data=red_green needs a multiple of 32")
+    images, _, labels = red_green.render(3_000, size, seed=1)
+    similar, dissimilar, test_labels = red_green.render(1_000, size, seed=2)
+    test, moved = Images(similar, test_labels), Images(dissimilar, test_labels)
+    others = {"dissimilar": moved}
+    return Source(Images(images, labels), test, list(red_green.CLASSES), "black", others, centred=False)
+
+
+# --- any set, on a larger canvas -----------------------------------------------------------------------------------
+
+
+def _placed(source: Source, side: int) -> Source:
+    """The set with every image somewhere on a black square; where, is drawn once, for training and test apart."""
+    height, width = source.test.images.shape[-2:]
+    if side < max(height, width):
+        raise DataError(f"data.canvas={side}: smaller than the images, which are {height}×{width}")
+    parts = (place(part, side, seed) for seed, part in enumerate((source.train, source.test), start=1))
+    return replace(source, train=next(parts), test=next(parts), beyond="black")
+
+
+def place(part: Images, side: int, seed: int) -> Images:
+    """Each image on black, its place uniform over those that hold it whole; its factors say where.
+
+    Args:
+        part: images of at most ``side``; what they know of their object is carried over.
+        side: of the new images.
+        seed: of the places.
+    """
+    n, channels, height, width = part.images.shape
+    generator = torch.Generator().manual_seed(seed)
+    top = torch.randint(0, side - height + 1, (n,), generator=generator)
+    left = torch.randint(0, side - width + 1, (n,), generator=generator)
+    images = torch.zeros(n, channels, side, side, dtype=torch.uint8)
+    for i, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
+        images[i, :, y : y + height, x : x + width] = part.images[i]
+    x, y, size, angle = (torch.tensor([0.5, 0.5, 0.5, 0.0]).expand(n, 4) if part.factors is None else part.factors).T
+    factors = torch.stack([(left + x * width) / side, (top + y * height) / side, size * width / side, angle], 1)
+    return Images(images, part.labels, factors=factors)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ class Splits:
     Attributes:
         train, val, test: disjoint parts; only ``train`` has label noise.
         classes: names.
-        mean, std: of the training part's pixels in [0, 1], per channel.
+        mean, std: of the training part's pixels in [0, 1], per channel (0 and 1 where the set is not centred).
         noise_rate: realised share of training labels that are wrong on purpose.
         checksum: of the split: which image is where, and which label it has.
         beyond: what lies outside an image without a canvas, ``black`` or ``edge``.
+        others: further test parts, by name.
     """
 
     train: Images
@@ -38,6 +39,7 @@ class Splits:
     noise_rate: float
     checksum: str
     beyond: str
+    others: dict[str, Images]
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -66,7 +68,11 @@ def split(data: "Data") -> Splits:
     Raises:
         DataError: the set is not to be had, or has too few images for the sizes asked for.
     """
-    source = load(data.name, data.root, data.image_size)
+    source = load(data.name, data.root, data.image_size, data.canvas)
+    if data.task != "what" and source.test.factors is None:
+        raise DataError(
+            f"data.task={data.task}: data={data.name} has no positions; take data=shapes, or data.canvas=56"
+        )
     generator = torch.Generator().manual_seed(data.split_seed)
     order = torch.randperm(len(source.train), generator=generator)
     left = len(order) - data.val_size
@@ -80,6 +86,8 @@ def split(data: "Data") -> Splits:
     clean = source.train.take(train)
     labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator)
     mean, std = pixel_statistics(clean.images)
+    if not source.centred:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
     return Splits(
         replace(clean, labels=labels),
         source.train.take(val),
@@ -90,6 +98,7 @@ def split(data: "Data") -> Splits:
         (labels != clean.labels).double().mean().item(),
         _checksum(source, val, train, labels),
         source.beyond,
+        source.others,
     )
 
 

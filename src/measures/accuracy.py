@@ -1,42 +1,66 @@
-"""Accuracy, loss and calibration on the images as they are."""
+"""How good a net's answers are, on the images as they are: accuracy, R² of the position, loss, calibration."""
 
 from collections.abc import Iterable, Iterator
 
 import torch
+from jaxtyping import Float
 from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics.aggregation import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from src.activations import evaluating
-from src.measures.base import Estimate, Row
+from src.measures.base import Estimate, Row, interval, resamples
+from src.models.tasks import Scores, Task
 
 
 @torch.no_grad()
-def accuracy_rows(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: int, part: str) -> Iterator[Row]:
-    """Accuracy (Wilson interval), cross-entropy and expected calibration error (l1, 15 bins) of a net on a set.
+def accuracy_rows(
+    net: nn.Module, batches: Iterable[tuple[Tensor, Tensor, Tensor]], task: Task, part: str
+) -> Iterator[Row]:
+    """What the task asks for, of a net on a set: accuracy (Wilson interval) and expected calibration error (l1, 15
+    bins); R² and error of the position (bootstrap over images); and the loss it is trained by.
 
     Args:
-        net: takes the batches' images, gives logits.
-        batches: (normalised images, labels).
-        classes: number of them.
+        net: takes the batches' images.
+        batches: (normalised images, labels, positions).
+        task: what its outputs answer.
         part: name of the set, the rows' ``protocol``.
     """
     device = next(net.parameters()).device
     # one process measures: the metrics must not wait for others
-    accuracy = MulticlassAccuracy(classes, average="micro", sync_on_compute=False).to(device)
-    calibration = MulticlassCalibrationError(classes, sync_on_compute=False).to(device)
-    loss = MeanMetric(sync_on_compute=False).to(device)
+    scores, loss = Scores(task, device, distributed=False), MeanMetric(sync_on_compute=False).to(device)
+    answers: list[Tensor] = []
+    truths: list[Tensor] = []
     n = 0
     with evaluating(net):
-        for x, y in batches:
-            logits = net(x)
-            accuracy.update(logits, y)
-            calibration.update(logits, y)
-            loss.update(nn.functional.cross_entropy(logits, y), len(y))
-            n += len(y)
-    share = accuracy.compute().item()
-    wilson = binomtest(round(share * n), n).proportion_ci(method="wilson")
-    yield Row("output", "none", part, 0, "accuracy", Estimate(share, wilson.low, wilson.high, n))
-    for name, metric in (("loss", loss), ("calibration_error", calibration)):
-        yield Row("output", "none", part, 0, name, Estimate(metric.compute().item(), float("nan"), float("nan"), n))
+        for x, labels, positions in batches:
+            outputs = net(x)
+            scores.update(outputs, labels, positions)
+            loss.update(task.loss(outputs, labels, positions), len(x))
+            answers.append(task.position(outputs).cpu())
+            truths.append(positions.cpu())
+            n += len(x)
+    numbers = {name: number.item() for name, number in scores.compute()} | {"loss": loss.compute().item()}
+    estimates = {name: Estimate(value, float("nan"), float("nan"), n) for name, value in numbers.items()}
+    if task.what:
+        wilson = binomtest(round(numbers["accuracy"] * n), n).proportion_ci(method="wilson")
+        estimates["accuracy"] = Estimate(numbers["accuracy"], wilson.low, wilson.high, n)
+    if task.where:
+        estimates |= position_estimates(torch.cat(answers), torch.cat(truths))
+    for name, estimate in estimates.items():
+        yield Row("output", "none", part, 0, name, estimate)
+
+
+def position_estimates(answers: Float[Tensor, "n 2"], truths: Float[Tensor, "n 2"]) -> dict[str, Estimate]:
+    """``r2``: 1 - SSE/SST, mean over x and y, at most 1; 0 is what always answering the mean position scores.
+    ``position_error``: mean distance to the true centre, in units of the image's side.
+    """
+    n = len(truths)
+    weights = torch.cat([torch.ones(1, n, dtype=torch.float64), resamples(n)])  # the images themselves come first
+    centred = truths.double() - truths.double().mean(0)
+    squared = (answers - truths).double().square()
+    total = weights @ centred.square() - (weights @ centred).square() / n
+    r2 = (1 - weights @ squared / total).mean(1)
+    error = weights @ squared.sum(1).sqrt() / n
+    found = {"r2": r2, "position_error": error}
+    return {name: Estimate(values[0].item(), *interval(values[1:]), n) for name, values in found.items()}

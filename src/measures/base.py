@@ -96,6 +96,8 @@ class PairMeasure:
 
     #: where it is taken: "output" (the logits) or "layers" (every stage, and the features)
     on: ClassVar[str]
+    #: whether it makes sense of classes alone
+    of_classes: ClassVar[bool] = False
 
     def update(self, still: Still, moved: Float[Tensor, "n d"]) -> None:
         """Add a batch."""

@@ -30,6 +30,7 @@ class Consistency(PairMeasure):
     """
 
     on = "output"
+    of_classes = True
 
     def __init__(self) -> None:
         self.answers: list[Int64[Tensor, "n 2"]] = []

@@ -21,6 +21,7 @@ def shift_rows(
     normalise: Callable[[Tensor], Tensor],
     measures: list[type[PairMeasure]],
     seed: int = 0,
+    answer: Callable[[Tensor], Tensor] = lambda outputs: outputs,
 ) -> Iterator[Row]:
     """Rows of all pair measures for shifts of 1 … ``margin`` pixels.
 
@@ -35,6 +36,7 @@ def shift_rows(
         normalise: uint8 images to what the net takes.
         measures: classes to feed.
         seed: of the shifts.
+        answer: the part of the net's outputs that measures "on output" see.
     """
     settings = [(protocol, amount) for protocol in SHIFTS for amount in range(1, margin + 1)]
     generator = torch.Generator().manual_seed(seed)
@@ -48,8 +50,8 @@ def shift_rows(
     with watch(net, layers) as maps, torch.no_grad():
 
         def outputs(images: UInt8[Tensor, "b c h w"]) -> dict[str, Float[Tensor, "b d"]]:
-            logits = net(normalise(images))
-            return {layer: maps[layer].flatten(1) for layer in layers} | {"output": logits}
+            answers = answer(net(normalise(images)))
+            return {layer: maps[layer].flatten(1) for layer in layers} | {"output": answers}
 
         # a last batch of one image would have no other image to compare with
         for index in torch.arange(len(canvas)).tensor_split(-(-len(canvas) // BATCH)):

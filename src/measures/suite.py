@@ -25,20 +25,22 @@ def measure(net: "Training", cfg: "Config", splits: Splits) -> Iterator[Row]:
 
     The twin has the same seed and no training; its rows end in ``_untrained``.
     """
-    classes = len(splits.classes)
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
     generator = torch.Generator().manual_seed(cfg.measure.seed)
     chosen = torch.randperm(len(splits.test), generator=generator)[: cfg.measure.images]
     margin = cfg.measure.max_shift
     scene = canvas(splits.test.take(chosen), margin, splits.beyond)
-    twin = module(cfg, splits.image, classes).to(net.device)
+    twin = module(cfg, splits.image, len(splits.classes)).to(net.device)
+    measures = [kind for kind in pair_measures() if net.task.what or not kind.of_classes]
     nets: list[tuple[Training, str]] = [(net, ""), (twin, "_untrained")]
     for one, suffix in nets:
-        parts = {"test": splits.test} if suffix else {"test": splits.test, "val": splits.val, "train": sample}
+        parts = {"test": splits.test, **splits.others}
+        if not suffix:
+            parts |= {"val": splits.val, "train": sample}
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)
-            for row in accuracy_rows(one, batches, classes, name):
+            for row in accuracy_rows(one, batches, net.task, name):
                 yield replace(row, measure=row.measure + suffix)
         layers = [*net.stages, "features"]
-        rows = shift_rows(one, layers, scene, margin, splits.normalise, pair_measures(), cfg.measure.seed)
+        rows = shift_rows(one, layers, scene, margin, splits.normalise, measures, cfg.measure.seed, net.task.answer)
         yield from (replace(row, measure=row.measure + suffix) for row in rows)

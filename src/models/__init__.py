@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from src.errors import Refusal
 from src.models.blocks import Network
+from src.models.tasks import Task
 
 if TYPE_CHECKING:
     from src.config import Config, Model
     from src.models.training import Training
 
-SHARED = ("__init__", "blocks", "optimisers", "training")
+SHARED = ("__init__", "blocks", "optimisers", "tasks", "training")
 ARCHITECTURES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
 
 Image = tuple[int, int, int]
@@ -38,17 +39,17 @@ def network(model: "Model", image: Image, outputs: int) -> Network:
     return architecture(model.name)(matched(model, image, outputs), image, outputs)
 
 
-def module(cfg: "Config", image: Image, outputs: int) -> "Training":
+def module(cfg: "Config", image: Image, classes: int) -> "Training":
     """The LightningModule of a config: ``class Ladder(Ladder, Training)``, with its weights drawn by ``cfg.seed``."""
     import torch
 
     from src.models.training import Training  # here, so that only what trains pays for importing Lightning
 
-    kind = architecture(cfg.model.name)
-    model = matched(cfg.model, image, outputs)
+    kind, task = architecture(cfg.model.name), Task(str(cfg.data.task), classes)
+    model = matched(cfg.model, image, task.outputs)
     torch.manual_seed(cfg.seed)
-    net: Training = type(kind.__name__, (kind, Training), {})(model, image, outputs)
-    net.cfg = cfg
+    net: Training = type(kind.__name__, (kind, Training), {})(model, image, task.outputs)
+    net.cfg, net.task = cfg, task
     return net.to(memory_format=torch.channels_last)  # as the images come: about a quarter faster
 
 

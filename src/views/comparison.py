@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from src.views.terminal import millions
 #: keys of the table's numbers → where they stand in a run's measures
 MEASURED = {
     "test_accuracy": ("output", "test", 0, "accuracy"),
+    "dissimilar_accuracy": ("output", "dissimilar", 0, "accuracy"),
+    "test_r2": ("output", "test", 0, "r2"),
     "crop_1px_output_distance": ("output", "crop", 1, "output_distance"),
     "crop_1px_output_distance_untrained": ("output", "crop", 1, "output_distance_untrained"),
     "roll_1px_output_distance": ("output", "roll", 1, "output_distance"),
@@ -19,11 +22,13 @@ MEASURED = {
     "crop_1px_consistency_corrected": ("output", "crop", 1, "consistency_corrected"),
 }
 FACTS = ("parameters", "multiply_adds", "seconds")
-#: what the terminal and the page show of it → heading
+#: what the terminal and the page show of it, where some variant has it → heading
 SHOWN = {
     "variant": "variant",
     "seeds": "seeds",
     "test_accuracy": "accuracy",
+    "dissimilar_accuracy": "dis-\nsimilar",
+    "test_r2": "R²",
     "gap": "gap",
     "crop_1px_output_distance": "moved\n(crop)",
     "roll_1px_output_distance": "moved\n(roll)",
@@ -32,11 +37,15 @@ SHOWN = {
     "multiply_adds": "mult-adds",
     "seconds": "seconds",
 }
-LEGEND = (
-    "accuracy: on the test set; gap: training minus test accuracy; moved: output distance, how far a shift by 1 px "
-    "moves the logits, 1 = as far as to another image's; same answer: consistency, the share of answers that a 1-px "
-    "crop leaves the same"
-)
+LEGEND = {
+    "test_accuracy": "accuracy: on the test set",
+    "dissimilar_accuracy": "dissimilar: on test images whose places tell the wrong class",
+    "test_r2": "R²: of the object's position on the test set, 0 = always answering the middle",
+    "gap": "gap: training minus test",
+    "crop_1px_output_distance": "moved: output distance, how far a shift by 1 px moves the answer, 1 = as far as to "
+    "another image's",
+    "crop_1px_consistency": "same answer: consistency, the share of answers that a 1-px crop leaves the same",
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,19 @@ class Variant:
         if key in FACTS:
             return [float(run.facts[key]) for run in self.runs]
         if key == "gap":
-            return [_value(run, "train") - _value(run, "test") for run in self.runs]
+            score = MEASURED[self.score][-1]
+            pairs = [[run.measures["output", part, 0, score][0] for part in ("train", "test")] for run in self.runs]
+            return [train - test for train, test in pairs]
         return [run.measures.get(MEASURED[key], (float("nan"),))[0] for run in self.runs]
+
+    @property
+    def score(self) -> str:
+        """The key of what it was trained for: accuracy, or R² where only the position was asked for."""
+        return "test_accuracy" if self.has("test_accuracy") else "test_r2"
+
+    def has(self, key: str) -> bool:
+        """Whether its runs have this number."""
+        return not any(math.isnan(value) for value in self.values(key))
 
     def mean(self, key: str) -> float:
         """Over seeds."""
@@ -80,14 +100,24 @@ class Variant:
         return points
 
 
-def _value(run: FinishedRun, part: str) -> float:
-    return run.measures["output", part, 0, "accuracy"][0]
-
-
 def axes(runs: list[FinishedRun]) -> list[str]:
-    """The settings in which the runs differ, the seed and where they ran aside."""
+    """The settings in which the runs differ, the seed and where they ran aside.
+
+    What the architecture alone decides (an MLP has no pool) is named by the architecture.
+    """
+
+    def differ(key: str, among: list[FinishedRun]) -> bool:
+        return len({str(run.settings[key]) for run in among}) > 1
+
     keys = [key for key in runs[0].settings if key != "seed" and not key.startswith(CIRCUMSTANCES)]
-    return [key for key in keys if len({str(run.settings[key]) for run in runs}) > 1]
+    kinds = {run.settings["model.name"] for run in runs}
+    of_kind = [[run for run in runs if run.settings["model.name"] == kind] for kind in kinds]
+    return [
+        key
+        for key in keys
+        if differ(key, runs)
+        and (key == "model.name" or not key.startswith("model.") or any(differ(key, group) for group in of_kind))
+    ]
 
 
 def variants(runs: list[FinishedRun]) -> list[Variant]:
@@ -131,6 +161,22 @@ def shown_rows(found: list[Variant]) -> list[dict[str, str]]:
                 row[key] = f"{variant.mean(key):.0f}"
             elif key not in row:
                 sd = variant.sd(key)
-                row[key] = f"{variant.mean(key):.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
+                number = f"{variant.mean(key):.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
+                row[key] = number if variant.has(key) else "–"
         rows.append(row)
     return rows
+
+
+def shown_columns(found: list[Variant]) -> dict[str, str]:
+    """The columns of ``SHOWN`` that have a number in any variant → heading."""
+    several = any(len(variant.runs) > 1 for variant in found)
+    return {
+        key: heading
+        for key, heading in SHOWN.items()
+        if key == "variant" or (several if key == "seeds" else any(variant.has(key) for variant in found))
+    }
+
+
+def legend(columns: Iterable[str]) -> str:
+    """What the columns mean."""
+    return "; ".join(LEGEND[key] for key in columns if key in LEGEND)

@@ -13,7 +13,16 @@ from plotly.offline import get_plotlyjs
 from src import files
 from src.runs import FinishedRun, find_runs
 from src.views import plots
-from src.views.comparison import LEGEND, MEASURED, SHOWN, Variant, axes, comparison_rows, shown_rows, variants
+from src.views.comparison import (
+    MEASURED,
+    Variant,
+    axes,
+    comparison_rows,
+    legend,
+    shown_columns,
+    shown_rows,
+    variants,
+)
 from src.views.terminal import console, millions, show_comparison
 
 
@@ -36,8 +45,9 @@ def conclude(folder: Path, out: Path | None = None) -> Path:
     files.write_rows(out / files.COMPARISON, comparison_rows(found))
     page = out / files.PAGE
     files.write(page, render(folder, out, runs, found, others))
-    show_comparison(shown_rows(found), f"{folder.name}: {len(runs)} runs", SHOWN)
-    console.print(f"[dim]{LEGEND}[/dim]", soft_wrap=False)
+    columns = shown_columns(found)
+    show_comparison(shown_rows(found), f"{folder.name}: {len(runs)} runs", columns)
+    console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
     for name, why in others.items():
         console.print(f"  missing: {name}: {why}", markup=False)
     console.print(f"\n{answer(found)}\n\n  {out / files.COMPARISON}\n  {page.resolve()}", markup=False, soft_wrap=True)
@@ -49,18 +59,23 @@ def answer(found: list[Variant]) -> str:
     if len(found) < 2:
         return "One variant: nothing to compare it with."
     seeds = min(len(one.runs) for one in found)
+    classifiers = [one for one in found if one.has("test_accuracy")]  # for "where", to stay put is no merit
     sentences = [
-        _winner(found, "crop_1px_output_distance", "A 1-px crop moves {} least", smallest=True),
-        _winner(found, "test_accuracy", "{} is the most accurate", smallest=False),
+        _winner(classifiers, "crop_1px_output_distance", "A 1-px crop moves {} least", smallest=True),
+        _winner(classifiers, "test_accuracy", "{} is the most accurate", smallest=False),
+        _winner(found, "test_r2", "{} locates best, by R²", smallest=False),
     ]
     if seeds < 5:
         sentences.append(
             f"With {seeds} {'seed' if seeds == 1 else 'seeds'} a variant it is a look, not a claim: five make one."
         )
-    return " ".join(sentences)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
+    found = [one for one in found if one.has(key)]
+    if len(found) < 2:
+        return ""
     ranked = sorted(found, key=lambda one: one.mean(key), reverse=not smallest)
     first, second = ranked[:2]
     value, other = first.mean(key), second.mean(key)
@@ -84,15 +99,15 @@ def render(folder: Path, out: Path, runs: list[FinishedRun], found: list[Variant
         "How far a 1-px shift moves each layer": plots.layer_curves(found),
         "Training": plots.training_curves(found),
     }
-    amounts = runs[0].measures
+    amounts, columns = runs[0].measures, shown_columns(found)
     return environment.get_template("page.html.j2").render(
         title=folder.name,
         question=manifest.get("question") or runs[0].settings["question"],
         answer=answer(found),
-        columns={key: heading.replace("-\n", "").replace("\n", " ") for key, heading in SHOWN.items()},
-        legend=LEGEND,
+        columns={key: heading.replace("-\n", "").replace("\n", " ") for key, heading in columns.items()},
+        legend=legend(columns),
         rows=shown_rows(found),
-        sort=[{key: _sort_key(variant, key) for key in SHOWN} for variant in found],
+        sort=[{key: _sort_key(variant, key) for key in columns} for variant in found],
         figures={title: _div(figure, i) for i, (title, figure) in enumerate(figures.items())},
         ledgers={variant.name: _stages(variant.runs[0]) for variant in found},
         maps=_maps(found, out),

@@ -24,7 +24,7 @@ def trade_off(found: list[Variant]) -> go.Figure:
     """Accuracy against invariance (output distance for a 1-px crop), and against cost."""
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.06)
     for variant, (colour, mark) in zip(found, styles(len(found)), strict=True):
-        accuracy, above, below = _with_bounds(variant, "test_accuracy")
+        accuracy, above, below = _with_bounds(variant, variant.score)
         for column, key in ((1, "crop_1px_output_distance"), (2, "multiply_adds")):
             x, right, left = _with_bounds(variant, key)
             figure.add_scatter(
@@ -36,7 +36,7 @@ def trade_off(found: list[Variant]) -> go.Figure:
             )  # fmt: skip
     figure.update_xaxes(title="output distance, 1-px crop (left = invariant)", row=1, col=1)
     figure.update_xaxes(title="multiply-adds an image", row=1, col=2)
-    figure.update_yaxes(title="test accuracy", row=1, col=1)
+    figure.update_yaxes(title=_scores(found, "test "), row=1, col=1)
     return _dressed(figure)
 
 
@@ -83,11 +83,11 @@ def layer_curves(found: list[Variant], amount: int = 1) -> go.Figure:
 
 
 def training_curves(found: list[Variant]) -> go.Figure:
-    """Loss and accuracy by epoch: validation solid, training dotted; every seed a line."""
-    figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=["loss", "accuracy"])
+    """Loss and score by epoch: validation solid, training dotted; every seed a line."""
+    figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=["loss", _scores(found)])
     for variant, (colour, mark) in zip(found, styles(len(found)), strict=True):
         for i, run in enumerate(variant.runs):
-            for column, name in ((1, "loss"), (2, "accuracy")):
+            for column, name in ((1, "loss"), (2, MEASURED[variant.score][-1])):
                 for part, dash in (("val", "solid"), ("train", "dot")):
                     figure.add_scatter(
                         x=[int(row["epoch"]) for row in run.history],
@@ -100,6 +100,12 @@ def training_curves(found: list[Variant]) -> go.Figure:
     epochs = max(len(run.history) for variant in found for run in variant.runs)
     figure.update_xaxes(title="epoch", dtick=max(1, epochs // 10))
     return _dressed(figure)
+
+
+def _scores(found: list[Variant], prefix: str = "") -> str:
+    """The name of what the variants were trained for."""
+    words = {"test_accuracy": f"{prefix}accuracy", "test_r2": "R² of the position"}
+    return ", or ".join(words[key] for key in dict.fromkeys(variant.score for variant in found))
 
 
 def _with_bounds(variant: Variant, key: str) -> tuple[float, float, float]:

@@ -58,8 +58,6 @@ def show_ledger(book: Ledger, title: str) -> None:
 def show_comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> None:
     """A row a variant; ``columns`` maps the keys to show to their headings."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
-    if all(row["seeds"] == "1" for row in rows):
-        columns = {key: heading for key, heading in columns.items() if key != "seeds"}
     for i, heading in enumerate(columns.values()):
         table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold", vertical="bottom")
     for row in rows:
@@ -72,8 +70,12 @@ def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
     distances = {p: f"invariance/{p}/1px/output_distance" for p in SHIFTS}
     moved = ", ".join(f"{numbers[key]:.3f} ({p})" for p, key in distances.items())
     untrained = ", ".join(f"{numbers[key + '_untrained']:.3f}" for key in distances.values())
+    scores = {"accuracy": "test accuracy", "r2": "R² of the position"}
+    found = ", ".join(
+        f"{word} {numbers[f'test/{key}']:.3f}" for key, word in scores.items() if f"test/{key}" in numbers
+    )
     console.print(
-        f"  test accuracy {numbers['test/accuracy']:.3f}; a shift by 1 px moves the answer by {moved} of the way to "
+        f"  {found}; a shift by 1 px moves the answer by {moved} of the way to "
         f"another image's; untrained {untrained}\n  {folder}\n",
         soft_wrap=True,
     )
