@@ -86,6 +86,7 @@ class Model:
     dropout_kind: DropoutKind = "unit"  # unit: before the head; channel: after each stage
     padding: Padding = "zeros"
     norm: Norm = "batch"
+    bias: bool = True  # of convolutions that no norm follows
     activation: Activation = "relu"
     head: Head = "gap"
 

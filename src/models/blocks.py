@@ -39,6 +39,21 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+#: training images that a net may be fitted to (``Network.fit``), at the most
+FITTED = 20_000
+#: the axes that a net without maps does not have (``Network.fixed``)
+NO_MAPS: dict[str, Any] = {
+    "pool": "none",
+    "pool_at": None,
+    "extra_conv": False,
+    "window": None,
+    "stride": 1,
+    "convs": None,
+    "padding": "zeros",
+    "head": "flatten",
+}
+
+
 class Network(nn.Module):
     """A net as a row of named layers; the base of every architecture, plain PyTorch.
 
@@ -168,7 +183,7 @@ def convolution(
         padding=kernel // 2 + reach(model, kernel),
         groups=groups,
         padding_mode=str(model.padding) if continued else "zeros",  # type: ignore[arg-type]
-        bias=model.norm == "none",
+        bias=model.bias and model.norm == "none",
     )
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return conv

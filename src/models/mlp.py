@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NORMS, Network
+from src.models.blocks import ACTIVATIONS, NO_MAPS, NORMS, Network
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -18,16 +18,7 @@ class MLP(Network):
     pools and convolutions are none of its own.
     """
 
-    fixed: ClassVar = {
-        "pool": "none",
-        "pool_at": None,
-        "extra_conv": False,
-        "window": None,
-        "stride": 1,
-        "convs": None,
-        "padding": "zeros",
-        "head": "flatten",
-    }
+    fixed: ClassVar = NO_MAPS
 
     def build(self, model: "Model") -> None:
         """Add the layers."""

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adamw": optim.AdamW,
     "adam": optim.Adam,
+    "adadelta": partial(optim.Adadelta, eps=1e-6),  # its lr is a factor: 1 is Zeiler's
     "sgd": partial(optim.SGD, momentum=0.9, nesterov=True),
 }
 

@@ -1,5 +1,6 @@
 """What every architecture shares as a LightningModule: loss, metrics, optimiser, schedule, checkpoint."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,8 @@ class Training(LightningModule):
 
     cfg: "Config"
     task: Task
-    stages: list[str]  # of the Network
+    stages: list[str]  # of the Network, as is
+    fit: Callable[[Tensor], None]
 
     def on_train_epoch_start(self) -> None:
         """Each epoch has its own random stream, so a resumed run draws the dropout it would have drawn."""

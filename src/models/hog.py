@@ -1,0 +1,66 @@
+"""Baseline: a linear classifier of histograms of oriented gradients, the hand-crafted features before CNNs."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from src.models.blocks import NO_MAPS, Network
+
+if TYPE_CHECKING:
+    from src.config import Model
+
+ORIENTATIONS, BLOCK = 9, 2
+CLIP, EPSILON = 0.2, 1e-5
+
+
+class Histograms(nn.Module):
+    """Of each cell, how much gradient points in each of 9 directions (0 to 180°), normalised over blocks of 2×2 cells.
+
+    Equals ``skimage.feature.hog`` (its L2-Hys norm; of several channels, the one of largest gradient), but takes a
+    batch, on any device. Source: Dalal & Triggs 2005.
+
+    Args:
+        image: (channels, height, width).
+        cell: side of a cell in pixels.
+    """
+
+    def __init__(self, image: tuple[int, int, int], cell: int) -> None:
+        super().__init__()
+        self.cell = cell
+        rows, columns = (side // cell - BLOCK + 1 for side in image[1:])
+        self.out_features = rows * columns * BLOCK**2 * ORIENTATIONS
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Images to vectors, ordered (block row, block column, cell row, cell column, direction)."""
+        down = F.pad(x[..., 2:, :] - x[..., :-2, :], (0, 0, 1, 1))
+        right = F.pad(x[..., 2:] - x[..., :-2], (1, 1, 0, 0))
+        strongest = (down.square() + right.square()).argmax(1, keepdim=True)
+        down, right = down.gather(1, strongest), right.gather(1, strongest)
+        angle = torch.rad2deg(torch.atan2(down, right)) % 180
+        direction = (angle * (ORIENTATIONS / 180)).long().clamp(max=ORIENTATIONS - 1)
+        shares = x.new_zeros(len(x), ORIENTATIONS, *x.shape[2:]).scatter_(1, direction, torch.hypot(down, right))
+        cells = F.avg_pool2d(shares, self.cell)
+        blocks = cells.unfold(2, BLOCK, 1).unfold(3, BLOCK, 1).permute(0, 2, 3, 4, 5, 1).flatten(3)
+        blocks = _unit(_unit(blocks).clamp(max=CLIP))
+        return blocks.flatten(1)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(net)``."""
+        return f"cell={self.cell}, out_features={self.out_features}"
+
+
+def _unit(vectors: Float[Tensor, "n p q d"]) -> Float[Tensor, "n p q d"]:
+    return vectors / (vectors.square().sum(-1, keepdim=True) + EPSILON**2).sqrt()
+
+
+class HOG(Network):
+    """Histograms, frozen; the head alone is trained. About 8 cells along the shorter side, of 4 pixels or more."""
+
+    fixed: ClassVar = NO_MAPS | {"depth": 1, "width": 1, "parameters": None}
+
+    def build(self, model: "Model") -> None:
+        """Add the histograms."""
+        self.add("histograms", Histograms(self.image, cell=max(4, min(self.image[1:]) // 8)))

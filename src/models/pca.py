@@ -1,0 +1,48 @@
+"""Baseline: a linear classifier of the pixels' principal components, fitted by scikit-learn."""
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from src.errors import Refusal
+from src.models.blocks import NO_MAPS, Network
+
+if TYPE_CHECKING:
+    from src.config import Model
+
+
+class PCA(Network):
+    """``width`` components, frozen; the head alone is trained. Before it is fitted it is a random projection."""
+
+    fixed: ClassVar = NO_MAPS | {"depth": 1}
+
+    def build(self, model: "Model") -> None:
+        """Add the projection."""
+        channels, height, width = self.image
+        pixels = channels * height * width
+        if model.width > pixels:
+            raise Refusal(f"model.width={model.width}: an image of {pixels} pixels has no more components than that")
+        project = nn.Linear(pixels, model.width).requires_grad_(False)
+        self.add("components", nn.Sequential(OrderedDict(flatten=nn.Flatten(), project=project)))
+
+    def fit(self, images: Float[Tensor, "n c h w"]) -> None:
+        """The components of largest variance.
+
+        Raises:
+            Refusal: fewer images than components.
+        """
+        from sklearn import decomposition
+
+        project = self.get_submodule("components.project")
+        assert isinstance(project, nn.Linear)
+        if len(images) < project.out_features:
+            raise Refusal(f"model.width={project.out_features}: {len(images)} training images have no more components")
+        flat = images.flatten(1).cpu().numpy()
+        fitted = decomposition.PCA(project.out_features, svd_solver="covariance_eigh").fit(flat)
+        components = torch.from_numpy(fitted.components_)
+        with torch.no_grad():
+            project.weight.copy_(components)
+            project.bias.copy_(-components @ torch.from_numpy(fitted.mean_))
