@@ -7,7 +7,7 @@ import yaml
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from src.config import ROOT, Data, Model
+from src.config import ROOT, Config, Data, Model, from_dict
 from src.models import architecture
 from src.models import network as build
 
@@ -43,6 +43,13 @@ TINY: dict[str, Any] = {
     "probe": {"images": 3, "channels": 4},
     "wandb": {"mode": "disabled"},
 }
+
+
+def tiny(**sections: Any) -> Config:
+    """The config of such a run, with further keys in its sections."""
+    deep = {key: TINY.get(key, {}) | value if isinstance(value, dict) else value for key, value in sections.items()}
+    return from_dict(TINY | deep)
+
 
 PADS = {"clip": {"constant_values": np.nan}, "circular": {}, "reflect": {}, "replicate": {}}
 MODES = {"clip": "constant", "circular": "wrap", "reflect": "reflect", "replicate": "edge"}

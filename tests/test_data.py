@@ -166,7 +166,7 @@ UNIT = (torch.zeros(2), torch.full((2,), 1 / 255))  # with these, normalised pix
 
 def epoch(batches: Batches, number: int = 0) -> list[list[int]]:
     batches.set_epoch(number)
-    return [numbers(x) for x, _ in batches]
+    return [numbers(x) for x, *_ in batches]
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3))
@@ -190,11 +190,11 @@ def test_without_a_seed_nothing_is_moved():
     own = part(20)
     batches = Batches(own, 8, *UNIT, augment="flip_shift")
     assert list(chain(*epoch(batches, 5))) == list(range(20))
-    torch.testing.assert_close(torch.cat([x for x, _ in batches]), own.images.float())
+    torch.testing.assert_close(torch.cat([x for x, *_ in batches]), own.images.float())
 
 
 def test_labels_go_with_their_images():
-    for x, y in Batches(part(50), 8, *UNIT, seed=1):
+    for x, y, _ in Batches(part(50), 8, *UNIT, seed=1):
         assert [number % CLASSES for number in numbers(x)] == y.tolist()
 
 
@@ -239,8 +239,8 @@ def test_every_augmentation_has_its_test():
 def test_augmentation_repeats_by_epoch(how):
     own = Images(torch.randint(0, 256, (40, 2, 6, 7), dtype=torch.uint8), torch.zeros(40, dtype=torch.long))
     batches = Batches(own, 16, *UNIT, seed=3, augment=how)
-    first = [torch.cat([x for x, _ in batches]) for _ in range(2)]
+    first = [torch.cat([x for x, *_ in batches]) for _ in range(2)]
     assert torch.equal(*first)
-    plain = torch.cat([x for x, _ in Batches(own, 16, *UNIT, seed=3)])
+    plain = torch.cat([x for x, *_ in Batches(own, 16, *UNIT, seed=3)])
     assert first[0].shape == plain.shape
     assert not torch.equal(first[0], plain)

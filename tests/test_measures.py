@@ -16,6 +16,7 @@ from src.measures.consistency import Consistency, chance_corrected
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
 from src.measures.shifts import shift_rows
+from src.models.tasks import Task
 from src.transforms import SHIFTS
 from tests.helpers import network
 
@@ -187,7 +188,8 @@ def test_accuracy_and_loss_are_those_of_scikit_learn():
     with torch.no_grad():
         chances = net(x).softmax(1).double()
     net.train()
-    rows = {row.measure: row for row in accuracy_rows(net, zip(x.split(32), y.split(32), strict=True), 4, "test")}
+    batches = [(*one, torch.empty(len(one[0]), 0)) for one in zip(x.split(32), y.split(32), strict=True)]
+    rows = {row.measure: row for row in accuracy_rows(net, batches, Task("what", 4), "test")}
     share = accuracy_score(y, chances.argmax(1))
     accuracy = rows["accuracy"].estimate
     assert accuracy.value == pytest.approx(share)

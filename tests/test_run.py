@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,16 @@ import torch
 import yaml
 
 from src import callbacks, files
-from src.config import Config, from_dict, to_dict
+from src.config import from_dict, to_dict
+from src.data.splits import split
 from src.errors import Refusal
 from src.measures import COLUMNS
 from src.run import run
 from src.runs import FinishedRun, find_runs, finished, read_checkpoint
-from tests.helpers import TINY
+from tests.helpers import model, tiny
 
 WANDB = Path(sys.executable).with_name("wandb")  # the environment need not be activated
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
-
-
-def tiny(**changes: object) -> Config:
-    return from_dict({**TINY, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +39,29 @@ def test_a_run_leaves_all_its_files(done: Path) -> None:
     assert not list(done.glob("**/.*.csv.*")), "no half-written file stays behind"
     assert len(files.read_rows(done / files.HISTORY)) == 2
     assert finished(done, tiny())
+
+
+@pytest.mark.parametrize("name", ["mlp", "pixels", "pca", "hog"])
+@pytest.mark.parametrize("task", ["what", "both"])
+def test_a_net_without_maps_leaves_the_same_files(name: str, task: str, tmp_path: Path) -> None:
+    axes = {key: value for key, value in asdict(model(name)).items() if key != "dropout_kind"}
+    cfg = replace(tiny(data={"task": task}), model=model(**axes))
+    run(cfg, tmp_path)
+    assert finished(tmp_path, cfg)
+    rows = FinishedRun(tmp_path, {}).measures
+    assert ("output", "crop", 1, "output_distance") in rows
+    assert ("features", "roll", 2, "invariance_error") in rows
+    assert (("output", "test", 0, "r2") in rows) == (task == "both")
+
+
+def test_what_is_fitted_before_training_is_in_the_checkpoint(tmp_path: Path) -> None:
+    cfg = replace(tiny(), model=model("pca"))
+    run(cfg, tmp_path)
+    _, weights = read_checkpoint(tmp_path / files.CHECKPOINTS / "best.ckpt")
+    images = split(cfg.data).train.images[:, 0].flatten(1).double().numpy()
+    components = weights["components.project.weight"].double().numpy()
+    largest = np.linalg.svd(images - images.mean(0), full_matrices=False)[2][: len(components)]
+    np.testing.assert_allclose(np.abs(components @ largest.T), np.eye(len(components)), atol=1e-3)
 
 
 def test_its_config_reads_back_equal(done: Path) -> None:
@@ -122,7 +143,7 @@ def test_a_finished_run_is_kept(done: Path) -> None:
 
 def test_another_config_in_the_same_folder_is_refused(done: Path) -> None:
     with pytest.raises(Refusal, match=r"model\.pool=max, this one has model\.pool=avg"):
-        run(tiny(model={**TINY["model"], "pool": "avg"}), done)
+        run(tiny(model={"pool": "avg"}), done)
 
 
 def same_numbers(one: Path, other: Path) -> bool:

@@ -82,7 +82,7 @@ class Variant:
     def sd(self, key: str) -> float:
         """Over seeds; nan for one."""
         values = self.values(key)
-        return statistics.stdev(values) if len(values) > 1 else float("nan")
+        return statistics.stdev(values) if len(values) > 1 and self.has(key) else float("nan")
 
     def curve(self, layer: str, protocol: str, measure: str) -> list[tuple[int, float, float, float]]:
         """(amount, mean over seeds, low, high) by amount.

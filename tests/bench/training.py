@@ -61,7 +61,7 @@ def bare() -> float:
     schedule = SCHEDULES["onecycle"](optimizer, cfg.train.lr, len(train))
     start = time.perf_counter()
     sums = torch.zeros(2)
-    for x, y in train:
+    for x, y, _ in train:
         logits = net(x)
         loss = F.cross_entropy(logits, y)
         optimizer.zero_grad()
@@ -71,7 +71,7 @@ def bare() -> float:
         sums += torch.stack([loss.detach(), (logits.argmax(1) == y).float().mean()])
     net.eval()
     with torch.no_grad():
-        for x, y in val:
+        for x, y, _ in val:
             logits = net(x)
             sums += torch.stack([F.cross_entropy(logits, y), (logits.argmax(1) == y).float().mean()])
     return time.perf_counter() - start
