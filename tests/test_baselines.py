@@ -1,0 +1,56 @@
+"""The baselines' frozen features against scikit-image and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.feature import hog
+from sklearn.decomposition import PCA
+
+from src.activations import watch
+from src.errors import Refusal
+from src.models.hog import Histograms
+from tests.helpers import network
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 3), st.integers(8, 30), st.integers(8, 30), st.integers(2, 4))
+def test_histograms_are_scikit_images(channels, height, width, cell):
+    x = torch.randn(3, channels, height, width, dtype=torch.float64)
+    histograms = Histograms((channels, height, width), cell)
+    options = {"orientations": 9, "pixels_per_cell": (cell, cell), "cells_per_block": (2, 2), "channel_axis": -1}
+    wanted = np.stack([hog(one.permute(1, 2, 0).numpy(), **options) for one in x])
+    assert wanted.shape == (3, histograms.out_features)
+    np.testing.assert_allclose(histograms(x).numpy(), wanted, atol=1e-6)
+
+
+def test_a_flat_image_has_empty_histograms():
+    assert not Histograms((1, 16, 16), 4)(torch.full((2, 1, 16, 16), 3.0)).any()
+
+
+@pytest.mark.parametrize(("name", "count"), [("pixels", 3 * 17 * 22), ("pca", 7), ("hog", 3 * 4 * 4 * 9)])
+def test_features_are_frozen_and_the_head_is_trained(name, count):
+    net = network((3, 17, 22), name=name, **({"width": 7} if name == "pca" else {}))
+    assert net.stages == []
+    assert {key for key, one in net.named_parameters() if one.requires_grad} == {"logits.weight", "logits.bias"}
+    with watch(net, ["features"]) as maps:
+        net(torch.randn(2, 3, 17, 22))
+    assert maps["features"].shape == (2, count)
+
+
+def test_components_are_scikit_learns():
+    net = network((2, 5, 6), name="pca", width=4)
+    images = torch.randn(80, 2, 5, 6) * torch.linspace(0.1, 3, 6)
+    net.fit(images)
+    with watch(net, ["features"]) as maps:
+        net(images)
+    wanted = PCA(4).fit_transform(images.flatten(1).numpy())
+    np.testing.assert_allclose(np.abs(maps["features"].detach().numpy()), np.abs(wanted), atol=1e-3)
+
+
+def test_more_components_than_pixels_or_images_are_refused():
+    with pytest.raises(Refusal, match=r"^model\.width=61: an image of 60 pixels has no more components than that$"):
+        network((2, 5, 6), name="pca", width=61)
+    with pytest.raises(Refusal, match=r"^model\.width=9: 8 training images have no more components$"):
+        network((2, 5, 6), name="pca", width=9).fit(torch.randn(8, 2, 5, 6))
