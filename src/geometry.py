@@ -13,12 +13,14 @@ class Window:
         padding: samples added before (and at most after) the map. ``None`` stands for "same": ``ceil(n / stride)``
             places, whatever the kernel, so that every way to shrink a map by a stride gives the same size.
         dilation: distance between taps.
+        ceil: with integer padding, one more place where the last samples would be left over (PyTorch's ``ceil_mode``).
     """
 
     kernel: int
     stride: int = 1
     padding: int | None = None
     dilation: int = 1
+    ceil: bool = False
 
     @property
     def extent(self) -> int:
@@ -34,10 +36,14 @@ class Window:
         return (self.extent - 1) // 2 if self.extent > self.stride else 0
 
     def places(self, n: int) -> int:
-        """Output size for a map of ``n``: ``floor((n + 2p - extent) / stride) + 1``, or ``ceil(n / stride)``."""
+        """Output size for a map of ``n``: ``floor((n + 2p - extent) / stride) + 1`` (``ceil``: rounded up, as long as
+        the last window starts on the map), or ``ceil(n / stride)``."""
         if self.padding is None:
             return -(-n // self.stride)
-        return (n + 2 * self.padding - self.extent) // self.stride + 1
+        room = n + 2 * self.padding - self.extent
+        if not self.ceil:
+            return room // self.stride + 1
+        return min(-(-room // self.stride), (n + self.padding - 1) // self.stride) + 1
 
     def pads(self, n: int) -> tuple[int, int]:
         """Samples to add (before, after) so that the windows cover the result exactly; negative = rows not read."""

@@ -26,6 +26,13 @@ def test_integer_padding_has_the_places_of_a_torch_convolution(n, kernel, stride
     assert window.places(n) == conv(torch.zeros(1, 1, n)).shape[-1]
 
 
+@given(sizes, kernels, strides, st.data())
+def test_rounding_up_has_the_places_of_torchs_ceil_mode(n, kernel, stride, data):
+    padding = data.draw(st.integers(0, kernel // 2))
+    pool = nn.MaxPool1d(kernel, stride, padding, ceil_mode=True)
+    assert Window(kernel, stride, padding, ceil=True).places(n) == pool(torch.zeros(1, 1, n)).shape[-1]
+
+
 @given(sizes, kernels, strides)
 def test_same_has_a_place_for_every_strided_sample(n, kernel, stride):
     assert Window(kernel, stride).places(n) == len(range(0, n, stride))

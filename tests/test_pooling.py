@@ -65,20 +65,20 @@ def test_the_windows_tell_the_size(name, stride, side):
 @pytest.mark.parametrize("name", WINDOWED)
 @given(st.integers(2, 4), st.integers(1, 4), sides, sides, borders, st.data())
 def test_integer_padding_gives_the_size_of_max_pool(name, kernel, stride, height, width, border, data):
-    padding = data.draw(st.integers(0, kernel // 2))
+    padding, ceil = data.draw(st.integers(0, kernel // 2)), data.draw(st.booleans())
     x = maps(height, width)
-    pool = POOLS[name](kernel, stride, padding, border=border, channels=CHANNELS).double()
-    assert pool(x).shape == nn.MaxPool2d(kernel, stride, padding)(x).shape
+    pool = POOLS[name](kernel, stride, padding, border=border, ceil_mode=ceil, channels=CHANNELS).double()
+    assert pool(x).shape == nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil)(x).shape
 
 
 @pytest.mark.parametrize("name", TILED)
 @given(sides, sides, borders, st.data())
 def test_integer_padding_of_tiles_gives_the_size_of_max_pool(name, height, width, border, data):
     stride = data.draw(strides_of(name))
-    padding = data.draw(st.integers(0, stride // 2))
-    pool = POOLS[name](None, stride, padding, border=border, channels=CHANNELS).double()
+    padding, ceil = data.draw(st.integers(0, stride // 2)), data.draw(st.booleans())
+    pool = POOLS[name](None, stride, padding, border=border, ceil_mode=ceil, channels=CHANNELS).double()
     x = maps(height, width)
-    assert pool(x).shape == nn.MaxPool2d(stride, stride, padding)(x).shape
+    assert pool(x).shape == nn.MaxPool2d(stride, stride, padding, ceil_mode=ceil)(x).shape
 
 
 # --- shifts ----------------------------------------------------------------------------------------------------------

@@ -48,9 +48,10 @@ def test_windows_against_numpy(border, kernel, stride, height, width):
 @given(st.integers(2, 4), st.integers(1, 4), sides, sides, st.data())
 def test_integer_padding_is_that_of_torch(kernel, stride, height, width, data):
     padding, x = data.draw(st.integers(0, kernel // 2)), maps(height, width)
-    torch.testing.assert_close(Max(kernel, stride, padding)(x), nn.MaxPool2d(kernel, stride, padding)(x))
-    average = nn.AvgPool2d(kernel, stride, padding, count_include_pad=False)
-    torch.testing.assert_close(Avg(kernel, stride, padding)(x), average(x))
+    for ceil in (False, True):
+        window = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
+        torch.testing.assert_close(Max(**window)(x), nn.MaxPool2d(**window)(x))
+        torch.testing.assert_close(Avg(**window)(x), nn.AvgPool2d(**window, count_include_pad=False)(x))
 
 
 @every_border

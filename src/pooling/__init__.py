@@ -6,6 +6,7 @@ Each file holds a family and its own part of the table, so a new pooling is one 
 
 from src.pooling import blur, learned, mixed, polyphase, spectral, windows
 from src.pooling.base import BORDERS, Pool
+from src.pooling.swap import swap_pools
 
 POOLS: dict[str, type[Pool] | None] = {
     "none": None,
@@ -17,4 +18,4 @@ POOLS: dict[str, type[Pool] | None] = {
     **learned.POOLS,
 }
 
-__all__ = ["BORDERS", "POOLS", "Pool"]
+__all__ = ["BORDERS", "POOLS", "Pool", "swap_pools"]

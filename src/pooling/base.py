@@ -21,6 +21,7 @@ class Pool(nn.Module):
         border: what a window sees beyond the border. ``clip``: nothing, the window is cut off there (no value is
             ever invented; as ``nn.AvgPool2d(count_include_pad=False)``). ``circular``, ``reflect``, ``replicate``:
             the map continued.
+        ceil_mode: with integer padding, sizes are rounded up, as in ``nn.MaxPool2d``.
         channels: channels of the map; only operations with weights need it.
 
     Raises:
@@ -44,6 +45,7 @@ class Pool(nn.Module):
         padding: int | None = None,
         *,
         border: str = "clip",
+        ceil_mode: bool = False,
         channels: int | None = None,
     ) -> None:
         super().__init__()
@@ -58,7 +60,7 @@ class Pool(nn.Module):
         if self.needs_channels and channels is None:
             raise ValueError(f"{type(self).__name__} has weights: it needs channels=")
         self.kernel_size, self.stride, self.padding, self.border = kernel_size, stride, padding, border
-        self.channels = channels or 0
+        self.ceil_mode, self.channels = ceil_mode, channels or 0
         self.build()
 
     def build(self) -> None:
@@ -72,7 +74,11 @@ class Pool(nn.Module):
     @property
     def windows(self) -> list[Window]:
         """The sliding windows the map passes through, in order: all that the ledger needs for shapes and fields."""
-        return [Window(self.kernel_size, self.stride, self.padding)]
+        return [self.window(self.kernel_size)]
+
+    def window(self, kernel: int) -> Window:
+        """A window of that side with the pool's stride and padding."""
+        return Window(kernel, self.stride, self.padding, ceil=self.ceil_mode)
 
     def parameters_by_formula(self, channels: int) -> int:
         """Learned numbers for a map of so many channels."""
@@ -108,9 +114,10 @@ class Pool(nn.Module):
 
     def tile(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
         """The map as whole s×s tiles, continued as the border says (``clip``: the edge repeated)."""
-        return self.extend(x, Window(self.stride, self.stride, self.padding), fill=None)
+        return self.extend(x, self.window(self.stride), fill=None)
 
     def extra_repr(self) -> str:
         """Shown by ``print(net)``."""
         padding = "" if self.padding is None else f", padding={self.padding}"
-        return f"kernel_size={self.kernel_size}, stride={self.stride}{padding}, border={self.border}"
+        ceil = ", ceil_mode=True" if self.ceil_mode else ""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}{padding}{ceil}, border={self.border}"

@@ -68,12 +68,15 @@ class MaxBlur(Pool):
         padding: int | None = None,
         *,
         border: str = "clip",
+        ceil_mode: bool = False,
         channels: int | None = None,
         taps: int | None = None,
     ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, channels=channels)
+        super().__init__(kernel_size, stride, padding, border=border, ceil_mode=ceil_mode, channels=channels)
         self.max = Max(self.kernel_size, 1, padding, border=border)
-        self.blur = Blur(taps, self.stride, border=border)
+        taps = taps or Blur.default_window(self.stride)
+        centred = (taps - 1) // 2 if ceil_mode else None  # "same" has no place to round up to
+        self.blur = Blur(taps, self.stride, centred, border=border, ceil_mode=ceil_mode)
 
     @property
     def windows(self) -> list[Window]:

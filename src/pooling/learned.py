@@ -69,7 +69,7 @@ class Unshuffle(Pool):
     @property
     def windows(self) -> list[Window]:
         """The s×s tiles."""
-        return [Window(self.stride, self.stride, self.padding)]
+        return [self.window(self.stride)]
 
     def parameters_by_formula(self, channels: int) -> int:
         """c²s² weights and c biases."""

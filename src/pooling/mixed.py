@@ -18,8 +18,10 @@ class Mixed(Pool):
 
     def build(self) -> None:
         """Make what it holds."""
-        self.max = Max(self.kernel_size, self.stride, self.padding, border=self.border)
-        self.avg = Avg(self.kernel_size, self.stride, self.padding, border=self.border)
+        self.max, self.avg = (
+            pool(self.kernel_size, self.stride, self.padding, border=self.border, ceil_mode=self.ceil_mode)
+            for pool in (Max, Avg)
+        )
         self.learn()
 
     def learn(self) -> None:

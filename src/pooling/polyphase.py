@@ -16,7 +16,7 @@ class Polyphase(Pool):
     @property
     def windows(self) -> list[Window]:
         """Any one sample of an s×s tile; which one depends on the whole map."""
-        return [Window(self.stride, self.stride, self.padding)]
+        return [self.window(self.stride)]
 
     def phases(self, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n c phases p q"]:
         """The s² phases of a map of whole tiles."""

@@ -27,7 +27,7 @@ class FLC(Pool):
     def windows(self) -> list[Window]:
         """The tile that an output stands for, on its first sample: sizes are exact, but the field is that of the
         arithmetic; in truth every output sees the whole map."""
-        return [Window(self.stride, self.stride, self.padding)]
+        return [self.window(self.stride)]
 
     def cut(self, spectrum: Complex[Tensor, "n c H W"]) -> Complex[Tensor, "n c p q"]:
         """The m frequencies from -floor(m/2) on of a spectrum with zero in its centre."""
@@ -83,7 +83,7 @@ class Wavelet(Pool):
     @property
     def windows(self) -> list[Window]:
         """2×2 tiles."""
-        return [Window(2, 2, self.padding)]
+        return [self.window(2)]
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps of half the size."""

@@ -1,0 +1,259 @@
+"""One formula per kind of layer: ``RULES``.
+
+A rule takes a layer's name, the module and what arrives, and gives what leaves, with its parameters and multiply-adds.
+Layers of packages that this one does without stand in the table by name.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
+
+from src.geometry import Window
+from src.ledger.book import MAPS, Axis, Layer, ShapeError
+from src.pooling import Pool
+
+Rule = Callable[[str, Any, Layer], Layer]
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+def _maps(name: str, layer: Layer) -> None:
+    if layer.layout != MAPS:
+        raise ShapeError(f"{name}: takes maps ({', '.join(MAPS)}), gets ({', '.join(layer.layout)})")
+
+
+# --- windows -------------------------------------------------------------------------------------------------------
+
+
+def places(name: str, layer: Layer, windows: Sequence[Window], border: str = "") -> Layer:
+    """The map after the windows have passed, or the arithmetic of why they cannot."""
+    _maps(name, layer)
+    for axis, window in zip((layer.rows, layer.columns), windows, strict=True):
+        n, k, s, p = axis.size, window.extent, window.stride, window.before
+        if window.padding is None and k > n:
+            raise ShapeError(f"{name}: its window of {k} is larger than its map of {n}")
+        if window.places(n) < 1:
+            raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.places(n)}")
+        if s > n:
+            raise ShapeError(f"{name}: its stride of {s} is larger than its map of {n}")
+        beyond = max(p, *window.pads(n))
+        if (border == "reflect" and beyond >= n) or (border == "circular" and beyond > n):
+            raise ShapeError(f"{name}: {border} padding of {beyond} needs a map larger than {beyond}, this one has {n}")
+    return replace(layer, rows=layer.rows.slide(windows[0]), columns=layer.columns.slide(windows[1]))
+
+
+def pad(name: str, layer: Layer, left: int, right: int, top: int = 0, bottom: int = 0) -> Layer:
+    """The map with samples added, or (negative) taken away, on its four sides."""
+    _maps(name, layer)
+    for axis, more in ((layer.rows, top + bottom), (layer.columns, left + right)):
+        if axis.size + more < 1:
+            raise ShapeError(f"{name}: cropping {-more} leaves nothing of a map of {axis.size}")
+    return replace(layer, rows=layer.rows.pad(top, bottom), columns=layer.columns.pad(left, right))
+
+
+def _windows(module: Any, padding: Sequence[int]) -> list[Window]:
+    """The two windows of a convolution or pool of PyTorch's."""
+    kernel, dilation = _pair(module.kernel_size), _pair(getattr(module, "dilation", 1))
+    stride = _pair(module.stride or module.kernel_size)
+    return [
+        Window(k, s, p, d, ceil=getattr(module, "ceil_mode", False))
+        for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
+    ]
+
+
+def _reach(name: str, module: Any, layer: Layer) -> Layer:
+    """The map after PyTorch's own window; ``padding="same"`` puts the odd sample behind the map."""
+    border, padding = getattr(module, "padding_mode", ""), getattr(module, "padding", 0)
+    if not isinstance(padding, str):
+        return places(name, layer, _windows(module, _pair(padding)), border)
+    windows = _windows(module, (0, 0))
+    if padding == "same":
+        top, left = ((window.extent - 1) // 2 for window in windows)
+        bottom, right = (window.extent - 1 - before for window, before in zip(windows, (top, left), strict=True))
+        layer = pad(name, layer, left, right, top, bottom)
+    return places(name, layer, windows, border)
+
+
+def _tensorflow(name: str, module: Any, layer: Layer) -> Layer:
+    """TensorFlow's "same": ceil(n / stride) places, padding by the size of the map, the odd sample behind it."""
+    windows = _windows(module, (0, 0))
+    pads = []
+    for axis, window in zip((layer.columns, layer.rows), reversed(windows), strict=True):
+        total = max((-(-axis.size // window.stride) - 1) * window.stride + window.extent - axis.size, 0)
+        pads += [total // 2, total - total // 2]
+    return places(name, pad(name, layer, *pads), windows)
+
+
+def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
+    out = layer
+    for window in pool.windows:
+        out = places(name, out, (window, window), pool.border)
+    return replace(
+        out,
+        parameters=pool.parameters_by_formula(layer.channels),
+        multiply_adds=pool.multiply_adds(layer.channels) * out.rows.size * out.columns.size
+        + pool.multiply_adds_read(layer.channels) * layer.rows.size * layer.columns.size,
+    )
+
+
+def _adaptive(name: str, pool: nn.Module, layer: Layer) -> Layer:
+    """Windows from floor(i n / m) to ceil((i + 1) n / m); where m does not divide n the field is the largest one's."""
+    _maps(name, layer)
+    axes = []
+    for axis, wanted in zip((layer.rows, layer.columns), _pair(pool.output_size), strict=True):
+        n, m = axis.size, wanted or axis.size
+        first, *others = (-(-(i + 1) * n // m) - i * n // m for i in range(m))
+        centre = axis.start + (first - 1) / 2 * axis.jump
+        axes.append(Axis(m, axis.field + (max(first, *others, 0) - 1) * axis.jump, axis.jump * n / m, centre))
+    return replace(layer, rows=axes[0], columns=axes[1])
+
+
+def _resize(name: str, module: nn.Upsample, layer: Layer) -> Layer:
+    """Interpolation; its own few samples are not in the field."""
+    _maps(name, layer)
+    factors = _pair(module.scale_factor)
+    sizes = _pair(module.size) if module.size else [int(n * f) for n, f in zip(layer.shape[1:], factors, strict=True)]
+    return replace(layer, rows=layer.rows.resize(sizes[0]), columns=layer.columns.resize(sizes[1]))
+
+
+def _blur_pool(name: str, blur: Any, layer: Layer) -> Layer:
+    """A fixed filter a channel, after padding by its own table."""
+    window = Window(blur.filt_size, blur.stride, 0)
+    out = places(name, pad(name, layer, *blur.padding), (window, window))
+    return replace(out, multiply_adds=blur.filt_size**2 * math.prod(out.shape))
+
+
+# --- weights -------------------------------------------------------------------------------------------------------
+
+
+def _convolution(name: str, conv: nn.Conv2d, layer: Layer, reach: Rule = _reach) -> Layer:
+    if conv.in_channels != layer.channels:
+        raise ShapeError(f"{name}: takes {conv.in_channels} channels, gets {layer.channels}")
+    out = reach(name, conv, layer)
+    weights = conv.out_channels * (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
+    return replace(
+        out,
+        channels=conv.out_channels,
+        parameters=weights + (conv.out_channels if conv.bias is not None else 0),
+        multiply_adds=weights * out.rows.size * out.columns.size,
+    )
+
+
+def _same_convolution(name: str, conv: nn.Conv2d, layer: Layer) -> Layer:
+    return _convolution(name, conv, layer, _tensorflow)
+
+
+def _with_gain(rule: Rule) -> Rule:
+    """A convolution with a learned gain for each output channel."""
+
+    def gained(name: str, conv: Any, layer: Layer) -> Layer:
+        out = rule(name, conv, layer)
+        return replace(out, parameters=out.parameters + (out.channels if conv.gain is not None else 0))
+
+    return gained
+
+
+def _linear(name: str, linear: nn.Linear, layer: Layer) -> Layer:
+    if layer.layout[-1] != "c" or linear.in_features != layer.channels:
+        raise ShapeError(f"{name}: takes {linear.in_features} numbers, gets {layer.sizes[-1]}")
+    weights = linear.in_features * linear.out_features
+    return replace(
+        layer,
+        channels=linear.out_features,
+        parameters=weights + (linear.out_features if linear.bias is not None else 0),
+        multiply_adds=weights * layer.rows.size * layer.columns.size,
+    )
+
+
+def _norm(name: str, norm: nn.Module, layer: Layer) -> Layer:
+    """A weight and a bias a channel, where it has them."""
+    learned = sum(getattr(norm, one, None) is not None for one in ("weight", "bias"))
+    return replace(layer, parameters=learned * layer.channels)
+
+
+def _layer_norm(name: str, norm: nn.LayerNorm, layer: Layer) -> Layer:
+    shape = tuple(norm.normalized_shape)
+    if layer.sizes[-len(shape) :] != shape:
+        raise ShapeError(f"{name}: takes maps that end in {shape}, gets {layer.sizes}")
+    out = _norm(name, norm, layer)
+    return replace(out, parameters=out.parameters * math.prod(shape) // layer.channels)
+
+
+def _channel_attention(name: str, gate: Any, layer: Layer) -> Layer:
+    """A gate a channel, by a filter over the channels of the map's mean: every output sees the whole map."""
+    taps = gate.conv.kernel_size[0]
+    rows, columns = (axis.join(axis.whole()) for axis in (layer.rows, layer.columns))
+    return replace(layer, rows=rows, columns=columns, parameters=taps, multiply_adds=taps * layer.channels)
+
+
+def _prelu(name: str, activation: nn.PReLU, layer: Layer) -> Layer:
+    return replace(layer, parameters=activation.num_parameters)
+
+
+def flatten(name: str, layer: Layer, start_dim: int = 0, end_dim: int = -1) -> Layer:
+    """All of an image's numbers as one vector."""
+    if start_dim != 1 or end_dim not in (-1, len(layer.layout) - 1):
+        raise ShapeError(f"{name}: flattens dimensions {start_dim} to {end_dim}, the ledger follows 1 to -1 alone")
+    rows, columns = layer.rows.whole(), layer.columns.whole()
+    return replace(layer, channels=math.prod(layer.shape), rows=rows, columns=columns, layout="nc")
+
+
+def _flatten(name: str, module: nn.Flatten, layer: Layer) -> Layer:
+    return flatten(name, layer, module.start_dim, module.end_dim)
+
+
+def _pad(name: str, module: Any, layer: Layer) -> Layer:
+    return pad(name, layer, *module.padding)
+
+
+def _pointwise(name: str, module: nn.Module, layer: Layer) -> Layer:
+    return layer
+
+
+def _table(rules: dict[Any, Rule]) -> dict[type[nn.Module] | str, Rule]:
+    """One entry a kind, from one a row of kinds."""
+    return {kind: rule for kinds, rule in rules.items() for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
+
+
+#: kind of layer, or "package.Kind" → its rule; it holds for subclasses that have no rule of their own
+RULES = _table(
+    {
+        nn.Conv2d: _convolution,
+        Pool: _pool,
+        (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d): _reach,
+        (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d): _adaptive,
+        (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd): _pad,
+        nn.Upsample: _resize,
+        nn.Flatten: _flatten,
+        nn.Linear: _linear,
+        (_NormBase, nn.GroupNorm, "torchvision.LayerNorm2d", "timm.LayerNorm2d"): _norm,
+        nn.LayerNorm: _layer_norm,
+        nn.PReLU: _prelu,
+        (nn.Identity, _DropoutNd, "torchvision.StochasticDepth"): _pointwise,
+        (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish): _pointwise,
+        (nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus): _pointwise,
+        ("timm.MaxPool2dSame", "timm.AvgPool2dSame"): _tensorflow,
+        ("timm.Conv2dSame", "timm.StdConv2dSame"): _same_convolution,
+        "timm.BlurPool2d": _blur_pool,
+        "timm.EcaModule": _channel_attention,
+        "timm.ScaledStdConv2d": _with_gain(_convolution),
+        "timm.ScaledStdConv2dSame": _with_gain(_same_convolution),
+    }
+)
+
+
+def rule_of(module: nn.Module) -> Rule | None:
+    """The rule of a module's class, or of the nearest one that it inherits from."""
+    for kind in type(module).__mro__:
+        rule = RULES.get(kind) or RULES.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
+        if rule is not None:
+            return rule
+    return None

@@ -1,0 +1,208 @@
+"""The ledger of nets that others wrote, against the running net, PyTorch's counter and published numbers."""
+
+import operator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
+
+from src.activations import watch
+from src.ledger import Ledger, ShapeError, ledger, verify
+
+Image = tuple[int, int, int]
+
+# one of every way to build a net in torchvision
+TORCHVISION = (
+    "alexnet convnext_tiny densenet121 efficientnet_b0 googlenet inception_v3 mnasnet0_5 mobilenet_v2 "
+    "mobilenet_v3_small resnet18 resnet50 resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_0 vgg16 vgg11_bn"
+).split()
+# … and in timm: padding by the size of the map, standardised weights, gates, slices, channels last, antialiasing
+TIMM = (
+    "convnext_atto convnextv2_atto cspdarknet53 dla34 dpn48b ecaresnet26t ghostnet_100 ghostnetv2_100 hgnet_tiny "
+    "hrnet_w18_small inception_next_atto lcnet_050 mixnet_s mobilenetv4_conv_small nf_regnet_b0 nfnet_f0 "
+    "poolformer_s12 regnetx_002 regnety_002 repvgg_a0 resnet26d resnetblur50 resnetv2_50x1_bit seresnet18 starnet_s1 "
+    "tf_efficientnet_b0 vovnet39a"
+).split()
+
+
+def torchvision(name: str) -> nn.Module:
+    """Without the second heads that only training reads."""
+    options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device("meta"):
+        return models.get_model(name, weights=None, **options).eval()
+
+
+def held(net: nn.Module, image: Image) -> Ledger:
+    """The net's ledger, after every comparison with the net; PyTorch counts a multiply-add as two operations."""
+    book = ledger(net, image)
+    with FlopCounterMode(display=False) as counter:
+        verify(book, net)
+    assert book.parameters == sum(parameter.numel() for parameter in net.parameters())
+    assert book.multiply_adds == counter.get_total_flops() // 2
+    return book
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_nets_have_the_published_parameters_and_multiply_adds(name):
+    weights = next(iter(models.get_model_weights(name)))  # what is published of them; nothing is loaded
+    (side,) = weights.transforms().crop_size
+    book = held(torchvision(name), (3, side, side))
+    assert round(book.multiply_adds / 1e9, 3) == weights.meta["_ops"]
+    if name != "inception_v3":  # published with its second head
+        assert book.parameters == weights.meta["num_params"]
+
+
+def test_torchvisions_regnet_holds():
+    """It reads its weights as it is made, so it cannot be made on the meta device."""
+    book = held(models.regnet_y_400mf(weights=None).eval().to("meta"), (3, 224, 224))
+    assert (book.parameters, round(book.multiply_adds / 1e9, 3)) == (4_344_144, 0.402)
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timms_nets_hold(name):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        net = timm.create_model(name, pretrained=False).eval()
+    held(net, (3, 224, 224))
+
+
+def test_small_and_odd_images_hold():
+    for name in ("vgg11_bn", "googlenet", "shufflenet_v2_x0_5"):
+        held(torchvision(name), (3, 45, 70))
+
+
+# --- single calls ----------------------------------------------------------------------------------------------------
+
+
+class Call(nn.Module):
+    """A function between two convolutions."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.first, self.function, self.norm = nn.Conv2d(3, 8, 1), function, nn.LayerNorm(8)
+        self.scale, self.last = nn.Parameter(torch.ones(8, 1, 1)), nn.LazyConv2d(2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self, self.first(x)) * 1)
+
+
+CALLS = {
+    "max": lambda net, x: F.max_pool2d(x, 3, 2, 1),
+    "max, rounded up": lambda net, x: F.max_pool2d(x, 3, stride=2, ceil_mode=True),
+    "avg": lambda net, x: F.avg_pool2d(x, 2),
+    "adaptive": lambda net, x: F.adaptive_avg_pool2d(x, (2, 3)),
+    "mean": lambda net, x: x.mean((2, 3), keepdim=True),
+    "over channels": lambda net, x: torch.cat([x.mean(1, keepdim=True), x.amax(dim=1, keepdim=True)], 1),
+    "scale": lambda net, x: net.scale * x,
+    "gate": lambda net, x: x * x.mean((-1, -2), keepdim=True).sigmoid(),
+    "channels last": lambda net, x: net.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+    "shuffle": lambda net, x: x.view(x.shape[0], 2, 4, x.size(2), x.size(3)).transpose(1, 2).reshape(x.size()),
+    "split": lambda net, x: torch.cat([x.chunk(3, 1)[2], x.split([3, 5], dim=1)[0]], 1),
+    "slices": lambda net, x: torch.cat([x[:, :4, :-1:2, 1::2], x[..., 1::2, 1::2].relu()[:, 3:]], dim=1),
+    "pad": lambda net, x: F.pad(x, (1, 0, -2, 3)),
+    "upsample": lambda net, x: F.interpolate(x, scale_factor=2) - F.interpolate(x, size=(20, 24)),
+    "sizes": lambda net, x: F.avg_pool2d(x, x.shape[-1] // 4),
+    "power": lambda net, x: (x**2 + 1e-3) / 2,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_calls_that_are_no_layers_hold(call):
+    net, image = Call(CALLS[call]), (3, 10, 12)
+    net(torch.zeros(1, *image))
+    book = ledger(net, image)
+    layers = {layer.name: layer for layer in book.layers}
+    used = [name for name in ("scale", "norm") if name in layers]
+    with watch(net, ["last"]) as outputs:
+        net(torch.zeros(1, *image))
+    assert layers["last"].shape == outputs["last"].shape[1:]
+    expected = [module for name, module in net.named_children() if name != "norm" or name in used]
+    count = sum(one.numel() for module in expected for one in module.parameters())
+    assert book.parameters == count + (8 if "scale" in used else 0)
+
+
+@pytest.mark.parametrize("call", ["max", "avg", "slices", "scale", "pad", "channels last"])
+def test_receptive_fields_of_calls_are_what_gradients_reach(call):
+    net, image = Call(CALLS[call]), (3, 21, 27)
+    x = torch.rand(1, *image, requires_grad=True)
+    y = net(x)
+    axis = ledger(net, image)["last"].rows
+    middle = y.shape[2] // 2
+    rows = torch.cat([torch.autograd.grad(y[0, c, middle].sum(), x, retain_graph=True)[0] for c in range(2)])
+    touched = rows.abs().sum((0, 1, 3)).nonzero()
+    centre = axis.start + middle * axis.jump
+    if call == "max":  # one of the three
+        assert centre - axis.field / 2 <= touched.min() <= touched.max() < centre + axis.field / 2
+    else:
+        assert (touched.min(), touched.max() + 1) == (centre - axis.field / 2, centre + axis.field / 2)
+
+
+def test_a_layer_used_twice_has_two_rows_and_its_parameters_once():
+    conv = nn.Conv2d(3, 3, 3)
+    net = nn.Sequential(conv, nn.ReLU(), conv)
+    book = ledger(net, (3, 9, 9))
+    assert [(one.rows.size, one.parameters) for one in book.layers] == [(7, 84), (7, 0), (5, 0)]
+    verify(book, net)
+
+
+def test_rows_of_calls_carry_the_name_of_the_layer_around_them():
+    with torch.device("meta"):
+        book = ledger(models.resnet18(), (3, 64, 64))
+    assert [one.name for one in book.layers if one.kind == "add"][:2] == ["layer1.0.add", "layer1.1.add_1"]
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda net, x: x.cumsum(2), r"cumsum: the ledger has no formula for cumsum"),
+        (lambda net, x: torch.cat([x, x], 2), r"cat: works along dimension 2 of \(n, c, h, w\)"),
+        (lambda net, x: x + x[:, :3], r"add: joins first \(8, 5, 7\) and getitem \(3, 5, 7\)"),
+        (lambda net, x: x.flatten(2), r"flatten: flattens dimensions 2 to -1"),
+        (lambda net, x: x.mean(), r"mean: reduces dimensions \(\)"),
+        (lambda net, x: x.view(1, 4, 14, 5), r"view: reshapes \(8, 5, 7\) to \(4, 14, 5\)"),
+        (lambda net, x: x[0], r"getitem: takes \[0\] of a map"),
+        (lambda net, x: net.norm(x), r"norm: takes maps that end in \(8,\), gets \(1, 8, 5, 7\)"),
+        (lambda net, x: net.last(x.permute(0, 2, 3, 1)), r"last: takes maps \(n, c, h, w\), gets \(n, h, w, c\)"),
+        (lambda net, x: x.mean(4), r"mean: the ledger cannot follow mean: string index out of range"),
+        (lambda net, x: F.max_pool2d(x, 9), r"max_pool2d: nothing is left: floor\(\(5 \+ 2·0 - 9\)/9\) \+ 1 = 0"),
+        (lambda net, x: operator.matmul(x, x), r"matmul: the ledger has no formula for matmul"),
+    ],
+)
+def test_calls_that_it_cannot_follow_are_refused_by_name(function, message):
+    net = Call(function)
+    net.last = nn.Conv2d(8, 2, 1)
+    with pytest.raises(ShapeError, match=message) as caught:
+        ledger(net, (3, 5, 7))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_branch_that_depends_on_the_map_is_refused_by_name():
+    with pytest.raises(ShapeError, match=r"^1: torch.fx cannot follow it: .*control flow"):
+        ledger(nn.Sequential(nn.ReLU(), Branching()), (3, 5, 7))
+
+
+@pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "maxvit_t"])
+def test_transformers_are_refused_in_one_line(name):
+    with torch.device("meta"):
+        net = models.get_model(name, weights=None)
+    with pytest.raises(ShapeError) as caught:
+        ledger(net, (3, 224, 224))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_head_that_only_training_reads_is_named():
+    with torch.device("meta"):
+        net = models.googlenet(weights=None, init_weights=False)
+    with pytest.raises(ShapeError, match=r"not in the ledger: aux1\.conv\.conv\.weight"):
+        verify(ledger(net, (3, 64, 64)), net)
