@@ -251,7 +251,11 @@ RULES = _table(
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """The rule of a module's class, or of the nearest one that it inherits from."""
+    """The rule that a module brings along, as ``module.ledger_rule(layer)``; or that of its class, or of the nearest
+    one that it inherits from.
+    """
+    if hasattr(module, "ledger_rule"):
+        return lambda name, own, layer: own.ledger_rule(layer)
     for kind in type(module).__mro__:
         rule = RULES.get(kind) or RULES.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
         if rule is not None:

@@ -1,5 +1,6 @@
 """Baseline: a linear classifier of histograms of oriented gradients, the hand-crafted features before CNNs."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -7,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from src.ledger import Layer
 from src.models.blocks import NO_MAPS, Network
 
 if TYPE_CHECKING:
@@ -46,6 +48,11 @@ class Histograms(nn.Module):
         blocks = cells.unfold(2, BLOCK, 1).unfold(3, BLOCK, 1).permute(0, 2, 3, 4, 5, 1).flatten(3)
         blocks = _unit(_unit(blocks).clamp(max=CLIP))
         return blocks.flatten(1)
+
+    def ledger_rule(self, layer: Layer) -> Layer:
+        """A vector that sees the whole image; its sums and norms count as no multiply-adds."""
+        rows, columns = layer.rows.whole(), layer.columns.whole()
+        return replace(layer, channels=self.out_features, rows=rows, columns=columns, layout="nc")
 
     def extra_repr(self) -> str:
         """Shown by ``print(net)``."""
