@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.pooling import BORDERS, POOLS, Pool
+from src.pooling.base import around
 
 NAMES = [name for name, pool in POOLS.items() if pool]
 # one number a window, or a tile: with integer padding the size is that of nn.MaxPool2d
@@ -92,6 +93,20 @@ def test_rolls_by_multiples_of_the_stride_commute(name, stride, down, right):
     torch.testing.assert_close(moved, pool(x).roll((down, right), (2, 3)))
 
 
+@pytest.mark.parametrize("axis", [2, 3])
+@given(st.integers(1, 6), st.data())
+def test_around_is_circular_padding(axis, side, data):
+    x = maps(side, side)
+    before, after = (data.draw(st.integers(0, side)) for _ in "ab")
+    pad = (0, 0, before, after) if axis == 2 else (before, after, 0, 0)
+    assert torch.equal(around(x, before, after, axis), nn.functional.pad(x, pad, mode="circular"))
+
+
+def test_around_refuses_more_than_there_is():
+    with pytest.raises(ValueError, match="padding of 4 needs a map of at least that, this one has 3"):
+        around(maps(3, 3), 0, 4, 2)
+
+
 # --- range: no value is invented, not even at the border -------------------------------------------------------------
 
 
@@ -156,6 +171,35 @@ def test_mixed_precision_gives_nearly_the_same_numbers(name, border, mode):
 def test_channels_last_gives_the_same_numbers(name, border):
     pool, x = make(name, border=border).eval(), maps(9, 11)
     torch.testing.assert_close(pool(x.to(memory_format=torch.channels_last)), pool(x))
+
+
+@every_pool
+@every_border
+def test_channels_last_stays_channels_last(name, border):
+    pool = make(name, border=border).to(memory_format=torch.channels_last)
+    x = maps(9, 12).to(memory_format=torch.channels_last).requires_grad_()
+    y = pool(x)
+    y.sum().backward()
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert x.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@every_pool
+@every_border
+def test_many_at_once_are_each_on_its_own(name, border):
+    pool, x = make(name, border=border).eval(), torch.stack([maps(9, 11), maps(9, 11)])
+    torch.testing.assert_close(torch.func.vmap(pool)(x), torch.stack([pool(one) for one in x]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own
+@every_pool
+@every_border
+def test_forward_derivatives_are_those_of_the_backward_pass(name, border):
+    pool, x, t = make(name, border=border).eval(), maps(9, 11), maps(9, 11)
+    y, along = torch.func.jvp(pool, (x,), (t,))
+    g = torch.randn_like(y)
+    (back,) = torch.func.vjp(pool, x)[1](g)
+    torch.testing.assert_close((along * g).sum(), (t * back).sum())
 
 
 @every_pool

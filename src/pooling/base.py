@@ -1,7 +1,10 @@
 """What all ways to shrink a map share: the constructor, the border, and their entries in the shape ledger."""
 
-from typing import ClassVar
+from collections.abc import Iterable
+from functools import reduce
+from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +12,75 @@ from torch import Tensor, nn
 from src.geometry import Window
 
 BORDERS = ("clip", "circular", "reflect", "replicate")
+
+
+def around(x: Float[Tensor, "n c h w"], before: int, after: int, axis: int) -> Float[Tensor, "n c H W"]:
+    """The map continued around its border: ``F.pad(mode="circular")`` of one axis.
+
+    F.pad gives a contiguous map of a channels_last one, and takes two to eight times as long (on a CPU).
+
+    Raises:
+        ValueError: more than the map has on that axis.
+    """
+    n = x.shape[axis]
+    if max(before, after) > n:
+        raise ValueError(f"circular padding of {max(before, after)} needs a map of at least that, this one has {n}")
+    if before + after > n:
+        return x.index_select(axis, torch.arange(-before, n + after, device=x.device) % n)
+    # cut before it is joined, so that the backward pass meets each sample of the map once
+    first, inside, last = x.split([after, n - before - after, before], axis)
+    # an empty part would cost the result its memory format
+    return torch.cat([part for part in (last, first, inside, last, first) if part.shape[axis]], axis)
+
+
+def at_least_single(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """In float32 where the type is shorter: what sums many numbers one after the other."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Samples(torch.autograd.Function):
+    """Views of the k² samples of every window; the same as slicing, but one backward pass fills one map for all of
+    them, where each slice would fill its own (1.1 to 1.5 times the time of ``soft``); any memory format stays.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Float[Tensor, "n c H W"], kernel: int, stride: int) -> tuple[Float[Tensor, "n c p q"], ...]:
+        """From a map whose size the windows fit."""
+        p, q = (stride * ((n - kernel) // stride) + 1 for n in x.shape[2:])
+        return tuple(x[:, :, i : i + p : stride, j : j + q : stride] for i in range(kernel) for j in range(kernel))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """What the derivatives need."""
+        x, *ctx.window = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Float[Tensor, "n c p q"]) -> tuple[Float[Tensor, "n c H W"], None, None]:
+        """Each sample's gradient at its place."""
+        (x,) = ctx.saved_tensors
+        whole = torch.zeros_like(x)
+        for place, gradient in zip(Samples.forward(whole, *ctx.window), gradients, strict=True):
+            place += gradient  # noqa: PLW2901
+        return whole, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Float[Tensor, "n c H W"], *_: None) -> tuple[Float[Tensor, "n c p q"], ...]:
+        """The samples of the tangent."""
+        return Samples.forward(tangent, *ctx.window)
+
+
+def samples(x: Float[Tensor, "n c H W"], window: Window) -> tuple[Float[Tensor, "n c p q"], ...]:
+    """The k² samples of every window, row by row, as one map each; of a map that the windows fit (``Pool.extend``)."""
+    parts: tuple[Tensor, ...] = Samples.apply(x, window.kernel, window.stride)
+    return parts
+
+
+def total(maps: Iterable[Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
+    """Their sum."""
+    return reduce(torch.add, maps)
 
 
 class Pool(nn.Module):
@@ -102,15 +174,17 @@ class Pool(nn.Module):
         if self.border == "clip" and fill is not None:
             return F.pad(x, (left, right, top, bottom), value=fill)
         # F.pad continues a map but cannot crop it in the same call
-        mode = "replicate" if self.border == "clip" else self.border
-        x = F.pad(x, (left, max(right, 0), top, max(bottom, 0)), mode=mode)
+        if self.border == "circular":
+            x = around(around(x, top, max(bottom, 0), 2), left, max(right, 0), 3)
+        else:
+            mode = "replicate" if self.border == "clip" else self.border
+            x = F.pad(x, (left, max(right, 0), top, max(bottom, 0)), mode=mode)
         return x[..., : x.shape[-2] + min(bottom, 0), : x.shape[-1] + min(right, 0)]
 
-    def parts(self, x: Float[Tensor, "n c h w"], fill: float = 0.0) -> Float[Tensor, "n c k p q"]:
-        """The k² samples of every window; ``fill`` beyond a clipped border."""
-        (window,) = self.windows
-        columns = F.unfold(self.extend(x, window, fill), self.kernel_size, stride=self.stride)
-        return columns.view(*x.shape[:2], -1, *map(window.places, x.shape[2:]))
+    def for_convolution(self, x: Float[Tensor, "n c h w"], window: Window) -> tuple[Float[Tensor, "n c H W"], int]:
+        """``extend``, less the zeros that a convolution can add itself (without a copy of the map), and how many."""
+        fits = all(after <= window.before for _, after in map(window.pads, x.shape[-2:]))
+        return (x, window.before) if self.border == "clip" and fits else (self.extend(x, window), 0)
 
     def tile(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
         """The map as whole s×s tiles, continued as the border says (``clip``: the edge repeated)."""

@@ -26,8 +26,12 @@ def binomial(taps: int) -> Float[Tensor, " taps"]:
 class Blur(Pool):
     """A binomial filter with m taps a side, then ``[::s]`` (BlurPool-m): max pooling's place, without its aliasing.
 
-    m = 1 is plain subsampling, m = 2 at stride 2 is ``avg``. Keeps constants, also at the border; an even m moves the
-    map's centre by half a pixel. Source: Zhang 2019, "Making convolutional networks shift-invariant again".
+    Formula: (binomial_m ∗ x)[::s], m = 3
+    Keeps: constants, range, mean (s = 2); gain |cos(ω/2)|^(m − 1) at frequency ω, 0 at π
+    Exact: m = 1 is x[::s], m = 2 is avg; the map's mean does not see rolls (s = 2, m ≥ 2)
+    Source: Zhang 2019, "Making convolutional networks shift-invariant again"
+
+    Keeps constants also at the border; an even m moves the map's centre by half a pixel.
     """
 
     taps: Tensor
@@ -49,16 +53,21 @@ class Blur(Pool):
         """Maps shrunk by the stride."""
         (window,) = self.windows
         taps = self.taps.to(x.dtype)
-        kernel = (taps[:, None] * taps).expand(x.shape[1], 1, -1, -1)
-        y = F.conv2d(self.extend(x, window), kernel, stride=self.stride, groups=x.shape[1])
+        kernel = (taps[:, None] * taps).repeat(x.shape[1], 1, 1, 1)
+        inside, zeros = self.for_convolution(x, window)
+        y = F.conv2d(inside, kernel, stride=self.stride, padding=zeros, groups=x.shape[1])
         return weigh_border(y, window, x.shape, taps) if self.border == "clip" else y
 
 
 class MaxBlur(Pool):
     """``max`` with stride 1, then ``blur``: the strongest response, subsampled with little aliasing (MaxBlurPool).
 
-    ``kernel_size`` is the maximum's window; ``taps`` the filter's size, by default that of ``blur``; one tap: ``max``.
-    Source: Zhang 2019.
+    Formula: (binomial_m ∗ max(x_R))[::s], m = 3
+    Keeps: constants, range; of the maximum's map what blur keeps
+    Exact: m = 1 is max; the map's mean does not see rolls (s = 2)
+    Source: Zhang 2019, "Making convolutional networks shift-invariant again"
+
+    ``kernel_size`` is the maximum's window; ``taps`` the filter's size, by default that of ``blur``.
     """
 
     def __init__(

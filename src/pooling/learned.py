@@ -6,15 +6,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.geometry import Window
-from src.pooling.base import Pool
+from src.pooling.base import Pool, samples, total
 from src.pooling.mixed import Soft
 
 
 class Conv(Pool):
     """An extra learned convolution with the stride, in the pool's place: All-CNN's replacement of pooling.
 
+    Formula: W ∗ x + b, then [::s], norm, activation
+    Keeps: nothing by itself
+    Exact: is a padded nn.Conv2d
+    Source: Springenberg et al. 2015, "Striving for simplicity"
+
     A net follows it with norm and activation, as any convolution. The border ``clip`` is zero padding here: a learned
-    window has no part to leave out. Source: Springenberg et al. 2015, "Striving for simplicity".
+    window has no part to leave out.
 
     Raises:
         ValueError: without ``channels``.
@@ -43,16 +48,21 @@ class Conv(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
-        y: Tensor = self.conv(self.extend(x, self.windows[0]))
-        return y
+        inside, zeros = self.for_convolution(x, self.windows[0])
+        return F.conv2d(inside, self.conv.weight, self.conv.bias, self.stride, zeros)
 
 
 class Unshuffle(Pool):
     """Space to depth, then a learned 1×1 convolution from cs² to c channels: nothing is lost before the weights choose.
 
-    Equals a convolution with kernel and stride s. A net follows it with norm and activation. ``kernel_size`` is not
-    used; an incomplete last tile is continued as the border says (``clip``: the edge repeated). Source: Shi et al.
-    2016 (the inverse of its sub-pixel shuffle); Sunkara & Luo 2022, "No more strided convolutions or pooling".
+    Formula: W · (the s² phases) + b, norm, activation
+    Keeps: nothing by itself; all s² phases reach the weights
+    Exact: is a convolution with kernel and stride s
+    Source: Shi et al. 2016 (the inverse of its sub-pixel shuffle); Sunkara & Luo 2022, "No more strided convolutions or
+        pooling"
+
+    Computed as that convolution. A net follows it with norm and activation. ``kernel_size`` is not used; an incomplete
+    last tile is continued as the border says (``clip``: the edge repeated).
 
     Raises:
         ValueError: without ``channels``.
@@ -81,16 +91,20 @@ class Unshuffle(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
-        y: Tensor = self.conv(F.pixel_unshuffle(self.tile(x), self.stride))
-        return y
+        # the same convolution in one step, without the copy that pixel_unshuffle is
+        kernel = self.conv.weight.view(self.channels, self.channels, self.stride, self.stride)
+        return F.conv2d(self.tile(x), kernel, self.conv.bias, self.stride)
 
 
 class LIP(Soft):
-    """``Σ e^G x / Σ e^G`` over the window, with the logit map G a learned 1×1 convolution of x: local importance.
+    """A mean weighted by e^G, with the logit map G a learned 1×1 convolution of x: local importance.
 
-    Constant G, where it starts (weights 0), is ``avg``; G = βx is ``soft``. Keeps constants and the range. A bias would
-    add the same to all of G, so there is none; nor are the paper's norm and sigmoid.
-    Source: Gao, Wang & Wu 2019, "LIP: local importance-based pooling".
+    Formula: Σ e^G x_R / Σ e^G
+    Keeps: constants, range
+    Exact: constant G, where it starts (weights 0), is avg; G = βx is soft
+    Source: Gao, Wang & Wu 2019, "LIP: local importance-based pooling"
+
+    A bias would add the same to all of G, so there is none; nor are the paper's norm and sigmoid.
 
     Raises:
         ValueError: without ``channels``.
@@ -125,10 +139,13 @@ class LIP(Soft):
 class DDAC(Pool):
     """A k×k filter for each position and group of channels, predicted from the window and made a mean by softmax.
 
-    The logits are a convolution of the map with the same window and stride; equal logits, where it starts (weights 0),
-    are a box filter. Keeps constants and the range; beyond a clipped border a filter has no weight. 8 groups, or the
-    largest divisor of the channels below. No norm in front of the softmax, unlike the paper.
-    Source: Zou et al. 2020, "Delving deeper into anti-aliasing in convnets".
+    Formula: Σ softmax(F ∗ x) · x_R, 8 groups
+    Keeps: constants, range
+    Exact: equal logits, where it starts (weights 0), are avg
+    Source: Zou et al. 2020, "Delving deeper into anti-aliasing in convnets"
+
+    The logits are a convolution of the map with the same window and stride; beyond a clipped border a filter has no
+    weight. 8 groups, or the largest divisor of the channels below. No norm in front of the softmax, unlike the paper.
 
     Raises:
         ValueError: without ``channels``.
@@ -165,11 +182,16 @@ class DDAC(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
-        logits = self.filters(self.extend(x, self.windows[0])).unflatten(1, (self.groups, -1))
-        on_map = self.parts(x.new_zeros(1, 1, *x.shape[2:]), fill=-torch.inf)
-        weights = (logits + on_map).softmax(2).to(x.dtype)
-        parts = self.parts(x).unflatten(1, (self.groups, -1))
-        return torch.einsum("ngckpq,ngkpq->ngcpq", parts, weights).flatten(1, 2)
+        (window,) = self.windows
+        inside, zeros = self.for_convolution(x, window)
+        logits = F.conv2d(inside, self.filters.weight, self.filters.bias, self.stride, zeros)
+        logits = logits.unflatten(1, (self.groups, -1))
+        on_map = samples(self.extend(logits.new_zeros(1, 1, *x.shape[2:]), window, fill=-torch.inf), window)
+        weights = (logits + torch.stack(on_map, 2)).softmax(2).to(x.dtype).unbind(2)
+        parts = samples(self.extend(x, window), window)
+        grouped = (part.unflatten(1, (self.groups, -1)) for part in parts)
+        y: Tensor = total(part * w[:, :, None] for part, w in zip(grouped, weights, strict=True)).flatten(1, 2)
+        return y
 
 
 POOLS: dict[str, type[Pool]] = {"conv": Conv, "unshuffle": Unshuffle, "lip": LIP, "ddac": DDAC}

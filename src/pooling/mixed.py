@@ -1,19 +1,23 @@
 """Poolings between ``avg`` and ``max``: mixed, gated, soft, stochastic."""
 
+from itertools import accumulate
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.pooling.base import Pool
+from src.pooling.base import Pool, at_least_single, samples, total
 from src.pooling.windows import Avg, Max
 
 
 class Mixed(Pool):
-    """``a max(x_R) + (1 - a) mean(x_R)``, one learned number a per layer, at first 1/2.
+    """One learned mixture of the maximum and the mean for the whole layer.
 
-    a = 1 is ``max``, a = 0 is ``avg``; nothing confines a to [0, 1]. Keeps constants.
-    Source: Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree".
+    Formula: a max(x_R) + (1 − a) mean(x_R)
+    Keeps: constants; the range for a in [0, 1], where it starts (1/2) and to which nothing confines it
+    Exact: a = 1 is max, a = 0 is avg
+    Source: Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"
     """
 
     def build(self) -> None:
@@ -44,10 +48,14 @@ class Mixed(Pool):
 
 
 class Gated(Mixed):
-    """``mixed`` with a = σ(w · x_R + b) for each window: one learned k×k mask w and b per layer, for all channels.
+    """``mixed`` with a gate for each window: one learned k×k mask w and one bias b, for all channels.
 
-    w = b = 0, where it starts, is ``mixed`` with a = 1/2; b → ∞ is ``max``, b → -∞ ``avg``. Keeps constants. The part
-    of a clipped window beyond the border adds nothing to w · x_R. Source: Lee, Gallagher & Tu 2016.
+    Formula: mixed with a = σ(w · x_R + b)
+    Keeps: constants, range
+    Exact: w = b = 0, where it starts, is mixed with a = 1/2; b → ∞ is max, b → −∞ avg
+    Source: Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"
+
+    The part of a clipped window beyond the border adds nothing to w · x_R.
     """
 
     def learn(self) -> None:
@@ -71,11 +79,14 @@ class Gated(Mixed):
 
 
 class Soft(Pool):
-    """``Σ softmax_R(βx) · x`` in each channel: a mean that leans to the strongest response (SoftPool).
+    """A mean in each channel that leans to the strongest response (SoftPool).
 
-    β = 0 is ``avg``, β → ∞ is ``max``. Commutes with adding a constant: the window's largest βx is subtracted before
-    any exponential, so none overflows. Source: Stergiou, Poppe & Kalliatakis 2021, "Refining activation downsampling
-    with SoftPool".
+    Formula: Σ softmax(βx_R) · x_R, β = 1
+    Keeps: constants, range; high frequencies the more, the stronger the response
+    Exact: β = 0 is avg, β → ∞ is max; commutes with adding a constant
+    Source: Stergiou, Poppe & Kalliatakis 2021, "Refining activation downsampling with SoftPool"
+
+    The window's largest βx is subtracted before any exponential, so none overflows.
     """
 
     beta: float = 1.0
@@ -86,17 +97,24 @@ class Soft(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
-        weights = self.parts(self.logits(x), fill=-torch.inf).softmax(2)
-        return (weights * self.parts(x)).sum(2).to(x.dtype)
+        (window,) = self.windows
+        logits = self.extend(at_least_single(self.logits(x)), window, fill=-torch.inf)
+        largest = F.max_pool2d(logits.detach(), self.kernel_size, self.stride)
+        weights = [(sample - largest).exp() for sample in samples(logits, window)]
+        parts = samples(self.extend(x, window), window)
+        return (total(map(torch.mul, weights, parts)) / total(weights)).to(x.dtype)
 
 
 class Stochastic(Pool):
-    """Training: one sample of the window, drawn with p ∝ x; eval: its expectation ``Σ x² / Σ x``.
+    """One sample of the window, drawn in proportion to its size; its expectation in eval.
 
-    Negative samples count as 0, a window without a positive one gives 0. mean ≤ eval ≤ max on maps ≥ 0; one positive
-    sample in the window: ``max`` in both modes. Draws from torch's global generator: the largest x / e with e
-    exponential is at each sample with probability ∝ x. Source: Zeiler & Fergus 2013, "Stochastic pooling for
-    regularization of deep CNNs".
+    Formula: x_i with p_i = x_i / Σ x_R; in eval Σ x_R² / Σ x_R
+    Keeps: constants, range of relu(x)
+    Exact: a single positive sample in the window is drawn; mean ≤ eval ≤ max on maps ≥ 0
+    Source: Zeiler & Fergus 2013, "Stochastic pooling for regularization of deep CNNs"
+
+    Negative samples count as 0, a window without a positive one gives 0. Draws from torch's global generator, one
+    number a window: the sample at which the running sum passes a share of the whole, uniform in [0, 1).
     """
 
     @classmethod
@@ -106,13 +124,19 @@ class Stochastic(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride, ≥ 0."""
-        parts = self.parts(x.relu())
+        (window,) = self.windows
+        parts = samples(self.extend(at_least_single(x).relu(), window), window)
         if self.training:
-            e = torch.empty(parts.shape, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-            drawn = (parts.detach() / e.exponential_()).argmax(2, keepdim=True)
-            return parts.gather(2, drawn)[:, :, 0]
-        total = parts.sum(2, keepdim=True)
-        return (parts / (total + (total == 0).to(x.dtype)) * parts).sum(2)
+            below = list(accumulate(part.detach() for part in parts))
+            mark = torch.rand_like(below[-1]) * below[-1]
+            y = parts[-1]
+            for part, end in zip(parts[-2::-1], below[-2::-1], strict=True):
+                y = torch.where(mark < end, part, y)
+        else:
+            whole = total(parts)
+            whole = whole + (whole == 0).to(whole.dtype)
+            y = total(part / whole * part for part in parts)
+        return y.to(x.dtype)
 
 
 POOLS: dict[str, type[Pool]] = {"mixed": Mixed, "gated": Gated, "soft": Soft, "stochastic": Stochastic}

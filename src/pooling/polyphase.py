@@ -1,12 +1,14 @@
 """Poolings that choose among, or weigh, the s² polyphase components ``x[i::s, j::s]`` of a map: aps, lps, tips."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.geometry import Window
-from src.pooling.base import Pool
+from src.pooling.base import Pool, at_least_single, samples, total
 
 
 class Polyphase(Pool):
@@ -18,29 +20,45 @@ class Polyphase(Pool):
         """Any one sample of an s×s tile; which one depends on the whole map."""
         return [self.window(self.stride)]
 
-    def phases(self, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n c phases p q"]:
-        """The s² phases of a map of whole tiles."""
-        y: Tensor = F.pixel_unshuffle(x, self.stride).unflatten(1, (x.shape[1], self.stride**2))
-        return y
+    def phases(self, x: Float[Tensor, "n c H W"]) -> tuple[Float[Tensor, "n c p q"], ...]:
+        """The s² phases of a map of whole tiles, row by row."""
+        return samples(x, Window(self.stride, self.stride))
+
+    def mean(self, x: Float[Tensor, "n 1 H W"]) -> Float[Tensor, "n phases"]:
+        """Of each phase of a map of whole tiles, in float32 at least."""
+        s = self.stride
+        tiles = at_least_single(x).unflatten(2, (-1, s)).unflatten(4, (-1, s))
+        means: Tensor = tiles.mean((1, 2, 4)).flatten(1)
+        return means
 
 
-def pick(phases: Float[Tensor, "n c phases p q"], kept: Int[Tensor, " n"]) -> Float[Tensor, "n c p q"]:
-    """One phase of each image; gradients reach that phase only."""
-    return phases[torch.arange(len(phases), device=phases.device), :, kept]
+def weigh(phases: Sequence[Float[Tensor, "n c p q"]], weights: Float[Tensor, "n phases"]) -> Float[Tensor, "n c p q"]:
+    """The weighted sum of the phases; weights of 0 and 1 pick one, bit for bit, and gradients reach that one only."""
+    columns = weights.to(phases[0].dtype)[..., None, None, None].unbind(1)
+    return total(map(torch.mul, columns, phases))
+
+
+def largest(values: Float[Tensor, "n phases"]) -> Float[Tensor, "n phases"]:
+    """1 at the largest of each image, else 0."""
+    return F.one_hot(values.argmax(1), values.shape[1]).to(values.dtype)
 
 
 class APS(Polyphase):
     """Of the s² phases ``x[i::s, j::s]``, the one with the largest l2 norm over channels and positions together.
 
-    A roll of the input permutes the phases but not their norms, so with circular convolutions, N divisible by the
-    stride and no ties, a roll of the input by any (i, j) is a roll of the output, bit for bit.
-    Source: Chaman & Dokmanić 2021, "Truly shift-invariant convolutional neural networks".
+    Formula: x[i::s, j::s] of largest ‖·‖₂
+    Keeps: constants, range; every kept sample bit for bit; aliases
+    Exact: circular, s | N, no ties: every roll of the input is a roll of the output, bit for bit
+    Source: Chaman & Dokmanić 2021, "Truly shift-invariant convolutional neural networks"
+
+    A roll of the input permutes the phases but not their norms.
     """
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride; gradients reach the kept phase only."""
-        phases = self.phases(self.tile(x))
-        return pick(phases, phases.square().sum((1, 3, 4)).argmax(1))
+        x = self.tile(x)
+        energy = at_least_single(x.detach()).square().sum(1, keepdim=True)
+        return weigh(self.phases(x), largest(self.mean(energy)))
 
 
 class Scored(Polyphase):
@@ -74,21 +92,18 @@ class Scored(Polyphase):
 
     def logits(self, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n phases"]:
         """One a phase, in float32 at least."""
-        scores = self.phases(self.score(x)).mean((1, 3, 4))
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-
-def weigh(phases: Float[Tensor, "n c phases p q"], weights: Float[Tensor, "n phases"]) -> Float[Tensor, "n c p q"]:
-    """The weighted sum of the phases."""
-    return torch.einsum("ncspq,ns->ncpq", phases, weights.to(phases.dtype))
+        return self.mean(self.score(x))
 
 
 class LPS(Scored):
     """The phase of the largest learned logit in eval, a Gumbel-softmax mixture of temperature ``tau`` in training.
 
-    The logit as the phase's norm would be ``aps``, and as there a roll of the input is a roll of the output in eval,
-    bit for bit; not in training. τ → 0 draws one phase. Draws from torch's global generator.
-    Source: Rojas-Gomez et al. 2022, "Learnable polyphase sampling for shift invariant and equivariant CNNs".
+    Formula: x[i::s, j::s] of largest learned logit
+    Keeps: constants, range; every kept sample bit for bit (eval); aliases
+    Exact: circular, s | N, in eval: as aps, which it is with the phase's norm for logit; τ → 0 draws one phase
+    Source: Rojas-Gomez et al. 2022, "Learnable polyphase sampling for shift invariant and equivariant CNNs"
+
+    Not exact in training. Draws from torch's global generator.
     """
 
     tau: float = 1.0
@@ -96,19 +111,20 @@ class LPS(Scored):
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
         x = self.tile(x)
-        phases, logits = self.phases(x), self.logits(x)
-        if self.training:
-            return weigh(phases, F.gumbel_softmax(logits, self.tau))
-        return pick(phases, logits.argmax(1))
+        logits = self.logits(x)
+        return weigh(self.phases(x), F.gumbel_softmax(logits, self.tau) if self.training else largest(logits))
 
 
 class TIPS(Scored):
-    """``Σ softmax(logits) · phase``: the phases in a learned mixture, the same in training and eval.
+    """The phases in a learned mixture, the same in training and eval.
 
-    Equal logits: the mean of each tile, ``avg`` with k = s; one logit far above the others: that phase. The mean of the
-    output does not see rolls of the input; the output itself does, as a mixture pairs other neighbours after a roll by
-    one, so a net is exactly invariant only as the weights become one-hot. Source: Saha & Gokhale 2024, "Improving shift
-    invariance in CNNs with translation invariant polyphase sampling".
+    Formula: Σ softmax(logits) · x[i::s, j::s]
+    Keeps: constants, range
+    Exact: equal logits are avg with k = s; circular, s | N: the map's mean does not see rolls, the map does
+    Source: Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation invariant polyphase sampling"
+
+    A mixture pairs other neighbours after a roll by one, so a net is exactly invariant only as the weights become
+    one-hot.
     """
 
     def multiply_adds(self, channels: int) -> int:

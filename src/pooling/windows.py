@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from src.geometry import Window
-from src.pooling.base import Pool
+from src.pooling.base import Pool, samples, total
 
 
 def share_inside(window: Window, n: int, weights: Float[Tensor, " k"]) -> Float[Tensor, " places"]:
@@ -26,9 +26,12 @@ def weigh_border(
 
 
 class Max(Pool):
-    """``max(x_R)``: the strongest response in the window, wherever it stood.
+    """The strongest response in the window, wherever it stood.
 
-    Commutes with adding a constant and with any increasing function; equivariant to rolls by multiples of the stride.
+    Formula: max(x_R)
+    Keeps: constants, range; aliases, and makes frequencies of its own
+    Exact: commutes with adding a constant, bit for bit, and with any increasing function
+    Source: Riesenhuber & Poggio 1999, "Hierarchical models of object recognition in cortex"
     """
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
@@ -38,7 +41,13 @@ class Max(Pool):
 
 
 class Avg(Pool):
-    """``mean(x_R)``: a box filter, then subsampling. Keeps the mean of the map, blurs where it stood."""
+    """A box filter, then subsampling: keeps the mean of the map, blurs where it stood.
+
+    Formula: mean(x_R)
+    Keeps: constants, range, mean; gain |cos(ω/2)| at frequency ω (k = 2), 0 at π
+    Exact: blur with k = 2; wavelet is twice it
+    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"
+    """
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
@@ -48,25 +57,31 @@ class Avg(Pool):
 
 
 class LP(Pool):
-    """``(mean |x_R|^p)^(1/p)``: between ``avg`` of the absolute value (p = 1) and its ``max`` (p → ∞).
+    """Between ``avg`` of the absolute value and its ``max``.
+
+    Formula: (mean |x_R|^p)^(1/p), p = 2
+    Keeps: constants, range of |x|; the sign is lost
+    Exact: p = 1 is avg of |x|; p → ∞ its max
+    Source: Hyvärinen & Köster 2007; Sermanet et al. 2012
 
     Computed as ``m (mean (|x|/m)^p)^(1/p)`` with m the window's largest ``|x|``, so that no power under- or overflows.
-    Source: Hyvärinen & Köster 2007; Sermanet et al. 2012.
     """
 
     p: float = 2.0
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride, ≥ 0."""
-        parts = self.parts(x.abs())
+        (window,) = self.windows
+        y = self.extend(x.abs(), window)
         # a scale, not a function of x: the result does not depend on it, so no gradient flows through it
-        largest = parts.detach().amax(2, keepdim=True)
+        largest = F.max_pool2d(y.detach(), self.kernel_size, self.stride)
         empty = largest == 0
-        mean = ((parts / torch.where(empty, 1.0, largest)) ** self.p).mean(2)
+        scale = torch.where(empty, 1.0, largest)
+        mean = total((part / scale) ** self.p for part in samples(y, window)) / self.kernel_size**2
         if self.border == "clip":
-            mean = weigh_border(mean, self.windows[0], x.shape, x.new_ones(self.kernel_size))
+            mean = weigh_border(mean, window, x.shape, x.new_ones(self.kernel_size))
         # an empty window has the value 0 and the gradient 0, not 0^(1/p) with an infinite one
-        return largest[:, :, 0] * (mean + empty[:, :, 0].to(x.dtype)) ** (1 / self.p)
+        return largest * (mean + empty.to(x.dtype)) ** (1 / self.p)
 
 
 POOLS: dict[str, type[Pool]] = {"max": Max, "avg": Avg, "lp": LP}
