@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import gradgradcheck
 
 from src.pooling import BORDERS, POOLS, Pool
 from src.pooling.base import around
@@ -182,6 +183,13 @@ def test_channels_last_stays_channels_last(name, border):
     y.sum().backward()
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert x.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@every_pool
+@pytest.mark.parametrize("border", ["clip", "circular"])
+def test_second_derivatives_against_finite_differences(name, border):
+    pool, x = make(name, border=border).eval(), maps(4, 5, n=1).requires_grad_()
+    assert gradgradcheck(pool, [x])
 
 
 @every_pool

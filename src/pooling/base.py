@@ -1,5 +1,6 @@
 """What all ways to shrink a map share: the constructor, the border, and their entries in the shape ledger."""
 
+import itertools
 from collections.abc import Iterable
 from functools import reduce
 from typing import Any, ClassVar
@@ -48,8 +49,15 @@ class Samples(torch.autograd.Function):
     @staticmethod
     def forward(x: Float[Tensor, "n c H W"], kernel: int, stride: int) -> tuple[Float[Tensor, "n c p q"], ...]:
         """From a map whose size the windows fit."""
-        p, q = (stride * ((n - kernel) // stride) + 1 for n in x.shape[2:])
-        return tuple(x[:, :, i : i + p : stride, j : j + q : stride] for i in range(kernel) for j in range(kernel))
+        return tuple(x[place] for place in Samples.places(x.shape, kernel, stride))
+
+    @staticmethod
+    def places(shape: torch.Size, kernel: int, stride: int) -> list[tuple[slice, ...]]:
+        """Of the samples on the map, row by row."""
+        p, q = (stride * ((n - kernel) // stride) + 1 for n in shape[2:])
+        each = slice(None)
+        offsets = itertools.product(range(kernel), repeat=2)
+        return [(each, each, slice(i, i + p, stride), slice(j, j + q, stride)) for i, j in offsets]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -62,8 +70,8 @@ class Samples(torch.autograd.Function):
         """Each sample's gradient at its place."""
         (x,) = ctx.saved_tensors
         whole = torch.zeros_like(x)
-        for place, gradient in zip(Samples.forward(whole, *ctx.window), gradients, strict=True):
-            place += gradient  # noqa: PLW2901
+        for place, gradient in zip(Samples.places(x.shape, *ctx.window), gradients, strict=True):
+            whole[place].add_(gradient)
         return whole, None, None
 
     @staticmethod

@@ -22,7 +22,7 @@ def weigh_border(
     if not any((*window.pads(size[-2]), *window.pads(size[-1]))):
         return y
     rows, columns = share_inside(window, size[-2], weights), share_inside(window, size[-1], weights)
-    return y / (rows[:, None] * columns)
+    return y * (rows[:, None] * columns).reciprocal()
 
 
 class Max(Pool):
