@@ -106,11 +106,7 @@ class ProbeMaps(Callback):
         assert isinstance(net, Network)
         with watch(net, net.stages) as outputs, torch.no_grad():
             net(self.normalised.to(net.device))
-        shown = {stage: outputs[stage][:, : self.channels].float().cpu() for stage in net.stages}
-        # the units of an MLP are maps of one pixel
-        return {
-            stage: maps.reshape(*maps.shape[:2], *maps.shape[2:] or (1, 1)).numpy() for stage, maps in shown.items()
-        }
+        return {stage: _as_maps(outputs[stage][:, : self.channels].float().cpu()) for stage in net.stages}
 
 
 def _as_maps(outputs: Float[Tensor, "n k ..."]) -> Float[np.ndarray, "n k p q"]:
