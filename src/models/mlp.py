@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NORMS, Network
+from src.models.blocks import ACTIVATIONS, NORMS, Network, dropout
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -15,16 +15,18 @@ class MLP(Network):
     """``depth`` hidden layers of ``width`` units; a stage is a linear layer, norm, activation and dropout.
 
     ``model.parameters`` matches it to another net. Its stages are vectors (n, width), so nothing shrinks: the axes of
-    pools and convolutions are none of its own.
+    pools and convolutions are none of its own, and its width does not double.
     """
 
     fixed: ClassVar = {
+        "variant": "",
         "pool": "none",
         "pool_at": None,
         "extra_conv": False,
         "window": None,
         "stride": 1,
         "convs": None,
+        "max_width": 256,
         "padding": "zeros",
         "head": "flatten",
     }
@@ -38,8 +40,6 @@ class MLP(Network):
             linear = nn.Linear(units, model.width, bias=model.norm == "none")
             nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
             norm = nn.BatchNorm1d(model.width) if model.norm == "batch" else NORMS[model.norm](model.width)
-            layers = OrderedDict(linear=linear, norm=norm, act=ACTIVATIONS[model.activation]())
-            if model.dropout and model.dropout_kind in ("channel", "both"):
-                layers["dropout"] = nn.Dropout(model.dropout)
-            self.add(f"stage{i}", nn.Sequential(layers))
+            layers = OrderedDict[str, nn.Module](linear=linear, norm=norm, act=ACTIVATIONS[model.activation]())
+            self.add(f"stage{i}", nn.Sequential(layers | dropout(model, nn.Dropout)))
             units = model.width
