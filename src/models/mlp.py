@@ -39,7 +39,15 @@ class MLP(Network):
         for i in range(1, model.depth + 1):
             linear = nn.Linear(units, model.width, bias=model.norm == "none")
             nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
-            norm = nn.BatchNorm1d(model.width) if model.norm == "batch" else NORMS[model.norm](model.width)
-            layers = OrderedDict[str, nn.Module](linear=linear, norm=norm, act=ACTIVATIONS[model.activation]())
+            layers = OrderedDict(linear=linear, norm=_norm(model), act=ACTIVATIONS[model.activation]())
             self.add(f"stage{i}", nn.Sequential(layers | dropout(model, nn.Dropout)))
             units = model.width
+
+
+def _norm(model: "Model") -> nn.Module:
+    """The norm of a vector. A group has at least two units: one alone, less its mean, is 0 whatever it was."""
+    if model.norm == "batch":
+        return nn.BatchNorm1d(model.width)
+    if model.norm == "group":
+        return nn.GroupNorm(next((groups for groups in (8, 4, 2) if model.width % (2 * groups) == 0), 1), model.width)
+    return NORMS[model.norm](model.width)
