@@ -3,6 +3,8 @@
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+import pytest
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from numpy.lib.stride_tricks import sliding_window_view
@@ -33,6 +35,14 @@ def architectures(*axes: str) -> list[str]:
     return [name for name in ARCHITECTURES if not set(axes) & set(architecture(name).fixed)]
 
 
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+def every_architecture_with(*axes: str) -> pytest.MarkDecorator:
+    """Parametrised over those that have all of these axes."""
+    return pytest.mark.parametrize("name", architectures(*axes))
+
+
 def shared(name: str, **axes: Any) -> dict[str, Any]:
     """Those of the axes that the architecture has."""
     return {key: value for key, value in axes.items() if name in architectures(key)}
@@ -46,12 +56,23 @@ SMALLER: dict[str, dict[str, Any]] = {"vgg": {"variant": "11", "pool_at": [1, 2]
 def model(name: str = "ladder", **axes: Any) -> Model:
     """The config of an architecture by its yaml, small unless told otherwise."""
     tree = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())
-    return typed(Model, **tree | shared(name, **SMALL) | SMALLER.get(name, {}) | axes)
+    return typed(Model, **vars(Model()) | tree | shared(name, **SMALL) | SMALLER.get(name, {}) | axes)
 
 
 def network(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:
     """A net, small unless told otherwise."""
     return build(model(**axes), image, outputs)
+
+
+def on_paper(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:
+    """The same on the meta device: it has shapes, but no numbers, and costs next to nothing."""
+    with torch.device("meta"):
+        return network(image, outputs, **axes)
+
+
+def parameters(net: nn.Module) -> int:
+    """How many numbers a net learns."""
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 #: a config whose run takes about a second

@@ -15,7 +15,7 @@ from src.ledger import Ledger, ShapeError, ledger, verify
 from src.models import ARCHITECTURES, architecture
 from src.models.blocks import HEADS, NORMS, PADDINGS, Network
 from src.pooling import POOLS
-from tests.helpers import Image, architectures, network, shared
+from tests.helpers import Image, architectures, every_architecture_with, network, parameters, shared
 
 every_pool = pytest.mark.parametrize("pool", POOLS)
 #: an architecture without pools is there once
@@ -23,14 +23,6 @@ every_net = pytest.mark.parametrize(
     ("name", "pool"),
     [(name, pool) for name in ARCHITECTURES for pool in (POOLS if name in architectures("pool") else ["none"])],
 )
-
-
-def every_architecture_with(*axes: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("name", architectures(*axes))
-
-
-def parameters(net: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in net.parameters())
 
 
 def multiply_adds(net: nn.Module, image: Image) -> int:

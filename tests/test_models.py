@@ -17,15 +17,10 @@ from src.models import ARCHITECTURES, architecture, module
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, Network
 from src.models.optimisers import OPTIMIZERS, SCHEDULES, optimiser
 from src.pooling import POOLS
-from tests.helpers import architectures, model, network
+from tests.helpers import architectures, every_architecture, every_architecture_with, model, network, on_paper
 
-every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 IMAGE = (3, 17, 22)
 LARGE = (3, 58, 61)  # what is left of it when every convolution has taken its border
-
-
-def every_architecture_with(*axes: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("name", architectures(*axes))
 
 
 def cases(*several: dict[str, Any]) -> pytest.MarkDecorator:
@@ -146,8 +141,7 @@ def test_all_pools_give_stages_of_one_shape(name, pool, padding, stride):
     image = (1, 131, 135)
 
     def shapes(pool: str) -> list[tuple[int, int, int]]:
-        with torch.device("meta"):
-            net = network(image, name=name, pool=pool, padding=padding, stride=stride)
+        net = on_paper(image, name=name, pool=pool, padding=padding, stride=stride)
         book = ledger(net, image)
         return [book[stage].shape for stage in net.stages]
 
