@@ -3,12 +3,15 @@
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+import pytest
+import torch
 import yaml
+from hydra import compose, initialize_config_dir
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from src.config import ROOT, Config, Data, Model, from_dict
-from src.models import architecture
+from src.config import ROOT, Config, Data, Model, from_dict, from_hydra, one_message
+from src.models import ARCHITECTURES, architecture
 from src.models import network as build
 
 Image = tuple[int, int, int]
@@ -21,17 +24,55 @@ def typed(schema: type[Schema], **keys: Any) -> Schema:
     return schema(**{key: types[key](value) if isinstance(value, str) else value for key, value in keys.items()})
 
 
+def composed(*overrides: str) -> Config:
+    """As ``python -m src.train`` gets it from the command line."""
+    with one_message(), initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
+        return from_hydra(compose("config", list(overrides)))
+
+
+def architectures(*axes: str) -> list[str]:
+    """Those that have all of these axes."""
+    return [name for name in ARCHITECTURES if not set(axes) & set(architecture(name).fixed)]
+
+
+every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+def every_architecture_with(*axes: str) -> pytest.MarkDecorator:
+    """Parametrised over those that have all of these axes."""
+    return pytest.mark.parametrize("name", architectures(*axes))
+
+
+def shared(name: str, **axes: Any) -> dict[str, Any]:
+    """Those of the axes that the architecture has."""
+    return {key: value for key, value in axes.items() if name in architectures(key)}
+
+
+#: what makes a net small; two stages that shrink, whatever the architecture
+SMALL = {"depth": 2, "width": 4, "max_width": 8}
+SMALLER: dict[str, dict[str, Any]] = {"vgg": {"variant": "11", "pool_at": [1, 2]}, "convnext": {"convs": 1}}
+
+
 def model(name: str = "ladder", **axes: Any) -> Model:
     """The config of an architecture by its yaml, small unless told otherwise."""
     tree = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())
-    small = {"depth": 2, "width": 4, "max_width": 8}
-    fixed = architecture(name).fixed
-    return typed(Model, **tree | {key: value for key, value in small.items() if key not in fixed} | axes)
+    return typed(Model, **vars(Model()) | tree | shared(name, **SMALL) | SMALLER.get(name, {}) | axes)
 
 
 def network(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:
     """A net, small unless told otherwise."""
     return build(model(**axes), image, outputs)
+
+
+def on_paper(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:
+    """The same on the meta device: it has shapes, but no numbers, and costs next to nothing."""
+    with torch.device("meta"):
+        return network(image, outputs, **axes)
+
+
+def parameters(net: nn.Module) -> int:
+    """How many numbers a net learns."""
+    return sum(parameter.numel() for parameter in net.parameters())
 
 
 #: a config whose run takes about a second

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Any, get_type_hints
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import MISSING
 
 from src.config import (
@@ -17,8 +16,6 @@ from src.config import (
     flatten,
     from_command_line,
     from_dict,
-    from_hydra,
-    one_message,
     refusing,
     to_dict,
 )
@@ -26,6 +23,7 @@ from src.data.names import SETS
 from src.errors import Refusal
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
+from tests.helpers import composed
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -33,12 +31,6 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     for name in reversed(key.split(".")):
         value = {name: value}
     return value
-
-
-def composed(*overrides: str) -> Config:
-    """As ``python -m src.train`` gets it from the command line."""
-    with one_message(), initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
-        return from_hydra(compose("config", list(overrides)))
 
 
 # --- what goes in comes back -----------------------------------------------------------------------------------------

@@ -135,6 +135,14 @@ def test_wandb_holds_history_config_summary_tables_and_maps(done: Path) -> None:
     assert summary["test/accuracy"] == pytest.approx(measures["output", "test", 0, "accuracy"][0])
 
 
+def test_a_net_without_positions_runs_as_any_other(tmp_path: Path) -> None:
+    mlp = {"name": "mlp", "pool": "none", "stride": 1, "convs": None, "head": "flatten", "depth": 2, "width": 8}
+    run(tiny(model=mlp), tmp_path / "mlp")
+    assert finished(tmp_path / "mlp", tiny(model=mlp))
+    with np.load(tmp_path / "mlp/maps/epoch_002.npz") as kept:
+        assert kept["stage2"].shape == (3, 4, 1, 1), "probe images, channels, and one pixel"
+
+
 def test_a_finished_run_is_kept(done: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
     run(tiny(), done)

@@ -4,7 +4,9 @@ An architecture is plain PyTorch, so the ledger of any config is had without Lig
 ``Training``, what all share as LightningModules.
 """
 
+from bisect import bisect_left
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 SHARED = ("__init__", "blocks", "optimisers", "tasks", "training")
 ARCHITECTURES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
+#: how far, as a share of it, a net may be from the ``model.parameters`` it is to match
+TOLERANCE = 0.1
 
 Image = tuple[int, int, int]
 
@@ -54,31 +58,30 @@ def module(cfg: "Config", image: Image, classes: int) -> "Training":
 
 
 def matched(model: "Model", image: Image, outputs: int) -> "Model":
-    """The config with the width that comes nearest to ``model.parameters``; itself where that is null.
+    """The config at the width that comes nearest to ``model.parameters``; itself where that is null.
 
     Raises:
-        Refusal: no width comes within a factor of 2.
+        Refusal: no width comes within ``TOLERANCE`` of it.
     """
     wanted = model.parameters
     if wanted is None:
         return model
     import torch
 
+    @cache
     def count(width: int) -> int:
         with torch.device("meta"):
             net = architecture(model.name)(replace(model, width=width), image, outputs)
         return sum(one.numel() for one in net.parameters())
 
-    low, high = 1, 2
-    while count(low) < count(high) < wanted:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < wanted else (low, middle)
-    width = min(low, high, key=lambda one: abs(count(one) - wanted))
-    if not wanted / 2 <= count(width) <= 2 * wanted:
+    most = 1
+    while count(most) < wanted and count(most) < count(2 * most):  # max_width is where it grows no more
+        most *= 2
+    enough = 1 + bisect_left(range(1, most), wanted, key=count)
+    width = min(max(1, enough - 1), enough, key=lambda one: abs(count(one) - wanted))
+    if abs(count(width) - wanted) > TOLERANCE * wanted:
         raise Refusal(
-            f"model.parameters={wanted}: the nearest that a width of model={model.name} comes to is {count(width)}, at "
-            f"width {width}; change model.depth or model.max_width"
+            f"model.parameters={wanted}: the nearest that model={model.name} comes to is {count(width)}, at width "
+            f"{width}; change the number, model.depth or model.max_width"
         )
     return replace(model, width=width)

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 #: variant → kernels of each stage
 KERNELS = {
-    "c": ((3, 3), (3, 3), (3, 1)),
     "a": ((5,), (5,), (3, 1)),
     "b": ((5, 1), (5, 1), (3, 1)),
+    "c": ((3, 3), (3, 3), (3, 1)),
 }
 
 
@@ -36,4 +36,4 @@ class AllConv(Ladder):
 
     def kernels(self, model: "Model") -> Sequence[Sequence[int]]:
         """The variant's."""
-        return KERNELS[self.variant(model)]
+        return KERNELS[model.variant]

@@ -1,5 +1,6 @@
 """The pieces every architecture is made of, and the axes they share: each is defined here once."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from src.errors import Refusal
 from src.ledger import ledger
-from src.pooling import POOLS
+from src.pooling import POOLS, Pool
+from src.pooling.learned import Conv
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -43,12 +45,14 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 FITTED = 20_000
 #: the axes that a net without maps does not have (``Network.fixed``)
 NO_MAPS: dict[str, Any] = {
+    "variant": "",
     "pool": "none",
     "pool_at": None,
     "extra_conv": False,
     "window": None,
     "stride": 1,
     "convs": None,
+    "max_width": 256,
     "padding": "zeros",
     "head": "flatten",
 }
@@ -72,9 +76,9 @@ class Network(nn.Module):
     """
 
     #: axes this architecture does not have, each at the value that says so
-    fixed: ClassVar[dict[str, Any]] = {}
-    #: values of ``model.variant``; the first is its default
-    variants: ClassVar[tuple[str, ...]] = ("",)
+    fixed: ClassVar[dict[str, Any]] = {"variant": ""}
+    #: values of ``model.variant``, for those that have it
+    variants: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: "Model", image: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
@@ -108,19 +112,16 @@ class Network(nn.Module):
         return [name for name in self.order if name.startswith("stage")]
 
     @classmethod
-    def variant(cls, model: "Model") -> str:
-        """The variant asked for."""
-        return model.variant or cls.variants[0]
-
-    @classmethod
     def _refuse(cls, model: "Model") -> None:
         for key, value in cls.fixed.items():
             if (asked := getattr(model, key)) != value:
-                said = str(value).lower() if value is None or isinstance(value, bool) else value
-                raise Refusal(f"model.{key}={asked}: model={model.name} has no such axis, leave it at {said}")
-        if cls.variant(model) not in cls.variants:
-            choices = ", ".join(cls.variants) if any(cls.variants) else "none: this architecture has one form"
-            raise Refusal(f"model.variant={model.variant}: for model={model.name} choose {choices}")
+                raise Refusal(
+                    f"model.{key}={_said(asked)}: model={model.name} has no such axis, leave it at {_said(value)}"
+                )
+        if cls.variants and model.variant not in cls.variants:
+            raise Refusal(
+                f"model.variant={_said(model.variant)}: for model={model.name} choose one of {', '.join(cls.variants)}"
+            )
 
     def _add_head(self, model: "Model", outputs: int) -> None:
         layers = ledger(self, self.image).layers
@@ -136,6 +137,11 @@ class Network(nn.Module):
         self.add("logits", nn.Linear(channels, outputs))
 
 
+def _said(value: Any) -> str:
+    """A value as a command line has it: ``null``, ``true``, ``max``."""
+    return str(value) if isinstance(value, str) and value else json.dumps(value)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One rung of the ladder: what the axes say about it."""
@@ -149,47 +155,63 @@ class Stage:
     last_stride: int
 
 
-def stages(model: "Model", channels: int, shrinking: Sequence[int] | None = None) -> list[Stage]:
+def channels_of(model: "Model", stage: int) -> int:
+    """Channels of a stage, the first being 1: doubling, up to the cap."""
+    return int(min(model.width * 2 ** (stage - 1), model.max_width))
+
+
+def stages(model: "Model", channels_in: int, shrinking: Sequence[int] | None = None) -> list[Stage]:
     """The stages of a model whose first one reads so many channels.
 
     Args:
         model: the config of the net.
-        channels: of the first stage's input.
+        channels_in: of the first stage's input.
         shrinking: the stages that shrink where ``model.pool_at`` does not say; None: all.
+
+    Raises:
+        Refusal: ``model.pool_at`` names a stage that is not there, or one twice.
     """
     every = range(1, model.depth + 1)
-    at = model.pool_at if model.pool_at is not None else shrinking or list(every)
+    at = model.pool_at if model.pool_at is not None else shrinking or every
     if not set(at) <= set(every) or len(set(at)) < len(at):
-        raise Refusal(f"model.pool_at={at}: name each stage that shrinks once, from 1 to {model.depth}")
+        raise Refusal(f"model.pool_at={at}: must name stages from 1 to {model.depth}, each at most once")
     rungs = []
     for i in every:
-        width = min(model.width * 2 ** (i - 1), model.max_width)
         last_stride = model.stride if i in at and model.pool == "none" else 1
-        rungs.append(Stage(f"stage{i}", channels, width, i in at, last_stride))
-        channels = width
+        rungs.append(Stage(f"stage{i}", channels_in, channels_of(model, i), i in at, last_stride))
+        channels_in = channels_of(model, i)
     return rungs
 
 
 def convolution(
-    model: "Model", channels_in: int, channels: int, stride: int = 1, kernel: int = 3, groups: int = 1
+    model: "Model",
+    channels_in: int,
+    channels: int,
+    stride: int = 1,
+    kernel: int = 3,
+    groups: int = 1,
+    bias: bool | None = None,
 ) -> nn.Conv2d:
-    """A convolution that keeps the map's size at stride 1 (but for ``full`` and ``valid``); no bias before a norm."""
+    """A convolution that keeps the map's size at stride 1 (but for ``full`` and ``valid``).
+
+    ``bias`` None: only where no norm is asked for, as a norm that follows has its own.
+    """
     continued = model.padding in CONTINUED
     conv = nn.Conv2d(
         channels_in,
         channels,
         kernel,
         stride,
-        padding=kernel // 2 + reach(model, kernel),
+        padding=kernel // 2 + growth(model, kernel),
         groups=groups,
         padding_mode=str(model.padding) if continued else "zeros",  # type: ignore[arg-type]
-        bias=model.bias and model.norm == "none",
+        bias=model.bias and (model.norm == "none" if bias is None else bias),
     )
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return conv
 
 
-def reach(model: "Model", kernel: int) -> int:
+def growth(model: "Model", kernel: int) -> int:
     """Pixels by which a k×k convolution of stride 1 grows each side of its map: 0, or ±(k // 2) (``full``, ``valid``).
 
     What stands beside a convolution, a shortcut, has to grow by as many.
@@ -197,7 +219,7 @@ def reach(model: "Model", kernel: int) -> int:
     return {"full": kernel // 2, "valid": -(kernel // 2)}.get(str(model.padding), 0)
 
 
-def unit(model: "Model", channels_in: int, channels: int, name: str = "", **conv: int) -> "OrderedDict[str, nn.Module]":
+def unit(model: "Model", channels_in: int, channels: int, name: str = "", **conv: Any) -> "OrderedDict[str, nn.Module]":
     """Convolution, norm, activation, under the names ``conv…``, ``norm…``, ``act…``."""
     return OrderedDict(
         [
@@ -209,31 +231,39 @@ def unit(model: "Model", channels_in: int, channels: int, name: str = "", **conv
 
 
 def downsampler(model: "Model", stage: Stage) -> "OrderedDict[str, nn.Module]":
-    """What ends a stage: where it shrinks, its pool, if it has one (with norm and activation where the pool is a
-    layer), behind the extra convolution; and dropout."""
+    """What shrinks the map of a stage, where that is not its last convolution: the pool, behind the extra convolution.
+
+    The extra convolution is the layer that ``model.pool=conv`` would put there, at stride 1.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if stage.shrinks:
-        layers |= _pool(model, stage.channels)
-    if model.dropout and model.dropout_kind in ("channel", "both"):
-        layers["dropout"] = nn.Dropout2d(model.dropout)
+    if stage.shrinks and model.extra_conv:
+        for key, wrong, right in (("pool", "none", "model.pool=conv"), ("padding", "valid", "another padding")):
+            if getattr(model, key) == wrong:
+                raise Refusal(f"model.extra_conv=true: has no place with model.{key}={wrong}; take {right}")
+        window = model.window or Conv.default_window(model.stride)
+        layers |= _pool(model, "extra", Conv, stage.channels, window, 1)
+    if stage.shrinks and (pool := POOLS[model.pool]):
+        layers |= _pool(model, "pool", pool, stage.channels, model.window, model.stride)
     return layers
 
 
-def _pool(model: "Model", channels: int) -> "OrderedDict[str, nn.Module]":
-    pool = POOLS[model.pool]
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if model.extra_conv:
-        if pool is None:
-            raise Refusal("model.extra_conv=true: stands before a pool; with model.pool=none take model.pool=conv")
-        layers |= unit(model, channels, channels, "_extra")
-    if pool is None:
-        return layers
+def dropout(model: "Model", layer: type[nn.Module] = nn.Dropout2d) -> "OrderedDict[str, nn.Module]":
+    """What ends a stage: dropout of whole channels, where ``model.dropout_kind`` asks for it."""
+    asked = model.dropout and model.dropout_kind in ("channel", "both")
+    return OrderedDict([("dropout", layer(model.dropout))] if asked else [])
+
+
+def _pool(
+    model: "Model", name: str, pool: type[Pool], channels: int, window: int | None, stride: int
+) -> "OrderedDict[str, nn.Module]":
+    """A pool, with norm and activation where it is a layer."""
     border = str(model.padding) if model.padding in CONTINUED else "clip"
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
     try:
-        layers["pool"] = pool(model.window, model.stride, border=border, channels=channels)
+        layers[name] = pool(window, stride, border=border, channels=channels)
     except ValueError as error:
         raise Refusal(f"model.pool={model.pool}: {error}") from None
     if pool.is_layer:
-        layers["pool_norm"] = NORMS[model.norm](channels)
-        layers["pool_act"] = ACTIVATIONS[model.activation]()
+        layers[f"{name}_norm"] = NORMS[model.norm](channels)
+        layers[f"{name}_act"] = ACTIVATIONS[model.activation]()
     return layers

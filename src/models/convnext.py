@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NORMS, Maps, Network, convolution, downsampler, reach, stages
+from src.models.blocks import (
+    ACTIVATIONS,
+    NORMS,
+    Maps,
+    Network,
+    channels_of,
+    convolution,
+    downsampler,
+    dropout,
+    growth,
+    stages,
+)
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -18,17 +29,16 @@ class Block(nn.Module):
 
     def __init__(self, model: "Model", channels: int) -> None:
         super().__init__()
-        each = convolution(model, channels, channels, kernel=KERNEL, groups=channels)
         self.body = nn.Sequential(
             OrderedDict(
-                depthwise=each,
+                depthwise=convolution(model, channels, channels, kernel=KERNEL, groups=channels, bias=True),
                 norm=NORMS[model.norm](channels),
                 expand=nn.Conv2d(channels, EXPANSION * channels, 1),
                 act=ACTIVATIONS[model.activation](),
                 project=nn.Conv2d(EXPANSION * channels, channels, 1),
             )
         )
-        grown = reach(model, KERNEL)
+        grown = growth(model, KERNEL)
         self.shortcut = nn.ZeroPad2d(grown) if grown else nn.Identity()
 
     def forward(self, x: Maps) -> Maps:
@@ -37,25 +47,24 @@ class Block(nn.Module):
 
 
 class ConvNeXt(Network):
-    """A 3×3 convolution as stem; then stages that begin with their downsampler and go on with ``convs`` blocks.
+    """A 3×3 convolution as stem; then stages that begin with norm, 3×3 convolution and pool, and go on with ``convs``
+    blocks.
 
-    The downsampler is norm, 3×3 convolution (which carries the stride where there is no pool), pool: so ``pool=none``
-    and ``pool=max`` have equally many parameters. Differences from the paper: 3×3 instead of 2×2 in the downsampler
-    and no 4×4 patches as stem, as small images have no pixels to spare; no layer scale, no stochastic depth; ``layer``
-    normalises over channels and positions together.
+    Every stage has its convolution, whether it shrinks or not, and without a pool that carries the stride: so neither
+    ``model.pool_at`` nor ``pool=none`` against ``pool=max`` changes the number of parameters. All convolutions have
+    biases, as in the paper. Differences from it: 3×3 instead of 2×2 before a stage and no 4×4 patches as stem, as small
+    images have no pixels to spare; no layer scale, no stochastic depth, no norm between the last stage's mean and the
+    classes; ``layer`` normalises over channels and positions together.
     """
 
     def build(self, model: "Model") -> None:
         """Add the stem and the stages."""
-        self.add("stem", convolution(model, self.image[0], model.width))
-        for stage in stages(model, model.width):
+        width = channels_of(model, 1)
+        self.add("stem", convolution(model, self.image[0], width, bias=True))
+        for stage in stages(model, width):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
-            if stage.shrinks or stage.channels != stage.channels_in:
-                layers["norm"] = NORMS[model.norm](stage.channels_in)
-                layers["conv"] = convolution(model, stage.channels_in, stage.channels, stage.last_stride)
+            layers["norm"] = NORMS[model.norm](stage.channels_in)
+            layers["conv"] = convolution(model, stage.channels_in, stage.channels, stage.last_stride, bias=True)
             layers |= downsampler(model, stage)
-            dropout = layers.pop("dropout", None)
             layers |= {f"block{i}": Block(model, stage.channels) for i in range(1, (model.convs or 2) + 1)}
-            if dropout is not None:
-                layers["dropout"] = dropout
-            self.add(stage.name, nn.Sequential(layers))
+            self.add(stage.name, nn.Sequential(layers | dropout(model)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from src.models.blocks import Network, downsampler, stages, unit
+from src.models.blocks import Network, downsampler, dropout, stages, unit
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -35,4 +35,4 @@ class Ladder(Network):
                 stride = stage.last_stride if i == len(kernels) else 1
                 layers |= unit(model, channels, stage.channels, str(i), stride=stride, kernel=kernel)
                 channels = stage.channels
-            self.add(stage.name, nn.Sequential(layers | downsampler(model, stage)))
+            self.add(stage.name, nn.Sequential(layers | downsampler(model, stage) | dropout(model)))

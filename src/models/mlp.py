@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NO_MAPS, NORMS, Network
+from src.models.blocks import ACTIVATIONS, NO_MAPS, NORMS, Network, dropout
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -15,7 +15,7 @@ class MLP(Network):
     """``depth`` hidden layers of ``width`` units; a stage is a linear layer, norm, activation and dropout.
 
     ``model.parameters`` matches it to another net. Its stages are vectors (n, width), so nothing shrinks: the axes of
-    pools and convolutions are none of its own.
+    pools and convolutions are none of its own, and its width does not double.
     """
 
     fixed: ClassVar = NO_MAPS
@@ -28,9 +28,15 @@ class MLP(Network):
         for i in range(1, model.depth + 1):
             linear = nn.Linear(units, model.width, bias=model.norm == "none")
             nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
-            norm = nn.BatchNorm1d(model.width) if model.norm == "batch" else NORMS[model.norm](model.width)
-            layers = OrderedDict(linear=linear, norm=norm, act=ACTIVATIONS[model.activation]())
-            if model.dropout and model.dropout_kind in ("channel", "both"):
-                layers["dropout"] = nn.Dropout(model.dropout)
-            self.add(f"stage{i}", nn.Sequential(layers))
+            layers = OrderedDict(linear=linear, norm=_norm(model), act=ACTIVATIONS[model.activation]())
+            self.add(f"stage{i}", nn.Sequential(layers | dropout(model, nn.Dropout)))
             units = model.width
+
+
+def _norm(model: "Model") -> nn.Module:
+    """The norm of a vector. A group has at least two units: one alone, less its mean, is 0 whatever it was."""
+    if model.norm == "batch":
+        return nn.BatchNorm1d(model.width)
+    if model.norm == "group":
+        return nn.GroupNorm(next((groups for groups in (8, 4, 2) if model.width % (2 * groups) == 0), 1), model.width)
+    return NORMS[model.norm](model.width)

@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NORMS, Maps, Network, convolution, downsampler, reach, stages, unit
+from src.models.blocks import (
+    ACTIVATIONS,
+    NORMS,
+    Maps,
+    Network,
+    channels_of,
+    convolution,
+    downsampler,
+    dropout,
+    growth,
+    stages,
+    unit,
+)
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -22,7 +34,7 @@ class Residual(nn.Module):
             body |= unit(model, channels_in if i == 1 else channels, channels, str(i), stride=stride if last else 1)
         del body[f"act{convs}"]  # it follows the sum
         shortcut: OrderedDict[str, nn.Module] = OrderedDict()
-        if grown := convs * reach(model, 3):
+        if grown := convs * growth(model, 3):
             shortcut["pad"] = nn.ZeroPad2d(grown)
         if stride > 1 or channels_in != channels:
             shortcut["conv"] = convolution(model, channels_in, channels, stride, kernel=1)
@@ -45,14 +57,15 @@ class ResNet(Network):
 
     def build(self, model: "Model") -> None:
         """Add the stem and the stages."""
-        self.add("stem", nn.Sequential(unit(model, self.image[0], model.width)))
+        width = channels_of(model, 1)
+        self.add("stem", nn.Sequential(unit(model, self.image[0], width)))
         convs = model.convs or 2
-        for stage in stages(model, model.width):
+        for stage in stages(model, width):
             blocks: OrderedDict[str, nn.Module] = OrderedDict()
-            channels = stage.channels_in
+            width = stage.channels_in
             sizes = [2] * (convs // 2) + [1] * (convs % 2)
             for i, size in enumerate(sizes, start=1):
                 stride = stage.last_stride if i == len(sizes) else 1
-                blocks[f"block{i}"] = Residual(model, channels, stage.channels, size, stride)
-                channels = stage.channels
-            self.add(stage.name, nn.Sequential(blocks | downsampler(model, stage)))
+                blocks[f"block{i}"] = Residual(model, width, stage.channels, size, stride)
+                width = stage.channels
+            self.add(stage.name, nn.Sequential(blocks | downsampler(model, stage) | dropout(model)))

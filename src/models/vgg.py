@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from src.config import Model
 
 #: variant → convolutions of each stage; its name counts them and the three linear layers of the paper
-CONVS = {"16": (2, 2, 3, 3, 3), "11": (1, 1, 2, 2, 2), "13": (2, 2, 2, 2, 2), "19": (2, 2, 4, 4, 4)}
+CONVS = {"11": (1, 1, 2, 2, 2), "13": (2, 2, 2, 2, 2), "16": (2, 2, 3, 3, 3), "19": (2, 2, 4, 4, 4)}
 
 
 class VGG(Ladder):
@@ -23,4 +23,4 @@ class VGG(Ladder):
 
     def kernels(self, model: "Model") -> Sequence[Sequence[int]]:
         """All 3."""
-        return [(3,) * convs for convs in CONVS[self.variant(model)]]
+        return [(3,) * convs for convs in CONVS[model.variant]]
