@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # for the type checker a choice is its string
     from builtins import str as DataSet
     from builtins import str as DropoutKind
     from builtins import str as Head
+    from builtins import str as Keep
     from builtins import str as Norm
     from builtins import str as Optimizer
     from builtins import str as Padding
@@ -55,6 +56,7 @@ else:
     Norm = choice("Norm", NORMS)
     Activation = choice("Activation", ACTIVATIONS)
     Head = choice("Head", HEADS)
+    Keep = choice("Keep", ["best", "last"])
     DataSet = choice("DataSet", SETS)
     Augment = choice("Augment", AUGMENTATIONS)
     Optimizer = choice("Optimizer", OPTIMIZERS)
@@ -118,6 +120,7 @@ class Train:
     weight_decay: float = 0.01
     schedule: Schedule = "onecycle"
     label_smoothing: float = 0.0
+    keep: Keep = "best"  # the weights that are measured: best (on validation), or those of the last epoch
 
 
 @dataclass

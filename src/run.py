@@ -91,7 +91,7 @@ def _run(cfg: Config, folder: Path) -> None:
 
 
 def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger]":
-    """Build, check and train, from the last checkpoint if there is one; gives the net that validated best."""
+    """Build, check and train, from the last checkpoint if there is one; gives the net of the epoch to keep."""
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -139,7 +139,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     if not last.exists():
         net.fit(splits.normalise(splits.train.images[:FITTED]))
     trainer.fit(net, train, val, ckpt_path=last if last.exists() else None, weights_only=True)
-    _, weights = read_checkpoint(folder / files.CHECKPOINTS / "best.ckpt")
+    _, weights = read_checkpoint(folder / files.CHECKPOINTS / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
     return net.to(device), splits, book  # Lightning has put it back on the CPU
 
