@@ -57,6 +57,9 @@ NO_MAPS: dict[str, Any] = {
     "head": "flatten",
 }
 
+#: the axes of a net that is a head on frozen features
+NO_LAYERS: dict[str, Any] = NO_MAPS | {"depth": 1, "norm": "none", "bias": True, "activation": "relu"}
+
 
 class Network(nn.Module):
     """A net as a row of named layers; the base of every architecture, plain PyTorch.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.ledger import Layer
-from src.models.blocks import NO_MAPS, Network
+from src.models.blocks import NO_LAYERS, Network
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -66,7 +66,7 @@ def _unit(vectors: Float[Tensor, "n p q d"]) -> Float[Tensor, "n p q d"]:
 class HOG(Network):
     """Histograms, frozen; the head alone is trained. About 8 cells along the shorter side, of 4 pixels or more."""
 
-    fixed: ClassVar = NO_MAPS | {"depth": 1, "width": 1, "parameters": None}
+    fixed: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 
     def build(self, model: "Model") -> None:
         """Add the histograms."""

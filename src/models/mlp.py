@@ -26,7 +26,7 @@ class MLP(Network):
         units = channels * height * width
         self.add("pixels", nn.Flatten())
         for i in range(1, model.depth + 1):
-            linear = nn.Linear(units, model.width, bias=model.norm == "none")
+            linear = nn.Linear(units, model.width, bias=model.bias and model.norm == "none")
             nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
             layers = OrderedDict(linear=linear, norm=_norm(model), act=ACTIVATIONS[model.activation]())
             self.add(f"stage{i}", nn.Sequential(layers | dropout(model, nn.Dropout)))

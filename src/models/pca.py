@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.errors import Refusal
-from src.models.blocks import NO_MAPS, Network
+from src.models.blocks import NO_LAYERS, Network
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class PCA(Network):
     """``width`` components, frozen; the head alone is trained. Before it is fitted it is a random projection."""
 
-    fixed: ClassVar = NO_MAPS | {"depth": 1}
+    fixed: ClassVar = NO_LAYERS
 
     def build(self, model: "Model") -> None:
         """Add the projection."""

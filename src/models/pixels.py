@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from src.models.blocks import NO_MAPS, Network
+from src.models.blocks import NO_LAYERS, Network
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class Pixels(Network):
     """Nothing but the head: ``features`` are the pixels."""
 
-    fixed: ClassVar = NO_MAPS | {"depth": 1, "width": 1, "parameters": None}
+    fixed: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 
     def build(self, model: "Model") -> None:
         """Add nothing."""
