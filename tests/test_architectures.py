@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -19,7 +20,7 @@ from src.models import network as build
 from src.models.blocks import NORMS
 from src.models.convnext import Block
 from src.models.vgg import CONVS
-from tests.helpers import Image, composed, every_architecture, model, network, on_paper, parameters
+from tests.helpers import Image, architectures, composed, every_architecture, model, network, on_paper, parameters
 
 IMAGE = (1, 32, 32)
 
@@ -34,7 +35,7 @@ def published(name: str, image: Image, outputs: int, **axes: Any) -> nn.Module:
 # --- what an architecture has not ------------------------------------------------------------------------------------
 
 OTHER = {
-    "variant": "x", "pool": "avg", "pool_at": [1], "extra_conv": True, "window": 3, "stride": 3, "depth": 4, "convs": 4,
+    "variant": "x", "pool": "avg", "pool_at": [1], "extra_conv": True, "window": 5, "stride": 3, "depth": 4, "convs": 4,
     "max_width": 7, "padding": "circular", "head": "gmp",
 }  # fmt: skip
 FIXED = [(name, key) for name in ARCHITECTURES for key in architecture(name).fixed]
@@ -46,10 +47,17 @@ def test_an_axis_that_an_architecture_lacks_is_refused_and_the_advice_can_be_fol
         network(IMAGE, name=name, **{key: OTHER[key]})
     line = re.fullmatch(rf"model\.{key}=(.+): model={name} has no such axis, leave it at (.+)", str(refusal.value))
     asked, right = line.groups()
-    assert getattr(composed(f"model.{key}={asked.replace(' ', '')}").model, key) == OTHER[key]
-    cfg = composed(f"model={name}", f"model.{key}={right}")
-    assert getattr(cfg.model, key) == architecture(name).fixed[key]
-    assert cfg == composed(f"model={name}")
+    assert yaml.safe_load(asked) == OTHER[key]
+    assert getattr(composed(f"model={name}", f"model.{key}={right}").model, key) == architecture(name).fixed[key]
+
+
+HAD = [(name, key) for key in OTHER if key != "variant" for name in architectures(key)]
+
+
+@pytest.mark.parametrize(("name", "key"), HAD)
+def test_an_axis_that_an_architecture_has_changes_its_net(name, key):
+    usual, other = (str(on_paper((1, 48, 48), name=name, **axes)) for axes in ({}, {key: OTHER[key]}))
+    assert usual != other
 
 
 @every_architecture

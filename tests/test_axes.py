@@ -48,7 +48,7 @@ def some_stages(draw: st.DrawFn, last: int) -> list[int]:
 
 
 @every_architecture_with("pool_at")
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.data(), st.sampled_from(["none", "max", "conv"]))
 def test_the_stages_that_pool_at_names_shrink_and_no_others(name, data, pool):
     depth = len(on_paper(IMAGE, name=name, **shared(name, depth=4)).stages)
@@ -90,7 +90,7 @@ def test_a_stage_that_is_not_there_is_refused(name, at):
 
 
 @every_architecture_with("extra_conv")
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     st.sampled_from(list(NORMS)),
     st.sampled_from([padding for padding in PADDINGS if padding != "valid"]),
@@ -137,7 +137,7 @@ def counts(name: str, max_width: int) -> list[int]:
 
 
 @every_architecture
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.integers(100, 5_000), st.sampled_from([8, 64]))
 @example(1, 64)
 @example(5_000, 8)
@@ -244,7 +244,7 @@ def still(name: str, side: int, **axes: Any) -> nn.Module:
 
 @every_architecture_with("padding", "head")
 @pytest.mark.parametrize("head", ["gap", "gmp"])
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(st.sampled_from(list(ACTIVATIONS)), *[st.tuples(st.integers(0, 10), st.integers(0, 10))] * 2)
 @example("relu", (0, 0), (10, 5))
 def test_full_padding_without_biases_is_exactly_blind_to_where_an_object_lies(name, head, activation, one, other):

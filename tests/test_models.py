@@ -132,6 +132,22 @@ def test_the_layers_have_their_names(name, axes):
     assert torch.equal(maps["logits"], logits)
 
 
+@every_architecture_with("head")
+@pytest.mark.parametrize(
+    ("head", "vector"),
+    [
+        ("gap", lambda maps: maps.mean((2, 3))),
+        ("gmp", lambda maps: maps.amax((2, 3))),
+        ("flatten", lambda maps: maps.flatten(1)),
+    ],
+)
+def test_the_head_reads_means_maxima_or_all_of_the_maps(name, head, vector):
+    net = network(IMAGE, name=name, head=head)
+    with watch(net, [net.stages[-1], "features"]) as maps, torch.no_grad():
+        net(torch.randn(2, *IMAGE))
+    torch.testing.assert_close(maps["features"], vector(maps[net.stages[-1]]))
+
+
 @every_architecture_with("pool")
 @settings(max_examples=25)
 @given(st.sampled_from(list(POOLS)), st.sampled_from(PADDINGS), st.integers(1, 3))

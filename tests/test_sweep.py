@@ -63,7 +63,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         (["-m", "model.pool=max,avgg"], r"model\.pool: Invalid value 'avgg', expected one of \[none, max"),
         (["-m", "model.pol=max,avg"], r"model\.pol: no such key; did you mean model\.pool\?"),
         (["model.depth=three"], r"model\.depth: Value 'three'"),
-        (["-m", "model=ladder,laddr"], r"model=laddr: choose one of ladder, resnet"),
+        (["-m", "model=ladder,laddr"], r"model=laddr: choose one of allconv, convnext, ladder, mlp, resnet, vgg"),
         (["model.dropout=1.5"], r"model\.dropout=1\.5: must be a rate in \[0, 1\)"),
         (["model.stride=0"], r"model\.stride=0: must be a whole number of at least 1"),
         (["model.pool=max,avg"], r"model\.pool=max,avg: a list of values is a sweep; add -m"),
