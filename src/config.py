@@ -76,7 +76,7 @@ class Model:
     variant: str = ""  # of an architecture that has several: allconv a b c, vgg 11 13 16 19
     pool: Pool = "max"  # how a stage shrinks its map; none: its last convolution carries the stride
     pool_at: list[int] | None = None  # the stages that shrink, counted from 1; null: all (allconv: the first two)
-    extra_conv: bool = False  # one more 3×3 convolution before each pool: the control as large as pool=conv
+    extra_conv: bool = False  # the convolution of pool=conv, at stride 1, before each pool: the control of its size
     window: int | None = None  # the pool's window; null: its own default, max(2, stride) for most
     stride: int = 2  # how much a stage shrinks its map; 1: not at all
     depth: int = 3  # stages

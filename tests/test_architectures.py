@@ -36,7 +36,8 @@ def published(name: str, image: Image, outputs: int, **axes: Any) -> nn.Module:
 
 OTHER = {
     "variant": "x", "pool": "avg", "pool_at": [1], "extra_conv": True, "window": 5, "stride": 3, "depth": 4, "convs": 4,
-    "max_width": 7, "padding": "circular", "head": "gmp",
+    "max_width": 7, "padding": "circular", "head": "gmp", "norm": "group", "bias": False, "activation": "tanh",
+    "width": 3, "parameters": 9,
 }  # fmt: skip
 FIXED = [(name, key) for name in ARCHITECTURES for key in architecture(name).fixed]
 
@@ -51,12 +52,14 @@ def test_an_axis_that_an_architecture_lacks_is_refused_and_the_advice_can_be_fol
     assert getattr(composed(f"model={name}", f"model.{key}={right}").model, key) == architecture(name).fixed[key]
 
 
-HAD = [(name, key) for key in OTHER if key != "variant" for name in architectures(key)]
+# each can be had, and shows, by itself: a variant has names of its own, a width may be given as parameters
+HAD = [(name, key) for key in OTHER if key not in ("variant", "parameters") for name in architectures(key)]
 
 
 @pytest.mark.parametrize(("name", "key"), HAD)
 def test_an_axis_that_an_architecture_has_changes_its_net(name, key):
-    usual, other = (str(on_paper((1, 48, 48), name=name, **axes)) for axes in ({}, {key: OTHER[key]}))
+    shown = {"norm": "none"} if key == "bias" else {}  # a norm has a bias of its own
+    usual, other = (str(on_paper((1, 48, 48), name=name, **shown | axes)) for axes in ({}, {key: OTHER[key]}))
     assert usual != other
 
 

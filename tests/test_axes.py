@@ -21,7 +21,6 @@ from src.models import network as build
 from src.models.blocks import ACTIVATIONS, NORMS, PADDINGS, convolution
 from tests.helpers import (
     Image,
-    every_architecture,
     every_architecture_with,
     model,
     network,
@@ -136,7 +135,7 @@ def counts(name: str, max_width: int) -> list[int]:
     return [parameters(on_paper(SMALL_IMAGE, name=name, width=width, **limit)) for width in range(1, WIDEST + 1)]
 
 
-@every_architecture
+@every_architecture_with("parameters")
 @settings(max_examples=5)
 @given(st.integers(100, 5_000), st.sampled_from([8, 64]))
 @example(1, 64)
@@ -157,7 +156,7 @@ def test_the_width_is_the_one_that_comes_nearest(name, wanted, max_width):
     assert found[min(width, WIDEST) - 1] == count
 
 
-@every_architecture
+@every_architecture_with("parameters")
 def test_a_net_of_so_many_parameters_is_the_net_of_that_width(name):
     width = 13
     explicit = model(name, width=width)
@@ -169,7 +168,7 @@ def test_a_net_of_so_many_parameters_is_the_net_of_that_width(name):
     assert all(torch.equal(one, other) for one, other in zip(net.parameters(), expected.parameters(), strict=True))
 
 
-@every_architecture
+@every_architecture_with("parameters")
 def test_a_saved_config_keeps_the_number_and_makes_the_same_net_again(name):
     wanted = parameters(on_paper(SMALL_IMAGE, name=name, width=11))
     cfg = Config(model=model(name, parameters=wanted), seed=3)

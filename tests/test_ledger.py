@@ -125,8 +125,8 @@ def test_the_ledger_of_our_nets_holds(pool, name, padding, head, norm, stride, i
     assume(pool == "none" or stride in (POOLS[pool].strides or [stride]))
     if padding == "valid":  # every convolution takes from the map
         image = (image[0], 4 * image[1], 4 * image[2])
-    axes = shared(name, pool=pool, stride=stride, padding=padding, head=head)
-    net = network(image, name=name, norm=norm, **axes)
+    axes = shared(name, pool=pool, stride=stride, padding=padding, head=head, norm=norm)
+    net = network(image, name=name, **axes)
     verify(ledger(net, image), net)
 
 
@@ -158,7 +158,7 @@ def test_our_nets_have_the_multiply_adds_that_torch_counts(name, pool):
 @pytest.mark.parametrize("pool", ["max", "conv"])
 def test_every_wrong_entry_is_found(name, pool):
     image = (1, 12, 10)
-    net = network(image, name=name, depth=1, width=2, **shared(name, pool=pool))
+    net = network(image, name=name, **shared(name, depth=1, width=2, pool=pool))
     book = ledger(net, image)
     for i, layer in enumerate(book.layers):
         if layer.kind == "add":  # a sum is no module: nothing to hold it against
