@@ -22,7 +22,7 @@ ROOMS = [
     {"callbacks"},
     {"run"},
     {"sweep"},
-    {"train", "measure", "shapes", "report"},  # the entry points
+    {"train", "measure", "shapes", "pools", "report"},  # the entry points
 ]
 
 # What is imported nowhere else.

@@ -82,7 +82,7 @@ class Soft(Pool):
     """A mean in each channel that leans to the strongest response (SoftPool).
 
     Formula: Σ softmax(βx_R) · x_R, β = 1
-    Keeps: constants, range; high frequencies the more, the stronger the response
+    Keeps: constants, range
     Exact: β = 0 is avg, β → ∞ is max; commutes with adding a constant
     Source: Stergiou, Poppe & Kalliatakis 2021, "Refining activation downsampling with SoftPool"
 

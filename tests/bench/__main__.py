@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from src.run import hardware
-from tests.bench import startup, training
+from tests.bench import pools, startup, training
 from tests.bench.paired import paired
 
 
@@ -32,6 +32,7 @@ def main() -> None:
             ratio = paired(a, b, pairs)
         table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", f"{bound:.2f}")
     console.print(table)
+    pools.show()
 
 
 if __name__ == "__main__":

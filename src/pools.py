@@ -1,0 +1,85 @@
+"""All pools: formula, source, cost, what each keeps; and, by running small nets, where each is exact under shifts.
+
+    python -m src.pools
+    python -m src.pools size=31                 odd maps
+    python -m src.pools stride=1 head=flatten
+    python -m src.pools out=docs/pools.md       the same as a page
+
+options: size=PIXELS (32)  stride=N (2)  depth=STAGES (2)  head=gap|flatten  images=N (4)  shifts=N (8)  seed=N (0)
+         out=FILE (a Markdown page; null: the terminal)
+"""
+
+import sys
+from dataclasses import asdict, dataclass
+
+
+@dataclass
+class Options:
+    """Options of the command line."""
+
+    size: int = 32
+    stride: int = 2
+    depth: int = 2
+    head: str = "gap"
+    images: int = 4
+    shifts: int = 8
+    seed: int = 0
+    out: str | None = None
+
+
+def main() -> None:
+    """Print the list and the matrix, or write them."""
+    from src.config import from_command_line, refusing
+
+    words = sys.argv[1:]
+    with refusing():
+        show(from_command_line(Options, words, __doc__ or "") if words else Options(), " ".join(words))
+
+
+def show(options: Options, words: str) -> None:
+    """Run the nets and show what comes of it.
+
+    Raises:
+        Refusal: a setting that no net has.
+    """
+    from pathlib import Path
+
+    import torch
+    from rich.progress import track
+
+    from src import files
+    from src.errors import Refusal
+    from src.measures.exactness import Setting, exactness
+    from src.models.blocks import PADDINGS
+    from src.pooling import POOLS
+    from src.views.pools import listing, page, show_matrix, show_sheets
+    from src.views.terminal import console
+
+    numbers = asdict(options)
+    out = numbers.pop("out")
+    for key in ("size", "images", "shifts"):
+        if numbers[key] < 1:
+            raise Refusal(f"{key}={numbers[key]}: must be a whole number of at least 1")
+    setting = Setting(**numbers)
+    torch.set_num_threads(1)  # for maps this small, more threads take longer
+    rows = exactness(setting)
+    if out is None:
+        show_sheets(listing())
+    total, quiet = len(POOLS) * len(PADDINGS), not console.is_terminal
+    shown = track(rows, "running small nets", total, console=console, transient=True, disable=quiet)
+    cells = [cell for row in shown for cell in row]
+    if out is None:
+        show_matrix(cells, setting)
+        return
+    from datetime import date
+
+    from src.run import hardware
+
+    machine = hardware(torch.device("cpu"))
+    made = f"Made by `python -m src.pools {words}`: {machine}, torch {torch.__version__}, {date.today()}."
+    files.write(Path(out), page(cells, setting, made))
+    console.print(f"  {out}")
+
+
+if __name__ == "__main__":
+    main()
