@@ -6,6 +6,8 @@ import pytest
 
 from src.config import ROOT
 from src.errors import Refusal
+from src.models import ARCHITECTURES
+from src.pooling import POOLS
 from src.sweep import config_ledger, plan, sweep_name
 
 SMALL = ["data=shapes", "data.image_size=16"]
@@ -63,7 +65,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         (["-m", "model.pool=max,avgg"], r"model\.pool: Invalid value 'avgg', expected one of \[none, max"),
         (["-m", "model.pol=max,avg"], r"model\.pol: no such key; did you mean model\.pool\?"),
         (["model.depth=three"], r"model\.depth: Value 'three'"),
-        (["-m", "model=ladder,laddr"], r"model=laddr: choose one of allconv, convnext, ladder, mlp, resnet, vgg"),
+        (["-m", "model=ladder,laddr"], f"model=laddr: choose one of {', '.join(ARCHITECTURES)}"),
         (["model.dropout=1.5"], r"model\.dropout=1\.5: must be a rate in \[0, 1\)"),
         (["model.stride=0"], r"model\.stride=0: must be a whole number of at least 1"),
         (["model.pool=max,avg"], r"model\.pool=max,avg: a list of values is a sweep; add -m"),
@@ -104,3 +106,9 @@ def test_named_sweeps_say_what_they_ask_and_compose(file: Path, monkeypatch: pyt
     for cfg in made.jobs.values():
         assert cfg.question
         assert config_ledger(cfg).parameters > 0
+
+
+def test_the_sweep_of_every_pool_has_every_pool() -> None:
+    made = plan(["-m", "sweeps=every_pool"])
+    assert made is not None
+    assert [str(cfg.model.pool) for cfg in made.jobs.values()] == list(POOLS)
