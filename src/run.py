@@ -28,7 +28,6 @@ from src.data.splits import Splits, split
 from src.ledger import Ledger, ledger, verify
 from src.measures import COLUMNS
 from src.models import module
-from src.models.blocks import FITTED
 from src.runs import finished, read_checkpoint, summary, write_measures
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger
@@ -137,7 +136,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     val = batches(splits.val.to(device), EVALUATION_BATCH)
     last = folder / files.CHECKPOINTS / "last.ckpt"
     if not last.exists():
-        net.fit(splits.normalise(splits.train.images[:FITTED]))
+        net.fit(splits.train.images, splits.normalise)
     trainer.fit(net, train, val, ckpt_path=last if last.exists() else None, weights_only=True)
     _, weights = read_checkpoint(folder / files.CHECKPOINTS / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)

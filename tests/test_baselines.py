@@ -41,11 +41,11 @@ def test_features_are_frozen_and_the_head_is_trained(name, count):
 
 def test_components_are_scikit_learns():
     net = network((2, 5, 6), name="pca", width=4)
-    images = torch.randn(80, 2, 5, 6) * torch.linspace(0.1, 3, 6)
-    net.fit(images)
+    images = (torch.rand(80, 2, 5, 6) * torch.linspace(10, 255, 6)).to(torch.uint8)
+    net.fit(images, lambda pixels: pixels / 255)
     with watch(net, ["features"]) as maps:
-        net(images)
-    wanted = PCA(4).fit_transform(images.flatten(1).numpy())
+        net(images / 255)
+    wanted = PCA(4).fit_transform((images / 255).flatten(1).numpy())
     np.testing.assert_allclose(np.abs(maps["features"].detach().numpy()), np.abs(wanted), atol=1e-3)
 
 
@@ -53,4 +53,4 @@ def test_more_components_than_pixels_or_images_are_refused():
     with pytest.raises(Refusal, match=r"^model\.width=61: an image of 60 pixels has no more components than that$"):
         network((2, 5, 6), name="pca", width=61)
     with pytest.raises(Refusal, match=r"^model\.width=9: 8 training images have no more components$"):
-        network((2, 5, 6), name="pca", width=9).fit(torch.randn(8, 2, 5, 6))
+        network((2, 5, 6), name="pca", width=9).fit(torch.zeros(8, 2, 5, 6, dtype=torch.uint8), torch.Tensor.float)

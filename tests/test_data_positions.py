@@ -64,6 +64,9 @@ def test_a_set_without_positions_cannot_be_asked_where():
     placed = split(typed(Data, name="red_green", image_size=32, task="where", val_size=100, canvas=48))
     assert placed.image == (3, 48, 48)
     assert placed.train.positions.shape == (len(placed.train), 2)
+    moved = placed.others["dissimilar"]
+    assert moved.images.shape == placed.test.images.shape
+    assert torch.equal(moved.positions, placed.test.positions)
 
 
 @pytest.mark.parametrize(

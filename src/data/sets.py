@@ -267,8 +267,9 @@ def _placed(source: Source, side: int) -> Source:
     height, width = source.test.images.shape[-2:]
     if side < max(height, width):
         raise DataError(f"data.canvas={side}: smaller than the images, which are {height}×{width}")
-    parts = (place(part, side, seed) for seed, part in enumerate((source.train, source.test), start=1))
-    return replace(source, train=next(parts), test=next(parts), beyond="black")
+    others = {name: place(part, side, seed=2) for name, part in source.others.items()}  # where their twins lie
+    train, test = place(source.train, side, seed=1), place(source.test, side, seed=2)
+    return replace(source, train=train, test=test, others=others, beyond="black")
 
 
 def place(part: Images, side: int, seed: int) -> Images:

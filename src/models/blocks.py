@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from jaxtyping import Float
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from src.errors import Refusal
@@ -41,8 +41,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-#: training images that a net may be fitted to (``Network.fit``), at the most
-FITTED = 20_000
 #: the axes that a net without maps does not have (``Network.fixed``)
 NO_MAPS: dict[str, Any] = {
     "variant": "",
@@ -95,8 +93,8 @@ class Network(nn.Module):
         """Add the layers up to the last stage."""
         raise NotImplementedError
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> None:
-        """Fit what gradients do not train to normalised training images, before training; most nets have none."""
+    def fit(self, images: UInt8[Tensor, "n c h w"], normalise: Callable[[Tensor], Tensor]) -> None:
+        """Fit what gradients do not train to the training images, before training; most nets have nothing to fit."""
 
     def add(self, name: str, layer: nn.Module) -> None:
         """Append a layer."""

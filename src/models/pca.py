@@ -1,10 +1,11 @@
 """Baseline: a linear classifier of the pixels' principal components, fitted by scikit-learn."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from src.errors import Refusal
@@ -12,6 +13,10 @@ from src.models.blocks import NO_LAYERS, Network
 
 if TYPE_CHECKING:
     from src.config import Model
+
+
+#: training images that the components are fitted to, at the most
+FITTED = 20_000
 
 
 class PCA(Network):
@@ -28,7 +33,7 @@ class PCA(Network):
         project = nn.Linear(pixels, model.width).requires_grad_(False)
         self.add("components", nn.Sequential(OrderedDict(flatten=nn.Flatten(), project=project)))
 
-    def fit(self, images: Float[Tensor, "n c h w"]) -> None:
+    def fit(self, images: UInt8[Tensor, "n c h w"], normalise: Callable[[Tensor], Tensor]) -> None:
         """The components of largest variance.
 
         Raises:
@@ -40,7 +45,7 @@ class PCA(Network):
         assert isinstance(project, nn.Linear)
         if len(images) < project.out_features:
             raise Refusal(f"model.width={project.out_features}: {len(images)} training images have no more components")
-        flat = images.flatten(1).cpu().numpy()
+        flat = normalise(images[:FITTED]).flatten(1).cpu().numpy()
         fitted = decomposition.PCA(project.out_features, svd_solver="covariance_eigh").fit(flat)
         components = torch.from_numpy(fitted.components_)
         with torch.no_grad():

@@ -28,7 +28,7 @@ class Training(LightningModule):
     cfg: "Config"
     task: Task
     stages: list[str]  # of the Network, as is
-    fit: Callable[[Tensor], None]
+    fit: Callable[[Tensor, Callable[[Tensor], Tensor]], None]
 
     def on_train_epoch_start(self) -> None:
         """Each epoch has its own random stream, so a resumed run draws the dropout it would have drawn."""
