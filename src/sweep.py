@@ -21,6 +21,7 @@ from src.data.splits import split
 from src.errors import Refusal
 from src.ledger import Ledger, ledger
 from src.models import network
+from src.models.tasks import Task
 from src.runs import finished
 
 #: overrides that do not name a folder: they say where a run happens, not what it computes
@@ -121,7 +122,7 @@ def config_ledger(cfg: Config) -> Ledger:
     """
     image, classes = image_shape(cfg.data)
     with torch.device("meta"):
-        return ledger(network(cfg.model, image, classes), image)
+        return ledger(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image)
 
 
 def _check(jobs: dict[Path, Config], in_process: bool) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config import ROOT
+from src.config import ROOT, from_dict
 from src.errors import Refusal
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
@@ -112,3 +112,9 @@ def test_the_sweep_of_every_pool_has_every_pool() -> None:
     made = plan(["-m", "sweeps=every_pool"])
     assert made is not None
     assert [str(cfg.model.pool) for cfg in made.jobs.values()] == list(POOLS)
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("what", 8), ("where", 2), ("both", 10)])
+def test_the_ledger_of_a_config_has_the_outputs_of_its_task(task: str, outputs: int) -> None:
+    cfg = from_dict({"data": {"name": "shapes", "task": task}})
+    assert config_ledger(cfg)["logits"].channels == outputs
