@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src.measures import COLUMNS, Row, pair_measures, shifts
 from src.measures.accuracy import accuracy_rows
-from src.measures.base import Estimate, Still, interval, ratio_of_means, resamples
+from src.measures.base import Estimate, Measure, interval, resamples
 from src.measures.consistency import Consistency, chance_corrected
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
@@ -29,8 +29,8 @@ def taken(measure: type, *batches: tuple[Tensor, Tensor]) -> dict[str, Estimate]
     """A measure of batches of (outputs, outputs for the moved images)."""
     one = measure()
     for still, moved in batches:
-        one.update(Still.of(still), moved)
-    return dict(one.compute(resamples(sum(len(still) for still, _ in batches))))
+        one.update(still, moved, torch.arange(len(still)) % still.shape[1])
+    return dict(one.estimates(resamples(sum(len(still) for still, _ in batches))))
 
 
 def pairs(n: int = 40, d: int = 6, change: float = 0.3) -> tuple[Tensor, Tensor]:
@@ -164,7 +164,18 @@ def test_resamples_draw_as_many_images_as_there_are():
 
 def test_the_interval_is_scipys():
     above, below = torch.rand(60).double(), 1 + torch.rand(60).double()
-    ours = ratio_of_means(above, below, resamples(60, draws=4000))
+
+    class Ratio(Measure):
+        def of_images(self, above: Tensor, below: Tensor) -> Tensor:
+            return torch.stack([above, below], 1)
+
+        def of_means(self, means: Tensor) -> dict[str, Tensor]:
+            return {"ratio": means[..., 0] / means[..., 1]}
+
+    ratio = Ratio()
+    ratio.update(above, below)
+    ((_, ours),) = ratio.estimates(resamples(60, draws=4000))
+    assert ratio.compute()["ratio"].item() == ours.value
     theirs = bootstrap(
         (above.numpy(), below.numpy()), lambda a, b, axis: a.mean(axis) / b.mean(axis), paired=True,
         method="percentile", n_resamples=4000, rng=np.random.default_rng(1),

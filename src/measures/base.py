@@ -1,13 +1,21 @@
-"""What measures share: the tidy row, intervals by bootstrap over images, and the form of a measure of pairs."""
+"""What measures share: the tidy row, intervals by bootstrap over images, and the forms a measure can have.
+
+A measure is a torchmetrics ``Metric``. Its ``update`` is fed batch by batch and keeps a few numbers an image, never the
+maps, so memory does not grow with their size; ``compute`` gives its numbers by name, ``estimates`` the same with their
+intervals. What it computes stands beside it as a pure function.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
 
 COLUMNS = ("layer", "transform", "protocol", "amount", "measure", "value", "low", "high", "n")
 
@@ -29,14 +37,15 @@ class Row:
     layer: str
     transform: str
     protocol: str
-    amount: int
+    amount: float
     measure: str
     estimate: Estimate
 
     def values(self) -> tuple[object, ...]:
         """In the order of ``COLUMNS``."""
         e = self.estimate
-        return self.layer, self.transform, self.protocol, self.amount, self.measure, e.value, e.low, e.high, e.n
+        amount = int(self.amount) if self.amount == int(self.amount) else self.amount
+        return self.layer, self.transform, self.protocol, amount, self.measure, e.value, e.low, e.high, e.n
 
 
 def resamples(n: int, seed: int = 0, draws: int = 1000) -> Float[Tensor, "draws n"]:
@@ -54,55 +63,119 @@ def interval(resampled: Float[Tensor, " draws"]) -> tuple[float, float]:
     return low, high
 
 
-def ratio_of_means(
-    above: Float[Tensor, " n"], below: Float[Tensor, " n"], weights: Float[Tensor, "draws n"]
-) -> Estimate:
-    """``mean(above) / mean(below)`` over images, both resampled together. 0/0 is nan: nothing to compare with."""
-    above, below = above.double(), below.double()
-    value = (above.mean() / below.mean()).item()
-    return Estimate(value, *interval((weights @ above) / (weights @ below)), len(above))
+class Measure(Metric):
+    """Numbers that are functions of means over images: of a few statistics an image, which are all it keeps.
+
+    A subclass says which: ``of_images`` gives them for a batch, ``of_means`` makes the named numbers of their means.
+    0/0 is nan: nothing to compare with.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better: bool | None = None
+
+    kept: list[Tensor]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("kept", default=[], dist_reduce_fx="cat")
+
+    def of_images(self, *inputs: Any) -> Float[Tensor, "n k"]:
+        """The statistics of each image of a batch."""
+        raise NotImplementedError
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
+        """The measure's numbers, of the means over images; for many sets of images at once."""
+        raise NotImplementedError
+
+    def update(self, *inputs: Any) -> None:
+        """Add a batch."""
+        self.kept.append(self.of_images(*inputs).detach())
+
+    def compute(self) -> dict[str, Tensor]:
+        """Its numbers by name, of all images so far."""
+        return self.of_means(dim_zero_cat(self.kept).double().mean(0))
+
+    def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
+        """(name, estimate) of all images so far; ``weights`` as from ``resamples``, for as many images."""
+        kept = dim_zero_cat(self.kept).double().cpu()
+        n = len(kept)
+        found, resampled = self.of_means(kept.mean(0)), self.of_means(weights @ kept / n)
+        for name, value in found.items():
+            yield name, Estimate(value.item(), *interval(resampled[name]), n)
 
 
-@dataclass(frozen=True)
 class Still:
-    """A layer's outputs for a batch of untouched images, with what every pair measure needs of them.
+    """A layer's outputs for a batch of untouched images, with what measures need of them, made once when asked for."""
 
-    Attributes:
-        outputs: flattened.
-        distance: of each image to the batch's other images, mean of the l2 norms.
-        squared: the same, mean of the squared norms.
-    """
+    def __init__(self, outputs: Float[Tensor, "n ..."]) -> None:
+        self.maps = outputs
 
-    outputs: Float[Tensor, "n d"]
-    distance: Float[Tensor, " n"]
-    squared: Float[Tensor, " n"]
+    @cached_property
+    def outputs(self) -> Float[Tensor, "n d"]:
+        """Flattened."""
+        return self.maps.flatten(1)
 
-    @classmethod
-    def of(cls, outputs: Float[Tensor, "n ..."]) -> "Still":
-        """From a layer's outputs for a batch of at least two images."""
-        flat = outputs.flatten(1)
-        centred = flat - flat.mean(0)  # what all share would only cost precision
-        apart = torch.cdist(centred, centred, compute_mode="use_mm_for_euclid_dist")
+    @cached_property
+    def centred(self) -> Float[Tensor, "n d"]:
+        """Less what all share, which would only cost precision."""
+        return self.outputs - self.outputs.mean(0)
+
+    @cached_property
+    def squared(self) -> Float[Tensor, " n"]:
+        """Of each image, the mean of the squared l2 distances to the batch's other images (n ≥ 2)."""
+        norms, n = self.centred.square().sum(1), len(self.maps)
+        return (norms + norms.mean()) * n / (n - 1)
+
+    @cached_property
+    def distance(self) -> Float[Tensor, " n"]:
+        """Of each image, the mean of the l2 distances to the batch's other images (n ≥ 2)."""
+        apart = torch.cdist(self.centred, self.centred, compute_mode="use_mm_for_euclid_dist")
         apart.fill_diagonal_(0)
-        others = len(flat) - 1
-        return cls(flat, apart.sum(1) / others, apart.square().sum(1) / others)
+        return apart.sum(1) / (len(apart) - 1)
 
 
-class PairMeasure:
-    """Compares a layer's outputs for images with those for the same images transformed; fed batch by batch.
+class PairMeasure(Measure):
+    """Compares a layer's outputs for images with those for the same images transformed."""
 
-    A subclass keeps a few numbers an image, so memory does not grow with the size of the maps.
-    """
-
-    #: where it is taken: "output" (the logits) or "layers" (every stage, and the features)
+    #: where it is taken: "output" (the logits) or "layers" (every layer that is watched)
     on: ClassVar[str]
     #: whether it makes sense of classes alone
     of_classes: ClassVar[bool] = False
+    #: whether it asks for the labels
+    needs_labels: ClassVar[bool] = False
 
-    def update(self, still: Still, moved: Float[Tensor, "n d"]) -> None:
-        """Add a batch."""
+    def update(
+        self,
+        still: Still | Float[Tensor, "n ..."],
+        moved: Float[Tensor, "n ..."],
+        labels: Int64[Tensor, " n"] | None = None,
+    ) -> None:
+        """Add a batch: outputs for the images, for the transformed ones, and the labels where the measure asks.
+
+        Several measures can share one ``Still``.
+        """
+        still = still if isinstance(still, Still) else Still(still)
+        super().update(still, moved.flatten(1), labels)
+
+    def of_images(
+        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
+        """The statistics of each image of a batch."""
         raise NotImplementedError
 
-    def compute(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
-        """(measure's name, estimate) of all images so far."""
-        raise NotImplementedError
+
+class LayerMeasure(Measure):
+    """Looks at one layer's outputs for untouched images."""
+
+    #: whether it makes sense of maps alone, not of vectors
+    of_maps: ClassVar[bool] = False
+
+    def update(
+        self,
+        outputs: Float[Tensor, "n ..."],
+        labels: Int64[Tensor, " n"] | None = None,
+        images: Float[Tensor, "n c h w"] | None = None,
+    ) -> None:
+        """Add a batch: the layer's outputs, with the labels and the images where the measure asks for them."""
+        super().update(outputs, labels, images)

@@ -1,13 +1,20 @@
 """Consistency: does the answer stay the same? With the share of it that chance alone would give taken out."""
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Estimate, PairMeasure, Still, interval
+from src.measures.base import PairMeasure, Still
+
+
+def consistency(still: Float[Tensor, "n classes"], moved: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
+    """``P[argmax f(x) = argmax f(gx)]``, in [0, 1] (Zhang 2019).
+
+    >>> consistency(torch.tensor([[1.0, 0], [1, 0]]), torch.tensor([[2.0, 0], [0, 2]])).item()
+    0.5
+    """
+    return (still.argmax(1) == moved.argmax(1)).float().mean()
 
 
 def chance_corrected(agreement: Float[Tensor, "..."], shares: Float[Tensor, "... classes"]) -> Float[Tensor, "..."]:
@@ -23,7 +30,7 @@ def chance_corrected(agreement: Float[Tensor, "..."], shares: Float[Tensor, "...
 
 
 class Consistency(PairMeasure):
-    """``P[argmax f(x) = argmax f(gx)]`` in [0, 1] (Zhang 2019), and the same corrected for chance.
+    """``consistency``, and the same corrected for chance (``consistency_corrected``).
 
     It saturates, rises with accuracy, and is 1 for a constant classifier: read it beside ``output_distance``. The
     corrected one takes p over both answers of all images.
@@ -31,27 +38,20 @@ class Consistency(PairMeasure):
 
     on = "output"
     of_classes = True
+    higher_is_better = True
 
-    def __init__(self) -> None:
-        self.answers: list[Int64[Tensor, "n 2"]] = []
-        self.classes = 0
+    def of_images(
+        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
+        """Whether both answers are the same; then the share of each class in the two."""
+        answers = torch.stack([still.outputs.argmax(1), moved.argmax(1)], 1)
+        same = answers[:, :1] == answers[:, 1:]
+        return torch.cat([same.float(), F.one_hot(answers, moved.shape[1]).float().mean(1)], 1)
 
-    def update(self, still: Still, moved: Float[Tensor, "n d"]) -> None:
-        """Add a batch."""
-        self.answers.append(torch.stack([still.outputs.argmax(1), moved.argmax(1)], 1).cpu())
-        self.classes = moved.shape[1]
-
-    def compute(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """The raw and the corrected number."""
-        answers = torch.cat(self.answers)
-        same = (answers[:, 0] == answers[:, 1]).double()
-        shares = F.one_hot(answers, self.classes).double().mean(1)
-        n = len(same)
-        resampled = weights @ same / n
-        yield "consistency", Estimate(same.mean().item(), *interval(resampled), n)
-        corrected = chance_corrected(resampled, weights @ shares / n)
-        value = chance_corrected(same.mean(), shares.mean(0)).item()
-        yield "consistency_corrected", Estimate(value, *interval(corrected), n)
+        same, shares = means[..., 0], means[..., 1:]
+        return {"consistency": same, "consistency_corrected": chance_corrected(same, shares)}
 
 
 MEASURE = Consistency

@@ -1,35 +1,50 @@
-"""Invariance error: how far a layer's maps move, on the scale of how far two images' maps lie apart."""
-
-from collections.abc import Iterator
+"""Invariance error: how far a layer moves, on the scale of how far two images' outputs lie apart."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Estimate, PairMeasure, Still, ratio_of_means
+from src.measures.base import PairMeasure, Still
+
+
+def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+    """``E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖²``, in [0, ∞): 0 invariant, about 1 no better than another image.
+
+    >>> x = torch.tensor([[0.0, 1], [0, 3]])
+    >>> invariance_error(x, x + torch.tensor([0.0, 1])).item()
+    0.25
+    """
+    return InvarianceError.ratio(InvarianceError.both(Still(still), moved.flatten(1)).mean(0))
 
 
 class InvarianceError(PairMeasure):
-    """``E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖²``, in [0, ∞): 0 invariant, about 1 no better than another image.
+    """``invariance_error``, a ratio of sums over all channels and positions; x' runs over the batch's other images.
 
-    A ratio of sums over all channels and positions: a dead or constant channel adds nothing above or below, so it
-    needs no leaving out. x' runs over the other images of x's batch.
+    A dead or constant channel adds nothing above or below, so it needs no leaving out.
     """
 
     on = "layers"
+    higher_is_better = False
 
-    def __init__(self) -> None:
-        self.moved: list[Tensor] = []
-        self.between: list[Tensor] = []
+    @staticmethod
+    def both(still: Still, moved: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
+        """Of each image: how far it moved, how far the others are."""
+        return torch.stack([(still.outputs - moved).square().sum(1), still.squared], 1)
 
-    def update(self, still: Still, moved: Float[Tensor, "n d"]) -> None:
-        """Add a batch."""
-        self.moved.append((still.outputs - moved).square().sum(1))
-        self.between.append(still.squared)
+    @staticmethod
+    def ratio(means: Float[Tensor, "... 2"]) -> Float[Tensor, "..."]:
+        """Above over below."""
+        return means[..., 0] / means[..., 1]
 
-    def compute(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
+    def of_images(
+        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
+        """How far each moved, how far the others are."""
+        return self.both(still, moved)
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""
-        yield "invariance_error", ratio_of_means(torch.cat(self.moved).cpu(), torch.cat(self.between).cpu(), weights)
+        return {"invariance_error": self.ratio(means)}
 
 
 MEASURE = InvarianceError

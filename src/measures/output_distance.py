@@ -1,34 +1,41 @@
 """Output distance: how far the logits move, on the scale of how far two images' logits lie apart."""
 
-from collections.abc import Iterator
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Estimate, PairMeasure, Still, ratio_of_means
+from src.measures.base import PairMeasure, Still
+
+
+def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """``E‖f(x) - f(gx)‖ / E‖f(x) - f(x')‖``, in [0, ∞): 0 exactly invariant, 1 as far as another image.
+
+    >>> x = torch.tensor([[0.0, 0], [3, 4]])
+    >>> output_distance(x, x + torch.tensor([2.5, 0])).item()
+    0.5
+    """
+    means = torch.stack([(still - moved).norm(dim=1), Still(still).distance], 1).double().mean(0)
+    return (means[0] / means[1]).to(still.dtype)
 
 
 class OutputDistance(PairMeasure):
-    """``E‖f(x) - f(gx)‖ / E‖f(x) - f(x')‖``, in [0, ∞): 0 exactly invariant, 1 as far as another image.
+    """``output_distance``; x' runs over the other images of x's batch.
 
-    Does not saturate as consistency does, so it is the primary number. x' runs over the other images of x's batch.
+    Does not saturate as consistency does, so it is the primary number.
     """
 
     on = "output"
+    higher_is_better = False
 
-    def __init__(self) -> None:
-        self.moved: list[Tensor] = []
-        self.between: list[Tensor] = []
+    def of_images(
+        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
+        """How far each moved, how far the others are."""
+        return torch.stack([(still.outputs - moved).norm(dim=1), still.distance], 1)
 
-    def update(self, still: Still, moved: Float[Tensor, "n d"]) -> None:
-        """Add a batch."""
-        self.moved.append((still.outputs - moved).norm(dim=1))
-        self.between.append(still.distance)
-
-    def compute(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""
-        yield "output_distance", ratio_of_means(torch.cat(self.moved).cpu(), torch.cat(self.between).cpu(), weights)
+        return {"output_distance": means[..., 0] / means[..., 1]}
 
 
 MEASURE = OutputDistance

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from src.activations import watch
@@ -22,6 +22,7 @@ def shift_rows(
     measures: list[type[PairMeasure]],
     seed: int = 0,
     answer: Callable[[Tensor], Tensor] = lambda outputs: outputs,
+    labels: Int64[Tensor, " n"] | None = None,
 ) -> Iterator[Row]:
     """Rows of all pair measures for shifts of 1 … ``margin`` pixels.
 
@@ -37,7 +38,9 @@ def shift_rows(
         measures: classes to feed.
         seed: of the shifts.
         answer: the part of the net's outputs that measures "on output" see.
+        labels: of the images, for measures that ask for them.
     """
+    measures = [m for m in measures if labels is not None or not m.needs_labels]
     settings = [(protocol, amount) for protocol in SHIFTS for amount in range(1, margin + 1)]
     generator = torch.Generator().manual_seed(seed)
     shifts = {amount: draw_shifts(len(canvas), amount, generator) for amount in range(1, margin + 1)}
@@ -57,14 +60,14 @@ def shift_rows(
         for index in torch.arange(len(canvas)).tensor_split(-(-len(canvas) // BATCH)):
             part = canvas[index].to(device)
             in_place = crop(part, torch.zeros(len(part), 2, dtype=torch.long, device=device), margin)
-            still = {layer: Still.of(x) for layer, x in outputs(in_place).items()}
+            still = {layer: Still(x) for layer, x in outputs(in_place).items()}
             for protocol, amount in settings:
                 moved = outputs(SHIFTS[protocol](part, shifts[amount][index].to(device), margin))
                 for layer, x in moved.items():
                     for measure in fed[protocol, amount, layer]:
-                        measure.update(still[layer], x)
+                        measure.update(still[layer], x, None if labels is None else labels[index].to(device))
     weights = resamples(len(canvas), seed)
     for (protocol, amount, layer), ones in fed.items():
         for one in ones:
-            for name, estimate in one.compute(weights):
+            for name, estimate in one.estimates(weights):
                 yield Row(layer, "shift", protocol, amount, name, estimate)

@@ -29,6 +29,7 @@ def measure(net: "Training", cfg: "Config", splits: Splits) -> Iterator[Row]:
     generator = torch.Generator().manual_seed(cfg.measure.seed)
     chosen = torch.randperm(len(splits.test), generator=generator)[: cfg.measure.images]
     margin = cfg.measure.max_shift
+    labels = splits.test.labels[chosen]
     scene = canvas(splits.test.take(chosen), margin, splits.beyond)
     twin = module(cfg, splits.image, len(splits.classes)).to(net.device)
     measures = [kind for kind in pair_measures() if net.task.what or not kind.of_classes]
@@ -42,5 +43,7 @@ def measure(net: "Training", cfg: "Config", splits: Splits) -> Iterator[Row]:
             for row in accuracy_rows(one, batches, net.task, name):
                 yield replace(row, measure=row.measure + suffix)
         layers = [*net.stages, "features"]
-        rows = shift_rows(one, layers, scene, margin, splits.normalise, measures, cfg.measure.seed, net.task.answer)
+        rows = shift_rows(
+            one, layers, scene, margin, splits.normalise, measures, cfg.measure.seed, net.task.answer, labels
+        )
         yield from (replace(row, measure=row.measure + suffix) for row in rows)
