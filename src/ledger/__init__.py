@@ -19,7 +19,7 @@ from src.ledger.book import MAPS, Axis, Layer, Ledger, ShapeError
 from src.ledger.calls import CALLS, Call
 from src.ledger.layers import rule_of
 
-__all__ = ["MAPS", "Axis", "Layer", "Ledger", "ShapeError", "ledger", "verify"]
+__all__ = ["MAPS", "Axis", "Layer", "Ledger", "ShapeError", "graph", "ledger", "verify"]
 
 
 class _Tracer(fx.Tracer):
@@ -27,7 +27,7 @@ class _Tracer(fx.Tracer):
         return rule_of(m) is not None or super().is_leaf_module(m, qualified_name)
 
 
-def _graph(net: nn.Module) -> fx.Graph:
+def graph(net: nn.Module) -> fx.Graph:
     """The net's graph in eval mode, or the layer in which it could not be followed."""
     tracer = _Tracer()
     try:
@@ -59,7 +59,7 @@ def ledger(net: nn.Module, image: tuple[int, int, int]) -> Ledger:
     values: dict[fx.Node, Any] = {}
     rows: list[Layer] = []
     named: set[str] = set()
-    for node in _graph(net).nodes:
+    for node in graph(net).nodes:
         if node.op == "output":
             break
         if node.op == "placeholder":
