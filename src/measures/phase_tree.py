@@ -1,0 +1,348 @@
+"""The phase tree: a net's outputs for ALL rolls of its images, exactly, for the price of a few forward passes.
+
+A layer is *open to rolls* if rolling its input rolls its output: convolutions with circular padding, norms,
+activations, sums. A layer with stride s is so for multiples of s alone: of the s² phases of its input each gives a map
+of 1/s² the area, from which all other rolls follow. So maps split into phases, in the batch, and every layer between
+two strides costs as much as one dense forward, whatever the number of rolls. A global pool is *closed*: its output is
+the same for all rolls of its input. Any other layer (zero padding, a flatten, a stride that does not divide its map)
+gets all rolls of its input that are left, one by one: what comes before it stays shared, and nothing is approximated.
+
+Which of these a layer is, is found by running it on random maps and their rolls, not by its name.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+
+from src.activations import evaluating
+from src.errors import Refusal
+from src.ledger import graph, ledger
+
+Steps = tuple[int, int]
+ONE: Steps = (1, 1)
+
+#: a layer is open to rolls if they change no more than this share of the largest value; float32 leaves about 1e-6
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Phases:
+    """A layer's outputs for the rolls of n images by up to ``steps`` pixels, from which those for all rolls follow.
+
+    Attributes:
+        values: (n · Sy · Sx, …): for image i rolled by (-oy, -ox) at [(i · Sy + oy) · Sx + ox].
+        steps: (Sy, Sx).
+        unit: by how many of its own pixels a map is rolled where the image is rolled by ``steps``; None: the values do
+            not see such rolls.
+    """
+
+    values: Tensor
+    steps: Steps
+    unit: Steps | None
+
+    def split(self) -> Float[Tensor, "n Sy Sx ..."]:
+        """The phases in axes of their own."""
+        return self.values.unflatten(0, (-1, *self.steps))
+
+    def at(self, steps: Steps) -> "Phases":
+        """The same for more rolls."""
+        by = (steps[0] // self.steps[0], steps[1] // self.steps[1])
+        if by == ONE:
+            return self
+        if self.unit is not None:
+            copies = rolled(self.values, self.steps, by, self.unit)
+            return Phases(copies, steps, (self.unit[0] * by[0], self.unit[1] * by[1]))
+        (high, wide), rest = self.steps, self.values.shape[1:]
+        one = self.values.view(-1, 1, high, 1, wide, *rest)
+        return Phases(one.expand(-1, by[0], -1, by[1], -1, *rest).reshape(-1, *rest), steps, None)
+
+    def everywhere(self, size: Steps) -> Float[Tensor, "n H W ..."]:
+        """The values for image i rolled by (a, b) at [i, a, b]; of all H · W rolls."""
+        whole = self.at(size).split()  # its place (-a, -b), modulo the size, is the roll by (a, b)
+        return whole.flip(1, 2).roll((1, 1), (1, 2))
+
+
+def rolled(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps, unit: Steps = ONE) -> Float[Tensor, "B c h w"]:
+    """``by[0] · by[1]`` copies of every map, each rolled back by its place among them; in the order of ``Phases``."""
+    (high, wide), (rows, columns) = steps, by
+    n, (c, h, w) = len(maps) // (high * wide), maps.shape[1:]
+    copies = maps.new_empty(n, rows, high, columns, wide, h, w, c)
+    for i in range(rows):
+        for j in range(columns):
+            one = maps.roll((-i * unit[0], -j * unit[1]), (2, 3))
+            copies[:, i, :, j] = one.permute(0, 2, 3, 1).reshape(n, high, wide, h, w, c)
+    return copies.view(-1, h, w, c).permute(0, 3, 1, 2)
+
+
+def decimated(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps) -> Float[Tensor, "B c p q"]:
+    """The samples ``[i::s, j::s]`` of every map, for all i, j < s; in the order of ``Phases``."""
+    (high, wide), (rows, columns) = steps, by
+    n, (c, h, w) = len(maps) // (high * wide), maps.shape[1:]
+    parts = maps.permute(0, 2, 3, 1).reshape(n, high, wide, h // rows, rows, w // columns, columns, c)
+    parts = parts.permute(0, 4, 1, 6, 2, 3, 5, 7).reshape(-1, h // rows, w // columns, c)
+    return parts.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of the phases at one node of the net's graph.
+
+    Attributes:
+        takes: the steps its inputs are brought to.
+        stride: by which it is coarser than its inputs.
+        unit: of what it gives (``Phases``).
+        dense: the same with stride 1, where that is a layer; its outputs are then dealt out to the phases.
+    """
+
+    takes: Steps
+    stride: Steps = ONE
+    unit: Steps | None = None
+    dense: nn.Module | None = None
+
+    @property
+    def steps(self) -> Steps:
+        """Of what it gives."""
+        return self.takes[0] * self.stride[0], self.takes[1] * self.stride[1]
+
+
+class PhaseTree:
+    """A net made ready for all rolls of its images.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1, padding_mode="circular"), nn.Flatten())
+    >>> tree = PhaseTree(net, (1, 4, 4))
+    >>> tree.alone
+    ['1']
+    >>> x = torch.randn(3, 1, 4, 4)
+    >>> logits = tree(x)["output"].everywhere((4, 4))
+    >>> torch.allclose(logits[:, 1, 2], net(x.roll((1, 2), (2, 3))), atol=1e-6)
+    True
+
+    Args:
+        net: any net of maps that ``torch.fx`` can follow; it is run in eval mode.
+        image: (channels, height, width).
+        layers: names of modules whose phases are wanted besides the output's.
+
+    Attributes:
+        alone: the layers that are not open to rolls: each gets all that are left of them, one by one.
+        forwards: what it costs, in forward passes of the same images, by the ledger's multiply-adds; nan where the
+            ledger has no formula.
+        peak: numbers in the largest of its values, an image.
+
+    Raises:
+        Refusal: ``torch.fx`` cannot follow the net, or it has layers that give several maps at once.
+    """
+
+    def __init__(self, net: nn.Module, image: tuple[int, int, int], layers: Iterable[str] = ()) -> None:
+        self.net, self.image, self.size = net, image, (image[1], image[2])
+        self.graph = graph(net)
+        self.modules = dict(net.named_modules())
+        self.steps: dict[fx.Node, Step] = {}
+        self.alone: list[str] = []
+        self.peak = 0
+        with evaluating(net), torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            self._plan()
+        self.wanted = {self._last_in(name): name for name in layers}
+        self.forwards = self._cost()
+        self.last_use = {one: node for node in self.graph.nodes for one in node.all_input_nodes}
+        self.overwrites = any(getattr(module, "inplace", False) for module in net.modules())
+
+    def __call__(self, x: Float[Tensor, "n c H W"]) -> dict[str, Phases]:
+        """The phases of the wanted layers and of the output (``"output"``) for normalised images."""
+        found: dict[str, Phases] = {}
+        values: dict[fx.Node, Any] = {}
+        with evaluating(self.net), torch.no_grad():
+            for node in self.graph.nodes:
+                if node.op == "output":
+                    found["output"] = values[node.args[0]]
+                    break
+                values[node] = Phases(x, ONE, ONE) if node.op == "placeholder" else self._run(node, values)
+                if node in self.wanted:
+                    one = values[node]
+                    found[self.wanted[node]] = replace(one, values=one.values.clone()) if self.overwrites else one
+                for used in node.all_input_nodes:
+                    if self.last_use[used] is node:
+                        del values[used]
+        return found
+
+    def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        """A node's value: phases, or what it gives as it is."""
+        step = self.steps.get(node)
+        if step is None:
+            return self._call(node, lambda one: value.values if isinstance(value := values[one], Phases) else value)
+        takes = step.takes if step.dense else step.steps
+        given = {
+            one: values[one].at(takes).values if one in self.steps else values[one] for one in node.all_input_nodes
+        }
+        if step.dense is None:
+            return Phases(self._call(node, given.__getitem__), step.steps, step.unit)
+        (one,) = node.all_input_nodes
+        return Phases(decimated(step.dense(given[one]), step.takes, step.stride), step.steps, step.unit)
+
+    def _call(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
+        """What a node gives for such inputs."""
+        target: Any = node.target
+        if node.op == "get_attr":
+            return self.net.get_parameter(target) if target in self._parameters else self.net.get_buffer(target)
+        args, options = fx.node.map_arg((node.args, node.kwargs), value)
+        if node.op == "call_module":
+            return self.modules[target](*args, **options)
+        if node.op == "call_method":
+            return getattr(args[0], target)(*args[1:], **options)
+        return target(*args, **options)
+
+    # --- planning ----------------------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        """Run the net on random images, and each layer again on random maps and their rolls."""
+        weight = next(self.net.parameters(), torch.empty(0))
+        values: dict[fx.Node, Any] = {}
+        for node in self.graph.nodes:
+            if node.op == "output":
+                break
+            if node.op == "placeholder":
+                values[node] = torch.randn(2, *self.image, dtype=weight.dtype, device=weight.device)
+                self.steps[node] = Step(ONE, unit=ONE)
+                continue
+            value = values[node] = self._call(node, values.__getitem__)
+            if isinstance(value, tuple | list) and any(isinstance(one, Tensor) for one in value):
+                raise Refusal(f"{node.name}: the phase tree does not follow layers with several outputs")
+            if isinstance(value, Tensor) and any(one in self.steps for one in node.all_input_nodes):
+                step = self.steps[node] = self._step(node, values)
+                self.peak = max(self.peak, math.prod(step.steps) * value[0].numel())
+
+    def _step(self, node: fx.Node, values: dict[fx.Node, Any]) -> Step:
+        """How a layer takes rolls, by trying."""
+        inputs = {one: self.steps[one] for one in node.all_input_nodes if one in self.steps}
+        takes = _common([one.steps for one in inputs.values()])
+        units = {
+            one: (step.unit[0] * takes[0] // step.steps[0], step.unit[1] * takes[1] // step.steps[1])
+            for one, step in inputs.items()
+            if step.unit is not None
+        }
+        if takes == self.size or not units:
+            return Step(takes)
+        fresh = {one: _noise_like(values[one]) for one in inputs}
+        trial = Trial(self.size, takes, fresh, units, lambda drawn: self._call(node, (values | drawn).__getitem__))
+        step = trial.step()
+        if step is None:
+            self.alone.append(str(node.target) if node.op == "call_module" else node.name)
+            return Step(self.size)
+        if max(step.stride) > 1 and node.op == "call_module" and set(units.values()) == {ONE}:
+            (one,) = inputs
+            return replace(step, dense=dense_twin(self.modules[str(node.target)], fresh[one], step.stride))
+        return step
+
+    def _last_in(self, name: str) -> fx.Node:
+        """The node whose value is the output of a module: the last one in it."""
+        nodes = [
+            node
+            for node in self.graph.nodes
+            if (node.op == "call_module" and node.target == name)
+            or name in (one for one, _ in node.meta.get("nn_module_stack", {}).values())
+        ]
+        if not nodes:
+            raise KeyError(f"no layer {name} in what the net runs")
+        return nodes[-1]
+
+    def _cost(self) -> float:
+        try:
+            book = ledger(self.net, self.image)
+        except Refusal:
+            return math.nan
+        times = {str(node.target): math.prod(step.steps) for node, step in self.steps.items()}
+        total = sum(times.get(row.name, math.prod(self.size)) * row.multiply_adds for row in book.layers)
+        return total / book.multiply_adds if book.multiply_adds else math.nan
+
+    @property
+    def _parameters(self) -> set[str]:
+        return {name for name, _ in self.net.named_parameters()}
+
+
+def _common(steps: list[Steps]) -> Steps:
+    """The least that all of them divide."""
+    return math.lcm(*(one[0] for one in steps)), math.lcm(*(one[1] for one in steps))
+
+
+def _noise_like(value: Tensor) -> Tensor:
+    return torch.randn_like(value) if value.is_floating_point() else value
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A layer run on noise, and on the same noise rolled.
+
+    Attributes:
+        size: of the image.
+        takes: steps that the layer's inputs have.
+        inputs: noise.
+        units: of the inputs that are open.
+        run: the layer.
+    """
+
+    size: Steps
+    takes: Steps
+    inputs: dict[fx.Node, Tensor]
+    units: dict[fx.Node, Steps]
+    run: Callable[[dict[fx.Node, Tensor]], Tensor]
+
+    def step(self) -> Step | None:
+        """What it is: closed, open, open with a stride, or (None) none of them."""
+        still = self.moved(0, 0)
+        if all(close(self.moved(*by), still) for by in self.rolls(ONE)):
+            return Step(self.takes)
+        if still.dim() != 4:
+            return None
+        # the smallest stride at which a roll of the image is one by whole pixels of the map
+        stride = tuple(n // math.gcd(t * m, n) for n, t, m in zip(self.size, self.takes, still.shape[2:], strict=True))
+        steps = (self.takes[0] * stride[0], self.takes[1] * stride[1])
+        if any(n % s for n, s in zip(self.size, steps, strict=True)):
+            return None
+        unit = (steps[0] * still.shape[2] // self.size[0], steps[1] * still.shape[3] // self.size[1])
+        for rows, columns in self.rolls((stride[0], stride[1])):
+            moved = self.moved(rows * stride[0], columns * stride[1])
+            if not close(moved, still.roll((rows * unit[0], columns * unit[1]), (2, 3))):
+                return None
+        return Step(self.takes, (stride[0], stride[1]), unit)
+
+    def rolls(self, stride: Steps) -> list[Steps]:
+        """Along one axis, along the other, and along both, as multiples of the stride."""
+        ends = [n // (t * s) - 1 for n, t, s in zip(self.size, self.takes, stride, strict=True)]
+        down, right = min(ends[0], 1), min(ends[1], 1)
+        return [one for one in {(down, 0), (0, right), (ends[0], min(ends[1], 2))} if one != (0, 0)]
+
+    def moved(self, rows: int, columns: int) -> Tensor:
+        """What the layer gives when the image is rolled by multiples of ``takes``."""
+        rolls = {one: (rows * unit[0], columns * unit[1]) for one, unit in self.units.items()}
+        return self.run({
+            one: noise.roll(rolls[one], (2, 3)) if one in rolls else noise.clone() for one, noise in self.inputs.items()
+        })  # fmt: skip
+
+
+def close(one: Tensor, other: Tensor) -> bool:
+    """Whether two layers' outputs differ by rounding alone."""
+    return bool((one - other).abs().max() <= ROUNDING * other.abs().max())
+
+
+def dense_twin(layer: nn.Module, noise: Float[Tensor, "b c h w"], stride: Steps) -> nn.Module | None:
+    """A layer with stride 1 that gives all phases of the strided one at once; None where trying shows that it does
+    not (phases that are chosen, spectra, windows that start elsewhere).
+    """
+    twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
+    for part in twin.modules():
+        if hasattr(part, "stride"):
+            part.stride = ONE if isinstance(part.stride, tuple) else 1
+    wanted = partial(decimated, steps=ONE, by=stride)
+    try:
+        found = wanted(twin(noise))
+    except (RuntimeError, ValueError):  # the twin's windows do not fit, or its size is another
+        return None
+    right = layer(rolled(noise, ONE, stride))
+    return twin if found.shape == right.shape and close(found, right) else None
