@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -73,12 +74,19 @@ def rolled(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps, unit: Steps 
     """``by[0] · by[1]`` copies of every map, each rolled back by its place among them; in the order of ``Phases``."""
     (high, wide), (rows, columns) = steps, by
     n, (c, h, w) = len(maps) // (high * wide), maps.shape[1:]
+    last = maps.permute(0, 2, 3, 1).reshape(n, high, wide, h, w, c)
     copies = maps.new_empty(n, rows, high, columns, wide, h, w, c)
-    for i in range(rows):
-        for j in range(columns):
-            one = maps.roll((-i * unit[0], -j * unit[1]), (2, 3))
-            copies[:, i, :, j] = one.permute(0, 2, 3, 1).reshape(n, high, wide, h, w, c)
+    for i, j in product(range(rows), range(columns)):
+        one = copies[:, i, :, j]
+        for (to, of), (to_the, of_the) in product(_moved_back(h, i * unit[0]), _moved_back(w, j * unit[1])):
+            one[:, :, :, to, to_the] = last[:, :, :, of, of_the]
     return copies.view(-1, h, w, c).permute(0, 3, 1, 2)
+
+
+def _moved_back(n: int, by: int) -> list[tuple[slice, slice]]:
+    """(to, from) of the two parts of an axis that is rolled back by less than its size."""
+    parts = [(slice(0, n - by), slice(by, n)), (slice(n - by, n), slice(0, by))]
+    return parts[: 1 + (by > 0)]
 
 
 def decimated(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps) -> Float[Tensor, "B c p q"]:
