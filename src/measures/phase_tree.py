@@ -50,7 +50,8 @@ class Phases:
 
     def split(self) -> Float[Tensor, "n Sy Sx ..."]:
         """The phases in axes of their own."""
-        return self.values.unflatten(0, (-1, *self.steps))
+        apart: Tensor = self.values.unflatten(0, (-1, *self.steps))
+        return apart
 
     def at(self, steps: Steps) -> "Phases":
         """The same for more rolls."""
@@ -80,7 +81,8 @@ def rolled(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps, unit: Steps 
         one = copies[:, i, :, j]
         for (to, of), (to_the, of_the) in product(_moved_back(h, i * unit[0]), _moved_back(w, j * unit[1])):
             one[:, :, :, to, to_the] = last[:, :, :, of, of_the]
-    return copies.view(-1, h, w, c).permute(0, 3, 1, 2)
+    whole: Tensor = copies.view(-1, h, w, c).permute(0, 3, 1, 2)
+    return whole
 
 
 def _moved_back(n: int, by: int) -> list[tuple[slice, slice]]:
@@ -157,7 +159,9 @@ class PhaseTree:
         with evaluating(net), torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
             self._plan()
-        self.wanted = {self._last_in(name): name for name in layers}
+        self.wanted: dict[fx.Node, list[str]] = {}
+        for name in layers:
+            self.wanted.setdefault(self._last_in(name), []).append(name)
         self.forwards = self._cost()
         self.last_use = {one: node for node in self.graph.nodes for one in node.all_input_nodes}
         self.overwrites = any(getattr(module, "inplace", False) for module in net.modules())
@@ -172,13 +176,19 @@ class PhaseTree:
                     found["output"] = values[node.args[0]]
                     break
                 values[node] = Phases(x, ONE, ONE) if node.op == "placeholder" else self._run(node, values)
-                if node in self.wanted:
+                for name in self.wanted.get(node, ()):
                     one = values[node]
-                    found[self.wanted[node]] = replace(one, values=one.values.clone()) if self.overwrites else one
+                    found[name] = replace(one, values=one.values.clone()) if self.overwrites else one
                 for used in node.all_input_nodes:
                     if self.last_use[used] is node:
                         del values[used]
         return found
+
+    @property
+    def shares_nothing(self) -> bool:
+        """Whether all rolls of the image itself are needed, one by one."""
+        first = next(node for node in self.graph.nodes if node.op == "placeholder")
+        return all(self.steps[node].steps == self.size for node in first.users if node in self.steps)
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         """A node's value: phases, or what it gives as it is."""
@@ -243,6 +253,8 @@ class PhaseTree:
         if step is None:
             self.alone.append(str(node.target) if node.op == "call_module" else node.name)
             return Step(self.size)
+        if step.unit not in (None, ONE):
+            self.alone.append(str(node.target))  # its stride does not divide its map
         if max(step.stride) > 1 and node.op == "call_module" and set(units.values()) == {ONE}:
             (one,) = inputs
             return replace(step, dense=dense_twin(self.modules[str(node.target)], fresh[one], step.stride))
@@ -258,7 +270,8 @@ class PhaseTree:
         ]
         if not nodes:
             raise KeyError(f"no layer {name} in what the net runs")
-        return nodes[-1]
+        last: fx.Node = nodes[-1]
+        return last
 
     def _cost(self) -> float:
         try:
@@ -346,7 +359,7 @@ def dense_twin(layer: nn.Module, noise: Float[Tensor, "b c h w"], stride: Steps)
     twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
     for part in twin.modules():
         if hasattr(part, "stride"):
-            part.stride = ONE if isinstance(part.stride, tuple) else 1
+            setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
     wanted = partial(decimated, steps=ONE, by=stride)
     try:
         found = wanted(twin(noise))

@@ -1,0 +1,146 @@
+"""All H · W rolls of an image, at the output and at every layer: by the phase tree, else one by one.
+
+Both ways give the same table of rolls, so the measures on it do not know which way it came.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, fft
+
+from src.activations import watch
+from src.errors import Refusal
+from src.measures.phase_tree import Phases, PhaseTree, Steps
+from src.measures.subject import Subject
+
+#: the tree is used if its answer to a random roll is the net's own, up to this share of the largest
+AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
+#: images in a forward pass where each roll is one
+TOGETHER = 256
+#: numbers that the largest value of a pass may have: 256 MB in float32
+ROOM = 2**26
+
+
+@dataclass(frozen=True)
+class RollTable:
+    """What rolls do to a batch of images.
+
+    Attributes:
+        outputs: of image i under roll g at [i, g]; the first roll is none.
+        squared: layer → ``‖φ(gx) - φ(x)‖²`` in the same places.
+        still: layer → φ(x) of the batch, flattened.
+    """
+
+    outputs: Float[Tensor, "n rolls d"]
+    squared: dict[str, Float[Tensor, "n rolls"]]
+    still: dict[str, Float[Tensor, "n d"]]
+
+
+@dataclass(frozen=True)
+class Rolls:
+    """How the rolls of a net's images are had.
+
+    Attributes:
+        tree: shares what they have in common; None: each is a forward pass of its own.
+        why: the tree is not used, in a line; empty where it is.
+        shifts: (down, right) of each roll, (0, 0) first; all of them, in rows, unless they are a sample.
+        forwards: what an image costs, in forward passes.
+    """
+
+    subject: Subject
+    tree: PhaseTree | None
+    why: str
+    shifts: Int64[Tensor, "rolls 2"]
+    forwards: float
+
+    def __call__(self, x: Float[Tensor, "n c H W"]) -> RollTable:
+        """The table of a batch of normalised images."""
+        if self.tree is None:
+            return enumerated(self.subject, x, self.shifts)
+        phases, size = self.tree(x), self.tree.size
+        outputs = self.subject.answer(phases["output"].everywhere(size).flatten(1, 2).flatten(0, 1))
+        layers = {name: phases[name] for name in self.subject.layers}
+        return RollTable(
+            outputs.unflatten(0, (len(x), -1)),
+            {name: squared_distances(one, size).flatten(1) for name, one in layers.items()},
+            {name: one.split()[:, 0, 0].flatten(1) for name, one in layers.items()},
+        )
+
+    @property
+    def batch(self) -> int:
+        """Images at once."""
+        return TOGETHER if self.tree is None else max(1, min(8, ROOM // max(self.tree.peak, 1)))
+
+
+def all_shifts(size: Steps) -> Int64[Tensor, "rolls 2"]:
+    """Every roll of a map of that size, (0, 0) first."""
+    return torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1]))
+
+
+def prepare(subject: Subject, x: Float[Tensor, "n c H W"]) -> Rolls:
+    """The tree, if the net has one that shares anything and agrees with the net on random rolls; else one by one."""
+    height, width = x.shape[-2:]
+    every = all_shifts((height, width))
+    alone = Rolls(subject, None, "", every, height * width)
+    try:
+        tree = PhaseTree(subject.net, (x.shape[1], height, width), subject.layers)
+    except (Refusal, KeyError) as error:
+        return replace(alone, why=str(error))
+    if tree.shares_nothing:
+        return replace(alone, why=f"{tree.alone[0]} is not open to rolls of the image")
+    if tree.peak > ROOM:
+        return replace(alone, why=f"{', '.join(tree.alone)}: what all rolls give there does not fit into memory")
+    one, by = x[:1], torch.randint(1, min(height, width), (2,), generator=torch.Generator().manual_seed(0)).tolist()
+    with watch(subject.net, ()), torch.no_grad():
+        right = subject.net(one.roll(by, (2, 3)))
+    off = (tree(one)["output"].everywhere(tree.size)[0, by[0], by[1]] - right[0]).abs().max() / right.abs().max()
+    if not off <= AGREEMENT.get(x.dtype, 1e-2):
+        return replace(alone, why=f"the tree's answer to the roll by {by} is off by {off:.1e}")
+    return Rolls(subject, tree, "", every, tree.forwards if math.isfinite(tree.forwards) else height * width)
+
+
+@torch.no_grad()
+def enumerated(subject: Subject, x: Float[Tensor, "n c H W"], shifts: Int64[Tensor, "rolls 2"]) -> RollTable:
+    """Each roll a forward pass; for any net."""
+    outputs: list[Tensor] = []
+    squared: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
+    still: dict[str, Tensor] = {}
+    with watch(subject.net, subject.layers) as maps:
+        for some in shifts.split(max(1, TOGETHER // len(x))):
+            moved = torch.cat([x.roll((down, right), (2, 3)) for down, right in some.tolist()])
+            outputs.append(subject.answer(subject.net(moved)).unflatten(0, (len(some), -1)))
+            for name in subject.layers:
+                values = maps[name].flatten(1).unflatten(0, (len(some), -1))
+                first = still.setdefault(name, values[0].clone())
+                squared[name].append((values - first).square().sum(2))
+    return RollTable(
+        torch.cat(outputs).transpose(0, 1), {name: torch.cat(one).T for name, one in squared.items()}, still
+    )
+
+
+def squared_distances(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
+    """``‖φ(gx) - φ(x)‖²`` for every roll g, at [i, a, b] for the roll of image i by (a, b).
+
+    A layer that is open gives, for each phase, a cross-correlation with the map of the image in place: by FFT, less the
+    channels' means, which all have in common and which would only cost precision.
+    """
+    if phases.unit is None:
+        parts = phases.split().flatten(3)
+        return replace(phases, values=(parts - parts[:, :1, :1]).square().sum(3).flatten(0, 2)).everywhere(size)
+    maps = phases.values
+    maps = maps - maps.mean((0, 2, 3), keepdim=True)
+    norms = maps.square().sum((1, 2, 3)).view(-1, *phases.steps)
+    spectra = fft.rfft2(maps).unflatten(0, (-1, *phases.steps))
+    cross = (spectra[:, :1, :1] * spectra.conj()).sum(3)
+    dots = fft.irfft2(cross, s=maps.shape[2:])[..., :: phases.unit[0], :: phases.unit[1]]
+    found = norms[:, :1, :1, None, None] + norms[..., None, None] - 2 * dots  # phase (oy, ox), rolled on by (k, l)
+    rows, columns = (
+        (torch.arange(n // s) * s - torch.arange(s)[:, None]) % n for n, s in zip(size, phases.steps, strict=True)
+    )
+    whole = found.new_empty(len(found), *size)
+    whole[:, rows[:, None, :, None], columns[None, :, None, :]] = found
+    whole[:, 0, 0] = 0  # not even rounding
+    distances: Tensor = whole.clamp(min=0)
+    return distances
