@@ -48,6 +48,15 @@ class Row:
         return self.layer, self.transform, self.protocol, amount, self.measure, e.value, e.low, e.high, e.n
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A number for each place of a plane, to be looked at: an entry ``measure/layer`` of ``grids.npz``."""
+
+    layer: str
+    measure: str
+    values: Float[np.ndarray, "rows columns"]
+
+
 def resamples(n: int, seed: int = 0, draws: int = 1000) -> Float[Tensor, "draws n"]:
     """Bootstrap weights: how often each of n images is in each of the resampled sets (rows sum to n).
 

@@ -1,0 +1,115 @@
+"""What all rolls of an image do: at the output, where the worst case is known, and at every layer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torchmetrics.utilities.data import dim_zero_cat
+
+from src.measures.base import Grid, Measure, Row, Still, resamples
+from src.measures.consistency import chance_corrected
+from src.measures.rolls import prepare
+from src.measures.subject import Scene, Subject
+from src.transforms import crop
+
+#: images that rolls are drawn for where all rolls of as many cost too much
+FEWEST = 16
+
+
+class RollOutputs(Measure):
+    """What all rolls do to the answer: nothing is drawn, so nothing is left to chance but the images.
+
+    ``output_distance``: mean over all rolls g of ``‖f(gx) - f(x)‖`` over the mean distance between images. For classes
+    also: ``consistency``, P[argmax f(gx) = argmax f(hx)] over all pairs of rolls, with the same corrected for chance;
+    ``accuracy`` over all rolls; ``worst_case``, P[right for every roll].
+    """
+
+    def __init__(self, what: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.what = what
+
+    def of_images(
+        self, outputs: Float[Tensor, "n rolls d"], labels: Int64[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n k"]:
+        """Of each image: how far it moves, how far the others are; agreement, right always, right; class shares."""
+        still = Still(outputs[:, 0])
+        moved = (outputs - outputs[:, :1]).norm(dim=2).mean(1)
+        numbers = [moved, still.distance]
+        if self.what:
+            answers = outputs.argmax(2)
+            shares = F.one_hot(answers, outputs.shape[2]).to(outputs.dtype).mean(1)
+            right = answers == (-1 if labels is None else labels[:, None])
+            both = shares.square().sum(1)
+            numbers += [both, right.all(1).to(both.dtype), right.to(both.dtype).mean(1), *shares.unbind(1)]
+        return torch.stack(numbers, 1)
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
+        """By name."""
+        found = {"output_distance": means[..., 0] / means[..., 1]}
+        if self.what:
+            same, worst, right = means[..., 2:5].unbind(-1)
+            found |= {
+                "consistency": same,
+                "consistency_corrected": chance_corrected(same, means[..., 5:]),
+                "accuracy": right,
+                "worst_case": worst,
+            }
+        return found
+
+
+class RollLayer(Measure):
+    """``invariance_error`` of a layer, the mean over all rolls; and its map, the same for each roll alone."""
+
+    def of_images(self, squared: Float[Tensor, "n rolls"], still: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """How far the others are, then how far each roll moves it."""
+        return torch.cat([Still(still).squared[:, None], squared], 1)
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
+        """One number."""
+        return {"invariance_error": means[..., 1:].mean(-1) / means[..., 0]}
+
+    def map(self) -> Float[Tensor, " rolls"]:
+        """The error of each roll."""
+        means = dim_zero_cat(self.kept).double().mean(0)
+        return means[1:] / means[0]
+
+
+def roll_rows(subject: Subject, scene: Scene, forwards: int = 10_000) -> Iterator[Row | Grid]:
+    """Rows for all H · W rolls (protocol ``all_rolls``; ``amount`` is their number), and each layer's map of them.
+
+    As many images are taken as cost ``forwards`` forward passes; where that is fewer than 16, rolls are drawn instead
+    (protocol ``sampled_rolls``).
+
+    Args:
+        subject: the net.
+        scene: the images.
+        forwards: forward passes to spend.
+    """
+    device = next(subject.net.parameters()).device
+    images = crop(scene.canvas, torch.zeros(len(scene.canvas), 2, dtype=torch.long), scene.margin)
+    rolls = prepare(subject, subject.normalise(images[:2].to(device)))
+    count, protocol = int(forwards / rolls.forwards), "all_rolls"
+    if count < FEWEST <= len(images):
+        count, protocol, every = FEWEST, "sampled_rolls", len(rolls.shifts)
+        some = torch.randperm(every - 1, generator=torch.Generator().manual_seed(scene.seed))
+        rolls = replace(rolls, tree=None, shifts=rolls.shifts[[0, *(1 + some[: forwards // FEWEST - 1]).tolist()]])
+    count = min(max(count, 2), len(images))
+    outputs, layers = RollOutputs(subject.what), {name: RollLayer() for name in subject.layers}
+    for part in torch.arange(count).tensor_split(-(-count // rolls.batch)):
+        table = rolls(subject.normalise(images[part].to(device)))
+        outputs.update(table.outputs, None if scene.labels is None else scene.labels[part].to(device))
+        for name, layer in layers.items():
+            layer.update(table.squared[name], table.still[name])
+    weights, amount = resamples(count, scene.seed), len(rolls.shifts)
+    for name, estimate in outputs.estimates(weights):
+        if scene.labels is not None or name not in ("accuracy", "worst_case"):
+            yield Row("output", "shift", protocol, amount, name, estimate)
+    for layer_name, layer in layers.items():
+        for name, estimate in layer.estimates(weights):
+            yield Row(layer_name, "shift", protocol, amount, name, estimate)
+        if protocol == "all_rolls":
+            yield Grid(layer_name, "roll_map", layer.map().view(images.shape[2:]).float().cpu().numpy())

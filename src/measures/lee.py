@@ -1,0 +1,89 @@
+"""Local equivariance error: how fast the answer changes when the image begins to move (Gruver et al. 2022)."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fft, func, nn
+
+from src.activations import evaluating
+from src.measures.base import Measure, Still
+
+Motion = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h w"]]
+
+
+def slopes(x: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
+    """Derivatives by rows and by columns, a pixel, of the periodic function through the pixels; exact below Nyquist."""
+    spectrum, derivatives = fft.fft2(x), []
+    for axis, n in ((2, x.shape[2]), (3, x.shape[3])):
+        frequencies = fft.fftfreq(n, device=x.device, dtype=x.dtype)
+        frequencies = torch.where(frequencies == -0.5, 0, frequencies)  # its slope cannot be told from the samples
+        shape = [1, 1, 1, 1]
+        shape[axis] = n
+        derivatives.append(fft.ifft2(spectrum * (2j * torch.pi * frequencies).view(shape)).real)
+    return derivatives[0], derivatives[1]
+
+
+def _places(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns from the centre, in pixels."""
+    h, w = x.shape[2:]
+    rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) - (n - 1) / 2 for n in (h, w))
+    return rows[:, None], columns[None, :]
+
+
+def _down(x: Tensor) -> Tensor:
+    return -slopes(x)[0]
+
+
+def _right(x: Tensor) -> Tensor:
+    return -slopes(x)[1]
+
+
+def _turn(x: Tensor) -> Tensor:
+    (by_row, by_column), (rows, columns) = slopes(x), _places(x)
+    return torch.pi / 180 * (columns * by_row - rows * by_column)
+
+
+def _grow(x: Tensor) -> Tensor:
+    (by_row, by_column), (rows, columns) = slopes(x), _places(x)
+    return -0.01 * (rows * by_row + columns * by_column)
+
+
+#: motion → velocity of the pixels at its start: by a pixel (down, right), by a degree, by a per cent
+MOTIONS: dict[str, Motion] = {"down": _down, "right": _right, "rotate": _turn, "scale": _grow}
+
+
+class LEE(Measure):
+    """``lee``: ``E‖d/dt f(g_t x)‖²`` at t = 0, ≥ 0; ``lee_relative``: the same over ``E‖f(x) - f(x')‖²``.
+
+    The first has the outputs' own scale; the second compares nets: 0.01 for a pixel is a tenth of the way to another
+    image a pixel. The mean is of squares.
+
+    >>> summed = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    >>> x = torch.randn(8, 1, 6, 6)
+    >>> measure = LEE()
+    >>> measure.update(*velocities(summed, x, MOTIONS["down"]))
+    >>> measure.compute()["lee"].item() < 1e-10
+    True
+    """
+
+    higher_is_better = False
+
+    def of_images(self, outputs: Float[Tensor, "n d"], velocity: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Squared speed of each image's outputs, and how far the others are."""
+        return torch.stack([velocity.square().sum(1), Still(outputs).squared], 1)
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
+        """By name."""
+        return {"lee": means[..., 0], "lee_relative": means[..., 0] / means[..., 1]}
+
+
+def velocities(
+    net: nn.Module, x: Float[Tensor, "n c h w"], motion: Motion
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """f(x) and d/dt f(g_t x): one forward pass that carries the derivative along, in eval mode."""
+    with evaluating(net), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch's own, at the first derivative
+        found: tuple[Tensor, Tensor] = func.jvp(net, (x,), (motion(x),))[:2]
+    return found
