@@ -73,10 +73,10 @@ def cut(canvas: Shaped[Tensor, "n c H W"], margin: int) -> Shaped[Tensor, "n c h
     return canvas[..., margin : canvas.shape[-2] - margin, margin : canvas.shape[-1] - margin]
 
 
-def within(maps: Shaped[Tensor, "n c p q"], less: float = 0) -> Bool[Tensor, "p q"]:
-    """The disc that fits into the maps, its radius shortened by so many outputs."""
+def within(maps: Shaped[Tensor, "n c p q"]) -> Bool[Tensor, "p q"]:
+    """The disc that fits into the maps."""
     down, right = (torch.arange(size, device=maps.device) - (size - 1) / 2 for size in maps.shape[-2:])
-    return (down[:, None] ** 2 + right**2).sqrt() <= min(maps.shape[-2:]) / 2 - less
+    return (down[:, None] ** 2 + right**2).sqrt() <= min(maps.shape[-2:]) / 2
 
 
 def whole(steps: Shaped[Tensor, "n k"]) -> Bool[Tensor, " n"]:
@@ -306,13 +306,13 @@ class Transform:
     def valid(
         self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: float = 1, back: bool = False
     ) -> Bool[Tensor, "n p q"]:
-        """Where ``maps`` (with ``back``: ``there_and_back``) takes nothing from beyond the border.
+        """Where ``maps`` (with ``back``: ``there_and_back``) takes nothing from beyond the border, or the disc's.
 
-        On a disc, one output less; of maps smaller than 3 × 3 nothing is left.
+        That may be nowhere, on maps smaller than the shift or than 3 × 3.
         """
-        ones = torch.ones_like(maps[:, :1], dtype=torch.float32)
-        inside = (self.there_and_back if back else self.maps)(ones, parameters, jump)[:, 0] > 0.999
-        return inside & within(maps, less=1) if self.disc else inside
+        ones = self.still(torch.ones_like(maps[:, :1], dtype=torch.float32), 0)
+        inside = (self.there_and_back if back else self.maps)(ones, parameters, jump) * ones
+        return inside[:, 0] > 1 - 1e-4
 
     def exact(self, parameters: Shaped[Tensor, "n k"], jump: float = 1) -> Bool[Tensor, " n"]:
         """Of each image, whether ``maps`` needs no interpolation."""
