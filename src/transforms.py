@@ -180,7 +180,7 @@ def erased(images: Float[Tensor, "n c h w"], parameters: Float[Tensor, "n 3"]) -
     def strip(size: int, place: Float[Tensor, "n 1"]) -> Bool[Tensor, "n size"]:
         start = (place * (size - side + 1).clamp(min=1)).floor()
         pixels = torch.arange(size, device=images.device)
-        return (start <= pixels) & (pixels < start + side)
+        return torch.logical_and(start <= pixels, pixels < start + side)
 
     square = strip(images.shape[2], down)[:, None, :, None] & strip(images.shape[3], right)[:, None, None]
     return torch.where(square, images.mean((2, 3), keepdim=True), images)
