@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import chisquare, kstest
@@ -119,6 +119,7 @@ def smooth(size: tuple[int, int], n: int = 5, waves: int = 1) -> torch.Tensor:
 
 
 @each
+@settings(max_examples=8)
 @given(pick=picks, size=sizes)
 def test_a_transform_changes_every_image_and_keeps_shape_type_and_range(name, pick, size):
     one, size = TRANSFORMS[name], square_if_asked(name, size)
@@ -165,6 +166,7 @@ def test_all_is_done_on_the_device_of_the_images(name):
 
 
 @each_moving
+@settings(max_examples=8)
 @given(pick=picks, size=sizes, jump=st.sampled_from([1, 2, 3]))
 def test_the_way_back_undoes(name, pick, size, jump):
     one, p, size = TRANSFORMS[name], drawn(name, an_amount(name, pick)), square_if_asked(name, size)
@@ -182,6 +184,7 @@ def test_the_way_back_undoes(name, pick, size, jump):
 
 
 @each_moving
+@settings(max_examples=8)
 @given(pick=picks, size=sizes, jump=st.sampled_from([1, 2, 3]))
 def test_where_it_is_valid_nothing_comes_from_beyond_the_border(name, pick, size, jump):
     one, p, size = TRANSFORMS[name], drawn(name, an_amount(name, pick)), square_if_asked(name, size)
@@ -206,6 +209,7 @@ def test_all_that_is_valid_is_said_to_be():
 
 
 @each
+@settings(max_examples=8)
 @given(pick=picks, size=sizes)
 def test_an_identity_net_is_equivariant(name, pick, size):
     """Its maps are the images: ρ(g) of the untouched ones are the transformed ones, where that is valid."""
