@@ -265,7 +265,7 @@ class Transform:
         Args:
             canvas: images with ``margin`` pixels around them.
             parameters: as drawn.
-            margin: in pixels; "crop" needs as many as it shifts, "disc" one, and what a smaller image shows of beyond.
+            margin: in pixels. "crop" needs as many as it shifts, "disc" one; a shrunk image shows black beyond them.
         """
         if self.protocol == "crop" and parameters.abs().max() > margin:
             raise Refusal(f"shift/crop by {int(parameters.abs().max())} px: there are {margin} px around the images")
