@@ -270,24 +270,33 @@ def _renamed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
 # --- answers and layers --------------------------------------------------------------------------------------------
 
 
-def answer(outputs: Any) -> Tensor:
+def answer(given: Any) -> Tensor:
     """The part of a net's outputs that is its answer (n d): they themselves, ``logits`` or ``out``, or the first.
 
     Raises:
         Refusal: there is no such part.
     """
-    if isinstance(outputs, Mapping):
-        parts = [outputs[key] for key in ANSWERS if key in outputs]
-    elif isinstance(outputs, Tensor):
-        parts = [outputs]
+    if isinstance(given, Mapping):
+        parts = [given[key] for key in ANSWERS if key in given]
+    elif isinstance(given, Tensor):
+        parts = [given]
     else:
-        parts = [getattr(outputs, key) for key in ANSWERS if hasattr(outputs, key)]
-        parts += list(outputs[:1]) if isinstance(outputs, tuple | list) else []
+        parts = [getattr(given, key) for key in ANSWERS if hasattr(given, key)]
+        parts += list(given[:1]) if isinstance(given, tuple | list) else []
     if not parts or not isinstance(parts[0], Tensor) or parts[0].ndim != 2:
         shape = f" of {parts[0].ndim} dimensions" if parts and isinstance(parts[0], Tensor) else ""
-        kind = type(parts[0] if parts else outputs).__name__
+        kind = type(parts[0] if parts else given).__name__
         raise Refusal(f"the net gives a {kind}{shape}, where a vector for each image is needed")
     return parts[0]
+
+
+def outputs(net: nn.Module, image: Image) -> int:
+    """How many numbers a net answers for an image.
+
+    Raises:
+        Refusal: the net does not take such images, or has no such answer.
+    """
+    return answer(run_once(net, image)[""].output).shape[1]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """What measuring needs: a net with the layers to look at, and images to look with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
-from src.measures import Row, pair_measures
-from src.measures.shifts import shift_rows
+from src.errors import Refusal
+from src.measures import Row, pair_measures, shifts
+from src.nets import Image, Loaded, answer, default_layers, list_layers, outputs, pick_layers
 
 
 def identity(outputs: Tensor) -> Tensor:
@@ -45,6 +46,7 @@ class Scene:
         labels: class of each, where the net was asked for it.
         positions: x, y of the object in each, in units of the side, where they are known.
         seed: of all that is drawn.
+        batch: images a forward; at least 2, as images are compared with those of their batch.
     """
 
     canvas: UInt8[Tensor, "n c H W"]
@@ -52,6 +54,7 @@ class Scene:
     labels: Int64[Tensor, " n"] | None = None
     positions: Float[Tensor, "n _"] | None = None
     seed: int = 0
+    batch: int = shifts.BATCH
 
 
 def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
@@ -69,6 +72,28 @@ def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Ten
     return normalise
 
 
+def subject_of(loaded: Loaded, image: Image | None = None, patterns: Sequence[str] = ()) -> Subject:
+    """What ``load_net`` gave, ready to be measured.
+
+    Args:
+        loaded: the net.
+        image: (channels, height, width) of the images; None: what the net is meant for.
+        patterns: names of layers, or patterns; none: ``default_layers``.
+
+    Raises:
+        Refusal: the net takes no such images, gives no answer, or a layer has none or gives no tensor.
+    """
+    net, image = loaded.net, image or loaded.image
+    outputs(net, image)
+    layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
+    there = {row["name"] for row in list_layers(net, image)}
+    silent = [name for name in layers if name not in there]
+    if silent:
+        raise Refusal(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
+    what = getattr(net, "num_classes", None) != 0  # timm's nets that end in features say so
+    return Subject(net, layers, normaliser(loaded.mean, loaded.std), answer, what)
+
+
 def rows(subject: Subject, scene: Scene) -> Iterator[Row]:
     """All rows of a net on some images.
 
@@ -81,14 +106,18 @@ def rows(subject: Subject, scene: Scene) -> Iterator[Row]:
     ['1', '2', '3', 'output']
     """
     measures = [kind for kind in pair_measures() if subject.what or not kind.of_classes]
-    return shift_rows(
-        subject.net,
-        subject.layers,
-        scene.canvas,
-        scene.margin,
-        subject.normalise,
-        measures,
-        scene.seed,
-        subject.answer,
-        scene.labels,
-    )
+    before, shifts.BATCH = shifts.BATCH, scene.batch  # until the pass over the images takes it as an argument
+    try:
+        yield from shifts.shift_rows(
+            subject.net,
+            subject.layers,
+            scene.canvas,
+            scene.margin,
+            subject.normalise,
+            measures,
+            scene.seed,
+            subject.answer,
+            scene.labels,
+        )
+    finally:
+        shifts.BATCH = before
