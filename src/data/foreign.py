@@ -102,8 +102,8 @@ def _files(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
 def resized(part: Images, side: int, margin: int, beyond: str) -> UInt8[Tensor, "n c H W"]:
     """Square images at another side, with ``margin`` pixels around them that were resized with them.
 
-    The image proper is the same whatever the margin, up to rounding: what is resized reaches out by as many pixels as become a whole
-    number at the new side.
+    The image proper is the same whatever the margin, up to rounding: what is resized reaches out by as many pixels as
+    become a whole number at the new side.
     """
     height = part.images.shape[-1]
     if height == side:
