@@ -1,27 +1,65 @@
-"""Measure a finished run again; its checkpoint holds its whole config.
+"""Measure a net: one of a library with weights of your own on images of your own, or a finished run again.
 
+    python -m src.measure net=torchvision/resnet18 data=folder data.root=/path/to/images
+    python -m src.measure net=timm/resnet18.a1_in1k weights=FILE.safetensors data=folder data.root=/path/to/images
+    python -m src.measure net=torchvision/vgg11 layers=list
     python -m src.measure checkpoint=outputs/SWEEP/RUN/checkpoints/best.ckpt
     python -m src.measure checkpoint=PATH images=200 max_shift=4 out=again.csv
 
-options: checkpoint=PATH  images=N  max_shift=PIXELS  root=DATA_FOLDER  out=FILE (the run's own measures.csv)
+options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER
+         out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv)
+of net=: weights=default (the library's, downloaded)|none (random)|FILE (.pt .pth .ckpt .safetensors, read as data only)
+         classes=N (outputs, where FILE has others than the library's)  size=PIXELS (the net's own)
+         layers=NAME,PATTERN,… (the last of each resolution)|list  data=SET (folder: data.root/CLASS/* or data.root/*)
+         batch=N (125)  floor=true|false (the same net with random weights beside it)
 """
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import MISSING
+if TYPE_CHECKING:
+    from src.measures.subject import Scene, Subject
+    from src.nets import Image
+
+#: what both ways of measuring take, and is a setting of the run where there is one
+MEASURE = ("images", "max_shift", "seed")
+#: what only a net without a run's config takes
+OF_NET = ("weights", "classes", "size", "layers", "floor", "batch")
+LIST = "list"
+
+
+@dataclass
+class Images:
+    """Where images come from."""
+
+    name: str = "folder"
+    root: str | None = None
 
 
 @dataclass
 class Options:
-    """Options of the command line."""
+    """Options of the command line; null is the default of the run, or of the net."""
 
-    checkpoint: str = MISSING
+    checkpoint: str | None = None
+    net: str | None = None
+    weights: str = "default"
+    classes: int | None = None
+    size: int | None = None
+    layers: str | None = None
+    data: Images = field(default_factory=Images)
     images: int | None = None
     max_shift: int | None = None
-    root: str | None = None
+    batch: int | None = None
+    seed: int | None = None
+    floor: bool = True
+    root: str | None = None  # data.root, as it was called when there were checkpoints alone
     out: str | None = None
+
+
+#: of a net that has no run; 1000 images would take a quarter of an hour on two cores
+NET = {"images": 200, "max_shift": 8, "seed": 0, "batch": 125}
 
 
 def main() -> None:
@@ -29,7 +67,107 @@ def main() -> None:
     from src.config import from_command_line, refusing
 
     with refusing():
-        measure_again(from_command_line(Options, sys.argv[1:], __doc__ or ""))
+        options = from_command_line(Options, sys.argv[1:], __doc__ or "")
+        check_options(options)
+        (measure_net if options.net else measure_again)(options)
+
+
+def check_options(options: Options) -> None:
+    """Refuse what does not go together, and numbers that are too small.
+
+    Raises:
+        Refusal: in one line.
+    """
+    from src.errors import Refusal
+
+    if (options.checkpoint is None) == (options.net is None):
+        raise Refusal(
+            "give one of checkpoint=PATH (of a run) and net=LIBRARY/NAME (of torchvision or timm); see --help"
+        )
+    for key, least in {"images": 2, "max_shift": 1, "batch": 2, "size": 1, "classes": 1, "seed": 0}.items():
+        value = getattr(options, key)
+        if value is not None and value < least:
+            raise Refusal(f"{key}={value}: must be a whole number of at least {least}")
+    default = Options()
+    foreign = [key for key in OF_NET if getattr(options, key) != getattr(default, key)]
+    foreign += ["data"] * (options.data.name != default.data.name)
+    if options.checkpoint and foreign:
+        raise Refusal(f"{foreign[0]}= goes with net=; a checkpoint has its own in its config")
+
+
+def measure_net(options: Options) -> None:
+    """Measure a net of a library, and the same with random weights; or list its layers.
+
+    Raises:
+        Refusal: no such net, weights, layers or images.
+    """
+    from src.data.foreign import check
+    from src.errors import Refusal
+    from src.nets import default_layers, list_layers, load_net
+    from src.views.terminal import show_layers
+
+    name, listing = options.net or "", options.layers == LIST
+    if not listing:
+        check(options.data.name, options.data.root or options.root)
+    loaded = load_net(name, "none" if listing else options.weights, options.classes)
+    channels, *sides = loaded.image
+    height, width = (options.size, options.size) if options.size else sides
+    if height != width:
+        raise Refusal(f"net={name}: meant for {height}×{width} images, and those here are square: give size=PIXELS")
+    image = channels, height, width
+    if listing:
+        show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), f"{name}, {height}×{width}")
+        return
+
+    import torch
+
+    from src import files
+    from src.measures.subject import rows, subject_of
+    from src.runs import write_measures
+    from src.views.terminal import console, show_measured
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    subject = subject_of(loaded, image, names_of(options.layers))
+    scene = scene_of(options, subject, image)
+    subject.net.to(device)
+    console.print(
+        f"  {name}, weights {options.weights}: {len(scene.canvas)} images of {options.data.name}, {height}×{width}"
+    )
+    found = list(rows(subject, scene))
+    if options.floor and options.weights != "none":
+        twin = replace(subject, net=load_net(name, "none", options.classes).net.to(device))
+        found += [replace(row, measure=f"{row.measure}_untrained") for row in rows(twin, scene)]
+    out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
+    write_measures(out, found)
+    show_measured(found, out)
+
+
+def names_of(layers: str | None) -> list[str]:
+    """``a,b`` or ``[a,b]`` as a list; a comma inside a pattern's brackets is no name's."""
+    return [one.strip() for one in (layers or "").removeprefix("[").removesuffix("]").split(",") if one.strip()]
+
+
+def scene_of(options: Options, subject: "Subject", image: "Image") -> "Scene":
+    """The images that a net of a library is measured on; with their labels, if it has an output for each class.
+
+    Raises:
+        Refusal: they are not to be had, or not such as the net takes.
+    """
+    from src.data.foreign import sample
+    from src.measures.subject import Scene
+    from src.nets import outputs
+    from src.views.terminal import console
+
+    given = {key: getattr(options, key) for key in NET if getattr(options, key) is not None}
+    images, margin, seed, batch = (NET | given).values()
+    root = options.data.root or options.root or "data"
+    channels, side, _ = image
+    found = sample(options.data.name, root, side, channels, margin, images, seed)
+    answers, classes = outputs(subject.net, image), len(found.classes)
+    labels = found.labels if subject.what and answers == classes else None
+    if labels is None:
+        console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
+    return Scene(found.canvas, margin, labels, found.positions if found.positions.numel() else None, seed, batch)
 
 
 def measure_again(options: Options) -> None:
@@ -41,12 +179,11 @@ def measure_again(options: Options) -> None:
     from src.config import check
     from src.runs import read_checkpoint
 
-    path = Path(options.checkpoint)
+    path = Path(options.checkpoint or "")
     cfg, weights = read_checkpoint(path)
-    asked = {key: getattr(options, key) for key in ("images", "max_shift") if getattr(options, key) is not None}
-    cfg = replace(
-        cfg, measure=replace(cfg.measure, **asked), data=replace(cfg.data, root=options.root or cfg.data.root)
-    )
+    asked = {key: getattr(options, key) for key in MEASURE if getattr(options, key) is not None}
+    root = options.data.root or options.root or cfg.data.root
+    cfg = replace(cfg, measure=replace(cfg.measure, **asked), data=replace(cfg.data, root=root))
     check(cfg)
 
     from src import files

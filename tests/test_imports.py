@@ -15,7 +15,7 @@ ROOMS = [
     {"pooling", "activations"},
     {"ledger"},
     {"models", "data"},
-    {"config", "transforms"},
+    {"config", "transforms", "nets"},
     {"measures"},
     {"runs"},
     {"views"},

@@ -198,7 +198,7 @@ def _folder(root: Path, size: int) -> Source:
             train, test = ImageFolder(root / "train"), ImageFolder(root / "test")
             if train.classes != test.classes:
                 raise DataError(f"data=folder: {root}/train and {root}/test hold different classes")
-            return Source(_read(train.samples, size), _read(test.samples, size), train.classes, "edge")
+            return Source(read(train.samples, size), read(test.samples, size), train.classes, "edge")
         every = ImageFolder(root)
     except FileNotFoundError as error:
         raise DataError(
@@ -210,10 +210,10 @@ def _folder(root: Path, size: int) -> Source:
     test_files = [one for one, out in zip(every.samples, held, strict=True) if out]
     if not test_files:
         raise DataError(f"data=folder: {len(train_files)} images in {root} are too few to hold any out for testing")
-    return Source(_read(train_files, size), _read(test_files, size), every.classes, "edge")
+    return Source(read(train_files, size), read(test_files, size), every.classes, "edge")
 
 
-def _read(files: list[tuple[str, int]], size: int) -> Images:
+def read(files: list[tuple[str, int]], size: int) -> Images:
     """Every image with its shorter side scaled to ``size + 2 MARGIN``, its middle square taken as the canvas."""
     whole = size + 2 * MARGIN
     canvas = torch.empty(len(files), 3, whole, whole, dtype=torch.uint8)

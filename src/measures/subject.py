@@ -1,10 +1,22 @@
-"""What is measured, and on what: a net with how it takes images, and the images."""
+"""What measuring needs: a net with the layers to look at, and images to look with."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from jaxtyping import Float, Int64, UInt8
+import torch
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
+
+from src.errors import Refusal
+from src.nets import Image, Loaded, answer, default_layers, list_layers, outputs, pick_layers
+
+#: images a forward pass
+BATCH = 125
+
+
+def identity(outputs: Tensor) -> Tensor:
+    """The outputs themselves."""
+    return outputs
 
 
 @dataclass(frozen=True)
@@ -12,30 +24,31 @@ class Subject:
     """A net, and how it takes images: all that measuring needs to know about it.
 
     Attributes:
-        net: images → outputs.
+        net: takes what ``normalise`` gives.
         layers: names of the modules to look at.
-        normalise: pixels in 0 … 255 (n, c, h, w) → what the net takes.
-        answer: the part of the outputs that is the answer.
+        normalise: pixels from 0 to 255 (n c h w), bytes or floats, to what the net takes.
+        answer: the part of the net's outputs that is the answer (n d).
         what: whether the answer is a class.
     """
 
     net: nn.Module
     layers: list[str]
     normalise: Callable[[Tensor], Tensor]
-    answer: Callable[[Tensor], Tensor] = lambda outputs: outputs
+    answer: Callable[[Tensor], Tensor] = identity
     what: bool = True
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Test images to measure on, with ``margin`` pixels around each.
+    """Test images to measure on.
 
     Attributes:
-        canvas: n ≥ 2 images.
-        margin: in pixels; the largest shift.
-        labels: None where they are not the net's classes.
-        positions: of the objects, None where they are not known.
+        canvas: the images with ``margin`` pixels around each; n ≥ 2.
+        margin: largest shift, in pixels.
+        labels: class of each, where the net was asked for it.
+        positions: x, y of the object in each, in units of the side, where they are known.
         seed: of all that is drawn.
+        batch: images a forward; at least 2, as images are compared with those of their batch.
     """
 
     canvas: UInt8[Tensor, "n c H W"]
@@ -43,3 +56,50 @@ class Scene:
     labels: Int64[Tensor, " n"] | None = None
     positions: Float[Tensor, "n _"] | None = None
     seed: int = 0
+    batch: int = BATCH
+
+    def batches(self) -> Sequence[Int64[Tensor, " b"]]:
+        """Indices of the images of every batch: of nearly the same size, so that no image is left alone."""
+        return torch.arange(len(self.canvas)).tensor_split(-(-len(self.canvas) // self.batch))
+
+    def take(self, index: Int64[Tensor, " b"]) -> "Scene":
+        """Some of the images."""
+        labels, positions = (one if one is None else one[index] for one in (self.labels, self.positions))
+        return replace(self, canvas=self.canvas[index], labels=labels, positions=positions)
+
+
+def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
+    """Pixels from 0 to 255 → ``(pixels / 255 - mean) / std``, channels last in memory.
+
+    >>> normaliser((0.5,), (0.25,))(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)).tolist()
+    [[[[-2.0, 2.0]]]]
+    """
+    scale, shift = 1 / (255 * torch.tensor(std)), torch.tensor(mean) / torch.tensor(std)
+
+    def normalise(pixels: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        x = pixels.to(torch.float32, memory_format=torch.channels_last)
+        return x * scale.to(x.device)[:, None, None] - shift.to(x.device)[:, None, None]
+
+    return normalise
+
+
+def subject_of(loaded: Loaded, image: Image | None = None, patterns: Sequence[str] = ()) -> Subject:
+    """What ``load_net`` gave, ready to be measured.
+
+    Args:
+        loaded: the net.
+        image: (channels, height, width) of the images; None: what the net is meant for.
+        patterns: names of layers, or patterns; none: ``default_layers``.
+
+    Raises:
+        Refusal: the net takes no such images, gives no answer, or a layer has none or gives no tensor.
+    """
+    net, image = loaded.net, image or loaded.image
+    outputs(net, image)
+    layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
+    there = {row["name"] for row in list_layers(net, image)}
+    silent = [name for name in layers if name not in there]
+    if silent:
+        raise Refusal(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
+    what = getattr(net, "num_classes", None) != 0  # timm's nets that end in features say so
+    return Subject(net, layers, normaliser(loaded.mean, loaded.std), answer, what)

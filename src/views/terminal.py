@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +10,9 @@ from rich.table import Table
 
 from src.ledger import Ledger
 from src.transforms import SHIFTS
+
+if TYPE_CHECKING:
+    from src.measures.base import Row
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -79,3 +82,45 @@ def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
         f"another image's; untrained {untrained}\n  {folder}\n",
         soft_wrap=True,
     )
+
+
+def show_layers(layers: Sequence[Mapping[str, Any]], chosen: Sequence[str], title: str) -> None:
+    """Every layer that can be measured on a line; those that are, if nothing else is asked for, stand out."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column, justify in {"layer": "left", "kind": "left", "output": "right", "parameters": "right"}.items():
+        table.add_column(column, justify=justify, no_wrap=column == "layer")  # type: ignore[arg-type]
+    for layer in layers:
+        mark = layer["name"] in chosen
+        table.add_row(
+            escape(layer["name"]) + " *" * mark,
+            layer["kind"],
+            "×".join(map(str, layer["shape"])),
+            f"{layer['parameters']:,}" if layer["parameters"] else "·",
+            style="bold" if mark else None,
+        )
+    console.print(table)
+    console.print("*: what is measured without layers=; a pattern takes several, as in layers='layer?,avgpool'\n")
+
+
+def show_measured(rows: Sequence["Row"], out: Path) -> None:
+    """How far the smallest and the largest shift move each layer and the answer; untrained beside it, where it is."""
+    found = {(one.layer, one.protocol, one.amount, one.measure): one.estimate.value for one in rows}
+    amounts = sorted({one.amount for one in rows if one.transform == "shift"})
+    shifts = [(protocol, amount) for amount in dict.fromkeys([*amounts[:1], *amounts[-1:]]) for protocol in SHIFTS]
+    columns = [(*shift, suffix) for shift in shifts for suffix in ("", "_untrained")]
+    columns = [one for one in columns if ("output", *one[:2], f"{MOVED['output']}{one[2]}") in found]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer")
+    for protocol, amount, suffix in columns:
+        table.add_column(f"{protocol} {amount:g} px" + "\nuntrained" * bool(suffix), justify="right")
+    for layer in dict.fromkeys(one.layer for one in rows):
+        measure = MOVED.get(layer, "invariance_error")
+        values = (found.get((layer, protocol, amount, measure + suffix)) for protocol, amount, suffix in columns)
+        table.add_row(escape(layer), *("·" if value is None else f"{value:.3f}" for value in values))
+    console.print(table)
+    console.print("0: the shift is not noticed; 1: it moves as far as another image is")
+    console.print(f"  {out}\n", soft_wrap=True, markup=False)
+
+
+#: layer → the measure shown of it, where it is another than that of layers
+MOVED = {"output": "output_distance"}

@@ -1,0 +1,157 @@
+"""One pass over the test images: every transform, every amount, every layer; each forward feeds all measures."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from src.activations import watch
+from src.measures.base import Estimate, Measure, PairMeasure, Row, Still, resamples
+from src.measures.equivariance_error import EquivarianceError
+from src.measures.subject import Scene, Subject
+from src.transforms import TRANSFORMS, Transform
+
+OUTPUT = "output"
+#: measures of what interpolation alone does: the image moved there and back
+FLOORS = ("output_distance", "invariance_error")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A transform by one amount, with its parameters for every image."""
+
+    transform: Transform
+    amount: float
+    parameters: Shaped[Tensor, "n k"]
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether the moved images are no longer made of the pixels they had."""
+        return self.transform.moves and not bool(self.transform.exact(self.parameters).all())
+
+
+def settings(scene: Scene, names: Sequence[str]) -> list[Setting]:
+    """Of each transform its amounts (shifts: up to the scene's margin), drawn by the scene's seed, one row an image.
+
+    The parameters of a transform do not depend on which others are asked for.
+    """
+    found = []
+    for transform in (TRANSFORMS[name] for name in names):
+        generator = torch.Generator().manual_seed(scene.seed)
+        amounts = [one for one in transform.amounts if transform.name != "shift" or one <= scene.margin]
+        found += [Setting(transform, one, transform.draw(len(scene.canvas), one, generator)) for one in amounts]
+    return found
+
+
+class Fed:
+    """The measures of one setting."""
+
+    def __init__(self, setting: Setting, subject: Subject, kinds: Sequence[type[PairMeasure]]) -> None:
+        self.setting = setting
+        places = {OUTPUT: OUTPUT} | dict.fromkeys(subject.layers, "layers")
+        self.measures = {layer: [kind() for kind in kinds if kind.on == on] for layer, on in places.items()}
+        self.floors = {layer: [kind() for kind in kinds if kind.on == on] for layer, on in places.items()}
+        self.equivariance = {layer: EquivarianceError() for layer in subject.layers if setting.transform.moves}
+
+    def rows(self, weights: Tensor) -> Iterator[Row]:
+        """Everything, when all images have passed."""
+        one, amount = self.setting.transform, self.setting.amount
+
+        def row(layer: str, name: str, estimate: Estimate) -> Row:
+            return Row(layer, one.name, one.protocol, amount, name, estimate)
+
+        for layer, measures in self.measures.items():
+            for measure in measures:
+                for name, estimate in measure.estimates(weights):
+                    yield row(layer, name, estimate)
+            for name, estimate in _estimates(self.floors[layer], weights):
+                if name in FLOORS:
+                    yield row(layer, f"{name}_floor", estimate)
+            if layer in self.equivariance:
+                for name, estimate in _estimates([self.equivariance[layer]], weights):
+                    yield row(layer, name, estimate)
+
+
+def _estimates(measures: Sequence[Measure], weights: Tensor) -> Iterator[tuple[str, Estimate]]:
+    """Of those that have been fed."""
+    for measure in measures:
+        if measure.update_called:
+            yield from measure.estimates(weights)
+
+
+@torch.no_grad()
+def pair_rows(
+    subject: Subject, scene: Scene, names: Sequence[str], kinds: Sequence[type[PairMeasure]], floors: bool = True
+) -> Iterator[Row]:
+    """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
+
+    Every image gets its own parameters of each amount, the same for every net. Beside the measures stand what
+    interpolation alone would cost (``…_floor``), where a transform interpolates, and for layers that are maps the
+    equivariance error, where the transform moves pixels.
+
+    Args:
+        subject: the net.
+        scene: the images, n ≥ 2.
+        names: of ``TRANSFORMS``.
+        kinds: measures to feed.
+        floors: whether to measure those.
+    """
+    kinds = [one for one in kinds if (subject.what or not one.of_classes)]
+    kinds = [one for one in kinds if scene.labels is not None or not one.needs_labels]
+    fed = [Fed(setting, subject, kinds) for setting in settings(scene, names)]
+    device = next(subject.net.parameters()).device
+    with watch(subject.net, subject.layers) as maps:
+
+        def outputs(pixels: Shaped[Tensor, "b c h w"]) -> dict[str, Tensor]:
+            answers = subject.answer(subject.net(subject.normalise(pixels)))
+            return {layer: maps[layer] for layer in subject.layers} | {OUTPUT: answers}
+
+        for index in scene.batches():
+            canvas = scene.canvas[index].to(device)
+            labels = None if scene.labels is None else scene.labels[index].to(device)
+            stills: dict[bool, dict[str, Still]] = {}
+            for one in fed:
+                transform, parameters = one.setting.transform, one.setting.parameters[index].to(device)
+                if transform.disc not in stills:
+                    pixels = transform.still(canvas, scene.margin)
+                    stills[transform.disc] = {layer: Still(x) for layer, x in outputs(pixels).items()}
+                still = stills[transform.disc]
+                moved = outputs(transform.images(canvas, parameters, scene.margin))
+                _feed(one.measures, still, moved, labels)
+                for layer, measure in one.equivariance.items():
+                    if moved[layer].dim() == 4 and min(moved[layer].shape[2:]) > 1:
+                        _equivariance(measure, transform, parameters, still[layer].maps, moved[layer], canvas, scene)
+                if floors and one.setting.interpolated:
+                    back = transform.there_and_back(transform.still(canvas, scene.margin), parameters)
+                    _feed(one.floors, still, outputs(transform.still(back.clamp(0, 255), 0)), labels)
+    weights = resamples(len(scene.canvas), scene.seed)
+    for one in fed:
+        yield from one.rows(weights)
+
+
+def _feed(
+    measures: dict[str, list[PairMeasure]], still: dict[str, Still], moved: dict[str, Tensor], labels: Tensor | None
+) -> None:
+    for layer, some in measures.items():
+        for measure in some:
+            measure.update(still[layer], moved[layer], labels)
+
+
+def _equivariance(
+    measure: EquivarianceError,
+    transform: Transform,
+    parameters: Tensor,
+    still: Tensor,
+    moved: Tensor,
+    canvas: Tensor,
+    scene: Scene,
+) -> None:
+    """Compare the moved image's map with the still one's map moved, where that says something."""
+    jump = (canvas.shape[2] - 2 * scene.margin) / still.shape[2]
+    there, back = transform.maps(still, parameters, jump), None
+    valid = transform.valid(still, parameters, jump)
+    if not bool(transform.exact(parameters, jump).all()):
+        back = transform.there_and_back(still, parameters, jump)
+    measure.update(moved, there, valid, still, back)

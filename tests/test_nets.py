@@ -1,0 +1,435 @@
+"""Nets of libraries: by name, with weights from files, measured on a folder of images."""
+
+import importlib.util
+import pickle
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+
+from src import files, measure
+from src.config import ROOT
+from src.data.foreign import resized, sample
+from src.data.sets import MARGIN, Images
+from src.errors import Refusal
+from src.measures.subject import Scene, normaliser, rows, subject_of
+from src.nets import answer, default_layers, fill, list_layers, load_net, outputs, pick_layers, read_weights, run_once
+from tests.test_activations import flags, hooks
+from tests.test_commands import command
+
+TIMM = "timm/test_resnet.r160_in1k"  # half a million parameters
+SMALL = "torchvision/squeezenet1_1"  # a million
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    return {key: one.clone() for key, one in net.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def shaken() -> dict[str, Tensor]:
+    """Weights that no seed draws."""
+    generator = torch.Generator().manual_seed(5)
+    drawn = weights(load_net(SMALL, "none").net)
+    return {key: one + torch.randn(one.shape, generator=generator) for key, one in drawn.items()}
+
+
+# --- by name -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "layers"),
+    [
+        ("torchvision/resnet18", 64, "relu layer1 layer2 layer3 layer4 avgpool"),
+        ("torchvision/alexnet", 64, "features.1 features.4 features.11 avgpool classifier.5"),
+        ("torchvision/googlenet", 64, "conv1 conv3 inception3b inception4e inception5b dropout"),
+        (TIMM, 160, "act1 layer1 layer2 layer3 layer4 global_pool"),
+        ("timm/test_vit.r160_in1k", 160, "patch_embed " + " ".join(f"blocks.{i}" for i in range(6)) + " head_drop"),
+    ],
+)
+def test_a_net_comes_in_eval_mode_and_its_layers_stand_for_it(name: str, side: int, layers: str) -> None:
+    loaded = load_net(name, "none")
+    assert not any(flags(loaded.net))
+    assert loaded.image == ((3, 160, 160) if side == 160 else (3, 224, 224))
+    assert len(loaded.mean) == len(loaded.std) == 3
+    assert loaded.classes is None, "random weights know none"
+    assert outputs(loaded.net, (3, side, side)) == 1000
+    assert default_layers(loaded.net, (3, side, side)) == layers.split()
+
+
+def test_vgg_has_a_layer_for_each_resolution() -> None:
+    with torch.device("meta"):  # its half a gigabyte of weights is not what is asked about
+        net = models.vgg11()
+    assert default_layers(net.features, (3, 64, 64)) == "1 4 9 14 19 20".split()
+    assert outputs(net, (3, 32, 32)) == 1000
+
+
+def test_random_weights_are_the_same_each_time_and_leave_the_random_stream_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one = weights(load_net(SMALL, "none").net)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert same(one, weights(load_net(SMALL, None).net))
+
+
+def test_a_net_may_have_other_outputs() -> None:
+    for name in (SMALL, TIMM):
+        assert outputs(load_net(name, "none", classes=7).net, (3, 64, 64)) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("torchvision/resnet81", "torchvision has no such net; did you mean .*resnet18"),
+        ("timm/resnet18.a1_in2k", "timm has no such net; did you mean .*resnet18.a1_in1k"),
+        ("torchvision/raft_large", "torchvision has no such net"),
+        ("keras/resnet18", "write torchvision/NAME or timm/NAME"),
+        ("resnet18", "write torchvision/NAME or timm/NAME"),
+    ],
+)
+def test_a_wrong_name_is_one_line(name: str, message: str) -> None:
+    with pytest.raises(Refusal, match=message) as refusal:
+        load_net(name, "none")
+    assert "\n" not in str(refusal.value)
+
+
+def test_without_timm_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Refusal, match="pip install timm"):
+        load_net(TIMM, "none")
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def offline(*arguments: object, **options: object) -> None:
+        raise OSError("no network\nand a second line")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(Refusal, match=r"could not be downloaded \(no network\); take weights=FILE") as refusal:
+        load_net(SMALL, "default")
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(Refusal, match=r"classes=5: .* with weights=none or weights=FILE"):
+        load_net(SMALL, "default", classes=5)
+
+
+# --- weights from files --------------------------------------------------------------------------------------------
+
+FORMS: dict[str, Any] = {
+    "plain.pt": lambda tree: tree,
+    "state_dict.ckpt": lambda tree: {"state_dict": tree, "epoch": 3},
+    "model.pth": lambda tree: {"model": tree, "args": Namespace(lr=0.1)},
+    "model_state_dict.pt": lambda tree: {"model_state_dict": tree},
+    "module.pt": lambda tree: {f"module.{key}": one for key, one in tree.items()},
+    "lightning.ckpt": lambda tree: {"state_dict": {f"model.net.{key}": one for key, one in tree.items()}},
+}
+
+
+@pytest.mark.parametrize("form", [*FORMS, "plain.safetensors"])
+def test_weights_from_a_file_are_the_same_bit_for_bit(form: str, shaken: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / form
+    if form in FORMS:
+        torch.save(FORMS[form](shaken), path)
+    else:
+        save_file(shaken, path)
+    assert same(weights(load_net(SMALL, str(path)).net), shaken)
+
+
+def test_weights_of_timm_come_from_a_file_too(tmp_path: Path) -> None:
+    tree = {key: one + 1 for key, one in weights(load_net(TIMM, "none").net).items()}
+    torch.save(tree, tmp_path / "own.pt")
+    assert same(weights(load_net(TIMM, str(tmp_path / "own.pt")).net), tree)
+
+
+def test_a_file_with_the_librarys_name_is_taken_for_what_it_is(shaken: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(shaken, tmp_path / "squeezenet1_1-b8a52dc0.pth")
+    torch.save(shaken, tmp_path / "own.pth")
+    classes = load_net(SMALL, str(tmp_path / "squeezenet1_1-b8a52dc0.pth")).classes
+    assert classes is not None
+    assert classes[0] == "tench"
+    assert load_net(SMALL, str(tmp_path / "own.pth")).classes is None
+
+
+def test_googlenets_file_may_hold_what_only_training_asks_for(tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    tree = models.googlenet(weights=None, init_weights=False).state_dict()
+    assert any(key.startswith("aux1.") for key in tree)
+    for file, transforms in {"googlenet-1378be20.pth": True, "own.pth": False}.items():
+        torch.save(tree, tmp_path / file)
+        net = load_net("torchvision/googlenet", str(tmp_path / file)).net
+        assert net.transform_input == transforms
+        assert same(weights(net), {key: one for key, one in tree.items() if not key.startswith("aux")})
+
+
+def test_names_of_older_files_are_known() -> None:
+    dense = nn.Module()
+    dense.denselayer1 = nn.ModuleDict({"norm1": nn.BatchNorm2d(2)})
+    old = {f"denselayer1.norm.1.{key}": torch.full((2,), 3.0) for key in "weight bias running_mean running_var".split()}
+    fill(dense, old, "")
+    assert dense.denselayer1["norm1"].running_var.tolist() == [3, 3]
+
+
+class Malicious:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_malicious_file_is_refused_and_not_run(tmp_path: Path) -> None:
+    proof = tmp_path / "it ran"
+    pickle.loads(pickle.dumps(Malicious(proof)))
+    assert proof.exists(), "it would"
+    proof.unlink()
+    for path in (tmp_path / "evil.pt", tmp_path / "evil.pth"):
+        tree = {"state_dict": Malicious(proof)}
+        torch.save(tree, path) if path.suffix == ".pt" else path.write_bytes(pickle.dumps(tree))
+        with pytest.raises(Refusal, match="cannot be read as plain data"):
+            load_net(SMALL, str(path))
+        assert not proof.exists()
+
+
+@pytest.mark.parametrize("tree", [{"epoch": 3}, {}, [1, 2], {"state_dict": {"a": "b"}}])
+def test_a_file_without_weights_is_refused(tree: object, tmp_path: Path) -> None:
+    torch.save(tree, tmp_path / "other.pt")
+    with pytest.raises(Refusal, match="holds no state_dict"):
+        read_weights(tmp_path / "other.pt")
+
+
+def test_a_whole_net_or_no_file_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Conv2d(1, 1, 1), tmp_path / "net.pt")
+    with pytest.raises(Refusal, match=r"save net.state_dict\(\), not the net"):
+        read_weights(tmp_path / "net.pt")
+    with pytest.raises(Refusal, match="no such file"):
+        load_net(SMALL, str(tmp_path / "nothing.pt"))
+
+
+def test_a_mismatch_says_how_many_and_names_three() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    before = weights(net)
+    found = before | {"2.weight": torch.zeros(5, 4)} | {f"3.w{i}": torch.zeros(1) for i in range(5)}
+    del found["0.weight"], found["1.num_batches_tracked"]
+    with pytest.raises(Refusal) as refusal:
+        fill(net, found, "it does not fit")
+    assert str(refusal.value) == (
+        "it does not fit: 1 missing (0.weight); 5 unexpected (3.w0, 3.w1, 3.w2 …); "
+        "1 of other shape (2.weight 5×4 for 2×4)"
+    )
+    assert same(weights(net), before), "all or none"
+
+
+# --- answers and layers --------------------------------------------------------------------------------------------
+
+
+def test_the_answer_is_found_in_what_nets_give() -> None:
+    right, wrong = torch.ones(2, 3), torch.zeros(2, 3)
+    given: list[Any] = [
+        right,
+        (right, wrong),
+        [right, wrong],
+        {"aux": wrong, "out": right},
+        {"hidden": wrong, "logits": right},
+        SimpleNamespace(loss=wrong, logits=right),
+    ]
+    assert all(answer(one) is right for one in given)
+    for bad in (None, (), {"hidden": right}, torch.ones(2, 3, 4, 4), "text"):
+        with pytest.raises(Refusal, match=r"the net gives a .* where a vector for each image is needed"):
+            answer(bad)
+
+
+@pytest.fixture
+def net() -> nn.Sequential:
+    """With in-place modules, a block, mixed flags, and an attention that gives a tuple."""
+    block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True))
+    whole = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), block, nn.Flatten(), nn.Linear(64, 5))
+    whole.train()
+    block.eval()
+    return whole
+
+
+def test_layers_are_picked_by_name_and_pattern_in_the_nets_order(net: nn.Sequential) -> None:
+    assert pick_layers(net, ["3", "2.*"]) == ["2.0", "2.1", "3"]
+    assert pick_layers(net, ["?", "1"]) == ["0", "1", "2", "3", "4"]
+    with pytest.raises(Refusal, match=r"layers=2\.7: the net has none; did you mean 2\.\d"):
+        pick_layers(net, ["1", "2.7"])
+
+
+def test_layers_are_listed_with_shape_and_parameters(net: nn.Sequential) -> None:
+    listed = list_layers(net, (3, 8, 8))
+    assert [row["name"] for row in listed] == ["0", "1", "2", "2.0", "2.1", "3", "4"]
+    assert listed[2] == {"name": "2", "kind": "Sequential", "shape": (4, 4, 4), "parameters": 4 * 4 * 9 + 4}
+    assert default_layers(net, (3, 8, 8)) == ["0", "2", "3"]
+
+
+def test_hooks_and_flags_are_as_before_also_after_an_exception(net: nn.Sequential) -> None:
+    before = flags(net)
+    assert set(before) == {True, False}
+    list_layers(net, (3, 8, 8))
+    assert (flags(net), hooks(net)) == (before, 0)
+    with pytest.raises(Refusal, match=r"the net does not take 3×9×12 images .* another size= may do"):
+        run_once(net, (3, 9, 12))
+    assert (flags(net), hooks(net)) == (before, 0)
+
+
+def test_a_layer_that_gives_no_tensor_is_refused() -> None:
+    loaded = load_net("timm/test_vit.r160_in1k", "none")
+    loaded.net.add_module("idle", nn.ReLU())
+    with pytest.raises(Refusal, match="layers=idle: gives no single tensor"):
+        subject_of(loaded, patterns=["blocks.0", "idle"])
+    assert subject_of(loaded, patterns=["blocks.[02]"]).layers == ["blocks.0", "blocks.2"]
+
+
+def test_pixels_are_normalised_by_the_nets_own_mean_and_std() -> None:
+    pixels = torch.arange(24).view(2, 3, 2, 2) * 10
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
+    expected = (pixels / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    for given in (pixels.to(torch.uint8), pixels.float()):
+        before = given.clone()
+        torch.testing.assert_close(normaliser(mean, std)(given), expected)
+        assert torch.equal(given, before), "floats are not normalised in place"
+
+
+# --- images --------------------------------------------------------------------------------------------------------
+
+
+def test_images_come_to_the_nets_side_the_same_whatever_the_margin() -> None:
+    ramp = torch.arange(28).expand(2, 1, 28, 28).mul(9).to(torch.uint8)
+    for side in (56, 21, 45, 28):
+        small, large = (resized(Images(ramp, torch.zeros(2).long()), side, margin, "edge") for margin in (1, 4))
+        assert small.shape == (2, 1, side + 2, side + 2)
+        assert (small.int() - large[..., 3:-3, 3:-3].int()).abs().max() <= 1, "up to rounding"
+        centres = (torch.arange(side) + 0.5) * 28 / side - 0.5  # what a resized ramp is, away from the border
+        assert (large[0, 0, side // 2, 8:-8].float() - 9 * centres[4:-4]).abs().max() <= 1
+
+
+def test_true_pixels_around_an_image_are_resized_with_it() -> None:
+    canvas = torch.full((2, 1, 16 + 2 * MARGIN, 16 + 2 * MARGIN), 200, dtype=torch.uint8)
+    inner = torch.zeros(2, 1, 16, 16, dtype=torch.uint8)
+    canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN] = inner
+    wide = resized(Images(inner, torch.zeros(2).long(), canvas), 32, 4, "black")
+    assert wide.shape[-1] == 40
+    assert (wide[..., :2, :] == 200).all()
+    assert (wide[..., 6:-6, 6:-6] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 classes × 6 images; each of one colour, so that it is known again."""
+    root = tmp_path_factory.mktemp("images")
+    for label, name in enumerate(("ants", "bees")):
+        (root / name).mkdir()
+        for i in range(6):
+            pixels = np.full((40, 50, 3), (100 * label, 20 * i, 7), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+def test_a_folder_gives_as_many_images_as_asked_for_with_their_classes(folder: Path, tmp_path: Path) -> None:
+    found = sample("folder", str(folder), 32, 3, 2, 8, 0)
+    assert found.canvas.shape == (8, 3, 36, 36)
+    assert found.classes == ["ants", "bees"]
+    assert torch.equal(found.canvas[:, 0, 20, 20], found.labels * 100)
+    assert len(sample("folder", str(folder), 32, 3, 2, 99, 0).labels) == 12, "all of them, not a part held out"
+    loose = sample("folder", str(folder / "ants"), 32, 3, 2, 99, 0)
+    assert (len(loose.labels), loose.classes) == (6, [])
+    with pytest.raises(Refusal, match=r"no images in data\.root="):
+        sample("folder", str(tmp_path), 32, 3, 2, 8, 0)
+
+
+def test_grey_images_fill_every_channel_of_a_net_for_colours() -> None:
+    found = sample("shapes", "", 32, 3, 1, 4, 0)
+    assert found.canvas.shape == (4, 3, 34, 34)
+    assert torch.equal(found.canvas[:, 0], found.canvas[:, 2])
+    assert found.canvas.float().std() > 5
+    assert found.positions.shape == (4, 2)
+    with pytest.raises(Refusal, match="images of 3 channels, where the net takes 1"):
+        sample("red_green", "", 32, 1, 1, 4, 0)
+
+
+def test_a_subject_is_measured_on_a_scene_and_smaller_batches_are_its_own() -> None:
+    loaded = load_net(TIMM, "none", classes=4)
+    subject = subject_of(loaded, (3, 32, 32), ["layer1", "layer2"])
+    canvas = torch.randint(256, (6, 3, 34, 34), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    seen: list[int] = []
+    loaded.net.register_forward_hook(lambda net, given, output: seen.append(len(output)))
+    found = list(rows(subject, Scene(canvas, 1, labels=torch.arange(6) % 4, batch=2)))
+    assert set(seen) == {2}
+    assert {row.layer for row in found} == {"layer1", "layer2", "output"}
+    assert {row.estimate.n for row in found} == {6}
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_measured_from_the_command_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = weights(load_net("torchvision/resnet18", "none", classes=2).net)
+    torch.save({"model": tree}, tmp_path / "own.pth")
+    out = tmp_path / "new" / "measures.csv"
+    words = f"net=torchvision/resnet18 size=32 images=8 max_shift=1 data=folder data.root={folder} out={out}".split()
+    done = command("src.measure", *words, "weights=none", "layers=layer?,avgpool")
+    assert done.returncode == 0, done.stderr
+    assert "1000 outputs, the data 2 classes: measured without labels" in done.stdout
+    assert str(out) in done.stdout
+    without = files.read_rows(out)
+    assert {row["layer"] for row in without} == {"layer1", "layer2", "layer3", "layer4", "avgpool", "output"}
+    assert {row["n"] for row in without} == {"8"}
+    assert not any(row["measure"].endswith("_untrained") for row in without), "these weights are the floor"
+
+    monkeypatch.setattr(sys, "argv", ["src.measure", *words, f"weights={tmp_path / 'own.pth'}", "classes=2"])
+    measure.main()
+    assert "without labels" not in capsys.readouterr().out
+    trained = {(r["layer"], r["protocol"], r["measure"]): r["value"] for r in files.read_rows(out)}
+    names = {key for key in trained if not key[2].endswith("_untrained")}
+    assert {(*key[:2], f"{key[2]}_untrained") for key in names} == trained.keys() - names
+    assert all(trained[key] == trained[*key[:2], f"{key[2]}_untrained"] for key in names), "the same weights twice"
+
+
+def test_layers_are_listed_without_lightning_data_or_weights() -> None:
+    script = f"import sys, runpy; sys.argv = ['src.measure', 'net={SMALL}', 'size=64', 'layers=list']; "
+    script += "runpy.run_module('src.measure', run_name='__main__'); "
+    script += "print([m for m in ('lightning', 'torchmetrics', 'wandb') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "features.12.expand3x3" in done.stdout
+    assert "features.1 *" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("images=8", "give one of checkpoint=PATH"),
+        (f"net={SMALL} checkpoint=x.ckpt", "give one of checkpoint=PATH"),
+        ("checkpoint=x.ckpt layers=a", "layers= goes with net="),
+        (f"net={SMALL} weights=none", "data=folder needs data.root="),
+        (f"net={SMALL} weights=none data.root=nowhere", "data.root=nowhere: no such folder"),
+        (f"net={SMALL} weights=none data=shape", "data=shape: choose one of"),
+        (f"net={SMALL} weights=none images=1", "images=1: must be a whole number of at least 2"),
+        (f"net={SMALL} weights=none data=shapes size=2", "the net does not take 3×2×2 images"),
+        (f"net={SMALL} weights=none data=shapes layers=*fire", "layers=*fire: the net has none"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exited:
+        patch.setattr(sys, "argv", ["src.measure", *words.split()])
+        measure.main()
+    assert exited.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert "\n" not in said
