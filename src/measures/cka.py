@@ -80,9 +80,9 @@ class CKAMatrix(Metric):
     HSICs are summed over batches and divided once (Nguyen et al. 2021), which is unbiased whatever the batch's size; a
     batch leaves a number for each pair of layers and is forgotten.
 
-    Intervals: batches are independent samples, so the jackknife over them gives the standard error, with Student's t for
-    their small number; nan with fewer than five. A bootstrap over images does not do: an image drawn twice is a pair of
-    equal images, which raises every HSIC.
+    Intervals: batches are independent samples, so the jackknife over them gives the standard error, with Student's t
+    for their small number; nan with fewer than five. A bootstrap over images does not do: an image drawn twice is a
+    pair of equal images, which raises every HSIC.
     """
 
     full_state_update = False
@@ -108,13 +108,13 @@ class CKAMatrix(Metric):
         return u_centred(torch.stack([gram(one) for one in outputs])).flatten(1)
 
     def compute(self) -> Float[Tensor, "layers others"]:
-        """The CKA of all pairs of layers."""
+        """The CKA of all pairs of layers (of one pair: torchmetrics makes it a scalar)."""
         return ratio(*dim_zero_cat(self.hsics).sum(0))
 
     def intervals(self) -> tuple[Float[Tensor, "layers others"], Float[Tensor, "layers others"]]:
         """95% intervals of all pairs: the lower ends, the upper ends."""
         hsics = dim_zero_cat(self.hsics)
-        batches, value = len(hsics), self.compute()
+        batches, value = len(hsics), ratio(*hsics.sum(0))
         if batches < FEWEST:
             return torch.full_like(value, torch.nan), torch.full_like(value, torch.nan)
         without = ratio(*(hsics.sum(0) - hsics).unbind(1))  # each batch left out once
@@ -138,7 +138,8 @@ class CKA(Metric):
 
     def compute(self) -> Float[Tensor, ""]:
         """The CKA of all batches."""
-        return self.matrix.compute()[0, 0]
+        value: Tensor = self.matrix.compute()
+        return value
 
     def reset(self) -> None:
         """Forget all batches."""

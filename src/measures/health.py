@@ -107,7 +107,7 @@ def max_cosine_null(count: int, size: int) -> float:
     The cosine of two such filters is a Beta variable on [-1, 1], and any two pairs are independent.
 
     >>> round(max_cosine_null(32, 27), 2), round(max_cosine_null(64, 576), 2)
-    (0.54, 0.15)
+    (0.54, 0.14)
     """
     half, pairs = (size - 1) / 2, count * (count - 1) / 2
     return 2 * float(beta.ppf(0.5 ** (1 / pairs), half, half)) - 1
