@@ -13,16 +13,17 @@ BATCH = 64
 SHARE = 0.9545  # of a normal distribution, what lies within two standard deviations
 
 
-def gradients(outputs: Float[Tensor, "n ..."], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
     """``|∂y/∂x|`` of each image, summed over its channels: y the sum over channels of the layer at its middle position
     (of an even side, the one after the middle), or of all units of a vector.
 
     The images must require gradients and have made the outputs. Parameters get none.
     """
-    rows, columns = outputs.shape[2:] if outputs.ndim == 4 else (1, 1)
-    middle = outputs.reshape(len(outputs), -1, rows, columns)[:, :, rows // 2, columns // 2]
+    middle = tuple(side // 2 for side in outputs.shape[2:])
+    chosen = torch.zeros_like(outputs)
+    chosen[(slice(None), slice(None), *middle)] = 1
     # the graph is kept: other layers of the same forward may be asked too
-    (gradient,) = torch.autograd.grad(middle.sum(), images, retain_graph=True)
+    (gradient,) = torch.autograd.grad(outputs, images, chosen, retain_graph=True)
     return gradient.abs().sum(1)
 
 
@@ -71,7 +72,7 @@ class EffectiveField(Metric):
         self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
 
-    def update(self, outputs: Float[Tensor, "n ..."], images: Float[Tensor, "n c h w"]) -> None:
+    def update(self, outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"]) -> None:
         """Add a batch: the layer's outputs, and the images that they come from."""
         self.n, self.total = self.n + len(images), self.total + gradients(outputs, images).sum(0)
 

@@ -14,12 +14,13 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from src.measures.accuracy import position_estimates
 from src.measures.base import Estimate, Row
+from src.measures.health import ROUNDING
 
 SIDE = 4  # of the map that a probe sees
 TEST, INNER = 0.3, 0.25  # shares: of images, held out; of the others, those that choose the strength
 STRENGTHS = (1.0, 30.0, 1000.0)  # of the l2 penalty, beside the summed loss of all training images
 
-Array = Float64[np.ndarray, "n d"]
+Array = Float64[np.ndarray, "_ _"]
 
 
 def pooled(outputs: Float[Tensor, "n c *hw"], side: int = SIDE) -> Float[Tensor, "n d"]:
@@ -55,17 +56,21 @@ class Features(Metric):
 def reduced(features: Float[Tensor, "n d"], train: Int64[np.ndarray, " m"], dim: int, seed: int = 0) -> Array:
     """The same dimension for every layer: standardised, reduced by PCA to ``dim`` where there are more, standardised.
 
-    Layers of fewer than ``dim`` features keep those they have. All is fitted on the training images alone.
+    Layers of fewer than ``dim`` features keep those they have, and directions without variance are no features. All is
+    fitted on the training images alone.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.utils.extmath import randomized_svd
 
-    x = features.double().numpy()
-    steps = [StandardScaler()]
-    if x.shape[1] > min(dim, len(train)):
-        steps += [PCA(min(dim, len(train)), svd_solver="randomized", random_state=seed), StandardScaler()]
-    found: Array = make_pipeline(*steps).fit(x[train]).transform(x)
+    x = _standardised(features.double().numpy(), train)
+    if x.shape[1] > dim:
+        _, values, axes = randomized_svd(x[train], min(dim, *x[train].shape), random_state=seed)
+        x = _standardised(x @ axes[values >= ROUNDING * values[0]].T, train)
+    return x
+
+
+def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
+    mean, spread = x[train].mean(0), x[train].std(0)
+    found: Array = (x - mean) / np.where(spread > ROUNDING * np.abs(mean), spread, np.inf)
     return found
 
 
