@@ -12,7 +12,6 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
-from sklearn.preprocessing import scale
 from torch import Tensor, nn
 
 from src.ledger import ledger
@@ -21,7 +20,7 @@ from src.measures.cosine import Cosine, cosine
 from src.measures.effective_field import EffectiveField, effective_field, effective_size, gradients
 from src.measures.goodfellow import Goodfellow, draw_units, scores, thresholds
 from src.measures.nvi import NVI, nvi
-from src.measures.probes import STRENGTHS, Features, pooled, probe_rows, reduced
+from src.measures.probes import STRENGTHS, TOLERANCE, Features, pooled, probe_rows, reduced
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -207,24 +206,30 @@ def test_maps_are_averaged_to_four_by_four_and_keep_their_places():
     assert torch.equal(features.compute(), pooled(x))
 
 
+def reduced_by_hand(x: np.ndarray, train: np.ndarray, dim: int) -> np.ndarray:
+    """Scaled by, and whitened in the first axes of, the training images."""
+    x = (x - x[train].mean(0)) / x[train].std(0)
+    found = PCA(dim, svd_solver="full").fit(x[train]).transform(x)
+    return found / found[train].std(0)
+
+
 def test_features_are_reduced_by_what_the_training_images_say():
-    x, train = normal(60, 7) @ normal(7, 30, seed=1) + 0.1 * normal(60, 30, seed=2), np.arange(40)
-    found = reduced(x, train, 6)
-    middle, spread = x[:40].numpy().mean(0), x[:40].numpy().std(0)
-    pca = PCA(6, svd_solver="full").fit(scale(x[:40].numpy())).transform((x.numpy() - middle) / spread)
-    expected = pca / pca[:40].std(0)
-    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-6)
-    assert reduced(x[:, :4], train, 6).shape == (60, 4)
-    np.testing.assert_allclose(reduced(x[:, :4], train, 6)[:40], scale(x[:40, :4].numpy()), atol=1e-9)
+    x, train = normal(60, 7) @ normal(7, 30, seed=1) + 0.1 * normal(60, 30, seed=2) + 5, np.arange(40)
+    np.testing.assert_allclose(abs(reduced(x, train, 6)), abs(reduced_by_hand(x.numpy(), train, 6)), atol=1e-6)
+    small = x[:, [0, 1, 2, 3, 3]]  # smaller than asked for, and one feature twice
+    found = reduced(torch.cat([small, torch.ones(60, 2)], 1), train, 6)
+    assert found.shape == (60, 4)
+    np.testing.assert_allclose(found[:40].T @ found[:40] / 40, np.eye(4), atol=1e-9)
+    assert reduced(torch.ones(60, 100), train, 6).shape == (60, 1)
 
 
 def chosen(kind: type, key: str, x: np.ndarray, y: np.ndarray) -> tuple[object, float]:
     """The model and its strength that an inner split chooses, by hand."""
     inner, best = round(0.25 * len(x)), (-math.inf, 0.0)
     for strength in STRENGTHS:
-        option = {"C": 1 / strength} if key == "C" else {"alpha": strength}
+        option = {"C": 1 / strength, "tol": TOLERANCE} if key == "C" else {"alpha": strength}
         best = max(best, (kind(**option).fit(x[inner:], y[inner:]).score(x[:inner], y[:inner]), -strength))
-    option = {"C": -1 / best[1]} if key == "C" else {"alpha": -best[1]}
+    option = {"C": -1 / best[1], "tol": TOLERANCE} if key == "C" else {"alpha": -best[1]}
     return kind(**option).fit(x, y), -best[1]
 
 
@@ -233,7 +238,7 @@ def test_probes_are_those_of_scikit_learn(digits):
     features = pooled(images.double() @ normal(16, 16))
     found = numbers(list(probe_rows({"layer": features}, labels, positions, seed=3)))
     test, train = np.split(np.random.default_rng(3).permutation(400), [120])
-    x = scale_by(features.numpy(), train)
+    x = reduced_by_hand(features.numpy(), train, 16)
     what, _ = chosen(LogisticRegression, "C", x[train], labels.numpy()[train])
     where, _ = chosen(Ridge, "alpha", x[train], positions.double().numpy()[train])
     right = int((what.predict(x[test]) == labels.numpy()[test]).sum())
@@ -243,10 +248,6 @@ def test_probes_are_those_of_scikit_learn(digits):
     assert r2.value == pytest.approx(r2_score(positions.numpy()[test], where.predict(x[test])), abs=1e-6)
     assert r2.low < r2.value < r2.high
     assert found["layer", "probe_dimension"].value == 16
-
-
-def scale_by(x: np.ndarray, train: np.ndarray) -> np.ndarray:
-    return (x - x[train].mean(0)) / x[train].std(0)
 
 
 def test_what_and_where_are_read_from_the_same_features(digits):
@@ -285,10 +286,16 @@ def test_rows_are_those_of_the_seed(digits):
     assert {row.values()[:4] for row in one} == {("pixels", "none", "test", 0)}
 
 
-def test_constant_features_and_an_easy_task_raise_no_warning(digits):
+def test_features_that_are_hard_on_a_solver_raise_no_warning(digits):
     _, labels, positions = digits
-    x = {"dead": torch.zeros(400, 100), "easy": 1000 * nn.functional.one_hot(labels, 10).float()}
-    found = numbers(list(probe_rows(x, labels, positions)))
+    one_hot = nn.functional.one_hot(labels, 10).float()
+    features = {
+        "dead": torch.zeros(400, 100),
+        "easy": 1000 * one_hot,
+        "alike": one_hot[:, :2].repeat(1, 30) + 0.01 * normal(400, 60).float(),
+        "sparse": (normal(400, 60).float() - 3).relu() + one_hot[:, :1],
+    }
+    found = numbers(list(probe_rows(features, labels, positions)))
     assert found["dead", "probe_r2"].value == pytest.approx(0, abs=0.05)
     assert found["easy", "probe_accuracy"].value == 1
 
@@ -374,9 +381,14 @@ def test_batches_of_images_are_averaged():
         part = batch.clone().requires_grad_()
         field.update(net(part), part)
     np.testing.assert_allclose(field.compute(), whole)
-    # two images of different gradients: the mean of absolute values, not the absolute value of the mean
-    kink = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Hardshrink(0))
-    assert effective_field(kink, "0", torch.zeros(2, 1, 1, 1)).item() == pytest.approx(abs(kink[0].weight.item()))
+
+
+def test_the_field_is_the_mean_of_absolute_gradients():
+    net = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Tanh()).double()
+    images = normal(5, 2, 4, 6)
+    jacobian = torch.autograd.functional.jacobian(lambda x: net(x)[:, :, 2, 3].sum(1), images)  # (5, 5, 2, 4, 6)
+    expected = torch.stack([jacobian[i, i].abs().sum(0) for i in range(5)]).mean(0)
+    np.testing.assert_allclose(effective_field(net, "1", images), expected)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"
 
     The images must require gradients and have made the outputs. Parameters get none.
     """
-    middle = tuple(side // 2 for side in outputs.shape[2:])
     chosen = torch.zeros_like(outputs)
-    chosen[(slice(None), slice(None), *middle)] = 1
+    if outputs.ndim == 4:
+        chosen[:, :, outputs.shape[2] // 2, outputs.shape[3] // 2] = 1
+    else:
+        chosen += 1
     # the graph is kept: other layers of the same forward may be asked too
     (gradient,) = torch.autograd.grad(outputs, images, chosen, retain_graph=True)
     return gradient.abs().sum(1)

@@ -16,6 +16,7 @@ from src.measures.accuracy import position_estimates
 from src.measures.base import Estimate, Row
 from src.measures.health import ROUNDING
 
+TOLERANCE = 1e-3  # of the gradient of the logistic regression's mean loss
 SIDE = 4  # of the map that a probe sees
 TEST, INNER = 0.3, 0.25  # shares: of images, held out; of the others, those that choose the strength
 STRENGTHS = (1.0, 30.0, 1000.0)  # of the l2 penalty, beside the summed loss of all training images
@@ -54,18 +55,17 @@ class Features(Metric):
 
 
 def reduced(features: Float[Tensor, "n d"], train: Int64[np.ndarray, " m"], dim: int, seed: int = 0) -> Array:
-    """The same dimension for every layer: standardised, reduced by PCA to ``dim`` where there are more, standardised.
+    """The same dimension for every layer: standardised, turned by PCA and cut to ``dim``, standardised again.
 
-    Layers of fewer than ``dim`` features keep those they have, and directions without variance are no features. All is
-    fitted on the training images alone.
+    Layers of fewer features keep as many as they have, turned as well: alike features, as of channels that duplicate
+    one another, would be a hard problem for a solver. Directions without variance are no features. All is fitted on
+    the training images alone.
     """
     from sklearn.utils.extmath import randomized_svd
 
     x = _standardised(features.double().numpy(), train)
-    if x.shape[1] > dim:
-        _, values, axes = randomized_svd(x[train], min(dim, *x[train].shape), random_state=seed)
-        x = _standardised(x @ axes[values >= ROUNDING * values[0]].T, train)
-    return x
+    _, values, axes = randomized_svd(x[train], min(dim, *x[train].shape), random_state=seed)
+    return _standardised(x @ axes[values >= ROUNDING * values[0]].T, train)
 
 
 def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
@@ -86,7 +86,9 @@ def what(x: Array, labels: Int64[np.ndarray, " n"], train: Int64[np.ndarray, " m
     """The classes that a multinomial logistic regression says, of all images."""
     from sklearn.linear_model import LogisticRegression
 
-    answers: np.ndarray = fitted([LogisticRegression(C=1 / s) for s in STRENGTHS], x, labels, train).predict(x)
+    answers: np.ndarray = fitted(
+        [LogisticRegression(C=1 / s, tol=TOLERANCE, max_iter=500) for s in STRENGTHS], x, labels, train
+    ).predict(x)
     return answers
 
 
