@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics import Metric
@@ -72,6 +73,21 @@ def interval(resampled: Float[Tensor, " draws"]) -> tuple[float, float]:
     return low, high
 
 
+def around(value: float, resampled: Float[Tensor, " draws"]) -> tuple[float, float]:
+    """``value ± 1.96`` standard deviations of resampled values: for a number that picks the best of several.
+
+    A resample, noisier than its sample, picks better ones yet, and the middle of its values can lie beside the number.
+    """
+    half = 1.96 * resampled.std().item()
+    return value - half, value + half
+
+
+def without_interval(numbers: dict[str, Tensor], n: int) -> Iterator[tuple[str, Estimate]]:
+    """(name, estimate) of numbers that a bootstrap over images would bias, as maxima and ranks."""
+    for name, value in numbers.items():
+        yield name, Estimate(value.item(), float("nan"), float("nan"), n)
+
+
 class Measure(Metric):
     """Numbers that are functions of means over images: of a few statistics an image, which are all it keeps.
 
@@ -82,6 +98,8 @@ class Measure(Metric):
     full_state_update = False
     is_differentiable = False
     higher_is_better: bool | None = None
+    #: whether it picks the best of several: its interval is then ``around`` the number
+    picks_best: ClassVar[bool] = False
 
     kept: list[Tensor]
 
@@ -111,7 +129,8 @@ class Measure(Metric):
         n = len(kept)
         found, resampled = self.of_means(kept.mean(0)), self.of_means(weights @ kept / n)
         for name, value in found.items():
-            yield name, Estimate(value.item(), *interval(resampled[name]), n)
+            ends = around(value.item(), resampled[name]) if self.picks_best else interval(resampled[name])
+            yield name, Estimate(value.item(), *ends, n)
 
 
 class Still:
@@ -143,6 +162,17 @@ class Still:
         apart.fill_diagonal_(0)
         return apart.sum(1) / (len(apart) - 1)
 
+    @cached_property
+    def directions(self) -> Float[Tensor, "n d"]:
+        """Outputs of length 1; those of zeros stay zeros."""
+        return F.normalize(self.outputs, eps=torch.finfo(self.outputs.dtype).tiny)
+
+    @cached_property
+    def cosine(self) -> Float[Tensor, " n"]:
+        """Of each image, the mean of the cosines with the batch's other images (n ≥ 2)."""
+        u, n = self.directions, len(self.maps)
+        return (u @ u.sum(0) - u.square().sum(1)) / (n - 1)
+
 
 class PairMeasure(Measure):
     """Compares a layer's outputs for images with those for the same images transformed."""
@@ -153,6 +183,8 @@ class PairMeasure(Measure):
     of_classes: ClassVar[bool] = False
     #: whether it asks for the labels
     needs_labels: ClassVar[bool] = False
+    #: whether it gets the transformed images' outputs as the layer gives them, not flattened
+    needs_maps: ClassVar[bool] = False
 
     def update(
         self,
@@ -165,7 +197,7 @@ class PairMeasure(Measure):
         Several measures can share one ``Still``.
         """
         still = still if isinstance(still, Still) else Still(still)
-        super().update(still, moved.flatten(1), labels)
+        super().update(still, moved if self.needs_maps else moved.flatten(1), labels)
 
     def of_images(
         self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
@@ -179,6 +211,10 @@ class LayerMeasure(Measure):
 
     #: whether it makes sense of maps alone, not of vectors
     of_maps: ClassVar[bool] = False
+    #: whether it asks for the labels
+    needs_labels: ClassVar[bool] = False
+    #: whether it asks for the images
+    needs_images: ClassVar[bool] = False
 
     def update(
         self,

@@ -1,0 +1,41 @@
+"""Cosine: does a layer's output keep its direction? Beside what two images' outputs have in common anyway."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from src.measures.base import PairMeasure, Still
+
+
+def cosine(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """``⟨φ(x), φ(gx)⟩ / (‖φ(x)‖ ‖φ(gx)‖)`` of each image, in [-1, 1]; 0 for an output of zeros.
+
+    >>> cosine(torch.tensor([[3.0, 4], [0, 2]]), torch.tensor([[3.0, 0], [0, 5]])).tolist()
+    [0.6000000238418579, 1.0]
+    """
+    return (Still(still).directions * Still(moved).directions).sum(1)
+
+
+class Cosine(PairMeasure):
+    """``cosine``, and ``cosine_random``: the mean cosine with the batch's other images, untouched.
+
+    After a ReLU no number is negative, and any two outputs have a cosine well above 0: a layer is invariant by as much
+    as ``cosine`` lies above ``cosine_random``. The mean over the others needs no pairs: it is the product with the sum
+    of all directions.
+    """
+
+    on = "layers"
+    higher_is_better = True
+
+    def of_images(
+        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
+        """The cosine with itself moved, and with the others."""
+        return torch.stack([(still.directions * Still(moved).directions).sum(1), still.cosine], 1)
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
+        """Both."""
+        return {"cosine": means[..., 0], "cosine_random": means[..., 1]}
+
+
+MEASURE = Cosine

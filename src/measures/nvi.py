@@ -1,0 +1,64 @@
+"""Normalised variance invariance: how a channel varies with the transform, in units of how it varies with the image."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from src.measures.base import PairMeasure, Still
+
+
+def variances(still: Float[Tensor, "n c *hw"], moved: Float[Tensor, "n c *hw"]) -> Float[Tensor, "n k"]:
+    """What each image adds to each channel's variance over the transform, then to that over images (n ≥ 2).
+
+    ``½(φ(gx) - φ(x))²`` is the variance of two values; a squared deviation from the batch's mean counts n/(n - 1). So
+    the means over images are unbiased. Every position has a mean of its own; then positions are averaged.
+    """
+    x, gx = (one.reshape(*one.shape[:2], -1) for one in (still, moved))
+    centred = x - x[:1]  # exactly 0 where a channel is constant; its mean alone would leave rounding
+    centred = centred - centred.mean(0)
+    over_transform, over_images = 0.5 * (gx - x).square(), centred.square() * len(x) / (len(x) - 1)
+    return torch.cat([over_transform.mean(2), over_images.mean(2)], 1)
+
+
+def nvi(still: Float[Tensor, "n c *hw"], moved: Float[Tensor, "n c *hw"]) -> Float[Tensor, " c"]:
+    """``sqrt(Var_g φ(gx) / Var_x φ(x))`` of each channel, in [0, ∞): 0 invariant, about 1 no better than another image.
+
+    nan where a channel is the same for all images (Quiroga et al. 2020, normalised variance).
+
+    >>> x = torch.tensor([[0.0, 1], [4, 1]])
+    >>> nvi(x, x + torch.tensor([2.0, 1])).tolist()
+    [0.5, nan]
+    """
+    return NVI.ratio(variances(still, moved).mean(0))
+
+
+class NVI(PairMeasure):
+    """``nvi``, the mean over channels, and ``constant_channels``, the share that is left out of it.
+
+    Other than in ``invariance_error``, every channel counts the same, however loud it is. A vector's units are its
+    channels. Images of a batch are compared with one another alone.
+    """
+
+    on = "layers"
+    needs_maps = True
+    higher_is_better = False
+
+    @staticmethod
+    def ratio(means: Float[Tensor, "... k"]) -> Float[Tensor, "... c"]:
+        """Of each channel, the root of one variance over the other."""
+        over_transform, over_images = means.chunk(2, -1)
+        return torch.where(over_images > 0, over_transform / over_images, torch.nan).sqrt()
+
+    def of_images(
+        self, still: Still, moved: Float[Tensor, "n ..."], labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
+        """Both variances of all channels."""
+        return variances(still.maps, moved)
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
+        """Over channels: a mean and a share."""
+        ratio = self.ratio(means)
+        return {"nvi": ratio.nanmean(-1), "constant_channels": ratio.isnan().to(ratio).mean(-1)}
+
+
+MEASURE = NVI

@@ -1,0 +1,93 @@
+"""Class selectivity: does a channel prefer one class?"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torchmetrics.utilities.data import dim_zero_cat
+
+from src.measures.base import Estimate, LayerMeasure, around, interval
+
+SHUFFLES = 100
+MOST_CHANNELS = 512  # of which resamples are taken
+
+
+def class_selectivity(
+    pooled: Float[Tensor, "n c"], labels: Int64[Tensor, " n"], weights: Float[Tensor, "draws n"] | None = None
+) -> Float[Tensor, "draws c"]:
+    """``(μ_max - μ_other) / (μ_max + μ_other)`` of each channel, in [0, 1]: μ_max the largest of the classes' means,
+    μ_other the mean of the others' (Morcos et al. 2018). nan for a channel that is 0 everywhere.
+
+    Args:
+        pooled: one number an image and channel, not negative.
+        labels: of the images, two classes or more.
+        weights: bootstrap weights, as from ``resamples``; null is every image once, one draw.
+
+    >>> x = torch.tensor([[3.0, 1, 0], [3, 1, 0], [1, 1, 0]])
+    >>> class_selectivity(x, torch.tensor([0, 0, 1])).tolist()
+    [[0.5, 0.0, nan]]
+    """
+    weights = pooled.new_ones(1, len(pooled)) if weights is None else weights.to(pooled)
+    best = total = pooled.new_zeros(len(weights), pooled.shape[1])
+    classes = pooled.new_zeros(len(weights), 1)
+    for label in labels.unique():
+        mine = labels == label
+        count = weights[:, mine].sum(1, keepdim=True)  # 0 where a resample lacks the class
+        mean = weights[:, mine] @ pooled[mine] / count.clamp(min=1)
+        best, total, classes = best.maximum(mean), total + mean, classes + (count > 0)
+    other = (total - best) / (classes - 1)
+    return (best - other) / (best + other)
+
+
+class Selectivity(LayerMeasure):
+    """``class_selectivity``, the mean over channels of what they keep after a ReLU and an average over positions, and
+    ``class_selectivity_null``: the same with the labels shuffled, which at few images a class is far from 0.
+
+    Dead channels are left out (``dead_share`` says how many). The null's interval is the middle 95% over shuffles; the
+    other's comes from resampled images, of layers of at most 512 channels.
+    """
+
+    needs_labels = True
+    picks_best = True
+
+    def of_images(
+        self,
+        outputs: Float[Tensor, "n c *hw"],
+        labels: Int64[Tensor, " n"] | None,
+        images: Float[Tensor, "n _ _ _"] | None,
+    ) -> Float[Tensor, "n k"]:
+        """The label, then every channel's mean of what is positive."""
+        assert labels is not None, "selectivity needs labels"
+        pooled = outputs.relu().reshape(*outputs.shape[:2], -1).mean(2)
+        return torch.cat([labels[:, None].to(pooled), pooled], 1)
+
+    def _numbers(self) -> tuple[Float[Tensor, ""], Float[Tensor, " shuffles"]]:
+        """The measure, and its values for shuffled labels."""
+        pooled, labels = self._parts()
+        generator = torch.Generator().manual_seed(0)
+        orders = (torch.randperm(len(labels), generator=generator) for _ in range(SHUFFLES))
+        null = [class_selectivity(pooled, labels[order.to(labels.device)]).nanmean() for order in orders]
+        return class_selectivity(pooled, labels).nanmean(), torch.stack(null)
+
+    def _parts(self) -> tuple[Float[Tensor, "n c"], Int64[Tensor, " n"]]:
+        kept = dim_zero_cat(self.kept)
+        return kept[:, 1:].double(), kept[:, 0].long()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Its numbers by name, of all images so far."""
+        value, null = self._numbers()
+        return {"class_selectivity": value, "class_selectivity_null": null.mean()}
+
+    def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
+        """(name, estimate) of all images so far; ``weights`` as from ``resamples``, for as many images."""
+        pooled, labels = self._parts()
+        value, null = self._numbers()
+        n, ends = len(labels), (float("nan"), float("nan"))
+        if pooled.shape[1] <= MOST_CHANNELS:
+            ends = around(value.item(), class_selectivity(pooled, labels, weights).nanmean(1))
+        yield "class_selectivity", Estimate(value.item(), *ends, n)
+        yield "class_selectivity_null", Estimate(null.mean().item(), *interval(null), n)
+
+
+LAYER_MEASURE = Selectivity
