@@ -24,7 +24,10 @@ from src.models import ARCHITECTURES
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.models.optimisers import OPTIMIZERS, SCHEDULES
 from src.pooling import POOLS
+from src.transforms import TABLE
 
+#: what is measured: what transforms do; all rolls; beginnings of motions; aliasing; layers as they are; fields; units
+MEASURES = (*dict.fromkeys(one.name for one in TABLE), "rolls", "velocity", "aliasing", "layers", "field", "units")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:  # for the type checker a choice is its string
     from builtins import str as DropoutKind
     from builtins import str as Head
     from builtins import str as Keep
+    from builtins import str as MeasureName
     from builtins import str as Norm
     from builtins import str as Optimizer
     from builtins import str as Padding
@@ -62,6 +66,7 @@ else:
     Optimizer = choice("Optimizer", OPTIMIZERS)
     Schedule = choice("Schedule", SCHEDULES)
     TaskName = choice("TaskName", TASKS)
+    MeasureName = choice("MeasureName", MEASURES)
     WandbMode = choice("WandbMode", ["auto", "online", "offline", "disabled"])
 
 
@@ -137,9 +142,11 @@ class Trainer:
 class Measure:
     """What is measured on the test images after training."""
 
+    what: list[MeasureName] = field(default_factory=lambda: [*MEASURES])  # families of measures, or of transforms
     images: int = 1000
     max_shift: int = 8  # shifts of 1 … this many pixels
     seed: int = 0  # which images, which directions
+    every: int = 0  # epochs between looks at a 1-px shift while the net trains; 0: none
 
 
 @dataclass

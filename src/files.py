@@ -8,9 +8,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
+GRIDS = "grids.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
 
@@ -51,6 +55,15 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
     writer.writerow(columns)
     writer.writerows([["" if value is None or _is_nan(value) else value for value in row] for row in rows])
     write(path, text.getvalue())
+
+
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
+    """Named arrays as a compressed ``.npz``."""
+    import numpy as np
+
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    write(path, packed.getvalue())
 
 
 def _is_nan(value: Any) -> bool:

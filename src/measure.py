@@ -122,7 +122,8 @@ def measure_net(options: Options) -> None:
     import torch
 
     from src import files
-    from src.measures.subject import rows, subject_of
+    from src.measures.subject import subject_of
+    from src.measures.suite import rows
     from src.runs import write_measures
     from src.views.terminal import console, show_measured
 
@@ -138,8 +139,7 @@ def measure_net(options: Options) -> None:
         twin = replace(subject, net=load_net(name, "none", options.classes).net.to(device))
         found += [replace(row, measure=f"{row.measure}_untrained") for row in rows(twin, scene)]
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
-    write_measures(out, found)
-    show_measured(found, out)
+    show_measured(write_measures(out, found), out)
 
 
 def names_of(layers: str | None) -> list[str]:
@@ -202,10 +202,9 @@ def measure_again(options: Options) -> None:
         reason = str(error).splitlines()[-1].strip()
         raise Refusal(f"{path} does not hold the weights of its own config, a {cfg.model.name}: {reason}") from error
     console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
-    rows = list(measure(net, cfg, splits))
     run = path.resolve().parent.parent
     out = Path(options.out) if options.out else (run if (run / files.CONFIG).exists() else path.parent) / files.MEASURES
-    write_measures(out, rows)
+    rows = write_measures(out, measure(net, cfg, splits))
     show_closing(summary(rows), out)
 
 

@@ -74,8 +74,7 @@ def _run(cfg: Config, folder: Path) -> None:
         from src.measures.suite import measure
 
         with console.status(f"measuring on {cfg.measure.images} test images"):
-            rows = list(measure(net, cfg, splits))
-        write_measures(folder / files.MEASURES, rows)
+            rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits))
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
         tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])

@@ -1,7 +1,7 @@
 """The folder of a run, read back: its config, whether it is finished, its rows under names that stay."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import yaml
 from src import files
 from src.config import Config, flatten, from_dict
 from src.errors import Refusal
-from src.measures.base import COLUMNS, Row
+from src.measures.rows import COLUMNS, Grid, Row
 
 #: settings that say where a run happens, not what it computes: two runs that differ in them alone are the same
 CIRCUMSTANCES = ("data.root", "trainer.", "wandb.", "question")
@@ -53,9 +53,15 @@ def read_config(folder: Path) -> Config:
     return from_dict(tree)
 
 
-def write_measures(path: Path, rows: Iterable[Row]) -> None:
-    """The tidy table of a run, a row a number."""
+def write_measures(path: Path, found: Iterable[Row | Grid]) -> list[Row]:
+    """The tidy table of a run, a row a number; and beside it the grids, if there are any. Gives the rows."""
+    found = list(found)
+    rows = [one for one in found if isinstance(one, Row)]
+    grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
     files.write_table(path, COLUMNS, [row.values() for row in rows])
+    if grids:
+        files.write_arrays(path.with_name(files.GRIDS), grids)
+    return rows
 
 
 def summary(rows: Iterable[Row]) -> dict[str, float]:
@@ -63,11 +69,19 @@ def summary(rows: Iterable[Row]) -> dict[str, float]:
     names = {}
     for row in rows:
         if row.transform == "none":
-            names[f"{row.protocol}/{row.measure}"] = row.estimate.value
-        else:
             layer = "" if row.layer == "output" else f"{row.layer}/"
-            names[f"invariance/{row.protocol}/{row.amount}px/{layer}{row.measure}"] = row.estimate.value
+            names[f"{row.protocol}/{layer}{row.measure}"] = row.estimate.value
+        elif row.transform == "shift" or row.layer == "output":
+            layer = "" if row.layer == "output" else f"{row.layer}/"
+            names[f"invariance/{setting(row)}/{layer}{row.measure}"] = row.estimate.value
     return names
+
+
+def setting(row: Row) -> str:
+    """``crop/1px``, ``all_rolls``, ``rotate-disc/15`` …: what was done, and how much of it."""
+    if row.transform == "shift":
+        return row.protocol if row.protocol.endswith("rolls") else f"{row.protocol}/{row.amount:g}px"
+    return f"{row.transform}-{row.protocol}" + f"/{row.amount:g}" * bool(row.amount)
 
 
 def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
@@ -116,17 +130,24 @@ class FinishedRun:
         return files.read_rows(self.folder / files.SHAPES)
 
     @cached_property
-    def measures(self) -> dict[tuple[str, str, int, str], tuple[float, float, float]]:
-        """(layer, protocol, amount, measure) → value, low, high; nan where there is none."""
+    def measures(self) -> dict[tuple[str, str, float, str], tuple[float, float, float]]:
+        """(layer, protocol, amount, measure) → value, low, high; nan where there is none. The protocol of what is not a
+        shift has the transform before it: ``rotate/disc``.
+        """
         rows = files.read_rows(self.folder / files.MEASURES)
         return {
-            (row["layer"], row["protocol"], int(row["amount"]), row["measure"]): (
+            (row["layer"], _protocol(row), float(row["amount"]), row["measure"]): (
                 number(row["value"]),
                 number(row["low"]),
                 number(row["high"]),
             )
             for row in rows
         }
+
+
+def _protocol(row: Mapping[str, str]) -> str:
+    plain = row["transform"] in ("none", "shift")
+    return row["protocol"] if plain else f"{row['transform']}/{row['protocol']}"
 
 
 def number(text: str) -> float:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchmetrics.aggregation import MeanMetric
 
 from src.activations import evaluating
-from src.measures.base import Estimate, Row, interval, resamples
+from src.measures.base import interval, resamples
+from src.measures.rows import Estimate, Row
 from src.models.tasks import Scores, Task
 
 

@@ -10,9 +10,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from src.measures.base import Grid, Measure, Row, Still, resamples
+from src.measures.base import Measure, Still, resamples
 from src.measures.consistency import chance_corrected
 from src.measures.rolls import prepare
+from src.measures.rows import Grid, Row
 from src.measures.subject import Scene, Subject
 from src.transforms import crop
 

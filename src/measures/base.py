@@ -1,4 +1,4 @@
-"""What measures share: the tidy row, intervals by bootstrap over images, and the forms a measure can have.
+"""What measures share: intervals by bootstrap over images, and the forms a measure can have.
 
 A measure is a torchmetrics ``Metric``. Its ``update`` is fed batch by batch and keeps a few numbers an image, never the
 maps, so memory does not grow with their size; ``compute`` gives its numbers by name, ``estimates`` the same with their
@@ -6,7 +6,6 @@ intervals. What it computes stands beside it as a pure function.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -18,44 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-COLUMNS = ("layer", "transform", "protocol", "amount", "measure", "value", "low", "high", "n")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval over images, and how many images it comes from."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of ``measures.csv``. ``layer=output`` is the answer itself."""
-
-    layer: str
-    transform: str
-    protocol: str
-    amount: float
-    measure: str
-    estimate: Estimate
-
-    def values(self) -> tuple[object, ...]:
-        """In the order of ``COLUMNS``."""
-        e = self.estimate
-        amount = int(self.amount) if self.amount == int(self.amount) else self.amount
-        return self.layer, self.transform, self.protocol, amount, self.measure, e.value, e.low, e.high, e.n
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A number for each place of a plane, to be looked at: an entry ``measure/layer`` of ``grids.npz``."""
-
-    layer: str
-    measure: str
-    values: Float[np.ndarray, "rows columns"]
+from src.measures.rows import Estimate
 
 
 def resamples(n: int, seed: int = 0, draws: int = 1000) -> Float[Tensor, "draws n"]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from src.measures.base import Estimate
+from src.measures.rows import Estimate
 
 FEWEST = 5  # batches that give an interval
 

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from src.measures.base import Estimate, LayerMeasure, without_interval
+from src.measures.base import LayerMeasure, without_interval
+from src.measures.rows import Estimate
 
 
 def variances(x: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:

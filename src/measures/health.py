@@ -11,7 +11,8 @@ from scipy.stats import beta
 from torch import Tensor
 from torchmetrics import Metric
 
-from src.measures.base import Estimate, LayerMeasure, without_interval
+from src.measures.base import LayerMeasure, without_interval
+from src.measures.rows import Estimate
 
 ROUNDING = 1e-6  # a spread this small beside the values themselves is none
 

@@ -1,19 +1,23 @@
 """One pass over the test images: every transform, every amount, every layer; each forward feeds all measures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from src.activations import watch
-from src.measures.base import Estimate, Measure, PairMeasure, Row, Still, resamples
+from src.measures import pair_measures
+from src.measures.base import Measure, PairMeasure, Still, resamples
 from src.measures.equivariance_error import EquivarianceError
+from src.measures.rows import Estimate, Row
 from src.measures.subject import Scene, Subject
 from src.transforms import TRANSFORMS, Transform
 
 OUTPUT = "output"
+#: ``output`` or a layer's name → measures that have seen nothing yet
+Fresh = Callable[[str], list[PairMeasure]]
 #: measures of what interpolation alone does: the image moved there and back
 FLOORS = ("output_distance", "invariance_error")
 
@@ -32,28 +36,30 @@ class Setting:
         return self.transform.moves and not bool(self.transform.exact(self.parameters).all())
 
 
-def settings(scene: Scene, names: Sequence[str]) -> list[Setting]:
-    """Of each transform its amounts (shifts: up to the scene's margin), drawn by the scene's seed, one row an image.
+def settings(scene: Scene, names: Sequence[str], only: Sequence[float] | None = None) -> list[Setting]:
+    """Of each transform its amounts (shifts: up to the scene's margin), drawn by the scene's seed, one row an image;
+    ``only`` those amounts, if given.
 
-    The parameters of a transform do not depend on which others are asked for.
+    The parameters of one do not depend on which others are asked for.
     """
     found = []
     for transform in (TRANSFORMS[name] for name in names):
-        generator = torch.Generator().manual_seed(scene.seed)
-        amounts = [one for one in transform.amounts if transform.name != "shift" or one <= scene.margin]
-        found += [Setting(transform, one, transform.draw(len(scene.canvas), one, generator)) for one in amounts]
+        for amount in transform.amounts:
+            generator = torch.Generator().manual_seed(scene.seed)
+            small = transform.name != "shift" or amount <= scene.margin
+            if small and (only is None or amount in only):
+                found.append(Setting(transform, amount, transform.draw(len(scene.canvas), amount, generator)))
     return found
 
 
 class Fed:
     """The measures of one setting."""
 
-    def __init__(self, setting: Setting, subject: Subject, kinds: Sequence[type[PairMeasure]]) -> None:
+    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh) -> None:
         self.setting = setting
-        places = {OUTPUT: OUTPUT} | dict.fromkeys(subject.layers, "layers")
-        self.measures = {layer: [kind() for kind in kinds if kind.on == on] for layer, on in places.items()}
-        self.floors = {layer: [kind() for kind in kinds if kind.on == on] for layer, on in places.items()}
-        self.equivariance = {layer: EquivarianceError() for layer in subject.layers if setting.transform.moves}
+        self.measures = {place: fresh(place) for place in [OUTPUT, *layers]}
+        self.floors = {place: fresh(place) for place in [OUTPUT, *layers]}
+        self.equivariance = {layer: EquivarianceError() for layer in layers if setting.transform.moves}
 
     def rows(self, weights: Tensor) -> Iterator[Row]:
         """Everything, when all images have passed."""
@@ -81,9 +87,20 @@ def _estimates(measures: Sequence[Measure], weights: Tensor) -> Iterator[tuple[s
             yield from measure.estimates(weights)
 
 
+def every_measure(subject: Subject, scene: Scene) -> Fresh:
+    """All registered measures that the net and the images have what they need for."""
+    kinds = [one for one in pair_measures() if subject.what or not one.of_classes]
+    kinds = [one for one in kinds if scene.labels is not None or not one.needs_labels]
+    return lambda place: [one() for one in kinds if one.on == ("output" if place == OUTPUT else "layers")]
+
+
 @torch.no_grad()
 def pair_rows(
-    subject: Subject, scene: Scene, names: Sequence[str], kinds: Sequence[type[PairMeasure]], floors: bool = True
+    subject: Subject,
+    scene: Scene,
+    names: Sequence[str],
+    fresh: Fresh | None = None,
+    only: Sequence[float] | None = None,
 ) -> Iterator[Row]:
     """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
 
@@ -95,12 +112,11 @@ def pair_rows(
         subject: the net.
         scene: the images, n ≥ 2.
         names: of ``TRANSFORMS``.
-        kinds: measures to feed.
-        floors: whether to measure those.
+        fresh: ``output`` or a layer's name → new measures to feed there; None: all that are registered.
+        only: these amounts; None: all the transform has.
     """
-    kinds = [one for one in kinds if (subject.what or not one.of_classes)]
-    kinds = [one for one in kinds if scene.labels is not None or not one.needs_labels]
-    fed = [Fed(setting, subject, kinds) for setting in settings(scene, names)]
+    fresh = fresh or every_measure(subject, scene)
+    fed = [Fed(setting, subject.layers, fresh) for setting in settings(scene, names, only)]
     device = next(subject.net.parameters()).device
     with watch(subject.net, subject.layers) as maps:
 
@@ -123,7 +139,7 @@ def pair_rows(
                 for layer, measure in one.equivariance.items():
                     if moved[layer].dim() == 4 and min(moved[layer].shape[2:]) > 1:
                         _equivariance(measure, transform, parameters, still[layer].maps, moved[layer], canvas, scene)
-                if floors and one.setting.interpolated:
+                if one.setting.interpolated:
                     back = transform.there_and_back(transform.still(canvas, scene.margin), parameters)
                     _feed(one.floors, still, outputs(transform.still(back.clamp(0, 255), 0)), labels)
     weights = resamples(len(scene.canvas), scene.seed)

@@ -13,8 +13,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from src.measures.accuracy import position_estimates
-from src.measures.base import Estimate, Row
 from src.measures.health import ROUNDING
+from src.measures.rows import Estimate, Row
 
 TOLERANCE = 1e-3  # of the gradient of the logistic regression's mean loss
 SIDE = 4  # of the map that a probe sees

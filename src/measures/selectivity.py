@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from src.measures.base import Estimate, LayerMeasure, around, interval
+from src.measures.base import LayerMeasure, around, interval
+from src.measures.rows import Estimate
 
 SHUFFLES = 100
 MOST_CHANNELS = 512  # of which resamples are taken

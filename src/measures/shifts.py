@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from src.activations import watch
-from src.measures.base import PairMeasure, Row, Still, resamples
+from src.measures.base import PairMeasure, Still, resamples
+from src.measures.rows import Row
 from src.transforms import SHIFTS, crop, draw_shifts
 
 BATCH = 125

@@ -12,7 +12,7 @@ from src.ledger import Ledger
 from src.transforms import SHIFTS
 
 if TYPE_CHECKING:
-    from src.measures.base import Row
+    from src.measures.rows import Row
 
 console = Console(highlight=False)
 if not console.is_terminal:

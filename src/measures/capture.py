@@ -1,0 +1,104 @@
+"""One pass over the untouched images: every layer's outputs, seen by all measures that need no transform."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from src.activations import watch
+from src.measures import layer_measures
+from src.measures.base import resamples
+from src.measures.cka import CKAMatrix
+from src.measures.health import ChannelCorrelation, duplicate_share, max_cosine, max_cosine_null
+from src.measures.probes import Features, probe_rows
+from src.measures.rows import Estimate, Row
+from src.measures.subject import Scene, Subject
+from src.transforms import cut
+
+#: images a layer's channels are compared on for duplicates, and the least that probes and CKA can do with
+FEWEST = 40
+
+
+@torch.no_grad()
+def capture_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
+    """Rows of every layer: health, duplicates, dimension, selectivity, Moran's I, probes, and CKA between layers.
+
+    Memory holds one batch of maps, and of every image the few numbers that the measures keep.
+    """
+    kinds = [one for one in layer_measures() if scene.labels is not None or not one.needs_labels]
+    fed = {layer: [kind() for kind in kinds] for layer in subject.layers}
+    features = {layer: Features() for layer in [*subject.layers, "pixels"]}
+    filters = {layer: found for layer in subject.layers if (found := filters_of(subject.net, layer)) is not None}
+    correlations = {layer: ChannelCorrelation() for layer in filters}
+    alike, enough = CKAMatrix(), len(scene.canvas) >= FEWEST
+    device = next(subject.net.parameters()).device
+    with watch(subject.net, subject.layers) as maps:
+        for index in scene.batches():
+            images = subject.normalise(cut(scene.canvas[index].to(device), scene.margin))
+            labels = None if scene.labels is None else scene.labels[index].to(device)
+            subject.net(images)
+            for layer, measures in fed.items():
+                for measure in measures:
+                    if maps[layer].dim() == 4 or not measure.of_maps:
+                        measure.update(maps[layer], labels, images)
+                features[layer].update(maps[layer])
+                if layer in correlations and maps[layer].shape[1] == len(filters[layer]):
+                    correlations[layer].update(maps[layer])
+            features["pixels"].update(images.flatten(1))
+            if enough:
+                alike.update([maps[layer] for layer in subject.layers])
+    weights = resamples(len(scene.canvas), scene.seed)
+    for layer, measures in fed.items():
+        for measure in measures:
+            if measure.update_called:
+                yield from (_row(layer, name, estimate) for name, estimate in measure.estimates(weights))
+    for layer, correlation in correlations.items():
+        if correlation.update_called:
+            yield from _duplicates(layer, filters[layer], correlation.compute(), len(scene.canvas))
+    if enough:
+        yield from _alike(subject.layers, alike)
+        yield from _probes(scene, {layer: one.compute() for layer, one in features.items()})
+
+
+def _row(layer: str, name: str, estimate: Estimate, protocol: str = "test") -> Row:
+    return Row(layer, "none", protocol, 0, name, estimate)
+
+
+def filters_of(net: nn.Module, layer: str) -> Float[Tensor, "c k h w"] | None:
+    """The weights of a layer's last convolution, one filter a channel; None where it has none."""
+    convolutions = [one for one in net.get_submodule(layer).modules() if isinstance(one, nn.Conv2d)]
+    return convolutions[-1].weight if convolutions else None
+
+
+def _duplicates(layer: str, filters: Tensor, correlation: Tensor, n: int) -> Iterator[Row]:
+    """Share of channels that repeat another, and the largest cosine of two filters beside that of random ones."""
+    count, size = len(filters), filters[0].numel()
+    if count < 2 or size < 2:
+        return
+    numbers = {
+        "duplicate_share": duplicate_share(filters, correlation),
+        "max_filter_cosine": max_cosine(filters),
+        "max_filter_cosine_null": max_cosine_null(count, size),
+    }
+    for name, value in numbers.items():
+        yield _row(layer, name, Estimate(value, float("nan"), float("nan"), n))
+
+
+def _alike(layers: list[str], matrix: CKAMatrix) -> Iterator[Row]:
+    """Every pair of layers once; the protocol names the other one."""
+    values, (low, high) = matrix.compute().view(len(layers), -1), matrix.intervals()
+    for i, one in enumerate(layers):
+        for j, other in enumerate(layers[:i]):
+            ends = low[i, j].item(), high[i, j].item()
+            yield _row(one, "cka", Estimate(values[i, j].item(), *ends, int(matrix.n)), other)
+
+
+def _probes(scene: Scene, features: dict[str, Tensor]) -> Iterator[Row]:
+    """ "What" and "where" of every layer and of the pixels; and of the last layer with shuffled answers, the null."""
+    labels, positions = (one if one is None else one.cpu() for one in (scene.labels, scene.positions))
+    if labels is None and positions is None:
+        return
+    yield from probe_rows(features, labels, positions, seed=scene.seed)
+    last = list(features)[-2:-1] or list(features)
+    yield from probe_rows({name: features[name] for name in last}, labels, positions, seed=scene.seed, shuffled=True)
