@@ -360,6 +360,12 @@ def test_brightness_is_kornias_and_contrast_torchvisions(amount):
         torch.testing.assert_close(one, expected, atol=1e-3, rtol=0)
 
 
+def test_contrast_keeps_the_mean_colour():
+    x = noise((7, 9)) / 4 + torch.tensor([70, 110])[:, None, None]  # far from black and white
+    moved = TRANSFORMS["contrast/factor"].images(x, drawn("contrast/factor", 0.4), 0)
+    torch.testing.assert_close(moved.mean((2, 3)), x.mean((2, 3)))
+
+
 def test_noise_is_gaussian_and_every_images_own():
     x, p = torch.full((20, 1, 30, 30), 127, dtype=torch.uint8), drawn("noise/gaussian", 0.1, 20)
     found = (TRANSFORMS["noise/gaussian"].images(x, p, 0) - 127) / 255 / 0.1
