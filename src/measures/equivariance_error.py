@@ -27,10 +27,10 @@ def equivariance_error(
 
 
 class EquivarianceError(Measure):
-    """``equivariance_error`` and its floor, the loss of moving the map there and back, ``‖ρ(g⁻¹)ρ(g)φ - φ‖ / ‖φ‖``:
-    0 where g needs no interpolation. An error below the floor says nothing.
+    """``equivariance_error``, and ``equivariance_floor``: the same of a net that does nothing but average the pixels to
+    the layer's resolution. It is 0 where g moves that grid onto itself; else an error below it says nothing.
 
-    Images whose map is 0 everywhere are left out.
+    Images whose map is 0 everywhere in the valid region are left out.
     """
 
     higher_is_better = False
@@ -45,10 +45,8 @@ class EquivarianceError(Measure):
 
     def of_images(self, *inputs: Any) -> Float[Tensor, "n k"]:
         """Error and floor, each 0 with a weight of 0 where it is not defined."""
-        moved, carried, valid, still, returned = inputs
-        errors = self.errors(moved, carried, valid)
-        floors = torch.zeros_like(errors) if returned is None else self.errors(returned, still, valid)
-        numbers = torch.stack([errors, floors], 1)
+        moved, carried, valid, pixels_moved, pixels_carried = inputs
+        numbers = torch.stack([self.errors(moved, carried, valid), self.errors(pixels_moved, pixels_carried, valid)], 1)
         defined = numbers.isfinite()
         return torch.cat([torch.where(defined, numbers, 0), defined.to(numbers.dtype)], 1)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from src.measures.base import Measure, PairMeasure, Still, resamples
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.rows import Estimate, Row
 from src.measures.subject import Scene, Subject
-from src.transforms import TRANSFORMS, Transform
+from src.transforms import TRANSFORMS, Transform, real
 
 OUTPUT = "output"
 #: ``output`` or a layer's name → measures that have seen nothing yet
@@ -134,11 +135,13 @@ def pair_rows(
                     pixels = transform.still(canvas, scene.margin)
                     stills[transform.disc] = {layer: Still(x) for layer, x in outputs(pixels).items()}
                 still = stills[transform.disc]
-                moved = outputs(transform.images(canvas, parameters, scene.margin))
+                images = transform.images(canvas, parameters, scene.margin)
+                moved = outputs(images)
                 _feed(one.measures, still, moved, labels)
                 for layer, measure in one.equivariance.items():
                     if moved[layer].dim() == 4 and min(moved[layer].shape[2:]) > 1:
-                        _equivariance(measure, transform, parameters, still[layer].maps, moved[layer], canvas, scene)
+                        both = (transform.still(canvas, scene.margin), images)
+                        _equivariance(measure, transform, parameters, (still[layer].maps, moved[layer]), both)
                 if one.setting.interpolated:
                     back = transform.there_and_back(transform.still(canvas, scene.margin), parameters)
                     _feed(one.floors, still, outputs(transform.still(back.clamp(0, 255), 0)), labels)
@@ -159,15 +162,18 @@ def _equivariance(
     measure: EquivarianceError,
     transform: Transform,
     parameters: Tensor,
-    still: Tensor,
-    moved: Tensor,
-    canvas: Tensor,
-    scene: Scene,
+    maps: tuple[Tensor, Tensor],
+    pixels: tuple[Tensor, Tensor],
 ) -> None:
-    """Compare the moved image's map with the still one's map moved, where that says something."""
-    jump = (canvas.shape[2] - 2 * scene.margin) / still.shape[2]
-    there, back = transform.maps(still, parameters, jump), None
-    valid = transform.valid(still, parameters, jump)
-    if not bool(transform.exact(parameters, jump).all()):
-        back = transform.there_and_back(still, parameters, jump)
-    measure.update(moved, there, valid, still, back)
+    """Compare the moved image's map with the still one's map moved; and so the pixels, at the map's resolution."""
+    still, moved = maps
+    jump = pixels[0].shape[2] / still.shape[2]
+    size = (still.shape[2], still.shape[3])
+    coarse, coarse_moved = (F.adaptive_avg_pool2d(real(one), size) for one in pixels)
+    measure.update(
+        moved,
+        transform.maps(still, parameters, jump),
+        transform.valid(still, parameters, jump),
+        coarse_moved,
+        transform.maps(coarse, parameters, jump),
+    )

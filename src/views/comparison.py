@@ -84,7 +84,7 @@ class Variant:
         values = self.values(key)
         return statistics.stdev(values) if len(values) > 1 and self.has(key) else float("nan")
 
-    def curve(self, layer: str, protocol: str, measure: str) -> list[tuple[int, float, float, float]]:
+    def curve(self, layer: str, protocol: str, measure: str) -> list[tuple[float, float, float, float]]:
         """(amount, mean over seeds, low, high) by amount.
 
         The bounds are those of the bootstrap over images for one seed, and the least and largest value over several.
