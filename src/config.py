@@ -66,7 +66,7 @@ else:
     Optimizer = choice("Optimizer", OPTIMIZERS)
     Schedule = choice("Schedule", SCHEDULES)
     TaskName = choice("TaskName", TASKS)
-    MeasureName = choice("MeasureName", MEASURES)
+    MeasureName = choice("MeasureName", [*MEASURES, "embed"])
     WandbMode = choice("WandbMode", ["auto", "online", "offline", "disabled"])
 
 
@@ -142,7 +142,7 @@ class Trainer:
 class Measure:
     """What is measured on the test images after training."""
 
-    what: list[MeasureName] = field(default_factory=lambda: [*MEASURES])  # families of measures, or of transforms
+    what: list[MeasureName] = field(default_factory=lambda: [*map(MeasureName, MEASURES)])  # and embed: on black
     images: int = 1000
     max_shift: int = 8  # shifts of 1 … this many pixels
     seed: int = 0  # which images, which directions

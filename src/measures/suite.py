@@ -1,12 +1,13 @@
 """Everything that is measured on a net: ``FAMILIES``, and what a run takes of them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from src.activations import watch
+from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import Splits, canvas
 from src.measures import Grid, Row
@@ -22,24 +23,21 @@ from src.measures.pairs import OUTPUT, pair_rows
 from src.measures.rows import Estimate
 from src.measures.subject import Scene, Subject
 from src.models import module
-from src.transforms import TRANSFORMS, cut
+from src.transforms import TABLE, TRANSFORMS, cut
 
 if TYPE_CHECKING:
     from src.config import Config
     from src.models.training import Training
 
 TRAIN_SAMPLE = 5000
+#: the least that an untrained twin is measured on
+TWIN_IMAGES = 250
 #: images that gradients are taken of
 FIELD_IMAGES, SPEED_IMAGES = 64, 250
 #: shifts that Goodfellow's units are tried by, in pixels
 UNIT_SHIFTS = (1.0, 4.0)
 
 Found = Iterator[Row | Grid]
-
-
-def transforms(*names: str) -> Callable[[Subject, Scene], Found]:
-    """The family of some transforms."""
-    return lambda subject, scene: pair_rows(subject, scene, names)
 
 
 def speed_rows(subject: Subject, scene: Scene) -> Found:
@@ -120,15 +118,14 @@ def _in_place(subject: Subject, scene: Scene) -> Iterator[tuple[torch.Tensor, to
         yield subject.normalise(cut(scene.canvas[index].to(device), scene.margin)), index
 
 
-#: what ``measure.what`` can name → its rows; the schema lists the same names (``config.MEASURES``)
+#: what ``measure.what`` can name (the schema lists the same: ``config.MEASURES``) → transforms, taken in one pass …
+MOVES: dict[str, list[str]] = {
+    "shift": ["shift/roll", "shift/crop"],
+    "embed": ["shift/embed"],
+    **{one.name: [key for key in TRANSFORMS if key.startswith(f"{one.name}/")] for one in TABLE if one.name != "shift"},
+}
+#: … or rows of its own
 FAMILIES: dict[str, Callable[[Subject, Scene], Found]] = {
-    "shift": transforms("shift/roll", "shift/crop"),
-    "embed": transforms("shift/embed"),
-    **{
-        name: transforms(*(key for key, one in TRANSFORMS.items() if one.name == name))
-        for name in dict.fromkeys(one.name for one in TRANSFORMS.values())
-        if name != "shift"
-    },
     "rolls": roll_rows,
     "velocity": speed_rows,
     "aliasing": aliasing_rows,
@@ -138,7 +135,7 @@ FAMILIES: dict[str, Callable[[Subject, Scene], Found]] = {
 }
 
 
-def rows(subject: Subject, scene: Scene, what: Iterable[str] = tuple(FAMILIES)) -> Found:
+def rows(subject: Subject, scene: Scene, what: Collection[str] = MEASURES) -> Found:
     """All rows of a net on some images, and the grids to look at.
 
     >>> from torch import nn
@@ -150,8 +147,11 @@ def rows(subject: Subject, scene: Scene, what: Iterable[str] = tuple(FAMILIES)) 
     >>> sorted({(row.transform, row.protocol) for row in found})
     [('rotate', 'disc'), ('rotate', 'quarter'), ('shift', 'crop'), ('shift', 'roll')]
     """
-    for family in what:
-        yield from FAMILIES[family](subject, scene)
+    names = [name for family, names in MOVES.items() if family in what for name in names]
+    yield from pair_rows(subject, scene, names)
+    for family, found in FAMILIES.items():
+        if family in what:
+            yield from found(subject, scene)
 
 
 def scene_of(cfg: "Config", splits: Splits) -> Scene:
@@ -171,13 +171,15 @@ def subject_of_run(net: "Training", splits: Splits) -> Subject:
 def measure(net: "Training", cfg: "Config", splits: Splits) -> Found:
     """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
 
-    The twin has the same seed and no training; its rows end in ``_untrained``.
+    The twin has the same seed and no training, and a quarter of the images will do for it; its rows end in
+    ``_untrained``.
     """
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
     twin = module(cfg, splits.image, len(splits.classes)).to(net.device)
     scene = scene_of(cfg, splits)
-    nets: list[tuple[Training, str]] = [(net, ""), (twin, "_untrained")]
-    for one, suffix in nets:
+    few = scene.take(torch.arange(min(len(scene.canvas), max(len(scene.canvas) // 4, TWIN_IMAGES))))
+    nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", few)]
+    for one, suffix, images in nets:
         parts = {"test": splits.test, **splits.others}
         if not suffix:
             parts |= {"val": splits.val, "train": sample}
@@ -186,5 +188,5 @@ def measure(net: "Training", cfg: "Config", splits: Splits) -> Found:
             for row in accuracy_rows(one, batches, net.task, name):
                 yield replace(row, measure=row.measure + suffix)
         subject = subject_of_run(one, splits)
-        for found in rows(subject, scene, cfg.measure.what):
+        for found in rows(subject, images, cfg.measure.what):
             yield replace(found, measure=found.measure + suffix)
