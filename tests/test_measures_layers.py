@@ -13,7 +13,7 @@ from torch import Tensor
 from src.measures import cka as of_cka
 from src.measures.base import Estimate, LayerMeasure, around, resamples
 from src.measures.cka import CKA, CKAMatrix, cka, gram, unbiased_hsic
-from src.measures.dimension import Dimension, effective_rank, isotropic, participation_ratio, variances
+from src.measures.dimension import Dimension, effective_rank, eigenvalues, isotropic, participation_ratio
 from src.measures.health import (
     ChannelCorrelation,
     Health,
@@ -204,23 +204,23 @@ def test_cka_refuses_batches_too_small_for_it_and_can_start_afresh():
 def test_dimension_by_hand(n, d):
     x = normal(n, d) * torch.arange(1, d + 1) + 4
     singular = np.linalg.svd(x.numpy() - x.numpy().mean(0), compute_uv=False)
-    eigenvalues = np.linalg.eigvalsh(np.cov(x.numpy().T)) if d > 1 else np.ones(1)
-    spectrum = variances(x)
+    theirs = np.linalg.eigvalsh(np.cov(x.numpy().T)) if d > 1 else np.ones(1)
+    spectrum = eigenvalues(x)
     assert effective_rank(spectrum).item() == pytest.approx(np.exp(entropy(singular)), rel=1e-4)
-    assert participation_ratio(spectrum).item() == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+    assert participation_ratio(spectrum).item() == pytest.approx(theirs.sum() ** 2 / (theirs**2).sum())
 
 
 @pytest.mark.parametrize(("n", "d"), [(50, 400), (200, 200), (1000, 30)])
 def test_isotropic_outputs_have_the_dimension_that_n_allows(n, d):
-    assert participation_ratio(variances(normal(n, d))).item() == pytest.approx(isotropic(n, d), rel=0.03)
+    assert participation_ratio(eigenvalues(normal(n, d))).item() == pytest.approx(isotropic(n, d), rel=0.03)
 
 
 def test_dimension_of_maps_is_that_of_their_channels_means():
     x = normal(40, 6, 4, 4)
     x[:, 3:] = x[:, :3]  # half the channels are copies
     found = taken(Dimension(), x, 40)
-    eigenvalues = np.linalg.eigvalsh(np.cov(x.mean((2, 3)).numpy().T))
-    assert found["participation_ratio"].value == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+    theirs = np.linalg.eigvalsh(np.cov(x.mean((2, 3)).numpy().T))
+    assert found["participation_ratio"].value == pytest.approx(theirs.sum() ** 2 / (theirs**2).sum())
     assert 2 < found["effective_rank"].value < 3.001
     assert found["participation_ratio_isotropic"].value == pytest.approx(1 / (1 / 6 + 1 / 39))
 
