@@ -100,8 +100,8 @@ def hsic_by_hand(x: Tensor, y: Tensor) -> float:
 
 
 def biased_cka(x: Tensor, y: Tensor) -> float:
-    x, y = x - x.mean(0), y - y.mean(0)
-    return ((x.T @ y).square().sum() / (x.T @ x).norm() / (y.T @ y).norm()).item()
+    k, l = ((z - z.mean(0)) @ (z - z.mean(0)).T for z in (x, y))  # noqa: E741
+    return ((k * l).sum() / k.norm() / l.norm()).item()
 
 
 @given(st.integers(4, 9), st.integers(1, 6), st.integers(1, 6))
@@ -111,7 +111,7 @@ def test_hsic_is_the_formula(n, p, q):
 
 
 def test_hsic_of_independent_outputs_is_0_on_average():
-    found = [unbiased_hsic(gram(normal(6, 3, seed=i)), gram(normal(6, 2, seed=-i))).item() for i in range(1, 2001)]
+    found = [unbiased_hsic(gram(normal(6, 3, seed=i)), gram(normal(6, 2, seed=-i))).item() for i in range(1, 801)]
     assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(len(found))
     assert np.mean(np.array(found) < 0) > 0.2
 
@@ -171,17 +171,15 @@ def test_a_net_with_itself_has_ones_on_the_diagonal():
 
 
 def test_intervals_hold_the_truth_95_times_in_100_and_need_five_batches():
-    # of two outputs that share a part: the truth from one long run
+    # two outputs that share 3 of their 6 independent units: ‖Σxy‖² / (‖Σxx‖ ‖Σyy‖) is 3 / 6
     def run(seed: int, batches: int) -> CKA:
         one = CKA()
         for part in normal(batches, 16, 9, seed=seed):
             one.update(part[:, :6], part[:, 3:])
         return one
 
-    truth = run(1, 2000).compute().item()
-    found = [run(seed, 6).estimate() for seed in range(2, 302)]
-    assert truth == pytest.approx(0.5, abs=0.02)
-    assert 0.9 < np.mean([one.low < truth < one.high for one in found]) < 0.99
+    found = [run(seed, 6).estimate() for seed in range(2, 202)]
+    assert 0.9 < np.mean([one.low < 0.5 < one.high for one in found]) < 0.99
     assert math.isnan(run(1, of_cka.FEWEST - 1).estimate().low)
     assert math.isfinite(run(1, of_cka.FEWEST).estimate().low)
 
