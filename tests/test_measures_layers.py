@@ -293,6 +293,8 @@ def test_dead_and_constant_channels_are_counted():
     x[:, 0], x[:, 1], x[:, 2] = 0, -x[:, 1].abs(), 0.1
     x[:, 3] = -x[:, 3].abs()
     x[19, 3, 2, 2] = 0.01  # fires once, in the last batch
+    x[:, 4], x[:, 5] = 1, 1
+    x[0, 4], x[0, 5] = 0.5, 2  # vary once, in the first batch
     assert dead_share(x[:10]).item() == pytest.approx(3 / 6)
     found = taken(Health(), x, 6)
     assert found["dead_share"].value == pytest.approx(2 / 6)
