@@ -13,7 +13,7 @@ from torch import Tensor
 from src.measures import cka as of_cka
 from src.measures.base import Estimate, LayerMeasure, around, resamples
 from src.measures.cka import CKA, CKAMatrix, cka, gram, unbiased_hsic
-from src.measures.dimension import Dimension, effective_rank, isotropic, participation_ratio, variances
+from src.measures.dimension import Dimension, effective_rank, eigenvalues, isotropic, participation_ratio
 from src.measures.health import (
     ChannelCorrelation,
     Health,
@@ -100,8 +100,8 @@ def hsic_by_hand(x: Tensor, y: Tensor) -> float:
 
 
 def biased_cka(x: Tensor, y: Tensor) -> float:
-    x, y = x - x.mean(0), y - y.mean(0)
-    return ((x.T @ y).square().sum() / (x.T @ x).norm() / (y.T @ y).norm()).item()
+    k, l = ((z - z.mean(0)) @ (z - z.mean(0)).T for z in (x, y))  # noqa: E741
+    return ((k * l).sum() / k.norm() / l.norm()).item()
 
 
 @given(st.integers(4, 9), st.integers(1, 6), st.integers(1, 6))
@@ -111,7 +111,7 @@ def test_hsic_is_the_formula(n, p, q):
 
 
 def test_hsic_of_independent_outputs_is_0_on_average():
-    found = [unbiased_hsic(gram(normal(6, 3, seed=i)), gram(normal(6, 2, seed=-i))).item() for i in range(1, 2001)]
+    found = [unbiased_hsic(gram(normal(6, 3, seed=i)), gram(normal(6, 2, seed=-i))).item() for i in range(1, 801)]
     assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(len(found))
     assert np.mean(np.array(found) < 0) > 0.2
 
@@ -171,17 +171,15 @@ def test_a_net_with_itself_has_ones_on_the_diagonal():
 
 
 def test_intervals_hold_the_truth_95_times_in_100_and_need_five_batches():
-    # of two outputs that share a part: the truth from one long run
+    # two outputs that share 3 of their 6 independent units: ‖Σxy‖² / (‖Σxx‖ ‖Σyy‖) is 3 / 6
     def run(seed: int, batches: int) -> CKA:
         one = CKA()
         for part in normal(batches, 16, 9, seed=seed):
             one.update(part[:, :6], part[:, 3:])
         return one
 
-    truth = run(1, 2000).compute().item()
-    found = [run(seed, 6).estimate() for seed in range(2, 302)]
-    assert truth == pytest.approx(0.5, abs=0.02)
-    assert 0.9 < np.mean([one.low < truth < one.high for one in found]) < 0.99
+    found = [run(seed, 6).estimate() for seed in range(2, 202)]
+    assert 0.9 < np.mean([one.low < 0.5 < one.high for one in found]) < 0.99
     assert math.isnan(run(1, of_cka.FEWEST - 1).estimate().low)
     assert math.isfinite(run(1, of_cka.FEWEST).estimate().low)
 
@@ -204,23 +202,23 @@ def test_cka_refuses_batches_too_small_for_it_and_can_start_afresh():
 def test_dimension_by_hand(n, d):
     x = normal(n, d) * torch.arange(1, d + 1) + 4
     singular = np.linalg.svd(x.numpy() - x.numpy().mean(0), compute_uv=False)
-    eigenvalues = np.linalg.eigvalsh(np.cov(x.numpy().T)) if d > 1 else np.ones(1)
-    spectrum = variances(x)
+    theirs = np.linalg.eigvalsh(np.cov(x.numpy().T)) if d > 1 else np.ones(1)
+    spectrum = eigenvalues(x)
     assert effective_rank(spectrum).item() == pytest.approx(np.exp(entropy(singular)), rel=1e-4)
-    assert participation_ratio(spectrum).item() == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+    assert participation_ratio(spectrum).item() == pytest.approx(theirs.sum() ** 2 / (theirs**2).sum())
 
 
 @pytest.mark.parametrize(("n", "d"), [(50, 400), (200, 200), (1000, 30)])
 def test_isotropic_outputs_have_the_dimension_that_n_allows(n, d):
-    assert participation_ratio(variances(normal(n, d))).item() == pytest.approx(isotropic(n, d), rel=0.03)
+    assert participation_ratio(eigenvalues(normal(n, d))).item() == pytest.approx(isotropic(n, d), rel=0.03)
 
 
 def test_dimension_of_maps_is_that_of_their_channels_means():
     x = normal(40, 6, 4, 4)
     x[:, 3:] = x[:, :3]  # half the channels are copies
     found = taken(Dimension(), x, 40)
-    eigenvalues = np.linalg.eigvalsh(np.cov(x.mean((2, 3)).numpy().T))
-    assert found["participation_ratio"].value == pytest.approx(eigenvalues.sum() ** 2 / (eigenvalues**2).sum())
+    theirs = np.linalg.eigvalsh(np.cov(x.mean((2, 3)).numpy().T))
+    assert found["participation_ratio"].value == pytest.approx(theirs.sum() ** 2 / (theirs**2).sum())
     assert 2 < found["effective_rank"].value < 3.001
     assert found["participation_ratio_isotropic"].value == pytest.approx(1 / (1 / 6 + 1 / 39))
 
@@ -295,6 +293,8 @@ def test_dead_and_constant_channels_are_counted():
     x[:, 0], x[:, 1], x[:, 2] = 0, -x[:, 1].abs(), 0.1
     x[:, 3] = -x[:, 3].abs()
     x[19, 3, 2, 2] = 0.01  # fires once, in the last batch
+    x[:, 4], x[:, 5] = 1, 1
+    x[0, 4], x[0, 5] = 0.5, 2  # vary once, in the first batch
     assert dead_share(x[:10]).item() == pytest.approx(3 / 6)
     found = taken(Health(), x, 6)
     assert found["dead_share"].value == pytest.approx(2 / 6)

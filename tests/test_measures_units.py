@@ -70,6 +70,7 @@ def test_constant_channels_are_left_out_of_nvi():
     found = taken(NVI(), (with_dead[0], with_dead[1]))
     assert found["nvi"].value == pytest.approx(taken(NVI(), (x, gx))["nvi"].value)
     assert found["constant_channels"].value == 0.25
+    assert nvi(with_dead[0], with_dead[1] + 1)[3].isnan()  # the same for all images, though it moves
 
 
 def test_vectors_units_are_channels():

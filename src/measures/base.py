@@ -162,9 +162,9 @@ class PairMeasure(Measure):
         super().update(still, moved if self.needs_maps else moved.flatten(1), labels)
 
     def of_images(
-        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
+        self, still: Still, moved: Float[Tensor, "n ..."], labels: Int64[Tensor, " n"] | None
     ) -> Float[Tensor, "n k"]:
-        """The statistics of each image of a batch."""
+        """The statistics of each image of a batch; ``moved`` is flattened unless ``needs_maps``."""
         raise NotImplementedError
 
 

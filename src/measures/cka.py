@@ -77,8 +77,8 @@ def ratio(
 class CKAMatrix(Metric):
     """``cka`` of every layer of one net with every layer of another, or of its own; each Gram matrix is made once.
 
-    HSICs are summed over batches and divided once (Nguyen et al. 2021), which is unbiased whatever the batch's size; a
-    batch leaves a number for each pair of layers and is forgotten.
+    HSICs are summed over batches and divided once (Nguyen et al. 2021): each is unbiased, whatever the batch's size. A
+    batch leaves three numbers for each pair of layers and is forgotten.
 
     Intervals: batches are independent samples, so the jackknife over them gives the standard error, with Student's t
     for their small number; nan with fewer than five. A bootstrap over images does not do: an image drawn twice is a

@@ -11,19 +11,19 @@ from src.measures.base import LayerMeasure, without_interval
 from src.measures.rows import Estimate
 
 
-def variances(x: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
-    """Eigenvalues of the covariance (times n - 1), min(n, d) of them: of the smaller of the two products."""
+def eigenvalues(x: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
+    """Of the covariance, times n - 1: min(n, d) of them, from the smaller of the two products of x with itself."""
     centred = x.double() - x.double().mean(0)
     product = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
-    eigenvalues: Tensor = torch.linalg.eigvalsh(product)
-    return eigenvalues.clamp(min=0)
+    found: Tensor = torch.linalg.eigvalsh(product)
+    return found.clamp(min=0)  # rounding makes some negative
 
 
 def effective_rank(spectrum: Float[Tensor, " k"]) -> Float[Tensor, ""]:
     """``exp(-Σ q ln q)``, q the singular values over their sum, in [1, k] (Roy & Vetterli 2007); nan for no variance.
 
     Args:
-        spectrum: the squared singular values, as from ``variances``.
+        spectrum: the squared singular values, as from ``eigenvalues``.
 
     >>> round(effective_rank(torch.tensor([9.0, 9, 9, 0])).item(), 4)
     3.0
@@ -70,7 +70,7 @@ class Dimension(LayerMeasure):
     def compute(self) -> dict[str, Tensor]:
         """Its numbers by name, of all images so far."""
         pooled = dim_zero_cat(self.kept)
-        spectrum = variances(pooled)
+        spectrum = eigenvalues(pooled)
         return {
             "effective_rank": effective_rank(spectrum),
             "participation_ratio": participation_ratio(spectrum),

@@ -32,13 +32,13 @@ def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"
 def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "h w"]:
     """The mean of ``gradients`` over images (Luo et al. 2016), in eval mode, not negative: an image of the field.
 
-    An image influences another's output in no net without batch statistics, so a batch needs one backward pass. The
-    net is left as it was: nothing is written to ``.grad``, and flags stay as they are.
+    In eval mode no image influences another's output, so a batch needs one backward pass. The net is left as it was:
+    nothing is written to ``.grad``, and flags stay as they are.
 
     Args:
         net: takes the images.
         layer: name of the layer, as in ``net.named_modules()``.
-        images: as the net takes them; zeros where many give the mean too much to do, as in a linear net.
+        images: as the net takes them.
     """
     field = EffectiveField()
     with torch.enable_grad(), watch(net, [layer]) as outputs:
@@ -52,7 +52,7 @@ def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]
 def effective_size(field: Float[Tensor, "h w"], share: float = SHARE) -> float:
     """Side, in pixels, of the square with as many pixels as hold ``share`` of the field, the strongest first.
 
-    At most sqrt(h w); nan for a field of zeros. It asks for no shape: a ring counts its own pixels only.
+    In [1, sqrt(h w)]; nan for a field of zeros. It asks for no shape: of a ring, only its own pixels count.
 
     >>> effective_size(torch.eye(4))
     2.0

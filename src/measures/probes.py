@@ -65,7 +65,8 @@ def reduced(features: Float[Tensor, "n d"], train: Int64[np.ndarray, " m"], dim:
 
     x = _standardised(features.double().numpy(), train)
     _, values, axes = randomized_svd(x[train], min(dim, *x[train].shape), random_state=seed)
-    return _standardised(x @ axes[values >= ROUNDING * values[0]].T, train)
+    kept = max(1, int((values > ROUNDING * values[0]).sum()))  # one of zeros, where nothing varies
+    return _standardised(x @ axes[:kept].T, train)
 
 
 def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
@@ -86,9 +87,8 @@ def what(x: Array, labels: Int64[np.ndarray, " n"], train: Int64[np.ndarray, " m
     """The classes that a multinomial logistic regression says, of all images."""
     from sklearn.linear_model import LogisticRegression
 
-    answers: np.ndarray = fitted(
-        [LogisticRegression(C=1 / s, tol=TOLERANCE, max_iter=500) for s in STRENGTHS], x, labels, train
-    ).predict(x)
+    models = [LogisticRegression(C=1 / s, tol=TOLERANCE, max_iter=500) for s in STRENGTHS]
+    answers: np.ndarray = fitted(models, x, labels, train).predict(x)
     return answers
 
 
@@ -114,8 +114,8 @@ def probe_rows(
     1 - SSE/SST with the held-out images' own mean, at most 1 and 0 at chance, by bootstrap over them.
     ``probe_dimension``: features that the probes got, ``dim`` or, of a smaller layer, all of its own.
 
-    A number alone says little: give the pixels, ``reduced``'s PCA of them by the same name, and an untrained net's
-    layers beside a net's, and ask once more with ``shuffled``.
+    A number alone says little. Beside a net's layers give those of an untrained net, and the pixels: flattened, their
+    PCA at the same dimension is probed; ``pooled``, they are a layer's map. And ask once more with ``shuffled``.
 
     Args:
         features: of each layer or control, as from ``Features``; a row's ``layer`` is its name.
@@ -133,10 +133,10 @@ def probe_rows(
         x = reduced(one, train, dim, seed)
         found = {"probe_dimension": Estimate(x.shape[1], float("nan"), float("nan"), len(test))}
         if labels is not None:
-            y = labels.numpy()[order]
+            y = labels.cpu().numpy()[order]
             found["probe_accuracy"] = _share(what(x, y, train)[test] == y[test])
         if positions is not None:
-            z = positions.double().numpy()[order]
+            z = positions.double().cpu().numpy()[order]
             answers, truths = (torch.from_numpy(part[test]) for part in (where(x, z, train), z))
             found["probe_r2"] = position_estimates(answers, truths)["r2"]
         for measure, estimate in found.items():

@@ -46,11 +46,10 @@ class Selectivity(LayerMeasure):
     ``class_selectivity_null``: the same with the labels shuffled, which at few images a class is far from 0.
 
     Dead channels are left out (``dead_share`` says how many). The null's interval is the middle 95% over shuffles; the
-    other's comes from resampled images, of layers of at most 512 channels.
+    other's lies ``around`` it, from resampled images, for layers of at most 512 channels.
     """
 
     needs_labels = True
-    picks_best = True
 
     def of_images(
         self,
@@ -68,11 +67,11 @@ class Selectivity(LayerMeasure):
         pooled, labels = self._parts()
         generator = torch.Generator().manual_seed(0)
         orders = (torch.randperm(len(labels), generator=generator) for _ in range(SHUFFLES))
-        null = [class_selectivity(pooled, labels[order.to(labels.device)]).nanmean() for order in orders]
+        null = [class_selectivity(pooled, labels[order]).nanmean() for order in orders]
         return class_selectivity(pooled, labels).nanmean(), torch.stack(null)
 
     def _parts(self) -> tuple[Float[Tensor, "n c"], Int64[Tensor, " n"]]:
-        kept = dim_zero_cat(self.kept)
+        kept = dim_zero_cat(self.kept).cpu()
         return kept[:, 1:].double(), kept[:, 0].long()
 
     def compute(self) -> dict[str, Tensor]:
