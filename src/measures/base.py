@@ -6,13 +6,13 @@ intervals. What it computes stands beside it as a pure function.
 """
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
@@ -20,6 +20,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from src.measures.rows import Estimate
 
 
+@cache  # one draw serves every number of the same images
 def resamples(n: int, seed: int = 0, draws: int = 1000) -> Float[Tensor, "draws n"]:
     """Bootstrap weights: how often each of n images is in each of the resampled sets (rows sum to n).
 
@@ -100,6 +101,7 @@ class Still:
 
     def __init__(self, outputs: Float[Tensor, "n ..."]) -> None:
         self.maps = outputs
+        self.places = tuple(range(2, outputs.dim()))  # the dimensions behind images and channels
 
     @cached_property
     def outputs(self) -> Float[Tensor, "n d"]:
@@ -107,33 +109,52 @@ class Still:
         return self.maps.flatten(1)
 
     @cached_property
-    def centred(self) -> Float[Tensor, "n d"]:
-        """Less what all share, which would only cost precision."""
-        return self.outputs - self.outputs.mean(0)
+    def deviation(self) -> Float[Tensor, "n c"]:
+        """Of each image and channel, the sum over positions of the squared distance to the batch's mean output."""
+        centred = (
+            self.maps - self.maps[:1]
+        )  # exactly 0 where a channel is constant; its mean alone would leave rounding
+        squares = (centred - centred.mean(0)).square()
+        return squares.sum(self.places) if self.places else squares
 
     @cached_property
     def squared(self) -> Float[Tensor, " n"]:
         """Of each image, the mean of the squared l2 distances to the batch's other images (n ≥ 2)."""
-        norms, n = self.centred.square().sum(1), len(self.maps)
+        norms, n = self.deviation.sum(1), len(self.maps)
         return (norms + norms.mean()) * n / (n - 1)
 
     @cached_property
     def distance(self) -> Float[Tensor, " n"]:
         """Of each image, the mean of the l2 distances to the batch's other images (n ≥ 2)."""
-        apart = torch.cdist(self.centred, self.centred, compute_mode="use_mm_for_euclid_dist")
+        centred = self.outputs - self.outputs.mean(0)  # what all share would only cost precision
+        apart = torch.cdist(centred, centred, compute_mode="use_mm_for_euclid_dist")
         apart.fill_diagonal_(0)
         return apart.sum(1) / (len(apart) - 1)
 
     @cached_property
-    def directions(self) -> Float[Tensor, "n d"]:
-        """Outputs of length 1; those of zeros stay zeros."""
-        return F.normalize(self.outputs, eps=torch.finfo(self.outputs.dtype).tiny)
+    def length(self) -> Float[Tensor, " n"]:
+        """The l2 norm of each image's outputs."""
+        return self.maps.square().sum(tuple(range(1, self.maps.dim()))).sqrt()
 
     @cached_property
     def cosine(self) -> Float[Tensor, " n"]:
         """Of each image, the mean of the cosines with the batch's other images (n ≥ 2)."""
-        u, n = self.directions, len(self.maps)
+        u, n = F.normalize(self.outputs, eps=torch.finfo(self.outputs.dtype).tiny), len(self.maps)
         return (u @ u.sum(0) - u.square().sum(1)) / (n - 1)
+
+
+class Moved(Still):
+    """The same layer's outputs for the same images transformed, with how far they are from the untouched ones'."""
+
+    def __init__(self, still: Still, outputs: Float[Tensor, "n ..."]) -> None:
+        super().__init__(outputs)
+        self.still = still
+
+    @cached_property
+    def apart(self) -> Float[Tensor, "n c"]:
+        """Of each image and channel, the sum over positions of ``(φ(gx) - φ(x))²``."""
+        squares = (self.maps - self.still.maps).square()
+        return squares.sum(self.places) if self.places else squares
 
 
 class PairMeasure(Measure):
@@ -145,26 +166,22 @@ class PairMeasure(Measure):
     of_classes: ClassVar[bool] = False
     #: whether it asks for the labels
     needs_labels: ClassVar[bool] = False
-    #: whether it gets the transformed images' outputs as the layer gives them, not flattened
-    needs_maps: ClassVar[bool] = False
 
     def update(
         self,
         still: Still | Float[Tensor, "n ..."],
-        moved: Float[Tensor, "n ..."],
+        moved: Moved | Float[Tensor, "n ..."],
         labels: Int64[Tensor, " n"] | None = None,
     ) -> None:
         """Add a batch: outputs for the images, for the transformed ones, and the labels where the measure asks.
 
-        Several measures can share one ``Still``.
+        Several measures can share one ``Still`` and one ``Moved``, and what these have made.
         """
         still = still if isinstance(still, Still) else Still(still)
-        super().update(still, moved if self.needs_maps else moved.flatten(1), labels)
+        super().update(still, moved if isinstance(moved, Moved) else Moved(still, moved), labels)
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n ..."], labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
-        """The statistics of each image of a batch; ``moved`` is flattened unless ``needs_maps``."""
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Shaped[Tensor, "n k"]:
+        """The statistics of each image of a batch."""
         raise NotImplementedError
 
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still
 
 
 def consistency(still: Float[Tensor, "n classes"], moved: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
@@ -40,13 +40,11 @@ class Consistency(PairMeasure):
     of_classes = True
     higher_is_better = True
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """Whether both answers are the same; then the share of each class in the two."""
-        answers = torch.stack([still.outputs.argmax(1), moved.argmax(1)], 1)
+        answers = torch.stack([still.outputs.argmax(1), moved.outputs.argmax(1)], 1)
         same = answers[:, :1] == answers[:, 1:]
-        return torch.cat([same.float(), F.one_hot(answers, moved.shape[1]).float().mean(1)], 1)
+        return torch.cat([same.float(), F.one_hot(answers, moved.outputs.shape[1]).float().mean(1)], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """The raw and the corrected number."""

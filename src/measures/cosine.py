@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still
 
 
 def cosine(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
@@ -13,7 +13,8 @@ def cosine(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Floa
     >>> cosine(torch.tensor([[3.0, 4], [0, 2]]), torch.tensor([[3.0, 0], [0, 5]])).tolist()
     [0.6000000238418579, 1.0]
     """
-    return (Still(still).directions * Still(moved).directions).sum(1)
+    before = Still(still)
+    return Cosine.of_pair(before, Moved(before, moved))
 
 
 class Cosine(PairMeasure):
@@ -27,11 +28,16 @@ class Cosine(PairMeasure):
     on = "layers"
     higher_is_better = True
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    @staticmethod
+    def of_pair(still: Still, moved: Moved) -> Float[Tensor, " n"]:
+        """By the law of cosines, from the three lengths, which other measures need too."""
+        lengths = still.length * moved.length
+        product = (still.length.square() + moved.length.square() - moved.apart.sum(1)) / 2
+        return torch.where(lengths > 0, product / lengths, 0)
+
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """The cosine with itself moved, and with the others."""
-        return torch.stack([(still.directions * Still(moved).directions).sum(1), still.cosine], 1)
+        return torch.stack([self.of_pair(still, moved), still.cosine], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Both."""

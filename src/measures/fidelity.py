@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still
 
 
 def fidelity(
@@ -30,12 +30,10 @@ class Fidelity(PairMeasure):
     needs_labels = True
     higher_is_better = True
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """Right on both, right on x, right on gx."""
         assert labels is not None, "fidelity needs labels"
-        right, stays = still.outputs.argmax(1) == labels, moved.argmax(1) == labels
+        right, stays = still.outputs.argmax(1) == labels, moved.outputs.argmax(1) == labels
         return torch.stack([right & stays, right, stays], 1).float()
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:

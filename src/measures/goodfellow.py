@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from src.measures.base import PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still
 
 
 def draw_units(size: int, count: int = 1000, seed: int = 0) -> Int64[Tensor, " u"]:
@@ -81,12 +81,10 @@ class Goodfellow(PairMeasure):
         fired, both = means.chunk(2, -1)
         return torch.where(fired > 0, both / fired, torch.nan)
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
-    ) -> UInt8[Tensor, "n k"]:
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> UInt8[Tensor, "n k"]:
         """Whether each unit fires, and whether it does so for both."""
         fired = still.outputs[:, self.units] > self.thresholds
-        return torch.cat([fired, fired & (moved[:, self.units] > self.thresholds)], 1).to(torch.uint8)
+        return torch.cat([fired, fired & (moved.outputs[:, self.units] > self.thresholds)], 1).to(torch.uint8)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """The mean of the best, and the share of the dead."""

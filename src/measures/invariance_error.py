@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still
 
 
 def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
@@ -14,7 +14,8 @@ def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."
     >>> invariance_error(x, x + torch.tensor([0.0, 1])).item()
     0.25
     """
-    return InvarianceError.ratio(InvarianceError.both(Still(still), moved.flatten(1)).mean(0))
+    before = Still(still)
+    return InvarianceError.ratio(InvarianceError.both(before, Moved(before, moved)).mean(0))
 
 
 class InvarianceError(PairMeasure):
@@ -27,18 +28,16 @@ class InvarianceError(PairMeasure):
     higher_is_better = False
 
     @staticmethod
-    def both(still: Still, moved: Float[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
+    def both(still: Still, moved: Moved) -> Float[Tensor, "n 2"]:
         """Of each image: how far it moved, how far the others are."""
-        return torch.stack([(still.outputs - moved).square().sum(1), still.squared], 1)
+        return torch.stack([moved.apart.sum(1), still.squared], 1)
 
     @staticmethod
     def ratio(means: Float[Tensor, "... 2"]) -> Float[Tensor, "..."]:
         """Above over below."""
         return means[..., 0] / means[..., 1]
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """How far each moved, how far the others are."""
         return self.both(still, moved)
 

@@ -4,20 +4,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still
 
 
-def variances(still: Float[Tensor, "n c *hw"], moved: Float[Tensor, "n c *hw"]) -> Float[Tensor, "n k"]:
+def variances(still: Still, moved: Moved) -> Float[Tensor, "n k"]:
     """What each image adds to each channel's variance over the transform, then to that over images (n ≥ 2).
 
     ``½(φ(gx) - φ(x))²`` is the variance of two values; a squared deviation from the batch's mean counts n/(n - 1). So
     the means over images are unbiased. Every position has a mean of its own; then positions are averaged.
     """
-    x, gx = (one.reshape(*one.shape[:2], -1) for one in (still, moved))
-    centred = x - x[:1]  # exactly 0 where a channel is constant; its mean alone would leave rounding
-    centred = centred - centred.mean(0)
-    over_transform, over_images = 0.5 * (gx - x).square(), centred.square() * len(x) / (len(x) - 1)
-    return torch.cat([over_transform.mean(2), over_images.mean(2)], 1)
+    n, positions = len(still.maps), still.maps[0, 0].numel()
+    return torch.cat([0.5 * moved.apart, still.deviation * n / (n - 1)], 1) / positions
 
 
 def nvi(still: Float[Tensor, "n c *hw"], moved: Float[Tensor, "n c *hw"]) -> Float[Tensor, " c"]:
@@ -29,7 +26,8 @@ def nvi(still: Float[Tensor, "n c *hw"], moved: Float[Tensor, "n c *hw"]) -> Flo
     >>> nvi(x, x + torch.tensor([2.0, 1])).tolist()
     [0.5, nan]
     """
-    return NVI.ratio(variances(still, moved).mean(0))
+    before = Still(still)
+    return NVI.ratio(variances(before, Moved(before, moved)).mean(0))
 
 
 class NVI(PairMeasure):
@@ -40,7 +38,6 @@ class NVI(PairMeasure):
     """
 
     on = "layers"
-    needs_maps = True
     higher_is_better = False
 
     @staticmethod
@@ -49,11 +46,9 @@ class NVI(PairMeasure):
         over_transform, over_images = means.chunk(2, -1)
         return torch.where(over_images > 0, over_transform / over_images, torch.nan).sqrt()
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n ..."], labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """Both variances of all channels."""
-        return variances(still.maps, moved)
+        return variances(still, moved)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Over channels: a mean and a share."""

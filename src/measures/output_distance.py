@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still
 
 
 def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -27,11 +27,9 @@ class OutputDistance(PairMeasure):
     on = "output"
     higher_is_better = False
 
-    def of_images(
-        self, still: Still, moved: Float[Tensor, "n d"], labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """How far each moved, how far the others are."""
-        return torch.stack([(still.outputs - moved).norm(dim=1), still.distance], 1)
+        return torch.stack([moved.apart.sum(1).sqrt(), still.distance], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""

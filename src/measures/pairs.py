@@ -10,7 +10,7 @@ from torch import Tensor
 
 from src.activations import watch
 from src.measures import pair_measures
-from src.measures.base import Measure, PairMeasure, Still, resamples
+from src.measures.base import Measure, Moved, PairMeasure, Still, resamples
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.rows import Estimate, Row
 from src.measures.subject import Scene, Subject
@@ -139,26 +139,25 @@ def pair_rows(
                     stills[transform.disc] = {layer: Still(x) for layer, x in outputs(pixels).items()}
                 still = stills[transform.disc]
                 images = transform.images(canvas, parameters, scene.margin)
-                moved = outputs(images)
-                _feed(one.measures, still, moved, labels)
+                moved = {layer: Moved(still[layer], x) for layer, x in outputs(images).items()}
+                _feed(one.measures, moved, labels)
                 for layer, measure in one.equivariance.items() if int(index[0]) < EQUIVARIANCE_IMAGES else ():
-                    if moved[layer].dim() == 4 and min(moved[layer].shape[2:]) > 1:
+                    if len(still[layer].places) == 2 and min(still[layer].maps.shape[2:]) > 1:
                         both = (transform.still(canvas, scene.margin), images)
-                        _equivariance(measure, transform, parameters, (still[layer].maps, moved[layer]), both)
+                        _equivariance(measure, transform, parameters, (still[layer].maps, moved[layer].maps), both)
                 if one.setting.interpolated:
                     back = transform.there_and_back(transform.still(canvas, scene.margin), parameters)
-                    _feed(one.floors, still, outputs(transform.still(back.clamp(0, 255), 0)), labels)
+                    returned = outputs(transform.still(back.clamp(0, 255), 0))
+                    _feed(one.floors, {layer: Moved(still[layer], x) for layer, x in returned.items()}, labels)
     weights = resamples(len(scene.canvas), scene.seed)
     for one in fed:
         yield from one.rows(weights)
 
 
-def _feed(
-    measures: dict[str, list[PairMeasure]], still: dict[str, Still], moved: dict[str, Tensor], labels: Tensor | None
-) -> None:
+def _feed(measures: dict[str, list[PairMeasure]], moved: dict[str, Moved], labels: Tensor | None) -> None:
     for layer, some in measures.items():
         for measure in some:
-            measure.update(still[layer], moved[layer], labels)
+            measure.update(moved[layer].still, moved[layer], labels)
 
 
 def _equivariance(
