@@ -80,7 +80,7 @@ TINY: dict[str, Any] = {
     "data": {"name": "shapes", "image_size": 16, "train_size": 256, "val_size": 100},
     "model": {"depth": 2, "width": 4, "convs": 1, "dropout": 0.2, "dropout_kind": "both"},
     "train": {"epochs": 2, "batch_size": 64},
-    "measure": {"images": 40, "max_shift": 2},
+    "measure": {"what": ["shift"], "images": 40, "max_shift": 2},
     "probe": {"images": 3, "channels": 4},
     "wandb": {"mode": "disabled"},
 }

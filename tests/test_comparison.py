@@ -7,7 +7,7 @@ import yaml
 
 from src import files
 from src.config import from_dict, to_dict
-from src.measures.base import Estimate, Row
+from src.measures.rows import Estimate, Row
 from src.runs import find_runs, write_measures
 from src.views.comparison import comparison_rows, shown_rows, variants
 from src.views.page import answer, conclude

@@ -15,7 +15,7 @@ ROOMS = [
     {"pooling", "activations", "transforms"},
     {"ledger"},
     {"models", "data"},
-    {"config", "transforms", "nets"},
+    {"config", "nets"},
     {"measures"},
     {"runs"},
     {"views"},

@@ -9,13 +9,15 @@ from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
-from src.measures import COLUMNS, Row, pair_measures, shifts
+from src.measures import COLUMNS, Row, pair_measures
 from src.measures.accuracy import accuracy_rows
-from src.measures.base import Estimate, Measure, interval, resamples
+from src.measures.base import Measure, interval, resamples
 from src.measures.consistency import Consistency, chance_corrected
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
-from src.measures.shifts import shift_rows
+from src.measures.pairs import pair_rows
+from src.measures.rows import Estimate
+from src.measures.subject import Scene, Subject
 from src.models.tasks import Task
 from src.transforms import SHIFTS
 from tests.helpers import network
@@ -29,7 +31,7 @@ def taken(measure: type, *batches: tuple[Tensor, Tensor]) -> dict[str, Estimate]
     """A measure of batches of (outputs, outputs for the moved images)."""
     one = measure()
     for still, moved in batches:
-        one.update(still, moved, torch.arange(len(still)) % still.shape[1])
+        one.update(still, moved, torch.where(still[:, 0] > 0, still.argmax(1), 0))
     return dict(one.estimates(resamples(sum(len(still) for still, _ in batches))))
 
 
@@ -232,10 +234,11 @@ def calibration_error(chances: Tensor, y: Tensor) -> float:
 MARGIN, N = 2, 9
 
 
-def rows(net: nn.Module, layers: list[str], seed: int = 0) -> list[Row]:
+def rows(net: nn.Module, layers: list[str], seed: int = 0, batch: int = 125) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (N, 1, 8 + 2 * MARGIN, 8 + 2 * MARGIN), generator=generator).to(torch.uint8)
-    return list(shift_rows(net, layers, canvas, MARGIN, lambda x: x.double() / 255, pair_measures(), seed))
+    scene = Scene(canvas, MARGIN, torch.arange(N) % 5, seed=seed, batch=batch)
+    return list(pair_rows(Subject(net, layers, lambda x: x.double() / 255), scene, ["shift/roll", "shift/crop"]))
 
 
 def value(found: list[Row], layer: str, protocol: str, measure: str) -> list[float]:
@@ -262,6 +265,9 @@ def test_a_net_that_keeps_positions_sees_rolls():
     assert min(value(rows(linear, []), "output", "roll", "output_distance")) > 0.1
 
 
+MAPS = {"stage1": {"equivariance_error", "equivariance_floor"}}
+
+
 def test_every_layer_protocol_and_amount_has_its_rows():
     found = rows(blind(), ["stage1", "features"])
     names = {"output": set(), "layers": set()}
@@ -272,7 +278,7 @@ def test_every_layer_protocol_and_amount_has_its_rows():
         for protocol in SHIFTS
         for amount in range(1, MARGIN + 1)
         for layer in ("stage1", "features", "output")
-        for name in names["output" if layer == "output" else "layers"]
+        for name in names["output" if layer == "output" else "layers"] | MAPS.get(layer, set())
     ]
     assert sorted(row.values()[:5] for row in found) == sorted(expected)
     assert {row.estimate.n for row in found} == {N}
@@ -287,9 +293,8 @@ def test_rows_are_those_of_the_seed():
 
 
 @pytest.mark.parametrize("batch", [3, 4, N])
-def test_no_image_is_left_without_another_to_compare_with(monkeypatch, batch):
-    monkeypatch.setattr(shifts, "BATCH", batch)
-    found = rows(blind(head="flatten"), ["stage1"])
+def test_no_image_is_left_without_another_to_compare_with(batch):
+    found = rows(blind(head="flatten"), ["stage1"], batch=batch)
     assert all(math.isfinite(row.estimate.value) for row in found if "corrected" not in row.measure)
     assert {row.estimate.n for row in found} == {N}
 

@@ -11,7 +11,7 @@ from scipy.stats import entropy
 from torch import Tensor
 
 from src.measures import cka as of_cka
-from src.measures.base import Estimate, LayerMeasure, around, resamples
+from src.measures.base import LayerMeasure, around, resamples
 from src.measures.cka import CKA, CKAMatrix, cka, gram, unbiased_hsic
 from src.measures.dimension import Dimension, effective_rank, eigenvalues, isotropic, participation_ratio
 from src.measures.health import (
@@ -25,6 +25,7 @@ from src.measures.health import (
     max_cosine_null,
 )
 from src.measures.moran import Moran, morans_i
+from src.measures.rows import Estimate
 from src.measures.selectivity import Selectivity, class_selectivity
 
 LAYER_MEASURES = [Dimension, Selectivity, Health, Moran]

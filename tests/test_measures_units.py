@@ -15,12 +15,13 @@ from sklearn.metrics import r2_score
 from torch import Tensor, nn
 
 from src.ledger import ledger
-from src.measures.base import Estimate, PairMeasure, Row, Still, resamples
+from src.measures.base import PairMeasure, Still, resamples
 from src.measures.cosine import Cosine, cosine
 from src.measures.effective_field import EffectiveField, effective_field, effective_size, gradients
 from src.measures.goodfellow import Goodfellow, draw_units, scores, thresholds
 from src.measures.nvi import NVI, nvi
 from src.measures.probes import STRENGTHS, TOLERANCE, Features, pooled, probe_rows, reduced
+from src.measures.rows import Estimate, Row
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
