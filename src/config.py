@@ -28,6 +28,7 @@ from src.transforms import TABLE
 
 #: what is measured: what transforms do; all rolls; beginnings of motions; aliasing; layers as they are; fields; units
 MEASURES = (*dict.fromkeys(one.name for one in TABLE), "rolls", "velocity", "aliasing", "layers", "field", "units")
+MEASURE_NAMES = (*MEASURES, "embed")  # shifts on black, which is what a crop is where a set's images lie on black
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -66,7 +67,7 @@ else:
     Optimizer = choice("Optimizer", OPTIMIZERS)
     Schedule = choice("Schedule", SCHEDULES)
     TaskName = choice("TaskName", TASKS)
-    MeasureName = choice("MeasureName", [*MEASURES, "embed"])
+    MeasureName = choice("MeasureName", MEASURE_NAMES)
     WandbMode = choice("WandbMode", ["auto", "online", "offline", "disabled"])
 
 
@@ -142,7 +143,7 @@ class Trainer:
 class Measure:
     """What is measured on the test images after training."""
 
-    what: list[MeasureName] = field(default_factory=lambda: [*map(MeasureName, MEASURES)])  # and embed: on black
+    what: list[MeasureName] = field(default_factory=lambda: [*map(MeasureName, MEASURES)])
     images: int = 1000
     max_shift: int = 8  # shifts of 1 … this many pixels
     seed: int = 0  # which images, which directions

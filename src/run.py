@@ -73,8 +73,8 @@ def _run(cfg: Config, folder: Path) -> None:
         begin = time.perf_counter()
         from src.measures.suite import measure
 
-        with console.status(f"measuring on {cfg.measure.images} test images"):
-            rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits))
+        with console.status("measuring") as status:
+            rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
         tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])

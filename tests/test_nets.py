@@ -22,7 +22,8 @@ from src.config import ROOT
 from src.data.foreign import resized, sample
 from src.data.sets import MARGIN, Images
 from src.errors import Refusal
-from src.measures.subject import Scene, normaliser, rows, subject_of
+from src.measures.subject import Scene, normaliser, subject_of
+from src.measures.suite import rows
 from src.nets import answer, default_layers, fill, list_layers, load_net, outputs, pick_layers, read_weights, run_once
 from tests.test_activations import flags, hooks
 from tests.test_commands import command
@@ -367,7 +368,7 @@ def test_a_subject_is_measured_on_a_scene_and_smaller_batches_are_its_own() -> N
     canvas = torch.randint(256, (6, 3, 34, 34), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     seen: list[int] = []
     loaded.net.register_forward_hook(lambda net, given, output: seen.append(len(output)))
-    found = list(rows(subject, Scene(canvas, 1, labels=torch.arange(6) % 4, batch=2)))
+    found = list(rows(subject, Scene(canvas, 1, labels=torch.arange(6) % 4, batch=2), ["shift"]))
     assert set(seen) == {2}
     assert {row.layer for row in found} == {"layer1", "layer2", "output"}
     assert {row.estimate.n for row in found} == {6}
@@ -383,7 +384,7 @@ def test_a_folder_is_measured_from_the_command_line(
     torch.save({"model": tree}, tmp_path / "own.pth")
     out = tmp_path / "new" / "measures.csv"
     words = f"net=torchvision/resnet18 size=32 images=8 max_shift=1 data=folder data.root={folder} out={out}".split()
-    done = command("src.measure", *words, "weights=none", "layers=layer?,avgpool")
+    done = command("src.measure", *words, "weights=none", "layers=layer?,avgpool", "what=shift,flip")
     assert done.returncode == 0, done.stderr
     assert "1000 outputs, the data 2 classes: measured without labels" in done.stdout
     assert str(out) in done.stdout
@@ -392,7 +393,8 @@ def test_a_folder_is_measured_from_the_command_line(
     assert {row["n"] for row in without} == {"8"}
     assert not any(row["measure"].endswith("_untrained") for row in without), "these weights are the floor"
 
-    monkeypatch.setattr(sys, "argv", ["src.measure", *words, f"weights={tmp_path / 'own.pth'}", "classes=2"])
+    words += [f"weights={tmp_path / 'own.pth'}", "classes=2", "what=shift"]
+    monkeypatch.setattr(sys, "argv", ["src.measure", *words])
     measure.main()
     assert "without labels" not in capsys.readouterr().out
     trained = {(r["layer"], r["protocol"], r["measure"]): r["value"] for r in files.read_rows(out)}

@@ -25,6 +25,14 @@ EQUIVARIANCE_IMAGES = 250
 FLOORS = ("output_distance", "invariance_error")
 
 
+#: told how far a measuring is
+Tell = Callable[[str], None]
+
+
+def nobody(words: str) -> None:
+    """Hears nothing."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """A transform by one amount, with its parameters for every image."""
@@ -105,6 +113,7 @@ def pair_rows(
     names: Sequence[str],
     fresh: Fresh | None = None,
     only: Sequence[float] | None = None,
+    tell: Tell = nobody,
 ) -> Iterator[Row]:
     """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
 
@@ -118,6 +127,7 @@ def pair_rows(
         names: of ``TRANSFORMS``.
         fresh: ``output`` or a layer's name → new measures to feed there; None: all that are registered.
         only: these amounts; None: all the transform has.
+        tell: hears how far it is, in words.
     """
     fresh = fresh or every_measure(subject, scene)
     fed = [Fed(setting, subject.layers, fresh) for setting in settings(scene, names, only)]
@@ -128,7 +138,8 @@ def pair_rows(
             answers = subject.answer(subject.net(subject.normalise(pixels)))
             return {layer: maps[layer] for layer in subject.layers} | {OUTPUT: answers}
 
-        for index in scene.batches():
+        for index in scene.batches() if fed else ():
+            tell(f"measuring {len(fed)} transforms: image {int(index[0])} of {len(scene.canvas)}")
             canvas = scene.canvas[index].to(device)
             labels = None if scene.labels is None else scene.labels[index].to(device)
             stills: dict[bool, dict[str, Still]] = {}

@@ -19,7 +19,7 @@ from src.measures.capture import capture_rows
 from src.measures.effective_field import EffectiveField, effective_size
 from src.measures.goodfellow import Goodfellow, draw_units, thresholds
 from src.measures.lee import LEE, MOTIONS, velocities
-from src.measures.pairs import OUTPUT, pair_rows
+from src.measures.pairs import OUTPUT, Tell, nobody, pair_rows
 from src.measures.rows import Estimate
 from src.measures.subject import Scene, Subject
 from src.models import module
@@ -135,8 +135,8 @@ FAMILIES: dict[str, Callable[[Subject, Scene], Found]] = {
 }
 
 
-def rows(subject: Subject, scene: Scene, what: Collection[str] = MEASURES) -> Found:
-    """All rows of a net on some images, and the grids to look at.
+def rows(subject: Subject, scene: Scene, what: Collection[str] = MEASURES, tell: Tell = nobody) -> Found:
+    """All rows of a net on some images, and the grids to look at; ``tell`` hears how far it is.
 
     >>> from torch import nn
     >>> from src.measures.subject import normaliser
@@ -148,9 +148,10 @@ def rows(subject: Subject, scene: Scene, what: Collection[str] = MEASURES) -> Fo
     [('rotate', 'disc'), ('rotate', 'quarter'), ('shift', 'crop'), ('shift', 'roll')]
     """
     names = [name for family, names in MOVES.items() if family in what for name in names]
-    yield from pair_rows(subject, scene, names)
+    yield from pair_rows(subject, scene, names, tell=tell)
     for family, found in FAMILIES.items():
         if family in what:
+            tell(f"measuring {family}")
             yield from found(subject, scene)
 
 
@@ -168,7 +169,7 @@ def subject_of_run(net: "Training", splits: Splits) -> Subject:
     return Subject(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what)
 
 
-def measure(net: "Training", cfg: "Config", splits: Splits) -> Found:
+def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody) -> Found:
     """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
 
     The twin has the same seed and no training, and a quarter of the images will do for it; its rows end in
@@ -188,5 +189,5 @@ def measure(net: "Training", cfg: "Config", splits: Splits) -> Found:
             for row in accuracy_rows(one, batches, net.task, name):
                 yield replace(row, measure=row.measure + suffix)
         subject = subject_of_run(one, splits)
-        for found in rows(subject, images, cfg.measure.what):
+        for found in rows(subject, images, cfg.measure.what, tell):
             yield replace(found, measure=found.measure + suffix)
