@@ -1,7 +1,7 @@
 """What happens beside the training of a run: history.csv, the feature maps of the probe images, the progress shown."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,27 @@ class History(Callback):
         counts = {"epoch": int(numbers.pop("epoch")), "step": trainer.global_step}
         self.rows.append(counts | numbers | {"seconds": round(time.perf_counter() - self.start, 3)})
         write_rows(self.path, self.rows)
+
+
+class Follow(Callback):
+    """Looks at the net every few epochs while it trains, and logs what it finds, to ``history.csv`` and W&B alike.
+
+    What the net was before training are the ``_untrained`` rows of ``measures.csv``.
+    """
+
+    def __init__(self, look: Callable[[Training], dict[str, float]], every: int) -> None:
+        self.look, self.every = look, every
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Numbers of an earlier epoch are not this one's."""
+        for key in [key for key in trainer.callback_metrics if key.startswith("invariance/")]:
+            del trainer.callback_metrics[key]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look."""
+        if (trainer.current_epoch + 1) % self.every == 0:
+            assert isinstance(pl_module, Training)
+            pl_module.log_dict(self.look(pl_module), rank_zero_only=True)
 
 
 class SaveConfig(Callback):

@@ -204,6 +204,8 @@ def check(cfg: Config) -> None:
         raise Refusal(
             f"train.batch_size={cfg.train.batch_size}: fewer images than trainer.devices={cfg.trainer.devices}"
         )
+    if cfg.measure.every < 0:
+        raise Refusal(f"measure.every={cfg.measure.every}: must be 0 (never) or a number of epochs")
     if cfg.measure.images < 2:
         raise Refusal("measure.images=1: must be at least 2, as images are compared with each other")
     for key, low, high, right in (

@@ -43,9 +43,10 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Dicts with the same keys as CSV."""
+    """Dicts as CSV, a column a key; what a row lacks is an empty field."""
     rows = list(rows)
-    write_table(path, list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    write_table(path, columns, [[row.get(column) for column in columns] for row in rows])
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

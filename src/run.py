@@ -34,6 +34,8 @@ from src.views.terminal import console, show_closing, show_ledger
 from src.views.wandb import Tracker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from src.models.training import Training
 
 
@@ -93,7 +95,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from src.callbacks import Bar, History, ProbeMaps, SaveConfig, Track
+    from src.callbacks import Bar, Follow, History, ProbeMaps, SaveConfig, Track
 
     _quiet()
     splits = split(cfg.data)
@@ -115,6 +117,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         enable_version_counter=False,
     )
     maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every)
+    follow = [Follow(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
         max_epochs=cfg.train.epochs,
         devices=cfg.trainer.devices,
@@ -122,7 +125,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # Track attaches it
-        callbacks=[checkpoints, SaveConfig(cfg), Track(tracker), History(folder), maps, Bar(console)],
+        callbacks=[checkpoints, SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -140,6 +143,14 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     _, weights = read_checkpoint(folder / files.CHECKPOINTS / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
     return net.to(device), splits, book  # Lightning has put it back on the CPU
+
+
+def _look(cfg: Config, splits: Splits) -> "Callable[[Training], dict[str, float]]":
+    """What is followed while a net trains, under the names of the run's summary."""
+    from src.measures.suite import follow_rows, scene_of
+
+    scene = scene_of(cfg, splits)
+    return lambda net: summary(follow_rows(net, splits, scene))
 
 
 def _facts(cfg: Config, splits: Splits, book: Ledger, folder: Path) -> dict[str, Any]:

@@ -193,3 +193,24 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     run(tiny(), folder)
     assert not (folder / files.FAILED).exists()
     assert same_numbers(done, folder)
+
+
+def test_a_run_is_followed_while_it_trains(tmp_path: Path) -> None:
+    run(tiny(train={"epochs": 3}, measure={"every": 2}), tmp_path)
+    history = files.read_rows(tmp_path / files.HISTORY)
+    names = [key for key in history[0] if key.startswith("invariance/")]
+    assert {"invariance/crop/1px/output_distance", "invariance/roll/1px/stage1/invariance_error"} <= set(names)
+    assert not any(history[epoch][name] for epoch in (0, 2) for name in names), "every second epoch alone"
+    assert all(float(history[1][name]) >= 0 for name in names)
+    net, _ = read_checkpoint(tmp_path / files.CHECKPOINTS / "last.ckpt")
+    assert net.measure.every == 2
+
+
+def test_what_is_followed_at_the_end_is_what_is_measured_then(tmp_path: Path) -> None:
+    run(tiny(measure={"every": 1}, train={"keep": "last"}), tmp_path)
+    last, found = files.read_rows(tmp_path / files.HISTORY)[-1], FinishedRun(tmp_path, {}).measures
+    for name, key in {
+        "invariance/crop/1px/output_distance": ("output", "crop", 1, "output_distance"),
+        "invariance/roll/1px/stage2/invariance_error": ("stage2", "roll", 1, "invariance_error"),
+    }.items():
+        assert float(last[name]) == pytest.approx(found[key][0], rel=1e-5)

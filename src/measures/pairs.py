@@ -66,11 +66,11 @@ def settings(scene: Scene, names: Sequence[str], only: Sequence[float] | None = 
 class Fed:
     """The measures of one setting."""
 
-    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh) -> None:
+    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh, maps: Sequence[str]) -> None:
         self.setting = setting
         self.measures = {place: fresh(place) for place in [OUTPUT, *layers]}
         self.floors = {place: fresh(place) for place in [OUTPUT, *layers]}
-        self.equivariance = {layer: EquivarianceError() for layer in layers if setting.transform.moves}
+        self.equivariance = {layer: EquivarianceError() for layer in maps if setting.transform.moves}
 
     def rows(self, weights: Tensor) -> Iterator[Row]:
         """Everything, when all images have passed."""
@@ -114,6 +114,7 @@ def pair_rows(
     fresh: Fresh | None = None,
     only: Sequence[float] | None = None,
     tell: Tell = nobody,
+    equivariance: bool = True,
 ) -> Iterator[Row]:
     """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
 
@@ -128,9 +129,11 @@ def pair_rows(
         fresh: ``output`` or a layer's name → new measures to feed there; None: all that are registered.
         only: these amounts; None: all the transform has.
         tell: hears how far it is, in words.
+        equivariance: whether maps are compared with moved maps.
     """
     fresh = fresh or every_measure(subject, scene)
-    fed = [Fed(setting, subject.layers, fresh) for setting in settings(scene, names, only)]
+    layers = subject.layers if equivariance else ()
+    fed = [Fed(setting, subject.layers, fresh, layers) for setting in settings(scene, names, only)]
     device = next(subject.net.parameters()).device
     with watch(subject.net, subject.layers) as maps:
 

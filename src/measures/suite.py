@@ -16,9 +16,12 @@ from src.measures.aliasing import aliasing
 from src.measures.all_rolls import roll_rows
 from src.measures.base import PairMeasure, resamples
 from src.measures.capture import capture_rows
+from src.measures.consistency import Consistency
 from src.measures.effective_field import EffectiveField, effective_size
 from src.measures.goodfellow import Goodfellow, draw_units, thresholds
+from src.measures.invariance_error import InvarianceError
 from src.measures.lee import LEE, MOTIONS, velocities
+from src.measures.output_distance import OutputDistance
 from src.measures.pairs import OUTPUT, Tell, nobody, pair_rows
 from src.measures.rows import Estimate
 from src.measures.subject import Scene, Subject
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from src.models.training import Training
 
 TRAIN_SAMPLE = 5000
+#: test images that are looked at while a net trains
+FOLLOWED_IMAGES = 250
 #: the least that an untrained twin is measured on
 TWIN_IMAGES = 250
 #: images that gradients are taken of
@@ -167,6 +172,18 @@ def scene_of(cfg: "Config", splits: Splits) -> Scene:
 def subject_of_run(net: "Training", splits: Splits) -> Subject:
     """The net of a run: every stage, and what its head reads."""
     return Subject(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what)
+
+
+def follow_rows(net: "Training", splits: Splits, scene: Scene) -> Iterator[Row]:
+    """The few rows that are followed while a net trains: what a shift by 1 px does to the answer and to every layer."""
+    subject = subject_of_run(net, splits)
+    on_output: list[type[PairMeasure]] = [OutputDistance, Consistency] if subject.what else [OutputDistance]
+
+    def fresh(place: str) -> list[PairMeasure]:
+        return [kind() for kind in on_output] if place == OUTPUT else [InvarianceError()]
+
+    few = scene.take(torch.arange(min(FOLLOWED_IMAGES, len(scene.canvas))))
+    yield from pair_rows(subject, few, ["shift/roll", "shift/crop"], fresh, only=[1], equivariance=False)
 
 
 def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody) -> Found:

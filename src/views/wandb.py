@@ -61,7 +61,7 @@ class Tracker:
             settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, disable_git=True),
         )
         experiment.define_metric("epoch", hidden=True)
-        for keys in ("train/*", "val/*", "lr", "maps/*"):
+        for keys in ("train/*", "val/*", "lr", "maps/*", "invariance/*"):
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 
