@@ -107,15 +107,11 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         show_ledger(book, f"{folder.name}: its ledger, held against the running net")
     probe = _probe(cfg, splits).images
     best, mode = net.task.best
-    checkpoints = ModelCheckpoint(
-        folder / files.CHECKPOINTS,
-        filename="best",
-        monitor=f"val/{best}",
-        mode=mode,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+    # two, as save_last writes last.ckpt only with a new best: an interrupted run would go back to that
+    keep = partial(
+        ModelCheckpoint, folder / files.CHECKPOINTS, save_on_train_epoch_end=True, enable_version_counter=False
     )
+    checkpoints = [keep(filename="best", monitor=f"val/{best}", mode=mode), keep(filename="last")]
     maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every)
     follow = [Follow(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
@@ -125,7 +121,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # Track attaches it
-        callbacks=[checkpoints, SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console)],
+        callbacks=[*checkpoints, SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -214,3 +214,14 @@ def test_what_is_followed_at_the_end_is_what_is_measured_then(tmp_path: Path) ->
         "invariance/roll/1px/stage2/invariance_error": ("stage2", "roll", 1, "invariance_error"),
     }.items():
         assert float(last[name]) == pytest.approx(found[key][0], rel=1e-5)
+
+
+def test_the_last_checkpoint_is_the_last_epochs_though_an_earlier_one_was_better(tmp_path: Path) -> None:
+    run(tiny(train={"epochs": 4, "lr": 3.0, "optimizer": "sgd"}), tmp_path)
+    scores = [float(row["val/accuracy"]) for row in files.read_rows(tmp_path / files.HISTORY)]
+    best, last = (
+        torch.load(tmp_path / files.CHECKPOINTS / f"{name}.ckpt", weights_only=True)["epoch"]
+        for name in ("best", "last")
+    )
+    assert (best, last) == (scores.index(max(scores)), 3)
+    assert best < last, "or this shows nothing"
