@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from src.errors import Refusal
 from src.ledger import ledger
 from src.pooling import POOLS, Pool
+from src.pooling.base import around
 from src.pooling.learned import Conv
 
 if TYPE_CHECKING:
@@ -184,6 +186,18 @@ def stages(model: "Model", channels_in: int, shrinking: Sequence[int] | None = N
     return rungs
 
 
+class CircularConv2d(nn.Conv2d):
+    """``nn.Conv2d(padding_mode="circular")``, bit for bit, that leaves a channels_last map so: a net takes three quarters
+    of the time on a CPU.
+    """
+
+    def forward(self, x: Maps) -> Maps:
+        """Maps (n, c, h, w) → (n, channels, h/stride, w/stride)."""
+        rows, columns = (int(one) for one in self.padding)
+        x = around(around(x, rows, rows, 2), columns, columns, 3)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
 def convolution(
     model: "Model",
     channels_in: int,
@@ -198,7 +212,8 @@ def convolution(
     ``bias`` None: only where no norm is asked for, as a norm that follows has its own.
     """
     continued = model.padding in CONTINUED
-    conv = nn.Conv2d(
+    kind = CircularConv2d if model.padding == "circular" else nn.Conv2d
+    conv = kind(
         channels_in,
         channels,
         kernel,
