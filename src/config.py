@@ -26,8 +26,9 @@ from src.models.optimisers import OPTIMIZERS, SCHEDULES
 from src.pooling import POOLS
 from src.transforms import TABLE
 
-#: what is measured: what transforms do; all rolls; beginnings of motions; aliasing; layers as they are; fields; units
-MEASURES = (*dict.fromkeys(one.name for one in TABLE), "rolls", "velocity", "aliasing", "layers", "field", "units")
+#: what is measured: what each transform does, and what ``measures/suite.py`` says of the others
+OTHERS = ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units")
+MEASURES = (*dict.fromkeys(one.name for one in TABLE), *OTHERS)
 MEASURE_NAMES = (*MEASURES, "embed")  # shifts on black, which is what a crop is where a set's images lie on black
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from src.measures import COLUMNS, Row, pair_measures
 from src.measures.accuracy import accuracy_rows
+from src.measures.all_crops import crop_rows
 from src.measures.base import Measure, interval, resamples
 from src.measures.consistency import Consistency, chance_corrected
 from src.measures.invariance_error import InvarianceError
@@ -305,3 +306,26 @@ def test_the_columns_are_the_fields_of_a_row():
         "layer": "stage1", "transform": "shift", "protocol": "roll", "amount": 2, "measure": "invariance_error",
         "value": 0.5, "low": 0.4, "high": 0.6, "n": 10,
     }  # fmt: skip
+
+
+# --- all crops -------------------------------------------------------------------------------------------------------
+
+
+def test_the_worst_case_over_all_crops_by_hand():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).double()
+    canvas = torch.randint(0, 256, (20, 1, 10, 10), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    labels = torch.arange(20) % 3
+    subject = Subject(net, [], lambda x: x.double() / 255)
+    found = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=25)}
+    with torch.no_grad():
+        answers = torch.stack(
+            [net(canvas[..., a : a + 6, b : b + 6].double() / 255).argmax(1) for a in range(5) for b in range(5)], 1
+        )
+    right = answers == labels[:, None]
+    shares = torch.stack([(answers == k).double().mean(1) for k in range(3)], 1)
+    assert found["worst_case"].estimate.value == pytest.approx(right.all(1).double().mean().item())
+    assert found["accuracy"].estimate.value == pytest.approx(right.double().mean().item())
+    assert found["consistency"].estimate.value == pytest.approx(shares.square().sum(1).mean().item())
+    assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("all_crops", 25, 20)}
+    some = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=5)}
+    assert {(row.protocol, row.amount) for row in some.values()} == {("sampled_crops", 100 // 16)}

@@ -13,6 +13,7 @@ from src.data.splits import Splits, canvas
 from src.measures import Grid, Row
 from src.measures.accuracy import accuracy_rows
 from src.measures.aliasing import aliasing
+from src.measures.all_crops import crop_rows
 from src.measures.all_rolls import roll_rows
 from src.measures.base import PairMeasure, resamples
 from src.measures.capture import capture_rows
@@ -132,6 +133,7 @@ MOVES: dict[str, list[str]] = {
 #: … or rows of its own
 FAMILIES: dict[str, Callable[[Subject, Scene], Found]] = {
     "rolls": roll_rows,
+    "crops": crop_rows,
     "velocity": speed_rows,
     "aliasing": aliasing_rows,
     "layers": capture_rows,

@@ -187,8 +187,8 @@ def stages(model: "Model", channels_in: int, shrinking: Sequence[int] | None = N
 
 
 class CircularConv2d(nn.Conv2d):
-    """``nn.Conv2d(padding_mode="circular")``, bit for bit, that leaves a channels_last map so: a net takes three quarters
-    of the time on a CPU.
+    """``nn.Conv2d(padding_mode="circular")``, bit for bit, which leaves a channels_last map as it is: a net takes three
+    quarters of the time on a CPU.
     """
 
     def forward(self, x: Maps) -> Maps:
