@@ -14,7 +14,7 @@ from src.config import Config
 from src.errors import Refusal
 from src.ledger import ledger
 from src.models import ARCHITECTURES, architecture, module
-from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, Network
+from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, CircularConv2d, Network
 from src.models.optimisers import OPTIMIZERS, SCHEDULES, optimiser
 from src.models.tasks import Task
 from src.pooling import POOLS
@@ -277,3 +277,15 @@ def test_invariance_breaks_without_any_one_of_its_conditions(name, size, broken)
 
 def test_a_net_that_shares_no_weights_is_not_invariant():
     assert change(12, (5, 3), name="mlp", depth=2) > 1e-2
+
+
+@given(st.integers(1, 3), st.integers(3, 9), st.integers(3, 9), st.sampled_from([1, 3, 5]), st.integers(1, 3))
+def test_a_circular_convolution_is_pytorchs_bit_for_bit_and_keeps_the_memory_format(n, h, w, kernel, stride):
+    options = {"stride": stride, "padding": kernel // 2, "padding_mode": "circular"}
+    ours, theirs = (kind(4, 6, kernel, **options) for kind in (CircularConv2d, nn.Conv2d))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(n, 4, h, w)
+    assert torch.equal(ours(x), theirs(x))
+    last = ours.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, theirs(x))
+    assert last.is_contiguous(memory_format=torch.channels_last)
