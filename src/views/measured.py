@@ -16,30 +16,31 @@ MOTIONS = {
     "rotate, disc 15°": ("rotate/disc", 15),
     "rotate, quarter 90°": ("rotate/quarter", 90),
 }
-#: what gradients are taken along
-VELOCITIES = ("down", "right", "rotate", "scale")
+#: motions whose beginning is looked at → by how much
+VELOCITIES = {"down": "a pixel", "right": "a pixel", "rotate": "a degree", "scale": "a per cent"}
 PIXELS = "pixels"
 
-TWINS = ("", "_untrained")
+TWINS = {"": "trained", "_untrained": "untrained"}
 
 
 def transform_curves(found: Sequence[Variant]) -> go.Figure:
     """Output distance by amount, a panel a transform: trained, untrained, and what interpolation alone costs."""
 
-    def panel(protocol: str, title: str, unit: str) -> Panel:
+    def panel(protocol: str, title: str) -> Panel:
         return Panel(
             title,
             lambda variant: {suffix: variant.curve(OUTPUT, protocol, f"output_distance{suffix}") for suffix in LINES},
-            unit,
         )
 
     panels = [
-        panel(one.protocol, one.protocol, one.unit)
-        if one.name == "shift"
-        else panel(f"{one.name}/{one.protocol}", f"{one.name}, {one.protocol}", one.unit)
+        panel(
+            one.protocol if one.name == "shift" else f"{one.name}/{one.protocol}",
+            (one.protocol if one.name == "shift" else f"{one.name}, {one.protocol}")
+            + f" ({one.unit})" * bool(one.unit),
+        )
         for one in TABLE
     ]
-    return multiples(found, panels, "output distance")
+    return multiples(found, panels, "output distance", shared=False)
 
 
 def layer_curves(found: Sequence[Variant], amount: float = 1) -> go.Figure:
@@ -70,14 +71,15 @@ def equivariance_curves(found: Sequence[Variant]) -> go.Figure:
 def speeds(found: Sequence[Variant]) -> go.Figure:
     """How fast the answer changes when the image begins to move."""
 
-    def curves(variant: Variant) -> dict[str, Curve]:
-        points = {
-            suffix: {way: variant.point(OUTPUT, f"velocity/{way}", 0, f"lee_relative{suffix}") for way in VELOCITIES}
-            for suffix in TWINS
-        }
-        return {suffix: [(way, *point) for way, point in each.items() if point] for suffix, each in points.items()}
+    def panel(way: str, unit: str) -> Panel:
+        def curves(variant: Variant) -> dict[str, Curve]:
+            points = {one: variant.point(OUTPUT, f"velocity/{way}", 0, f"lee_relative{one}") for one in TWINS}
+            return {one: [(TWINS[one], *point)] for one, point in points.items() if point}
 
-    return multiples(found, [Panel("", curves)], "relative local equivariance error", VELOCITIES)
+        return Panel(f"{way}, {unit}", curves)
+
+    panels = [panel(*one) for one in VELOCITIES.items()]
+    return multiples(found, panels, "local equivariance error", bars=True, shared=False)
 
 
 def aliasing(found: Sequence[Variant]) -> go.Figure:
@@ -124,7 +126,9 @@ def probes(found: Sequence[Variant]) -> go.Figure:
         "where: R² of the position": "probe_r2",
     }
     shown = {title: name for title, name in panels.items() if layers(found, name)}
-    figure = multiples(found, [Panel(title, _by_layer(order, name)) for title, name in shown.items()], "", order)
+    figure = multiples(
+        found, [Panel(title, _by_layer(order, name)) for title, name in shown.items()], "", order, shared=False
+    )
     for column, name in enumerate(shown.values(), start=1):
         for word, dash, measure, places in (
             ("pixels", "dash", name, [PIXELS]),
@@ -156,7 +160,7 @@ def hierarchy(found: Sequence[Variant]) -> go.Figure:
         Panel("selectivity minus null", lambda variant: {one: beyond(variant, one) for one in TWINS}),
         Panel("dead share", _by_layer(order, "dead_share")),
     ]
-    return multiples(found, panels, "", order)
+    return multiples(found, panels, "", order, shared=False)
 
 
 def units(found: Sequence[Variant]) -> go.Figure:

@@ -26,7 +26,7 @@ LINES: dict[str, dict[str, Any]] = {
     "_floor": {"line": {"width": 1, "dash": "dash"}, "marker": {"size": 3}, "opacity": 0.8},
 }
 #: panels side by side; the least width of one, its height with its axis, and the room above, in pixels
-COLUMNS, WIDTH, HEIGHT, BELOW, ABOVE = 4, 215, 280, 74, 40
+COLUMNS, WIDTH, HEIGHT, BELOW, ABOVE = 4, 215, 260, 60, 56
 
 #: points (x, value, low, high)
 Curve = Sequence[tuple[Any, float, float, float]]
@@ -39,12 +39,10 @@ class Panel:
     Args:
         title: above it.
         curves: variant → end of a measure's name (of ``LINES``) → its curve.
-        x: what the x axis says.
     """
 
     title: str
     curves: Callable[[Variant], Mapping[str, Curve]]
-    x: str = ""
 
 
 def styles(count: int) -> list[tuple[str, str]]:
@@ -53,22 +51,28 @@ def styles(count: int) -> list[tuple[str, str]]:
 
 
 def multiples(
-    found: Sequence[Variant], panels: Sequence[Panel], y: str, order: Sequence[str] = (), bars: bool = False
+    found: Sequence[Variant],
+    panels: Sequence[Panel],
+    y: str,
+    order: Sequence[str] = (),
+    bars: bool = False,
+    shared: bool = True,
 ) -> go.Figure:
     """Small plots of the same variants; panels without a point are left out.
 
     Args:
         found: the variants, each in its colour with its mark.
         panels: in reading order.
-        y: what the y axis says, the same for all; empty: each panel has its own.
+        y: what the y axis says.
         order: of the categories on the x axis, where it has some.
         bars: a bar for each point, instead of a line.
+        shared: one scale for the y axes of all panels; else each has its own.
     """
     drawn = {panel: [panel.curves(variant) for variant in found] for panel in panels}
     drawn = {panel: each for panel, each in drawn.items() if any(any(one.values()) for one in each)}
-    figure, spots = spread([panel.title for panel in drawn], shared=bool(y))
+    figure, spots = spread([panel.title for panel in drawn], shared=shared)
     named: set[str] = set()
-    for spot, (panel, each) in zip(spots, drawn.items(), strict=True):
+    for spot, each in zip(spots, drawn.values(), strict=True):
         for variant, style, curves in zip(found, styles(len(found)), each, strict=True):
             for suffix, curve in curves.items():
                 if curve:
@@ -76,7 +80,6 @@ def multiples(
                     trace.update(name=variant.name, legendgroup=variant.name, showlegend=variant.name not in named)
                     figure.add_trace(trace, **spot)
                     named.add(variant.name)
-        figure.update_xaxes(title=panel.x, **spot)
         if order:
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(order), **spot)
     figure.update_yaxes(rangemode="tozero")
@@ -92,9 +95,9 @@ def spread(
     rows = max(-(-len(titles) // columns), 1)
     figure = make_subplots(
         rows, columns, subplot_titles=list(titles), shared_yaxes="all" if shared else False,
-        horizontal_spacing=min(0.05 if shared else 0.07, 1 / columns), vertical_spacing=BELOW / (HEIGHT * rows),
+        horizontal_spacing=min(0.04 if shared else 0.06, 1 / columns), vertical_spacing=BELOW / (HEIGHT * rows),
     )  # fmt: skip
-    height = HEIGHT * rows + ABOVE + (100 if rows == 1 and columns < COLUMNS else 0)
+    height = HEIGHT * rows + ABOVE + (60 if rows == 1 and columns < COLUMNS else 0)
     figure.update_layout(height=height, meta={"width": max(columns * WIDTH, 2 * WIDTH)})
     figure.update_annotations(font_size=14)
     return figure, [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
@@ -191,11 +194,11 @@ def dressed(figure: go.Figure) -> go.Figure:
     head = ABOVE + 20 * -(-sum(7 * len(name) + 50 for name in names) // 1000)  # a line of it has room for 1000 pixels
     height = (figure.layout.height or 380) - ABOVE + head
     figure.update_layout(
-        height=height, margin={"l": 60, "r": 10, "t": head, "b": 50}, paper_bgcolor="rgba(0,0,0,0)",
+        height=height, margin={"l": 40, "r": 10, "t": head, "b": 10}, paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)", font={"color": "#808080", "size": 13}, hovermode="closest",
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": "rgba(128,128,128,0.4)", "activecolor": "#808080"},
-        legend={"orientation": "h", "y": 1 + 28 / (height - head - 50), "yanchor": "bottom", "x": 0},
+        legend={"orientation": "h", "y": 1 + 28 / (height - head - 60), "yanchor": "bottom", "x": 0},
     )  # fmt: skip
-    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID)
-    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID)
+    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID, automargin=True)
     return figure
