@@ -17,7 +17,7 @@ MOTIONS = {
     "rotate, quarter 90°": ("rotate/quarter", 90),
 }
 #: motions whose beginning is looked at → by how much
-VELOCITIES = {"down": "a pixel", "right": "a pixel", "rotate": "a degree", "scale": "a per cent"}
+VELOCITIES = {"down": "by a pixel", "right": "by a pixel", "rotate": "by a degree", "scale": "by a per cent"}
 PIXELS = "pixels"
 
 TWINS = {"": "trained", "_untrained": "untrained"}
@@ -71,14 +71,14 @@ def equivariance_curves(found: Sequence[Variant]) -> go.Figure:
 def speeds(found: Sequence[Variant]) -> go.Figure:
     """How fast the answer changes when the image begins to move."""
 
-    def panel(way: str, unit: str) -> Panel:
+    def panel(way: str, suffix: str) -> Panel:
         def curves(variant: Variant) -> dict[str, Curve]:
-            points = {one: variant.point(OUTPUT, f"velocity/{way}", 0, f"lee_relative{one}") for one in TWINS}
-            return {one: [(TWINS[one], *point)] for one, point in points.items() if point}
+            point = variant.point(OUTPUT, f"velocity/{way}", 0, f"lee_relative{suffix}")
+            return {suffix: [(VELOCITIES[way], *point)] if point else []}
 
-        return Panel(f"{way}, {unit}", curves)
+        return Panel(f"{way}, {TWINS[suffix]}", curves)
 
-    panels = [panel(*one) for one in VELOCITIES.items()]
+    panels = [panel(way, suffix) for suffix in TWINS for way in VELOCITIES]
     return multiples(found, panels, "local equivariance error", bars=True, shared=False)
 
 
@@ -112,9 +112,9 @@ def worst_case(found: Sequence[Variant]) -> go.Figure:
 
 
 def _scope(variant: Variant, protocol: str, amount: float, measure: str) -> str:
-    """``all 1024 rolls, 53 images``: what a number of all rolls comes from."""
+    """All 1024 rolls, 53 images: what a number of all rolls comes from."""
     n = max(run.counts.get((OUTPUT, protocol, amount, measure), 0) for run in variant.runs)
-    rolls = {"all_rolls": f"all {amount:g} rolls, ", "sampled_rolls": f"{amount:g} drawn rolls, "}
+    rolls = {"all_rolls": f"all {amount:g} rolls,<br>", "sampled_rolls": f"{amount:g} drawn,<br>"}
     return f"{rolls.get(protocol, '')}{n} images"
 
 

@@ -112,7 +112,7 @@ def _pictures(
     order = in_order(_gridded([net[0]], measure + net[1]) for net in shown)
     cells = [(net, layer, net[0].grid(layer, measure + net[1])) for net in shown for layer in order]
     titles = [title(net, layer) if plane is not None else "" for net, layer, plane in cells]
-    figure, spots = spread(titles, columns=len(order), shared=False)
+    figure, spots = spread(titles, columns=len(order), shared=False, below=88)
     for spot, (net, layer, plane) in zip(spots, cells, strict=True):
         if plane is not None:
             picture = coarse(view(plane))

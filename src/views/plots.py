@@ -26,7 +26,7 @@ LINES: dict[str, dict[str, Any]] = {
     "_floor": {"line": {"width": 1, "dash": "dash"}, "marker": {"size": 3}, "opacity": 0.8},
 }
 #: panels side by side; the least width of one, its height with its axis, and the room above, in pixels
-COLUMNS, WIDTH, HEIGHT, BELOW, ABOVE = 4, 215, 260, 60, 56
+COLUMNS, WIDTH, HEIGHT, BELOW, ABOVE = 4, 215, 260, 60, 68
 
 #: points (x, value, low, high)
 Curve = Sequence[tuple[Any, float, float, float]]
@@ -88,17 +88,18 @@ def multiples(
 
 
 def spread(
-    titles: Sequence[str], columns: int = COLUMNS, shared: bool = True
+    titles: Sequence[str], columns: int = COLUMNS, shared: bool = True, below: int = BELOW
 ) -> tuple[go.Figure, list[dict[str, int]]]:
-    """An empty figure of panels with titles, and where each stands."""
+    """An empty figure of panels with titles, ``below`` pixels apart, and where each stands."""
     columns = max(min(columns, len(titles)), 1)
     rows = max(-(-len(titles) // columns), 1)
+    each = HEIGHT - BELOW + (60 if rows == 1 and columns < COLUMNS else 0)
+    height = rows * (each + below)
     figure = make_subplots(
         rows, columns, subplot_titles=list(titles), shared_yaxes="all" if shared else False,
-        horizontal_spacing=min(0.04 if shared else 0.06, 1 / columns), vertical_spacing=BELOW / (HEIGHT * rows),
+        horizontal_spacing=min(0.04 if shared else 0.06, 1 / columns), vertical_spacing=below / height,
     )  # fmt: skip
-    height = HEIGHT * rows + ABOVE + (60 if rows == 1 and columns < COLUMNS else 0)
-    figure.update_layout(height=height, meta={"width": max(columns * WIDTH, 2 * WIDTH)})
+    figure.update_layout(height=height + ABOVE, meta={"width": max(columns, 2) * WIDTH})
     figure.update_annotations(font_size=14)
     return figure, [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
 

@@ -23,7 +23,8 @@ class Section:
     figure: Callable[..., go.Figure]
 
 
-TWIN = "Solid: trained; dotted: the same net untrained, the floor that training has to beat"
+TWIN_IS = "the same net before training, the floor that training has to beat"
+TWIN = f"Solid: trained; dotted: {TWIN_IS}"
 
 #: what was measured on a net, in the order of a page
 MEASURED_SECTIONS = (
@@ -57,13 +58,14 @@ MEASURED_SECTIONS = (
         "All rolls: which ones a layer notices",
         "Invariance error of each roll, of each variant's first seed: no roll in the middle; axes in pixels, down and "
         "right. Dark = 0, not noticed; yellow = the high end, written above each map and the same for a layer in all "
-        "rows. A pattern that repeats shows the net's strides.",
+        "rows. A pattern that repeats shows the net's strides. A net whose rolls were drawn, not all taken, has none.",
         planes.roll_maps,
     ),
     Section(
         "How fast the answer changes when the image begins to move",
         "The square of the answer's speed, by a pixel, a degree or a per cent, over the mean squared distance of two "
-        f"images' answers: 0 = the beginning of the motion changes nothing. {TWIN}.",
+        f"images' answers: 0 = the beginning of the motion changes nothing. Untrained: {TWIN_IS}. "
+        "Each panel has its own scale.",
         measured.speeds,
     ),
     Section(
