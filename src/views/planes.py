@@ -7,13 +7,14 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from src.views.comparison import Variant
+from src.views.maps import ROLL_MAP, centred
 from src.views.measured import in_order
 from src.views.plots import dressed, spread
 
 Plane = Float[np.ndarray, "rows columns"]
 #: numbers on a side of a picture, at most
 FINEST = 96
-ROLL_MAP, FIELD = "roll_map", "effective_field"
+FIELD = "effective_field"
 #: variant, end of its measures' names, what to call it
 Net = tuple[Variant, str, str]
 
@@ -65,11 +66,6 @@ def nets(found: Sequence[Variant]) -> list[Net]:
     if len(found) == 1:
         return [(found[0], "", "trained"), (found[0], "_untrained", "untrained")]
     return [(variant, "", variant.name) for variant in found]
-
-
-def centred(plane: Plane) -> Plane:
-    """No roll in the middle (of an even side, after the middle)."""
-    return np.fft.fftshift(plane)
 
 
 def coarse(plane: Plane) -> Plane:

@@ -84,6 +84,7 @@ def multiples(
             figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(order), **spot)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=y, col=1)
+    figure.update_layout(bargap=0.2 if len(found) > 1 else 0.7)
     return dressed(figure)
 
 
@@ -99,7 +100,7 @@ def spread(
         rows, columns, subplot_titles=list(titles), shared_yaxes="all" if shared else False,
         horizontal_spacing=min(0.04 if shared else 0.06, 1 / columns), vertical_spacing=below / height,
     )  # fmt: skip
-    figure.update_layout(height=height + ABOVE, meta={"width": max(columns, 2) * WIDTH})
+    figure.update_layout(height=height + ABOVE, meta={"width": max(columns * WIDTH, 560)})
     figure.update_annotations(font_size=14)
     return figure, [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
 
