@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import plotly.graph_objects as go
 
-from src.transforms import SHIFTS, TABLE
+from src.transforms import SHIFTS, TABLE, Transform
 from src.views.comparison import Variant
 from src.views.plots import LINES, Curve, Panel, multiples
 
@@ -20,27 +20,23 @@ MOTIONS = {
 VELOCITIES = {"down": "by a pixel", "right": "by a pixel", "rotate": "by a degree", "scale": "by a per cent"}
 PIXELS = "pixels"
 
-TWINS = {"": "trained", "_untrained": "untrained"}
+#: ends of the measures' names of a net and of its untrained twin → what they are called
+TWINS = {"": "", "_untrained": ", untrained"}
 
 
 def transform_curves(found: Sequence[Variant]) -> go.Figure:
     """Output distance by amount, a panel a transform: trained, untrained, and what interpolation alone costs."""
 
-    def panel(protocol: str, title: str) -> Panel:
+    def panel(one: Transform) -> Panel:
+        protocol, title = one.protocol, one.protocol  # of shifts
+        if one.name != "shift":
+            protocol, title = f"{one.name}/{one.protocol}", f"{one.name}, {one.protocol}"
         return Panel(
-            title,
+            title + f" ({one.unit})" * bool(one.unit),
             lambda variant: {suffix: variant.curve(OUTPUT, protocol, f"output_distance{suffix}") for suffix in LINES},
         )
 
-    panels = [
-        panel(
-            one.protocol if one.name == "shift" else f"{one.name}/{one.protocol}",
-            (one.protocol if one.name == "shift" else f"{one.name}, {one.protocol}")
-            + f" ({one.unit})" * bool(one.unit),
-        )
-        for one in TABLE
-    ]
-    return multiples(found, panels, "output distance", shared=False)
+    return multiples(found, [panel(one) for one in TABLE], "output distance", shared=False)
 
 
 def layer_curves(found: Sequence[Variant], amount: float = 1) -> go.Figure:
@@ -76,7 +72,7 @@ def speeds(found: Sequence[Variant]) -> go.Figure:
             point = variant.point(OUTPUT, f"velocity/{way}", 0, f"lee_relative{suffix}")
             return {suffix: [(VELOCITIES[way], *point)] if point else []}
 
-        return Panel(f"{way}, {TWINS[suffix]}", curves)
+        return Panel(f"{way}{TWINS[suffix]}", curves)
 
     panels = [panel(way, suffix) for suffix in TWINS for way in VELOCITIES]
     return multiples(found, panels, "local equivariance error", bars=True, shared=False)
@@ -121,27 +117,28 @@ def _scope(variant: Variant, protocol: str, amount: float, measure: str) -> str:
 def probes(found: Sequence[Variant]) -> go.Figure:
     """What and where a linear probe reads from every layer; the pixels and shuffled answers as lines of reference."""
     order = [layer for layer in layers(found, "probe_accuracy", "probe_r2") if layer != PIXELS]
-    panels = {
-        "what: accuracy": "probe_accuracy",
-        "where: R² of the position": "probe_r2",
-    }
-    shown = {title: name for title, name in panels.items() if layers(found, name)}
-    figure = multiples(
-        found, [Panel(title, _by_layer(order, name)) for title, name in shown.items()], "", order, shared=False
-    )
-    for column, name in enumerate(shown.values(), start=1):
-        for word, dash, measure, places in (
-            ("pixels", "dash", name, [PIXELS]),
-            ("shuffled answers", "dot", f"{name}_shuffled", order),
-        ):
-            points = {variant.point(place, "test", 0, measure): variant.name for variant in found for place in places}
-            for i, (point, of) in enumerate((point, of) for point, of in points.items() if point):
-                figure.add_scatter(
-                    x=order, y=[point[0]] * len(order), mode="lines", name=word, legendgroup=word,
-                    line={"color": "#808080", "width": 1.5, "dash": dash}, showlegend=column == 1 and not i,
-                    text=of, hovertemplate="%{y:.3f} (%{text})", row=1, col=column,
-                )  # fmt: skip
+    titles = {"probe_accuracy": "what: accuracy", "probe_r2": "where: R² of the position"}
+    shown = [name for name in titles if layers(found, name)]
+    panels = [Panel(titles[name], _by_layer(order, name)) for name in shown]
+    figure = multiples(found, panels, "", order, shared=False)
+    for column, name in enumerate(shown, start=1):
+        _refer(figure, column, "pixels", "dash", order, [(one, across(one, [PIXELS], name)) for one in found])
+        shuffled = [(one, across(one, order, f"{name}_shuffled")) for one in found]
+        _refer(figure, column, "shuffled answers", "dot", order, shuffled)
     return figure
+
+
+def _refer(
+    figure: go.Figure, column: int, word: str, dash: str, order: list[str], curves: list[tuple[Variant, Curve]]
+) -> None:
+    """A grey line across a panel for each distinct value."""
+    values = {value: variant.name for variant, curve in curves for _, value, _, _ in curve}
+    for i, (value, of) in enumerate(values.items()):
+        figure.add_scatter(
+            x=order, y=[value] * len(order), mode="lines", name=word, legendgroup=word, text=[of] * len(order),
+            line={"color": "#808080", "width": 1.5, "dash": dash}, showlegend=column == 1 and not i,
+            hovertemplate="%{y:.3f} (%{text})", row=1, col=column,
+        )  # fmt: skip
 
 
 def hierarchy(found: Sequence[Variant]) -> go.Figure:

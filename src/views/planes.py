@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from src.views.comparison import Variant
 from src.views.maps import ROLL_MAP, centred
-from src.views.measured import in_order
+from src.views.measured import TWINS, in_order
 from src.views.plots import dressed, spread
 
 Plane = Float[np.ndarray, "rows columns"]
@@ -64,7 +64,7 @@ def _alike(variant: Variant, one: str, other: str, measure: str) -> float | None
 def nets(found: Sequence[Variant]) -> list[Net]:
     """All that are compared; of one alone also its untrained twin."""
     if len(found) == 1:
-        return [(found[0], "", "trained"), (found[0], "_untrained", "untrained")]
+        return [(found[0], suffix, f"{found[0].name}{word}") for suffix, word in TWINS.items()]
     return [(variant, "", variant.name) for variant in found]
 
 
