@@ -68,11 +68,13 @@ def nets(found: Sequence[Variant]) -> list[Net]:
     return [(variant, "", variant.name) for variant in found]
 
 
-def coarse(plane: Plane) -> Plane:
+def coarse(plane: Plane) -> Float[np.ndarray, "p q"]:
     """Means of squares, so many that a side has at most ``FINEST``."""
     step = -(-max(plane.shape) // FINEST)
     rows, columns = (side // step for side in plane.shape)
-    blocks: Plane = plane[: rows * step, : columns * step].reshape(rows, step, columns, step).mean((1, 3))
+    blocks: Float[np.ndarray, "p q"] = (
+        plane[: rows * step, : columns * step].reshape(rows, step, columns, step).mean((1, 3))
+    )
     return blocks
 
 
