@@ -7,7 +7,8 @@
     python -m src.measure checkpoint=PATH images=200 max_shift=4 out=again.csv
 
 options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,… (all; see measure.what)
-         out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv)
+         out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv; a page of figures
+         goes beside it: measures.html)
 of net=: weights=default (the library's, downloaded)|none (random)|FILE (.pt .pth .ckpt .safetensors, read as data only)
          classes=N (outputs, where FILE has others than the library's)  size=PIXELS (the net's own)
          layers=NAME,PATTERN,… (the last of each resolution)|list  data=SET (folder: data.root/CLASS/* or data.root/*)
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from src.measures.subject import Scene, Subject
     from src.nets import Image
+    from src.runs import FinishedRun
 
 #: what both ways of measuring take, and is a setting of the run where there is one
 MEASURE = ("images", "max_shift", "seed")
@@ -90,6 +92,8 @@ def check_options(options: Options) -> None:
         if value is not None and value < least:
             raise Refusal(f"{key}={value}: must be a whole number of at least {least}")
     families_of(options.what)
+    if options.out and Path(options.out).suffix == ".html":
+        raise Refusal(f"out={options.out}: name the table, as in again.csv; its page goes beside it, as again.html")
     default = Options()
     foreign = [key for key in OF_NET if getattr(options, key) != getattr(default, key)]
     foreign += ["data"] * (options.data.name != default.data.name)
@@ -126,7 +130,7 @@ def measure_net(options: Options) -> None:
     from src import files
     from src.measures.subject import subject_of
     from src.measures.suite import rows
-    from src.runs import write_measures
+    from src.runs import FinishedRun, write_measures
     from src.views.terminal import console, show_measured
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -145,6 +149,7 @@ def measure_net(options: Options) -> None:
             found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
     show_measured(write_measures(out, found), out)
+    show_page(FinishedRun(out.parent, {}, out), f"{name}, weights {options.weights}", out)
 
 
 def families_of(what: str | None) -> list[str]:
@@ -214,7 +219,7 @@ def measure_again(options: Options) -> None:
     from src.errors import Refusal
     from src.measures.suite import measure
     from src.models import module
-    from src.runs import summary, write_measures
+    from src.runs import FinishedRun, summary, write_measures
     from src.views.terminal import console, show_closing
 
     splits = split(cfg.data)
@@ -230,6 +235,16 @@ def measure_again(options: Options) -> None:
     with console.status("measuring") as status:
         rows = write_measures(out, measure(net, cfg, splits, status.update))
     show_closing(summary(rows), out)
+    show_page(FinishedRun(run, {}, out), f"{cfg.model.name}, pool {cfg.model.pool}, {cfg.data.name}", out)
+
+
+def show_page(run: "FinishedRun", title: str, table: Path) -> None:
+    """Draw what was measured, on a page beside its table, and say where."""
+    from src.views.page import leave_measured
+    from src.views.terminal import console
+
+    page = leave_measured(run, title, table.with_suffix(".html"))
+    console.print(f"  {page.resolve()}\n", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from src.data.splits import Splits, split
 from src.ledger import Ledger, ledger, verify
 from src.measures import COLUMNS
 from src.models import module
-from src.runs import finished, read_checkpoint, summary, write_measures
+from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger
 from src.views.wandb import Tracker
@@ -79,6 +79,7 @@ def _run(cfg: Config, folder: Path) -> None:
             rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
+        tracker.log_grids(FinishedRun(folder, {}).grids)
         tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
         facts = _facts(cfg, splits, book, folder) | {"hardware": hardware(net.device)}
         facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run

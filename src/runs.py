@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -108,10 +109,12 @@ class FinishedRun:
     Attributes:
         folder: where it lies.
         settings: its config, flat: ``{"model.pool": "max", …}``.
+        table: where its measures lie; null: in its folder. The grids lie beside them.
     """
 
     folder: Path
     settings: dict[str, Any]
+    table: Path | None = None
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -134,15 +137,38 @@ class FinishedRun:
         """(layer, protocol, amount, measure) → value, low, high; nan where there is none. The protocol of what is not a
         shift has the transform before it: ``rotate/disc``.
         """
-        rows = files.read_rows(self.folder / files.MEASURES)
-        return {
-            (row["layer"], _protocol(row), float(row["amount"]), row["measure"]): (
-                number(row["value"]),
-                number(row["low"]),
-                number(row["high"]),
-            )
-            for row in rows
-        }
+        return {_key(row): (number(row["value"]), number(row["low"]), number(row["high"])) for row in self._measured}
+
+    @cached_property
+    def counts(self) -> dict[tuple[str, str, float, str], int]:
+        """Of every measure, how many images it comes from."""
+        return {_key(row): int(row["n"]) for row in self._measured}
+
+    @cached_property
+    def grids(self) -> dict[str, np.ndarray]:
+        """``measure/layer`` → a number for each place of a plane."""
+        path = self._table.with_name(files.GRIDS)
+        if not path.exists():
+            return {}
+        with np.load(path) as kept:
+            return dict(kept)
+
+    def estimate(self, layer: str, protocol: str, amount: float, measure: str) -> tuple[float, float, float]:
+        """Value, low, high; nan where it was not measured."""
+        nothing = float("nan")
+        return self.measures.get((layer, protocol, amount, measure), (nothing, nothing, nothing))
+
+    @property
+    def _table(self) -> Path:
+        return self.table or self.folder / files.MEASURES
+
+    @cached_property
+    def _measured(self) -> list[dict[str, str]]:
+        return files.read_rows(self._table)
+
+
+def _key(row: Mapping[str, str]) -> tuple[str, str, float, str]:
+    return row["layer"], _protocol(row), float(row["amount"]), row["measure"]
 
 
 def _protocol(row: Mapping[str, str]) -> str:

@@ -20,7 +20,9 @@ def leave_run(folder: Path, accuracy: float, distance: float, **settings: object
     for protocol in ("crop", "roll"):
         for name in ("output_distance", "output_distance_untrained", "consistency", "consistency_corrected"):
             spots.append((protocol, 1, name, distance))
-    rows = [Row("output", "x", p, a, m, Estimate(v, v - 0.01, v + 0.01, 100)) for p, a, m, v in spots]
+    rows = [
+        Row("output", "shift" if a else "none", p, a, m, Estimate(v, v - 0.01, v + 0.01, 100)) for p, a, m, v in spots
+    ]
     write_measures(folder / files.MEASURES, rows)
     shape = {"layer": "stage1.conv", "kind": "Conv2d", "channels": 4, "height": 8, "width": 8, "receptive_field": 3.0,
              "jump": 1.0, "start": 0.5, "parameters": 40, "multiply_adds": 2304, "input_seen": 0.1}  # fmt: skip

@@ -4,10 +4,13 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.runs import CIRCUMSTANCES, FinishedRun
 from src.views.terminal import millions
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: keys of the table's numbers → where they stand in a run's measures
 MEASURED = {
@@ -62,9 +65,9 @@ class Variant:
             return [float(run.facts[key]) for run in self.runs]
         if key == "gap":
             score = MEASURED[self.score][-1]
-            pairs = [[run.measures["output", part, 0, score][0] for part in ("train", "test")] for run in self.runs]
+            pairs = [[run.estimate("output", part, 0, score)[0] for part in ("train", "test")] for run in self.runs]
             return [train - test for train, test in pairs]
-        return [run.measures.get(MEASURED[key], (float("nan"),))[0] for run in self.runs]
+        return [run.estimate(*MEASURED[key])[0] for run in self.runs]
 
     @property
     def score(self) -> str:
@@ -84,20 +87,36 @@ class Variant:
         values = self.values(key)
         return statistics.stdev(values) if len(values) > 1 and self.has(key) else float("nan")
 
-    def curve(self, layer: str, protocol: str, measure: str) -> list[tuple[float, float, float, float]]:
-        """(amount, mean over seeds, low, high) by amount.
+    def point(self, layer: str, protocol: str, amount: float, measure: str) -> tuple[float, float, float] | None:
+        """Mean over seeds, low, high; None where no run has it.
 
         The bounds are those of the bootstrap over images for one seed, and the least and largest value over several.
         """
-        measured = self.runs[0].measures
-        amounts = sorted({key[2] for key in measured if key[:2] == (layer, protocol) and key[3] == measure})
-        points = []
-        for amount in amounts:
-            found = [run.measures[layer, protocol, amount, measure] for run in self.runs]
-            values = [value for value, _, _ in found]
-            low, high = found[0][1:] if len(found) == 1 else (min(values), max(values))
-            points.append((amount, statistics.fmean(values), low, high))
-        return points
+        key = (layer, protocol, amount, measure)
+        found = [run.measures[key] for run in self.runs if key in run.measures]
+        if not found:
+            return None
+        values = [value for value, _, _ in found]
+        low, high = found[0][1:] if len(found) == 1 else (min(values), max(values))
+        return statistics.fmean(values), low, high
+
+    def amounts(self, layer: str, protocol: str, measure: str) -> list[float]:
+        """Those that a number was measured by, in order."""
+        keys = (key for run in self.runs for key in run.measures)
+        return sorted({key[2] for key in keys if key[3] == measure and key[:2] == (layer, protocol)})
+
+    def curve(self, layer: str, protocol: str, measure: str) -> list[tuple[float, float, float, float]]:
+        """(amount, mean over seeds, low, high) by amount."""
+        amounts = self.amounts(layer, protocol, measure)
+        return [(x, *point) for x in amounts if (point := self.point(layer, protocol, x, measure))]
+
+    def layers(self, measure: str) -> list[str]:
+        """Those that have this measure, in the net's order."""
+        return list(dict.fromkeys(key[0] for run in self.runs for key in run.measures if key[3] == measure))
+
+    def grid(self, layer: str, measure: str) -> "np.ndarray | None":
+        """A grid of its first seed."""
+        return self.runs[0].grids.get(f"{measure}/{layer}")
 
 
 def axes(runs: list[FinishedRun]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Feature maps as pictures: one grid a stage and epoch, on one colour scale for all epochs of the stage."""
+"""Feature maps as pictures: one grid a stage and epoch, on one colour scale for all epochs of the stage.
+
+Grids of numbers that were measured are painted in the same colours.
+"""
 
 import io
 import json
@@ -14,6 +17,7 @@ from src.files import MAPS, write, write_json
 TILE, GAP, HEAD, SIDE = 56, 2, 22, 10
 INK = (40, 40, 46)
 SCALE = "scale.json"
+ROLL_MAP = "roll_map"
 
 
 def save_maps(
@@ -93,6 +97,21 @@ def grid(
     for column in range(channels):
         pen.text((SIDE + (column + 1.5) * step - GAP, HEAD + 4), str(column), INK, font, anchor="mt")
     return picture
+
+
+def centred(plane: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """A map of rolls with no roll in the middle (of an even side, after the middle)."""
+    return np.fft.fftshift(plane)
+
+
+def picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A grid of a run: dark is 0, yellow its largest number; small ones with pixels of several."""
+    plane = centred(plane) if name.startswith(ROLL_MAP) else plane
+    levels = np.clip(plane / max(float(plane.max()), 1e-12), 0, 1)
+    colours = viridis()[(levels * 255).round().astype(np.uint8)]
+    step = max(1, 4 * TILE // max(plane.shape))
+    large: UInt8[np.ndarray, "H W 3"] = colours.repeat(step, 0).repeat(step, 1)
+    return large
 
 
 def _nearest(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:

@@ -1,18 +1,22 @@
-"""The page of a sweep: the answer, the table, the figures, the ledgers and the feature maps; no server, no network."""
+"""The page of a sweep: the answer, the table, the figures, the ledgers and the feature maps; no server, no network.
+
+What was measured on a net alone has a smaller page, from the same template.
+"""
 
 import json
 import os
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
-from plotly import graph_objects as go
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from src import files
 from src.runs import FinishedRun, find_runs
-from src.views import plots
 from src.views.comparison import (
     MEASURED,
     Variant,
@@ -23,6 +27,7 @@ from src.views.comparison import (
     shown_rows,
     variants,
 )
+from src.views.sections import MEASURED_SECTIONS, OF_A_SWEEP, Section
 from src.views.terminal import console, millions, show_comparison
 
 
@@ -80,7 +85,7 @@ def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
     first, second = ranked[:2]
     value, other = first.mean(key), second.mean(key)
     if len(first.runs) == 1:
-        _, low, high = first.runs[0].measures[MEASURED[key]]
+        _, low, high = first.runs[0].estimate(*MEASURED[key])
         spread = f"[{low:.3f}, {high:.3f}]"
     else:
         low, high = value - first.sd(key), value + first.sd(key)
@@ -91,16 +96,11 @@ def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
 
 def render(folder: Path, out: Path, runs: list[FinishedRun], found: list[Variant], others: dict[str, str]) -> str:
     """The page's HTML; every name in it is escaped."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     manifest = json.loads((folder / files.SWEEP).read_text()) if (folder / files.SWEEP).exists() else {}
-    figures = {
-        "Accuracy against invariance, and against cost": plots.trade_off(found),
-        "How far a shift moves the answer": plots.invariance_curves(found),
-        "How far a 1-px shift moves each layer": plots.layer_curves(found),
-        "Training": plots.training_curves(found),
-    }
-    amounts, columns = runs[0].measures, shown_columns(found)
-    return environment.get_template("page.html.j2").render(
+    columns = shown_columns(found)
+    return _page(
+        found,
+        OF_A_SWEEP,
         title=folder.name,
         question=manifest.get("question") or runs[0].settings["question"],
         answer=answer(found),
@@ -108,33 +108,51 @@ def render(folder: Path, out: Path, runs: list[FinishedRun], found: list[Variant
         legend=legend(columns),
         rows=shown_rows(found),
         sort=[{key: _sort_key(variant, key) for key in columns} for variant in found],
-        figures={title: _div(figure, i) for i, (title, figure) in enumerate(figures.items())},
         ledgers={variant.name: _stages(variant.runs[0]) for variant in found},
         maps=_maps(found, out),
         axes=axes(runs),
         others=others,
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
         facts=_facts(runs),
-        images=max((int(n) for n in _counts(runs[0])), default=0) if amounts else 0,
-        plotly=get_plotlyjs(),
+        images=max((n for key, n in runs[0].counts.items() if key[3] == "output_distance"), default=0),
     )
+
+
+def leave_measured(run: FinishedRun, title: str, path: Path) -> Path:
+    """Write the page of what was measured on one net: trained, and untrained where it has such a twin.
+
+    Args:
+        run: with its ``table``; of its folder nothing else need be there.
+        title: what was measured.
+        path: of the page.
+    """
+    table = run.table or run.folder / files.MEASURES
+    files.write(path, _page([Variant(title, {}, [run])], MEASURED_SECTIONS, title=title, table=table.name))
+    return path
+
+
+def _page(found: Sequence[Variant], sections: Iterable[Section], **words: Any) -> str:
+    """The template with those sections that have something to show."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    drawn = [(section, section.figure(found)) for section in sections]
+    figures = [
+        {
+            "title": section.title,
+            "reading": section.reading,
+            "height": figure.layout.height,
+            "width": (figure.layout.meta or {}).get("width", 560),
+            "json": Markup(figure.to_json()),  # plotly writes <, > and / as \u003c …
+        }
+        for section, figure in drawn
+        if figure.data
+    ]
+    return environment.get_template("page.html.j2").render(figures=figures, plotly=get_plotlyjs(), **words)
 
 
 def _sort_key(variant: Variant, key: str) -> str | float:
     if key == "variant":
         return variant.name
     return len(variant.runs) if key == "seeds" else variant.mean(key)
-
-
-def _div(figure: go.Figure, number: int) -> str:
-    config = {"responsive": True, "displaylogo": False}
-    html: str = figure.to_html(full_html=False, include_plotlyjs=False, config=config, div_id=f"figure{number}")
-    return html
-
-
-def _counts(run: FinishedRun) -> list[str]:
-    rows = files.read_rows(run.folder / files.MEASURES)
-    return [row["n"] for row in rows if row["transform"] != "none"]
 
 
 def _stages(run: FinishedRun) -> list[dict[str, str]]:

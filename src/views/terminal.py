@@ -69,19 +69,19 @@ def show_comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapp
 
 
 def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
-    """A run's main numbers, and where it lies."""
+    """A run's main numbers, those that were measured, and where it lies."""
     distances = {p: f"invariance/{p}/1px/output_distance" for p in SHIFTS}
-    moved = ", ".join(f"{numbers[key]:.3f} ({p})" for p, key in distances.items())
-    untrained = ", ".join(f"{numbers[key + '_untrained']:.3f}" for key in distances.values())
+    moved = ", ".join(f"{numbers[key]:.3f} ({p})" for p, key in distances.items() if key in numbers)
+    twins = [f"{key}_untrained" for key in distances.values()]
+    untrained = ", ".join(f"{numbers[key]:.3f}" for key in twins if key in numbers)
     scores = {"accuracy": "test accuracy", "r2": "R² of the position"}
     found = ", ".join(
         f"{word} {numbers[f'test/{key}']:.3f}" for key, word in scores.items() if f"test/{key}" in numbers
     )
-    console.print(
-        f"  {found}; a shift by 1 px moves the answer by {moved} of the way to "
-        f"another image's; untrained {untrained}\n  {folder}\n",
-        soft_wrap=True,
-    )
+    if moved:
+        found += f"; a shift by 1 px moves the answer by {moved} of the way to another image's"
+        found += f"; untrained {untrained}" * bool(untrained)
+    console.print(f"  {found}\n  {folder}\n", soft_wrap=True)
 
 
 def show_layers(layers: Sequence[Mapping[str, Any]], chosen: Sequence[str], title: str) -> None:
@@ -105,7 +105,8 @@ def show_layers(layers: Sequence[Mapping[str, Any]], chosen: Sequence[str], titl
 def show_measured(rows: Sequence["Row"], out: Path) -> None:
     """How far the smallest and the largest shift move each layer and the answer; untrained beside it, where it is."""
     found = {(one.layer, one.protocol, one.amount, one.measure): one.estimate.value for one in rows}
-    amounts = sorted({one.amount for one in rows if one.transform == "shift"})
+    shifted = [one for one in rows if one.transform == "shift" and one.protocol in SHIFTS]
+    amounts = sorted({one.amount for one in shifted})
     shifts = [(protocol, amount) for amount in dict.fromkeys([*amounts[:1], *amounts[-1:]]) for protocol in SHIFTS]
     columns = [(*shift, suffix) for shift in shifts for suffix in ("", "_untrained")]
     columns = [one for one in columns if ("output", *one[:2], f"{MOVED['output']}{one[2]}") in found]
@@ -113,7 +114,7 @@ def show_measured(rows: Sequence["Row"], out: Path) -> None:
     table.add_column("layer")
     for protocol, amount, suffix in columns:
         table.add_column(f"{protocol} {amount:g} px" + "\nuntrained" * bool(suffix), justify="right")
-    for layer in dict.fromkeys(one.layer for one in rows):
+    for layer in dict.fromkeys(one.layer for one in shifted):
         measure = MOVED.get(layer, "invariance_error")
         values = (found.get((layer, protocol, amount, measure + suffix)) for protocol, amount, suffix in columns)
         table.add_row(escape(layer), *("·" if value is None else f"{value:.3f}" for value in values))

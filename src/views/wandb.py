@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from src.config import Config, to_dict
 from src.files import WANDB_ID, write
+from src.views.maps import picture
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning.pytorch.loggers import WandbLogger
     from wandb import Run
 
@@ -86,6 +88,15 @@ class Tracker:
         for epoch, stages in pictures.items():
             images = {f"maps/{stage}": wandb.Image(str(path)) for stage, path in stages.items()}
             self.experiment.log({"epoch": epoch, **images})
+
+    def log_grids(self, grids: Mapping[str, "np.ndarray"]) -> None:
+        """Pictures of all grids: ``grids/roll_map/stage1`` …; no roll stands in the middle."""
+        if self.experiment is None or not grids:
+            return
+        import wandb
+
+        images = {f"grids/{name}": wandb.Image(picture(name, plane)) for name, plane in grids.items()}
+        self.experiment.log(images)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table of numbers and words."""

@@ -1,0 +1,136 @@
+"""Figures of what has a number for each place of a plane: maps of rolls, receptive fields, likeness of layers."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from src.views.comparison import Variant
+from src.views.maps import ROLL_MAP, centred
+from src.views.measured import TWINS, in_order
+from src.views.plots import dressed, spread
+
+Plane = Float[np.ndarray, "rows columns"]
+#: numbers on a side of a picture, at most
+FINEST = 96
+FIELD = "effective_field"
+#: variant, end of its measures' names, what to call it
+Net = tuple[Variant, str, str]
+
+
+def roll_maps(found: Sequence[Variant]) -> go.Figure:
+    """Invariance error of every layer for every roll, no roll in the middle; one colour scale a layer."""
+    tops: dict[str, float] = {}
+    for variant, suffix, _ in nets(found):
+        for layer in _gridded([variant], ROLL_MAP + suffix):
+            tops[layer] = max(tops.get(layer, 0), float(variant.runs[0].grids[f"{ROLL_MAP}{suffix}/{layer}"].max()))
+    return _pictures(found, ROLL_MAP, lambda _, layer: f"{layer}: 0 to {tops[layer]:.2g}", centred, tops)
+
+
+def fields(found: Sequence[Variant]) -> go.Figure:
+    """Effective receptive fields, each on its own scale; their size, and the largest that arithmetic allows."""
+
+    def title(net: Net, layer: str) -> str:
+        variant, suffix, _ = net
+        size, most = variant.point(layer, "test", 0, f"{FIELD}{suffix}"), theoretical(variant, layer)
+        return layer + (f": {size[0]:.1f}" if size else "") + (f" of {most:g}" if most else "") + " px" * bool(size)
+
+    return _pictures(found, FIELD, title)
+
+
+def similarity(found: Sequence[Variant]) -> go.Figure:
+    """CKA between all layers of a net, a matrix a net."""
+    shown = [net for net in nets(found) if net[0].layers(f"cka{net[1]}")]
+    figure, spots = spread([name for _, _, name in shown], shared=False)
+    for spot, (variant, suffix, _) in zip(spots, shown, strict=True):
+        pairs = [key[1::-1] for key in variant.runs[0].measures if key[3] == f"cka{suffix}"]
+        order = list(dict.fromkeys(layer for pair in pairs for layer in pair))
+        matrix = [[_alike(variant, one, other, f"cka{suffix}") for other in order] for one in order]
+        figure.add_heatmap(
+            z=matrix, x=order, y=order, zmin=0, zmax=1, colorscale="Viridis", showscale=False, texttemplate="%{z:.2f}",
+            hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>", **spot,
+        )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return dressed(figure)
+
+
+def _alike(variant: Variant, one: str, other: str, measure: str) -> float | None:
+    """Every pair was measured once; a layer is like itself."""
+    point = variant.point(one, other, 0, measure) or variant.point(other, one, 0, measure)
+    return 1.0 if one == other else point and point[0]
+
+
+def nets(found: Sequence[Variant]) -> list[Net]:
+    """All that are compared; of one alone also its untrained twin."""
+    if len(found) == 1:
+        return [(found[0], suffix, f"{found[0].name}{word}") for suffix, word in TWINS.items()]
+    return [(variant, "", variant.name) for variant in found]
+
+
+def coarse(plane: Plane) -> Float[np.ndarray, "p q"]:
+    """Means of squares, so many that a side has at most ``FINEST``."""
+    step = -(-max(plane.shape) // FINEST)
+    rows, columns = (side // step for side in plane.shape)
+    blocks: Float[np.ndarray, "p q"] = (
+        plane[: rows * step, : columns * step].reshape(rows, step, columns, step).mean((1, 3))
+    )
+    return blocks
+
+
+def theoretical(variant: Variant, layer: str) -> float | None:
+    """The receptive field by the ledger, where there is one."""
+    inside = [row for row in variant.runs[0].shapes if f"{row['layer']}.".startswith(f"{layer}.")]
+    return float(inside[-1]["receptive_field"]) if inside else None
+
+
+def _gridded(found: Sequence[Variant], measure: str) -> list[str]:
+    """The layers that have a grid, in an order that suits every net."""
+    keys = [[key.partition("/") for key in variant.runs[0].grids] for variant in found]
+    return in_order([layer for name, _, layer in each if name == measure] for each in keys)
+
+
+def _pictures(
+    found: Sequence[Variant],
+    measure: str,
+    title: Callable[[Net, str], str],
+    view: Callable[[Plane], Plane] = lambda plane: plane,
+    tops: Mapping[str, float] | None = None,
+) -> go.Figure:
+    """A row a net, a column a layer.
+
+    Args:
+        found: the variants.
+        measure: of the grids.
+        title: net, layer → what stands above its picture.
+        view: what is done to a grid first.
+        tops: layer → the high end of its colours; None: each picture's own.
+    """
+    shown = [net for net in nets(found) if _gridded([net[0]], measure + net[1])]
+    order = in_order(_gridded([net[0]], measure + net[1]) for net in shown)
+    cells = [(net, layer, net[0].grid(layer, measure + net[1])) for net in shown for layer in order]
+    titles = [title(net, layer) if plane is not None else "" for net, layer, plane in cells]
+    figure, spots = spread(titles, columns=len(order), shared=False, below=88)
+    for spot, (net, layer, plane) in zip(spots, cells, strict=True):
+        if plane is not None:
+            picture = coarse(view(plane))
+            y, x = (_pixels(*sides) for sides in zip(plane.shape, picture.shape, strict=True))
+            figure.add_heatmap(
+                z=picture, x=x, y=y, zmin=0, zmax=(tops or {}).get(layer, picture.max()), colorscale="Viridis",
+                showscale=False, name=net[2], hovertemplate="%{y} px down, %{x} px right: %{z:.3g}", **spot,
+            )  # fmt: skip
+            figure.update_yaxes(scaleanchor=figure.data[-1].xaxis, **spot)
+    for row, (_, _, name) in enumerate(shown, start=1):
+        figure.add_annotation(
+            text=f"<b>{name}</b>", x=0, y=next(figure.select_yaxes(row=row, col=1)).domain[1], xref="paper",
+            yref="paper", xanchor="left", yanchor="bottom", yshift=20, showarrow=False,
+        )  # fmt: skip
+    figure.update_xaxes(constrain="domain", showgrid=False, zeroline=False)
+    figure.update_yaxes(constrain="domain", constraintoward="top", showgrid=False, zeroline=False, autorange="reversed")
+    return dressed(figure)
+
+
+def _pixels(side: int, count: int) -> list[float]:
+    """Where the numbers along a side lie, in pixels from the middle one."""
+    step = side // count
+    return [i * step + (step - 1) / 2 - side // 2 for i in range(count)]

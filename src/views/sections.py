@@ -1,0 +1,121 @@
+"""The sections of a page: a title, a sentence that says how to read it, and the figure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from src.views import measured, planes, plots
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page, left out where its figure is empty.
+
+    Args:
+        title: its heading.
+        reading: what is 0, what is 1, what the lines are.
+        figure: variants → its figure.
+    """
+
+    title: str
+    reading: str
+    figure: Callable[..., go.Figure]
+
+
+TWIN_IS = "the same net before training, the floor that training has to beat"
+TWIN = f"Solid: trained; dotted: {TWIN_IS}"
+
+#: what was measured on a net, in the order of a page
+MEASURED_SECTIONS = (
+    Section(
+        "How far a transform moves the answer",
+        f"Output distance: 0 = the answer stays, 1 = it moves as far as to another image's. {TWIN}; thin dashes: what "
+        "interpolation alone does, the image moved there and back. roll: what leaves on one side comes back on the "
+        "other; crop: what comes in is what lies beyond the image; disc: compared on the disc that fits in.",
+        measured.transform_curves,
+    ),
+    Section(
+        "How far a 1-px shift moves each layer",
+        f"Invariance error: 0 = the layer does not notice, 1 = it moves as far as to another image's. {TWIN}.",
+        measured.layer_curves,
+    ),
+    Section(
+        "Do maps move as the image does?",
+        "Equivariance error: 0 = the map moves along exactly, 1 = it is off by as much as the map itself is. "
+        f"{TWIN}; thin dashes: the same of pixels averaged to the layer's resolution: below that, the number says "
+        "nothing.",
+        measured.equivariance_curves,
+    ),
+    Section(
+        "All rolls: the worst case",
+        "1 = always right. In place; then the mean over all rolls of an image (or as many as were drawn); then the "
+        "share of images that are right for every one of them. Below the bars: how many rolls and images; the more "
+        "rolls, the worse the worst.",
+        measured.worst_case,
+    ),
+    Section(
+        "All rolls: which ones a layer notices",
+        "Invariance error of each roll, of each variant's first seed: no roll in the middle; axes in pixels, down and "
+        "right. Dark = 0, not noticed; yellow = the high end, written above each map and the same for a layer in all "
+        "rows. A pattern that repeats shows the net's strides. A net whose rolls were drawn, not all taken, has none.",
+        planes.roll_maps,
+    ),
+    Section(
+        "How fast the answer changes when the image begins to move",
+        "The square of the answer's speed, by a pixel, a degree or a per cent, over the mean squared distance of two "
+        f"images' answers: 0 = the beginning of the motion changes nothing. Untrained: {TWIN_IS}. "
+        "Each panel has its own scale.",
+        measured.speeds,
+    ),
+    Section(
+        "Aliasing where maps shrink",
+        "Share of the energy of a map, before samples are left out, that is too fine for those that stay and returns "
+        f"as something else: 0 = none, 1 = all. {TWIN}.",
+        measured.aliasing,
+    ),
+    Section(
+        "What and where, layer by layer",
+        "A linear probe on each layer: accuracy of the class (1 = all right), R² of the position (1 = exact, 0 = "
+        f"always answering the middle). {TWIN}; grey dashes: the same probe on the pixels; grey dots: on shuffled "
+        "answers, what chance gives.",
+        measured.probes,
+    ),
+    Section(
+        "Units and channels, layer by layer",
+        "Effective rank: directions that a layer uses, 1 = one alone. Selectivity: how much channels prefer a class, "
+        "with what chance gives taken off, so that 0 = none. Dead share: channels that never answer, 1 = all. "
+        f"{TWIN}.",
+        measured.hierarchy,
+    ),
+    Section(
+        "Invariance of single units",
+        "Goodfellow's score of the best fifth of units: how often a unit that fires still fires when the image is "
+        "shifted, over how often units fire at all: 1 = like chance (more at few images), 100 = always. "
+        f"{TWIN}.",
+        measured.units,
+    ),
+    Section(
+        "How alike layers are",
+        "CKA of every two layers: 1 = the same up to rotation and scale, 0 = nothing in common.",
+        planes.similarity,
+    ),
+    Section(
+        "What a unit sees",
+        "Effective receptive field of the middle unit of each layer, of each variant's first seed: gradients on the "
+        "pixels; yellow = the strongest of its own picture. Above: the side of the square that holds 95% of it, of the "
+        "side that arithmetic allows.",
+        planes.fields,
+    ),
+)
+
+#: and of a sweep
+OF_A_SWEEP = (
+    Section(
+        "Accuracy against invariance, and against cost",
+        "Left and up is better: an answer that a shift leaves where it was, at little cost, and right.",
+        plots.trade_off,
+    ),
+    *MEASURED_SECTIONS,
+    Section("Training", "Solid: validation; dotted: training.", plots.training_curves),
+)

@@ -1,0 +1,282 @@
+"""The figures of what was measured, against a small table written by hand; and the pages and pictures made of it."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from src import files, measure
+from src.errors import Refusal
+from src.measures.rows import Estimate, Grid, Row
+from src.run import run
+from src.runs import FinishedRun, summary, write_measures
+from src.views import measured, planes, plots, sections
+from src.views.comparison import Variant
+from src.views.maps import centred, picture
+from src.views.page import conclude, leave_measured
+from src.views.terminal import console, show_closing, show_measured
+from src.views.wandb import Tracker
+from tests.helpers import tiny
+from tests.test_comparison import leave_run
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
+
+#: layer, transform, protocol, amount, measure, value
+TABLE = [
+    ("output", "none", "test", 0, "accuracy", 0.9),
+    ("output", "shift", "crop", 1, "output_distance", 0.1),
+    ("output", "shift", "crop", 2, "output_distance", 0.2),
+    ("output", "shift", "crop", 1, "output_distance_untrained", 0.4),
+    ("output", "rotate", "disc", 15, "output_distance", 0.5),
+    ("output", "rotate", "disc", 15, "output_distance_floor", 0.05),
+    ("stage1", "shift", "crop", 1, "invariance_error", 0.31),
+    ("stage2", "shift", "crop", 1, "invariance_error", 0.32),
+    ("stage1", "shift", "roll", 1, "equivariance_error", 0.11),
+    ("stage1", "shift", "roll", 1, "equivariance_floor", 0.01),
+    ("output", "shift", "all_rolls", 64, "accuracy", 0.8),
+    ("output", "shift", "all_rolls", 64, "worst_case", 0.6),
+    ("output", "velocity", "down", 0, "lee_relative", 0.02),
+    ("stage1.pool", "none", "subsampling", 0, "aliasing_fraction", 0.07),
+    ("stage2.pool", "none", "subsampling", 0, "aliasing_fraction", 0.08),
+    ("stage1", "none", "test", 0, "probe_accuracy", 0.55),
+    ("stage2", "none", "test", 0, "probe_accuracy", 0.66),
+    ("pixels", "none", "test", 0, "probe_accuracy", 0.44),
+    ("stage2", "none", "test", 0, "probe_accuracy_shuffled", 0.12),
+    ("stage1", "none", "test", 0, "effective_rank", 3.0),
+    ("stage1", "none", "test", 0, "class_selectivity", 0.5),
+    ("stage1", "none", "test", 0, "class_selectivity_null", 0.2),
+    ("stage1", "none", "test", 0, "dead_share", 0.25),
+    ("stage1", "shift", "crop", 4, "goodfellow", 60.0),
+    ("stage2", "none", "stage1", 0, "cka", 0.7),
+    ("stage1", "none", "test", 0, "effective_field", 5.5),
+]
+ROLLS = np.arange(12.0).reshape(3, 4)
+#: figure → title of a panel, end of the measure's name, x, y
+EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[float]]]] = {
+    measured.transform_curves: [
+        ("crop (px)", [1, 2], [0.1, 0.2]),
+        ("crop (px)", [1], [0.4]),
+        ("rotate, disc (degrees)", [15], [0.5]),
+        ("rotate, disc (degrees)", [15], [0.05]),
+    ],
+    measured.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
+    measured.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
+    measured.worst_case: [
+        ("accuracy in place", ["100 images"], [0.9]),
+        ("accuracy over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
+        ("right for every roll", ["all 64 rolls,<br>100 images"], [0.6]),
+    ],
+    measured.speeds: [("down", ["by a pixel"], [0.02])],
+    measured.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
+    measured.probes: [
+        ("what: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
+        ("what: accuracy", ["stage1", "stage2"], [0.44, 0.44]),
+        ("what: accuracy", ["stage1", "stage2"], [0.12, 0.12]),
+    ],
+    measured.hierarchy: [
+        ("effective rank", ["stage1"], [3.0]),
+        ("selectivity minus null", ["stage1"], [0.3]),
+        ("dead share", ["stage1"], [0.25]),
+    ],
+    measured.units: [("crop 4 px", ["stage1"], [60.0])],
+}
+
+
+def rows(table: list[tuple[str, str, str, float, str, float]]) -> list[Row]:
+    return [Row(*where, Estimate(value, value - 0.01, value + 0.02, 100)) for *where, value in table]
+
+
+def grids() -> list[Grid]:
+    return [Grid("stage1", "roll_map", ROLLS), Grid("stage1", "effective_field", np.eye(4))]
+
+
+@pytest.fixture
+def variant(tmp_path: Path) -> Variant:
+    write_measures(tmp_path / "measures.csv", [*rows(TABLE), *grids()])
+    files.write_rows(tmp_path / files.SHAPES, [{"layer": "stage1.conv", "receptive_field": 3.0},
+                                               {"layer": "stage1.pool", "receptive_field": 6.0}])  # fmt: skip
+    return Variant("pool=max", {}, [FinishedRun(tmp_path, {})])
+
+
+def drawn(figure: go.Figure) -> list[tuple[str, list[object], list[float]]]:
+    """Of every trace: the title of its panel, x and y."""
+    titles = [note.text for note in figure.layout.annotations] or [""]
+    found = []
+    for trace in figure.data:
+        panel = int((trace.xaxis or "x")[1:] or 1) - 1
+        found.append((titles[panel], list(trace.x), [pytest.approx(y) for y in trace.y]))
+    return found
+
+
+@pytest.mark.parametrize("figure", EXPECTED, ids=lambda one: one.__name__)
+def test_values_of_the_table_land_where_they_should(figure: Callable[..., go.Figure], variant: Variant) -> None:
+    assert EXPECTED[figure] == drawn(figure([variant]))
+
+
+def test_bars_of_error_are_the_intervals_of_the_table(variant: Variant) -> None:
+    trace = measured.layer_curves([variant]).data[0]
+    assert list(trace.error_y.array) == pytest.approx([0.02, 0.02])
+    assert list(trace.error_y.arrayminus) == pytest.approx([0.01, 0.01])
+
+
+def test_the_zero_roll_is_in_the_middle_of_its_map(variant: Variant) -> None:
+    trace = planes.roll_maps([variant]).data[0]
+    np.testing.assert_array_equal(trace.x, [-2, -1, 0, 1])
+    np.testing.assert_array_equal(trace.y, [-1, 0, 1])
+    assert trace.z[1][2] == ROLLS[0, 0]
+    assert trace.z[1][3] == ROLLS[0, 1], "by a pixel to the right"
+    assert trace.zmax == ROLLS.max()
+
+
+def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path: Path) -> None:
+    write_measures(tmp_path / "other" / files.MEASURES, [*rows(TABLE), Grid("stage1", "roll_map", 3 * ROLLS)])
+    other = Variant("pool=avg", {}, [FinishedRun(tmp_path / "other", {})])
+    assert {trace.zmax for trace in planes.roll_maps([variant, other]).data} == {33}
+
+
+def test_a_field_says_how_much_of_it_arithmetic_allows(variant: Variant) -> None:
+    figure = planes.fields([variant])
+    assert figure.layout.annotations[0].text == "stage1: 5.5 of 6 px"
+    np.testing.assert_array_equal(figure.data[0].z, np.eye(4))
+
+
+def test_large_planes_are_shown_as_means() -> None:
+    plane = np.arange(200.0 * 200).reshape(200, 200)
+    small = planes.coarse(plane)
+    assert small.shape == (66, 66)
+    assert small[0, 0] == plane[:3, :3].mean()
+
+
+def test_layers_are_alike_both_ways(variant: Variant) -> None:
+    trace = planes.similarity([variant]).data[0]
+    assert list(trace.x) == ["stage1", "stage2"]
+    assert [list(row) for row in trace.z] == [[1, 0.7], [0.7, 1]]
+
+
+@pytest.mark.parametrize("section", sections.MEASURED_SECTIONS, ids=lambda one: one.title)
+def test_what_was_not_measured_is_left_out(section: sections.Section, tmp_path: Path) -> None:
+    write_measures(tmp_path / files.MEASURES, rows(TABLE[:1]))
+    assert not section.figure([Variant("v", {}, [FinishedRun(tmp_path, {})])]).data
+
+
+@pytest.mark.parametrize("name", ["layer_curves", "probes", "hierarchy", "aliasing"])
+def test_nets_with_other_layers_stand_in_one_figure(name: str, variant: Variant, tmp_path: Path) -> None:
+    deeper = [(f"stage3{row[0].removeprefix('stage2')}", *row[1:]) for row in TABLE if row[0].startswith("stage2")]
+    write_measures(tmp_path / "deep" / files.MEASURES, rows([*TABLE, *deeper]))
+    figure = getattr(measured, name)([variant, Variant("deep", {}, [FinishedRun(tmp_path / "deep", {})])])
+    order = list(figure.layout.xaxis.categoryarray)
+    assert order == sorted(order) and figure.data
+
+
+def test_names_are_text_in_a_page_of_one_net(tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script>"
+    table = tmp_path / "a<b>.csv"
+    write_measures(table, rows([*TABLE, (hostile, "shift", "crop", 1, "invariance_error", 0.1)]))
+    page = leave_measured(FinishedRun(tmp_path, {}, table), f"net {hostile}", table.with_suffix(".html"))
+    text = page.read_text()
+    body = text[: text.index("<script>")] + text[text.index("<body>") :]
+    assert "<script>alert" not in body and "a<b>" not in body
+    assert "http" not in body, "nothing is fetched"
+    assert figures_of(page)["How far a 1-px shift moves each layer"]["data"][0]["x"][-1] == hostile
+    assert not list(tmp_path.glob(".*")), "no half-written file stays behind"
+
+
+def figures_of(page: Path) -> dict[str, dict[str, object]]:
+    text = page.read_text()
+    titles = re.findall(r'<h2 id="section\d+">(.*?)</h2>', text)
+    trees = re.findall(r'<script type="application/json" class="figure">(.*?)</script>', text, re.DOTALL)
+    return dict(zip(titles, map(json.loads, trees), strict=True))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("layers") / "one"
+    run(tiny(measure={"what": ["layers"]}, train={"epochs": 1}), folder)
+    return folder
+
+
+def test_a_sweep_without_shifts_ends_with_a_table_and_a_page(done: Path) -> None:
+    page = conclude(done.parent)
+    assert "Shifts are measured" not in page.read_text()
+    titles = set(figures_of(page))
+    assert {"What and where, layer by layer", "How alike layers are", "Training"} <= titles
+    assert "How far a transform moves the answer" not in titles
+    assert len(files.read_rows(done.parent / files.COMPARISON)) == 1
+
+
+def test_a_checkpoint_is_measured_to_a_table_and_its_page(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "again.csv"
+    checkpoint = str(done / files.CHECKPOINTS / "best.ckpt")
+    measure.measure_again(measure.Options(checkpoint=checkpoint, out=str(out)))
+    assert out.read_bytes() == (done / files.MEASURES).read_bytes()
+    found = figures_of(tmp_path / "again.html")["Units and channels, layer by layer"]
+    numbers = FinishedRun(tmp_path, {}, out).measures
+    ranks = [numbers[layer, "test", 0, "effective_rank"][0] for layer in ("stage1", "stage2", "features")]
+    assert found["data"][0]["y"] == pytest.approx(ranks)
+    assert str(tmp_path / "again.html") in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from src.measures import suite
+
+    monkeypatch.setattr(suite, "rows", lambda *_: iter([*rows(TABLE), *grids()]))  # measuring has its own tests
+    out = tmp_path / "net" / files.MEASURES
+    options = measure.Options(net="torchvision/squeezenet1_1", weights="none", images=2, max_shift=1, size=32)
+    options.out, options.data = str(out), measure.Images("shapes", None)
+    measure.measure_net(options)
+    found = figures_of(out.with_suffix(".html"))
+    assert found["What a unit sees"]["layout"]["annotations"][0]["text"] == "stage1: 5.5 px", "no ledger"
+    assert len(found) == len(sections.MEASURED_SECTIONS)
+
+
+def test_a_table_does_not_take_the_name_of_its_page() -> None:
+    with pytest.raises(Refusal, match=r"its page goes beside it, as again\.html"):
+        measure.check_options(measure.Options(checkpoint="x", out="again.html"))
+
+
+def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    show_closing(summary(rows(TABLE[:1])), Path("here"))
+    assert "test accuracy 0.900\n" in capsys.readouterr().out
+    show_closing(summary(rows(TABLE)), Path("here"))
+    text = capsys.readouterr().out
+    assert "moves the answer by 0.100 (crop) of the way to another image's; untrained 0.400" in text
+    with console.capture() as shown:
+        show_measured(rows(TABLE), Path("here"))
+    assert "0.400" in shown.get() and "pixels" not in shown.get(), "layers that no shift was measured on"
+
+
+def test_grids_are_pictures_with_the_zero_roll_in_the_middle() -> None:
+    painted = picture("roll_map_untrained/stage1", ROLLS)
+    assert painted.shape == (3 * 56, 4 * 56, 3)
+    np.testing.assert_array_equal(painted[56 + 28, 2 * 56 + 28], picture("x", ROLLS)[0, 0])
+    assert centred(ROLLS)[1, 2] == 0
+
+
+def test_wandb_gets_the_grids(tmp_path: Path) -> None:
+    tracker = Tracker(tiny(wandb={"mode": "offline"}), tmp_path / "sweep" / "one")
+    (tmp_path / "sweep" / "one").mkdir(parents=True)
+    tracker.log_grids({"roll_map/stage1": ROLLS, "effective_field/stage1": np.eye(4)})
+    tracker.finish(failed=False)
+    (log,) = tmp_path.glob("sweep/one/wandb/offline-run-*/*.wandb")
+    wandb = Path(sys.executable).with_name("wandb")
+    text = subprocess.run([wandb, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True).stdout
+    logged = [line["history"]["item"] for line in map(json.loads, text.splitlines()) if line["type"] == "history"]
+    kinds = {key: value for item in logged for key, value in item.items() if key.endswith("_type")}
+    assert kinds == {"grids/roll_map/stage1._type": "image-file", "grids/effective_field/stage1._type": "image-file"}
+
+
+def test_variants_differ_in_colour_and_mark_in_every_figure(tmp_path: Path) -> None:
+    for name, pool in (("a", "max"), ("b", "avg")):
+        leave_run(tmp_path / name, 0.9, 0.1, model={"pool": pool})
+    page = figures_of(conclude(tmp_path))
+    for figure in (page["How far a transform moves the answer"], page["Training"]):
+        pairs = {(one["name"], one["line"]["color"], one["marker"]["symbol"]) for one in figure["data"]}
+        assert pairs == {("pool=max", *plots.styles(2)[0]), ("pool=avg", *plots.styles(2)[1])}
