@@ -168,7 +168,7 @@ def test_a_floor_is_what_the_way_there_and_back_costs():
     one = TRANSFORMS["scale/disc"]
     for setting in settings(on, ["scale/disc"]):
         still = one.still(on.canvas, MARGIN)
-        back = one.still(one.there_and_back(still, setting.parameters).clamp(0, 255), 0)
+        back = one.still(one.there_and_back(on.canvas, setting.parameters).clamp(0, 255), MARGIN)
         x, y = (pixels(part).flatten(1) for part in (still, back))
         others = 2 * x.var(0).sum()
         expected = (x - y).square().sum(1).mean() / others

@@ -14,7 +14,7 @@ from src.measures.base import Measure, Moved, PairMeasure, Still, resamples
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.rows import Estimate, Row
 from src.measures.subject import Scene, Subject
-from src.transforms import TRANSFORMS, Transform, real
+from src.transforms import TRANSFORMS, Transform, cut, real
 
 OUTPUT = "output"
 #: ``output`` or a layer's name → measures that have seen nothing yet
@@ -146,8 +146,10 @@ def pair_rows(
                         both = (transform.still(canvas, scene.margin), images)
                         _equivariance(measure, transform, parameters, (still[layer].maps, moved[layer].maps), both)
                 if one.setting.interpolated:
-                    back = transform.there_and_back(transform.still(canvas, scene.margin), parameters)
-                    returned = outputs(transform.still(back.clamp(0, 255), 0))
+                    # a canvas around the image keeps what a larger image loses at its border on the way back
+                    before, after = (0, scene.margin) if transform.around else (scene.margin, 0)
+                    back = transform.there_and_back(cut(canvas, before), parameters)
+                    returned = outputs(transform.still(back.clamp(0, 255), after))
                     _feed(one.floors, {layer: Moved(still[layer], x) for layer, x in returned.items()}, labels)
     weights = resamples(len(scene.canvas), scene.seed)
     for one in fed:
