@@ -30,9 +30,7 @@ def smooth(n: int, side: int) -> Tensor:
 
 
 def scene(n: int = 10, batch: int = 125, labels: bool = True, seed: int = 0) -> Scene:
-    return Scene(
-        smooth(n, SIDE + 2 * MARGIN), MARGIN, torch.arange(n) % 3 if labels else None, seed=seed, batch=batch
-    )
+    return Scene(smooth(n, SIDE + 2 * MARGIN), MARGIN, torch.arange(n) % 3 if labels else None, seed=seed, batch=batch)
 
 
 def pixels(x: Tensor) -> Tensor:

@@ -313,7 +313,9 @@ def test_a_layer_is_known_by_what_it_does(what):
     build, blocked = BLOCKED[what]
     net = build()
     # what is fourth takes the phases of the pool; the rest of an image's rolls come after it
-    tree = check(net, noise(net, (8, 8)), ["0", "2", *[name for name in leaves(net) if int(name.partition(".")[0]) > 3]])
+    tree = check(
+        net, noise(net, (8, 8)), ["0", "2", *[name for name in leaves(net) if int(name.partition(".")[0]) > 3]]
+    )
     assert tree.alone == blocked
     assert not tree.shares_nothing
 
@@ -410,7 +412,9 @@ def test_what_cannot_be_followed_is_enumerated_and_says_why(net, why):
     assert rolls.tree is None
     assert why in rolls.why
     assert rolls(x).outputs.shape[:2] == (3, 64)
-    for (a, b), outputs in zip(rolls.shifts[[0, 9, 35]].tolist(), rolls(x).outputs[:, [0, 9, 35]].unbind(1), strict=True):
+    for (a, b), outputs in zip(
+        rolls.shifts[[0, 9, 35]].tolist(), rolls(x).outputs[:, [0, 9, 35]].unbind(1), strict=True
+    ):
         if not isinstance(net, Apart):
             torch.testing.assert_close(outputs, of.answer(net.eval()(x.roll((a, b), (2, 3)))))
 

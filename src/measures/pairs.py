@@ -58,11 +58,12 @@ def settings(scene: Scene, names: Sequence[str], only: Sequence[float] | None = 
 class Fed:
     """The measures of one setting."""
 
-    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh) -> None:
+    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh, equivariance: bool) -> None:
         self.setting = setting
         self.measures = {place: fresh(place) for place in [OUTPUT, *layers]}
         self.floors = {place: fresh(place) for place in [OUTPUT, *layers]}
-        self.equivariance = {layer: EquivarianceError() for layer in layers if setting.transform.moves}
+        followed = layers if equivariance and setting.transform.moves else []
+        self.equivariance = {layer: EquivarianceError() for layer in followed}
 
     def rows(self, weights: Tensor) -> Iterator[Row]:
         """Everything, when all images have passed."""
@@ -116,11 +117,11 @@ def pair_rows(
         subject: the net.
         scene: the images, n ≥ 2.
         names: of ``TRANSFORMS``.
-        fresh: ``output`` or a layer's name → new measures to feed there; None: all that are registered.
+        fresh: ``output`` or a layer's name → new measures to feed there, and no others; None: all that are registered.
         only: these amounts; None: all the transform has.
     """
-    fresh = fresh or every_measure(subject, scene)
-    fed = [Fed(setting, subject.layers, fresh) for setting in settings(scene, names, only)]
+    whole, fresh = fresh is None, fresh or every_measure(subject, scene)
+    fed = [Fed(setting, subject.layers, fresh, equivariance=whole) for setting in settings(scene, names, only)]
     device = next(subject.net.parameters()).device
     with watch(subject.net, subject.layers) as maps:
 
