@@ -80,7 +80,7 @@ def check(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> PhaseTr
     for name, still in right.still.items():
         torch.testing.assert_close(found.still[name], still, rtol=exact, atol=exact * still.abs().max().item())
         apart, energy = Still(still).squared.mean(), still.square().sum(1).mean()
-        # two outputs a and b with a rounding of ε each: ‖a - b‖² is known to 2ε‖a‖‖a - b‖, whichever way it is computed;
+        # two outputs a and b with a rounding of ε each: ‖a - b‖² is known to 2ε‖a‖‖a - b‖, however computed;
         # of layers on which images differ little (a thousandth of the norm) single precision leaves fewer digits
         rounding = 8 * torch.finfo(x.dtype).eps * (energy * max(right.squared[name].max(), apart)).sqrt()
         assert (found.squared[name] - right.squared[name]).abs().max() < max(exact * apart, 2 * rounding), name

@@ -1,4 +1,4 @@
-"""All rolls of an image: both ways to have them give the same rows, and the rows are what NumPy makes of the answers."""
+"""All rolls of an image: both ways to have them give the same rows, and they are what NumPy makes of the answers."""
 
 import itertools
 import math

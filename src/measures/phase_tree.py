@@ -151,7 +151,8 @@ class PhaseTree:
         peak: numbers in the largest of its values, an image.
 
     Raises:
-        Refusal: ``torch.fx`` cannot follow the net, or it has layers that give several maps at once, or one that is wanted runs nothing.
+        Refusal: ``torch.fx`` cannot follow the net, or it has layers that give several maps at
+            once, or one that is wanted runs nothing.
     """
 
     def __init__(self, net: nn.Module, image: tuple[int, int, int], layers: Iterable[str] = ()) -> None:
