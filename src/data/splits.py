@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from src.data.sets import MARGIN, DataError, Images, Source, load
@@ -47,17 +47,18 @@ class Splits:
         c, h, w = self.test.images.shape[1:]
         return c, h, w
 
-    def normalise(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """uint8 pixels to zero mean and unit variance (over the training part), channels last in memory."""
+    def normalise(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Pixels from 0 to 255 to zero mean and unit variance (over the training part), channels last in memory."""
         return normalise(images, self.mean, self.std)
 
 
 def normalise(
-    images: UInt8[Tensor, "n c h w"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
+    images: Shaped[Tensor, "n c h w"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
 ) -> Float[Tensor, "n c h w"]:
     """``(images / 255 - mean) / std``, channels last in memory."""
     scale = 1 / (255 * std)
-    x = images.to(torch.float32, memory_format=torch.channels_last)
+    # a copy of floats too, as transforms make them: they are not to be overwritten
+    x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
     return x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
 
 

@@ -51,7 +51,7 @@ class AliasingFraction(Measure):
         return {"aliasing_fraction": means[..., 0] / means[..., 1]}
 
 
-def undecimated(layer: nn.Module, maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tensor, "n c H W"]:
+def undecimated(layer: nn.Module, maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tensor, "n _ H W"]:
     """A strided layer's output before samples are left out: its outputs for the map's s² rolls, interleaved.
 
     So whatever filters first, filters here too. A pool that picks a phase filters nothing: its input itself.

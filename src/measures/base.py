@@ -5,7 +5,7 @@ maps, so memory does not grow with their size; ``compute`` gives its numbers by 
 intervals. What it computes stands beside it as a pure function.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
@@ -19,6 +19,9 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from src.measures.rows import Estimate
 
+#: numbers that are worked on at once on a CPU: 1 MB in float32
+AT_ONCE = 2**18
+
 
 @cache  # one draw serves every number of the same images
 def resamples(n: int, seed: int = 0, draws: int = 1000) -> Float[Tensor, "draws n"]:
@@ -31,8 +34,8 @@ def resamples(n: int, seed: int = 0, draws: int = 1000) -> Float[Tensor, "draws 
 
 
 def interval(resampled: Float[Tensor, " draws"]) -> tuple[float, float]:
-    """The middle 95% of resampled values (percentile bootstrap)."""
-    low, high = torch.quantile(resampled, torch.tensor([0.025, 0.975], dtype=resampled.dtype)).tolist()
+    """The middle 95% of resampled values (percentile bootstrap), of those resamples that have one."""
+    low, high = torch.nanquantile(resampled, torch.tensor([0.025, 0.975], dtype=resampled.dtype)).tolist()
     return low, high
 
 
@@ -96,6 +99,34 @@ class Measure(Metric):
             yield name, Estimate(value.item(), *ends, n)
 
 
+def in_parts(function: Callable[..., Tensor], *maps: Float[Tensor, "n ..."]) -> list[Tensor]:
+    """``function`` of some images after the other: so many that a CPU's caches hold what it makes of them."""
+    images = AT_ONCE // max(1, maps[0][:1].numel()) if maps[0].device.type == "cpu" else len(maps[0])
+    return [function(*some) for some in zip(*(one.split(max(1, images)) for one in maps), strict=True)]
+
+
+def channels_at(maps: Float[Tensor, "n c ..."]) -> int:
+    """The dimension that channels have in memory: the last one of channels_last maps, which are slow to sum as others.
+
+    >>> channels_at(torch.ones(1, 2, 3, 4)), channels_at(torch.ones(1, 2, 3, 4).to(memory_format=torch.channels_last))
+    (1, 3)
+    """
+    last = maps.dim() == 4 and not maps.is_contiguous() and maps.is_contiguous(memory_format=torch.channels_last)
+    return 3 if last else 1
+
+
+def squares(maps: Float[Tensor, "n c ..."], others: Float[Tensor, "_ c ..."]) -> Float[Tensor, "n c"]:
+    """Of each image and channel, the sum over positions of the squared difference; ``others`` may be one image."""
+    at = channels_at(maps)
+    places = tuple(set(range(1, maps.dim())) - {at})
+
+    def apart(some: Tensor, other: Tensor) -> Tensor:
+        squared = (some - other).square()
+        return squared.sum(places) if places else squared
+
+    return torch.cat(in_parts(apart, maps.movedim(1, at), others.expand_as(maps).movedim(1, at)))
+
+
 class Still:
     """A layer's outputs for a batch of untouched images, with what measures need of them, made once when asked for."""
 
@@ -111,11 +142,11 @@ class Still:
     @cached_property
     def deviation(self) -> Float[Tensor, "n c"]:
         """Of each image and channel, the sum over positions of the squared distance to the batch's mean output."""
-        centred = (
-            self.maps - self.maps[:1]
-        )  # exactly 0 where a channel is constant; its mean alone would leave rounding
-        squares = (centred - centred.mean(0)).square()
-        return squares.sum(self.places) if self.places else squares
+        at = channels_at(self.maps)
+        maps = self.maps.movedim(1, at)
+        first = maps[:1]  # less it, a constant channel is exactly 0; less its mean alone it would leave rounding
+        middle = first + sum(in_parts(lambda some: (some - first).sum(0), maps)) / len(maps)
+        return squares(self.maps, middle.movedim(at, 1))
 
     @cached_property
     def squared(self) -> Float[Tensor, " n"]:
@@ -153,8 +184,7 @@ class Moved(Still):
     @cached_property
     def apart(self) -> Float[Tensor, "n c"]:
         """Of each image and channel, the sum over positions of ``(φ(gx) - φ(x))²``."""
-        squares = (self.maps - self.still.maps).square()
-        return squares.sum(self.places) if self.places else squares
+        return squares(self.maps, self.still.maps)
 
 
 class PairMeasure(Measure):

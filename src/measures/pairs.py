@@ -14,7 +14,7 @@ from src.measures.base import Measure, Moved, PairMeasure, Still, resamples
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.rows import Estimate, Row
 from src.measures.subject import Scene, Subject
-from src.transforms import TRANSFORMS, Transform, real
+from src.transforms import TRANSFORMS, Transform, cut, real
 
 OUTPUT = "output"
 #: ``output`` or a layer's name → measures that have seen nothing yet
@@ -66,11 +66,12 @@ def settings(scene: Scene, names: Sequence[str], only: Sequence[float] | None = 
 class Fed:
     """The measures of one setting."""
 
-    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh, maps: Sequence[str]) -> None:
+    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh, equivariance: bool) -> None:
         self.setting = setting
         self.measures = {place: fresh(place) for place in [OUTPUT, *layers]}
         self.floors = {place: fresh(place) for place in [OUTPUT, *layers]}
-        self.equivariance = {layer: EquivarianceError() for layer in maps if setting.transform.moves}
+        followed = layers if equivariance and setting.transform.moves else []
+        self.equivariance = {layer: EquivarianceError() for layer in followed}
 
     def rows(self, weights: Tensor) -> Iterator[Row]:
         """Everything, when all images have passed."""
@@ -114,7 +115,6 @@ def pair_rows(
     fresh: Fresh | None = None,
     only: Sequence[float] | None = None,
     tell: Tell = nobody,
-    equivariance: bool = True,
 ) -> Iterator[Row]:
     """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
 
@@ -126,14 +126,12 @@ def pair_rows(
         subject: the net.
         scene: the images, n ≥ 2.
         names: of ``TRANSFORMS``.
-        fresh: ``output`` or a layer's name → new measures to feed there; None: all that are registered.
+        fresh: ``output`` or a layer's name → new measures to feed there, and no others; None: all that are registered.
         only: these amounts; None: all the transform has.
         tell: hears how far it is, in words.
-        equivariance: whether maps are compared with moved maps.
     """
-    fresh = fresh or every_measure(subject, scene)
-    layers = subject.layers if equivariance else ()
-    fed = [Fed(setting, subject.layers, fresh, layers) for setting in settings(scene, names, only)]
+    whole, fresh = fresh is None, fresh or every_measure(subject, scene)
+    fed = [Fed(setting, subject.layers, fresh, equivariance=whole) for setting in settings(scene, names, only)]
     device = next(subject.net.parameters()).device
     with watch(subject.net, subject.layers) as maps:
 
@@ -160,8 +158,10 @@ def pair_rows(
                         both = (transform.still(canvas, scene.margin), images)
                         _equivariance(measure, transform, parameters, (still[layer].maps, moved[layer].maps), both)
                 if one.setting.interpolated:
-                    back = transform.there_and_back(transform.still(canvas, scene.margin), parameters)
-                    returned = outputs(transform.still(back.clamp(0, 255), 0))
+                    # a canvas around the image keeps what a larger image loses at its border on the way back
+                    before, after = (0, scene.margin) if transform.around else (scene.margin, 0)
+                    back = transform.there_and_back(cut(canvas, before), parameters)
+                    returned = outputs(transform.still(back.clamp(0, 255), after))
                     _feed(one.floors, {layer: Moved(still[layer], x) for layer, x in returned.items()}, labels)
     weights = resamples(len(scene.canvas), scene.seed)
     for one in fed:

@@ -14,8 +14,8 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -121,6 +121,11 @@ class Step:
         """Of what it gives."""
         return self.takes[0] * self.stride[0], self.takes[1] * self.stride[1]
 
+    @property
+    def uneven(self) -> bool:
+        """Whether it is a stride that does not divide its map."""
+        return self.unit is not None and any(s > 1 and u > 1 for s, u in zip(self.stride, self.unit, strict=True))
+
 
 class PhaseTree:
     """A net made ready for all rolls of its images.
@@ -146,7 +151,8 @@ class PhaseTree:
         peak: numbers in the largest of its values, an image.
 
     Raises:
-        Refusal: ``torch.fx`` cannot follow the net, or it has layers that give several maps at once.
+        Refusal: ``torch.fx`` cannot follow the net, or it has layers that give several maps at
+            once, or one that is wanted runs nothing.
     """
 
     def __init__(self, net: nn.Module, image: tuple[int, int, int], layers: Iterable[str] = ()) -> None:
@@ -208,7 +214,7 @@ class PhaseTree:
         """What a node gives for such inputs."""
         target: Any = node.target
         if node.op == "get_attr":
-            return self.net.get_parameter(target) if target in self._parameters else self.net.get_buffer(target)
+            return attrgetter(target)(self.net)
         args, options = fx.node.map_arg((node.args, node.kwargs), value)
         if node.op == "call_module":
             return self.modules[target](*args, **options)
@@ -224,6 +230,8 @@ class PhaseTree:
         values: dict[fx.Node, Any] = {}
         for node in self.graph.nodes:
             if node.op == "output":
+                if node.args[0] not in self.steps:
+                    raise Refusal("the phase tree needs a net that gives one tensor, of the image")
                 break
             if node.op == "placeholder":
                 values[node] = torch.randn(2, *self.image, dtype=weight.dtype, device=weight.device)
@@ -234,7 +242,10 @@ class PhaseTree:
                 raise Refusal(f"{node.name}: the phase tree does not follow layers with several outputs")
             if isinstance(value, Tensor) and any(one in self.steps for one in node.all_input_nodes):
                 step = self.steps[node] = self._step(node, values)
-                self.peak = max(self.peak, math.prod(step.steps) * value[0].numel())
+                # what a layer without a dense twin is given is brought to as many rolls as it gives
+                given = [] if step.dense else [values[one] for one in node.all_input_nodes if one in self.steps]
+                largest = max(one[0].numel() for one in [value, *given])
+                self.peak = max(self.peak, math.prod(step.steps) * largest)
 
     def _step(self, node: fx.Node, values: dict[fx.Node, Any]) -> Step:
         """How a layer takes rolls, by trying."""
@@ -250,11 +261,10 @@ class PhaseTree:
         fresh = {one: _noise_like(values[one]) for one in inputs}
         trial = Trial(self.size, takes, fresh, units, lambda drawn: self._call(node, (values | drawn).__getitem__))
         step = trial.step()
-        if step is None:
+        if step is None or step.uneven:
             self.alone.append(str(node.target) if node.op == "call_module" else node.name)
+        if step is None:
             return Step(self.size)
-        if step.unit not in (None, ONE):
-            self.alone.append(str(node.target))  # its stride does not divide its map
         if max(step.stride) > 1 and node.op == "call_module" and set(units.values()) == {ONE}:
             (one,) = inputs
             return replace(step, dense=dense_twin(self.modules[str(node.target)], fresh[one], step.stride))
@@ -269,7 +279,7 @@ class PhaseTree:
             or name in (one for one, _ in node.meta.get("nn_module_stack", {}).values())
         ]
         if not nodes:
-            raise KeyError(f"no layer {name} in what the net runs")
+            raise Refusal(f"{name}: no call of what the net runs is in this layer")
         last: fx.Node = nodes[-1]
         return last
 
@@ -281,10 +291,6 @@ class PhaseTree:
         times = {str(node.target): math.prod(step.steps) for node, step in self.steps.items()}
         total = sum(times.get(row.name, math.prod(self.size)) * row.multiply_adds for row in book.layers)
         return total / book.multiply_adds if book.multiply_adds else math.nan
-
-    @property
-    def _parameters(self) -> set[str]:
-        return {name for name, _ in self.net.named_parameters()}
 
 
 def _common(steps: list[Steps]) -> Steps:
@@ -349,6 +355,8 @@ class Trial:
 
 def close(one: Tensor, other: Tensor) -> bool:
     """Whether two layers' outputs differ by rounding alone."""
+    if one.dtype == torch.bool:
+        return torch.equal(one, other)
     return bool((one - other).abs().max() <= ROUNDING * other.abs().max())
 
 
@@ -356,14 +364,13 @@ def dense_twin(layer: nn.Module, noise: Float[Tensor, "b c h w"], stride: Steps)
     """A layer with stride 1 that gives all phases of the strided one at once; None where trying shows that it does
     not (phases that are chosen, spectra, windows that start elsewhere).
     """
-    twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
-    for part in twin.modules():
-        if hasattr(part, "stride"):
-            setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
-    wanted = partial(decimated, steps=ONE, by=stride)
     try:
-        found = wanted(twin(noise))
-    except (RuntimeError, ValueError):  # the twin's windows do not fit, or its size is another
+        twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
+        for part in twin.modules():
+            if hasattr(part, "stride"):
+                setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
+        found = decimated(twin(noise), ONE, stride)
+    except (RuntimeError, ValueError):  # no copy of it can be made, its windows do not fit, or its size is another
         return None
     right = layer(rolled(noise, ONE, stride))
     return twin if found.shape == right.shape and close(found, right) else None

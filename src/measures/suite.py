@@ -185,7 +185,7 @@ def follow_rows(net: "Training", splits: Splits, scene: Scene) -> Iterator[Row]:
         return [kind() for kind in on_output] if place == OUTPUT else [InvarianceError()]
 
     few = scene.take(torch.arange(min(FOLLOWED_IMAGES, len(scene.canvas))))
-    yield from pair_rows(subject, few, ["shift/roll", "shift/crop"], fresh, only=[1], equivariance=False)
+    yield from pair_rows(subject, few, ["shift/roll", "shift/crop"], fresh, only=[1])
 
 
 def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody) -> Found:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from src.run import hardware
-from tests.bench import pools, startup, training
+from tests.bench import pools, rolls, startup, training
 from tests.bench.paired import paired
 
 
@@ -31,6 +31,11 @@ def main() -> None:
         with console.status(f"{name}: {pairs} pairs"):
             ratio = paired(a, b, pairs)
         table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", f"{bound:.2f}")
+    for pair in (*rolls.every(["max"]), *rolls.suite(training.bare)):
+        with console.status(f"{pair.name}: {pair.pairs} pairs"):
+            ratio = pair.run()
+        bound = f"at {'least' if pair.least else 'most'} {pair.bound:.2f}"
+        table.add_row(pair.name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", bound)
     console.print(table)
     pools.show()
 

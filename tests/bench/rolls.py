@@ -1,0 +1,150 @@
+"""What measuring costs: all rolls against one forward pass and against enumeration, watched layers, a whole suite.
+
+``python -m tests.bench.rolls`` takes the pools one by one; ``make bench`` takes ``max`` alone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from src.activations import watch
+from src.config import Config, Model, from_dict
+from src.data.splits import split
+from src.measures.base import Moved, Still, resamples
+from src.measures.invariance_error import InvarianceError
+from src.measures.rolls import Rolls, enumerated, prepare
+from src.measures.subject import Subject
+from src.measures.suite import measure
+from src.models import module, network
+from src.pooling import POOLS
+from tests.bench.paired import Ratio, paired
+
+SIDE, IMAGES = 32, 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways, and the ratio they are held to."""
+
+    name: str
+    a: Callable[[], object]
+    b: Callable[[], object]
+    pairs: int
+    bound: float
+    least: bool = False  # the bound is the least that the ratio may be
+
+    def run(self) -> Ratio:
+        """Once each to warm up, then by turns."""
+        self.a(), self.b()
+        return paired(self.a, self.b, self.pairs)
+
+
+def net(pool: str = "max") -> nn.Module:
+    """Net M of performance.md: three stages 32, 64, 128 of 2 × (conv3-BN-ReLU), then a pool; circular."""
+    torch.manual_seed(0)
+    model = Model(pool=pool, padding="circular", depth=3, convs=2, width=32)
+    return network(model, (1, SIDE, SIDE), 10).to(memory_format=torch.channels_last).eval()
+
+
+def images(n: int) -> Tensor:
+    """As a net gets them."""
+    return torch.randn(n, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
+
+
+def leaves(of: nn.Module) -> list[str]:
+    """The layers that are made of no others."""
+    return [name for name, one in of.named_modules() if not list(one.children())]
+
+
+def made(pool: str, layers: bool = False) -> Rolls:
+    """The rolls of net M, ready.
+
+    Raises:
+        AssertionError: its tree is not used.
+    """
+    of = net(pool)
+    rolls = prepare(Subject(of, leaves(of) if layers else [], lambda x: x), images(2))
+    assert rolls.tree, rolls.why
+    return rolls
+
+
+def forward(of: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    """One pass."""
+    return torch.no_grad()(lambda: of(x))
+
+
+def pool_pairs(pools: list[str]) -> Iterator[Pair]:
+    """(a) The tree against one forward pass of the same images; what the multiply-adds say, and a tenth."""
+    for pool in pools:
+        rolls, x = made(pool), images(IMAGES)
+        tree = rolls.tree
+        assert tree
+        name = f"all rolls, {pool} / a forward pass ({tree.forwards:.1f} by multiply-adds)"
+        yield Pair(name, lambda tree=tree, x=x: tree(x), forward(rolls.subject.net, x), 9, 1.1 * tree.forwards)
+
+
+def enumeration_pairs() -> Iterator[Pair]:
+    """(b, c) A forward pass for each roll against the tree: logits alone, and every layer's invariance error."""
+    for layers, bound, n in ((False, 100, 4), (True, 60, 2)):
+        rolls, x = made("max", layers), images(n)
+        what = "every layer" if layers else "logits"
+        yield Pair(
+            f"enumerate all rolls / the tree, {what}",
+            lambda rolls=rolls, x=x: enumerated(rolls.subject, x, rolls.shifts),
+            lambda rolls=rolls, x=x: rolls(x), 3, bound, least=True,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
+    """The invariance error of every layer."""
+    measures = {layer: InvarianceError() for layer in layers}
+    with watch(of, layers) as maps:
+        of(x)
+        stills = {layer: Still(maps[layer]) for layer in layers}
+        of(gx)
+        for layer, one in measures.items():
+            one.update(stills[layer], Moved(stills[layer], maps[layer]))
+    for one in measures.values():
+        one.compute()
+
+
+def watching() -> Iterator[Pair]:
+    """(d) All layers watched and compared against two plain forward passes."""
+    of, x = net(), images(125)
+    gx, layers, plain = x.roll((1, 2), (2, 3)), leaves(of), forward(of, x)
+    yield Pair(
+        "every layer's invariance error / two forward passes",
+        lambda: watched(of, layers, x, gx), lambda: (plain(), plain()), 9, 1.3,
+    )  # fmt: skip
+
+
+def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
+    """(e) All that a run measures, the untrained twin included, against one training epoch of the default run."""
+    cfg: Config = from_dict({"wandb": {"mode": "disabled"}})
+    splits = split(cfg.data)
+    torch.manual_seed(0)
+    trained = module(cfg, splits.image, len(splits.classes)).to(memory_format=torch.channels_last)
+
+    def whole() -> None:
+        resamples.cache_clear()  # a run draws them once
+        for _ in measure(trained, cfg, splits):
+            pass
+
+    yield Pair("the whole suite / an epoch of training", whole, epoch, 3, 1.0)
+
+
+def every(pools: list[str]) -> Iterator[Pair]:
+    """(a) to (d)."""
+    yield from pool_pairs(pools)
+    yield from enumeration_pairs()
+    yield from watching()
+
+
+if __name__ == "__main__":
+    for pair in every([*POOLS]):
+        ratio = pair.run()
+        bound = f"{'at least' if pair.least else 'at most'} {pair.bound:.2f}"
+        print(f"{pair.name}: {ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f}), {bound}", flush=True)

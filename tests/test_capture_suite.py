@@ -1,0 +1,238 @@
+"""Everything at once: rows are those of each measure alone, each has a name of its own, and nothing is left behind."""
+
+import gc
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.activations import watch
+from src.config import MEASURES, MeasureName
+from src.data.splits import split
+from src.measures import Grid, Row, layer_measures
+from src.measures.base import resamples
+from src.measures.capture import capture_rows
+from src.measures.cka import CKAMatrix
+from src.measures.subject import Scene, Subject
+from src.measures.suite import FAMILIES, MOVES, measure, rows, scene_of, subject_of_run
+from src.models import module
+from src.transforms import TRANSFORMS
+from tests.helpers import network, tiny
+
+SIDE, MARGIN, N = 12, 2, 44
+EVERYTHING = [*MOVES, *FAMILIES]
+
+
+def pixels(x: Tensor) -> Tensor:
+    return x.float() / 255 - 0.5
+
+
+def scene(n: int = N, labels: bool = True, positions: bool = False) -> Scene:
+    generator = torch.Generator().manual_seed(0)
+    canvas = torch.randint(0, 256, (n, 1, SIDE + 2 * MARGIN, SIDE + 2 * MARGIN), generator=generator).to(torch.uint8)
+    where = torch.rand(n, 2, generator=generator) if positions else None
+    return Scene(canvas, MARGIN, torch.arange(n) % 4 if labels else None, where, batch=15)
+
+
+def subject(**axes: object) -> Subject:
+    net = network((1, SIDE, SIDE), 4, **axes)
+    return Subject(net, [*net.stages, "features"], pixels)
+
+
+def only_rows(found: object) -> list[Row]:
+    return [one for one in found if isinstance(one, Row)]
+
+
+def key(row: Row) -> tuple[object, ...]:
+    return row.values()[:5]
+
+
+# --- the layers as they are ------------------------------------------------------------------------------------------
+
+
+def captured(of: Subject, on: Scene) -> dict[tuple[str, str], Row]:
+    return {(row.layer, row.measure): row for row in capture_rows(of, on) if row.measure != "cka"}
+
+
+def test_every_measure_of_layers_gives_what_it_gives_alone():
+    of, on = subject(), scene()
+    found, checked = captured(of, on), 0
+    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    with watch(of.net, of.layers) as maps, torch.no_grad():
+        of.net(x)
+        kept = dict(maps)
+    for kind in layer_measures():
+        for layer in of.layers:
+            if kind.of_maps and kept[layer].dim() != 4:
+                assert not any((layer, name) in found for name in ("morans_i",))
+                continue
+            one = kind()
+            for index in on.batches():
+                one.update(kept[layer][index], on.labels[index], x[index])
+            for name, estimate in one.estimates(resamples(N, on.seed)):
+                row = found[layer, name].estimate
+                np.testing.assert_allclose(
+                    [row.value, row.low, row.high], [estimate.value, estimate.low, estimate.high], rtol=1e-3, atol=1e-5
+                )
+                assert row.n == estimate.n
+                checked += 1
+    assert checked > 10
+
+
+def test_similarities_are_the_matrix_alone():
+    of, on = subject(), scene()
+    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    alone = CKAMatrix()
+    with watch(of.net, of.layers) as maps, torch.no_grad():
+        for index in on.batches():
+            of.net(x[index])
+            alone.update([maps[layer] for layer in of.layers])
+    values = alone.compute().view(len(of.layers), -1)
+    found = {(row.layer, row.protocol): row.estimate.value for row in capture_rows(of, on) if row.measure == "cka"}
+    assert len(found) == 3
+    for (one, other), value in found.items():
+        assert value == pytest.approx(values[of.layers.index(one), of.layers.index(other)].item(), abs=1e-5)
+
+
+def test_too_few_images_give_no_probes_and_no_similarities():
+    measures = {row.measure for row in capture_rows(subject(), scene(20))}
+    assert "cka" not in measures
+    assert not any("probe" in name for name in measures)
+    assert "cka" in {row.measure for row in capture_rows(subject(), scene())}
+
+
+# --- the whole suite -------------------------------------------------------------------------------------------------
+
+
+def test_what_can_be_measured_is_what_the_config_can_name():
+    assert set(FAMILIES) | set(MOVES) == {*MEASURES, "embed"} == set(map(str, MeasureName))
+    assert not set(FAMILIES) & set(MOVES)
+    assert sorted(name for names in MOVES.values() for name in names) == sorted(TRANSFORMS)
+
+
+def sound(found: list[Row]) -> None:
+    """Each row has its own name, and an interval that holds its number."""
+    assert max(Counter(map(key, found)).values()) == 1
+    for row in found:
+        one = row.estimate
+        if math.isfinite(one.value) and math.isfinite(one.low):
+            assert one.low <= one.value <= one.high, row
+        assert math.isnan(one.low) == math.isnan(one.high)
+        assert one.n >= 1
+
+
+@pytest.mark.parametrize("axes", [{"padding": "circular"}, {"pool": "none", "head": "flatten"}], ids=["gap", "flatten"])
+def test_every_row_has_its_own_name_and_an_interval_that_holds_its_number(axes):
+    of = subject(**axes)
+    before = [one.training for one in of.net.modules()]
+    found = list(rows(of, scene(), EVERYTHING))
+    sound(only_rows(found))
+    grids = [(one.layer, one.measure) for one in found if isinstance(one, Grid)]
+    assert len(set(grids)) == len(grids) > 3
+    assert {row.transform for row in only_rows(found)} >= {one.name for one in TRANSFORMS.values()} | {
+        "velocity",
+        "none",
+    }
+    assert [one.training for one in of.net.modules()] == before
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in of.net.modules())
+    assert all(one.grad is None for one in of.net.parameters())
+
+
+@pytest.mark.parametrize("family", EVERYTHING)
+def test_a_family_alone_gives_what_it_gives_with_the_others(family):
+    of, on = subject(padding="circular"), scene(N)
+    alone = [row.values() for row in only_rows(rows(of, on, [family]))]
+    assert alone
+    whole = [row.values() for row in only_rows(rows(of, on, [family, "brightness"]))]
+    kept = {values[:5]: values[5:] for values in whole}
+    for values in alone:
+        np.testing.assert_allclose(values[5:], kept[values[:5]], rtol=1e-6, atol=1e-9)
+
+
+def test_a_net_of_vectors_runs_through_all():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 8), nn.ReLU(), nn.Linear(8, 4))
+    found = only_rows(rows(Subject(net, ["1", "2"], pixels), scene(), EVERYTHING))
+    sound(found)
+    assert not {"aliasing_fraction", "equivariance_error", "morans_i"} & {row.measure for row in found}
+    assert {"invariance_error", "output_distance", "lee", "worst_case"} <= {row.measure for row in found}
+
+
+def test_without_labels_nothing_is_said_that_needs_them():
+    found = only_rows(rows(subject(), scene(labels=False), EVERYTHING))
+    sound(found)
+    measures = {row.measure for row in found}
+    assert not {"worst_case", "accuracy", "fidelity"} & measures
+    assert "consistency" in measures
+
+
+@pytest.mark.parametrize("task", ["where", "both"])
+def test_positions_run_through_all(task):
+    cfg = tiny(data={"task": task}, measure={"what": EVERYTHING, "images": 44})
+    splits = split(cfg.data)
+    torch.manual_seed(0)
+    net = module(cfg, splits.image, len(splits.classes))
+    of, on = subject_of_run(net, splits), scene_of(cfg, splits)
+    found = only_rows(rows(of, on, EVERYTHING))
+    sound(found)
+    measures = {row.measure for row in found}
+    assert of.what == (task == "both")
+    assert ("consistency" in measures) == (task == "both")
+    assert any("r2" in name for name in measures), measures
+
+
+def test_a_run_measures_its_net_and_the_untrained_twin():
+    cfg = tiny(measure={"what": ["shift", "rolls", "aliasing"], "images": 30})
+    splits = split(cfg.data)
+    torch.manual_seed(0)
+    net = module(cfg, splits.image, len(splits.classes))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))  # as if trained
+    found = only_rows(measure(net, cfg, splits))
+    sound(found)
+    own = {key(row): row for row in found if not row.measure.endswith("_untrained")}
+    twin = {key(row): row for row in found if row.measure.endswith("_untrained")}
+    assert len(twin) > 20
+    for values, row in twin.items():
+        name = row.measure.removesuffix("_untrained")
+        assert (*values[:4], name) in own
+    distance = ("output", "shift", "roll", 1, "output_distance")
+    assert own[distance].estimate.value != twin[(*distance[:4], "output_distance_untrained")].estimate.value
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+
+
+def test_captures_keep_nothing():
+    of, on = subject(depth=1), replace(scene(4), batch=4)
+
+    def capture() -> None:
+        list(capture_rows(of, on))
+
+    capture()
+    before = tensors()
+    for _ in range(30):
+        capture()
+    assert tensors() <= before
+
+
+def test_pixels_that_a_transform_made_are_not_overwritten():
+    """Interpolated images come as floats; what a run's net takes is a copy of them."""
+    splits = split(tiny().data)
+    images = (255 * torch.rand(3, *splits.image)).to(memory_format=torch.channels_last)
+    before = images.clone()
+    found = splits.normalise(images)
+    assert torch.equal(images, before)
+    assert found.data_ptr() != images.data_ptr()
+    torch.testing.assert_close(
+        splits.normalise(images.to(torch.uint8)), splits.normalise(images.to(torch.uint8).float())
+    )

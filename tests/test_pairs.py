@@ -1,0 +1,321 @@
+"""One pass for all transforms: at an identity, an exactly equivariant and a blind net, and what it leaves behind."""
+
+import gc
+import math
+import weakref
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.measures import Row
+from src.measures.pairs import EQUIVARIANCE_IMAGES, FLOORS, OUTPUT, every_measure, pair_rows, settings
+from src.measures.subject import Scene, Subject
+from src.transforms import TRANSFORMS, cut
+from tests.helpers import network
+
+SIDE, MARGIN = 12, 4
+MOVING = [name for name, one in TRANSFORMS.items() if one.moves]
+every_transform = pytest.mark.parametrize("name", TRANSFORMS)
+every_motion = pytest.mark.parametrize("name", MOVING)
+
+
+def smooth(n: int, side: int) -> Tensor:
+    """Images of which interpolation leaves most."""
+    noise = torch.randn(n, 1, side, side, generator=torch.Generator().manual_seed(0))
+    blurred = F.avg_pool2d(F.pad(noise, (2,) * 4, mode="circular"), 5, 1)
+    return (128 + 250 * blurred).clamp(0, 255).to(torch.uint8)
+
+
+def scene(n: int = 10, batch: int = 125, labels: bool = True, seed: int = 0) -> Scene:
+    return Scene(smooth(n, SIDE + 2 * MARGIN), MARGIN, torch.arange(n) % 3 if labels else None, seed=seed, batch=batch)
+
+
+def pixels(x: Tensor) -> Tensor:
+    return x.double() / 255
+
+
+class Same(nn.Module):
+    """Its maps are the pixels."""
+
+    def __init__(self, jump: int = 1) -> None:
+        super().__init__()
+        self.maps = nn.AvgPool2d(jump) if jump > 1 else nn.Identity()
+        self.read = nn.Linear((SIDE // jump) ** 2, 3, bias=False).double()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            nn.init.normal_(self.read.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.maps(x).flatten(1))
+
+
+class Blind(nn.Module):
+    """Answers by what it has learned alone; its maps have the size of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps, self.weight = nn.Identity(), nn.Parameter(torch.randn(3).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight.expand(len(x), 3) + 0 * self.maps(torch.ones_like(x)).mean()
+
+
+def taken(net: nn.Module, name: str, on: Scene | None = None, layers: tuple[str, ...] = ("maps",)) -> list[Row]:
+    return list(pair_rows(Subject(net, list(layers), pixels), on or scene(), [name]))
+
+
+def values(rows: list[Row], measure: str, layer: str = "maps") -> dict[float, float]:
+    """By amount."""
+    return {row.amount: row.estimate.value for row in rows if (row.layer, row.measure) == (layer, measure)}
+
+
+# --- nets of which all is known --------------------------------------------------------------------------------------
+
+
+@every_motion
+@pytest.mark.parametrize("jump", [1, 2])
+def test_a_net_that_averages_pixels_is_its_own_floor(name, jump):
+    rows = taken(Same(jump), name)
+    error, floor = (values(rows, f"equivariance_{one}") for one in ("error", "floor"))
+    assert error
+    assert list(error.values()) == pytest.approx(list(floor.values()), rel=1e-5, abs=1e-6)
+
+
+@every_motion
+@pytest.mark.parametrize("jump", [1, 2])
+def test_the_floor_is_0_where_a_motion_takes_the_layers_grid_onto_itself(name, jump):
+    exact = jump == 1 or name in ("rotate/quarter", "flip/mirror")
+    floor = values(taken(Same(jump), name), "equivariance_floor")
+    assert (max(floor.values()) < 1e-5) == exact
+
+
+@pytest.mark.parametrize("pool", ["max", "blur"])
+def test_an_equivariant_net_follows_rolls_by_its_jump_and_by_no_other(pool):
+    net = network((1, SIDE, SIDE), 3, pool=pool, padding="circular", depth=1).double()
+    error = values(taken(net, "shift/roll", layers=("stage1",)), "equivariance_error", "stage1")
+    on = settings(scene(), ["shift/roll"])
+    assert list(error) == [1, 2, 3, 4]
+    for setting in on:  # both coordinates of a shift must be whole steps
+        whole = (setting.parameters % 2 == 0).all()
+        assert not whole or error[setting.amount] < 1e-7
+    assert min(error[1], error[3]) > 0.01
+
+
+def test_an_equivariant_net_follows_rolls_that_are_multiples_of_its_jump():
+    net = network((1, SIDE, SIDE), 3, pool="max", padding="circular", depth=1).double()
+    one = TRANSFORMS["shift/roll"]
+    with torch.no_grad():
+        x = pixels(cut(scene().canvas, MARGIN))
+        steps = 2 * torch.randint(-3, 4, (len(x), 2))
+        maps, moved = net.eval().stage1(x), net.stage1(pixels(one.images(scene().canvas, steps, MARGIN)))
+    torch.testing.assert_close(moved, one.maps(maps, steps, 2))
+
+
+@pytest.mark.parametrize("name", ["rotate/quarter", "flip/mirror"])
+def test_a_pointwise_net_follows_exactly(name):
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    rows = taken(net, name, layers=("1",))
+    assert max(values(rows, "equivariance_error", "1").values()) < 1e-12
+    assert max(values(rows, "output_distance", OUTPUT).values()) < 1e-12
+
+
+@every_transform
+def test_a_blind_net_notices_nothing(name):
+    rows = taken(Blind(), name)
+    found = [row for row in rows if row.layer == OUTPUT]
+    assert {row.estimate.value for row in found if row.measure == "consistency"} == {1}
+    assert all(math.isnan(row.estimate.value) for row in found if row.measure.startswith("output_distance"))
+    assert set(values(rows, "equivariance_error").values()) <= {0} or not TRANSFORMS[name].moves or max(
+        values(rows, "equivariance_error").values()
+    ) < 1e-6  # fmt: skip
+
+
+@every_transform
+def test_every_transform_has_rows_of_all_measures(name):
+    one, rows = TRANSFORMS[name], taken(Same(), name)
+    amounts = [amount for amount in one.amounts if one.name != "shift" or amount <= MARGIN]
+    assert {(row.transform, row.protocol) for row in rows} == {(one.name, one.protocol)}
+    fresh = every_measure(Subject(Same(), ["maps"], pixels), scene())
+    for amount in amounts:
+        names = [row.measure for row in rows if row.amount == amount]
+        assert len({row.values()[:5] for row in rows if row.amount == amount}) == len(names)
+        assert "invariance_error" in names
+        assert "output_distance" in names
+        assert ("equivariance_error" in names) == one.moves
+        assert len(fresh(OUTPUT)) >= 2
+        assert len(fresh("maps")) >= 2
+    assert {row.amount for row in rows} == set(amounts)
+    assert {row.estimate.n for row in rows} == {10}
+    for row in rows:
+        assert math.isnan(row.estimate.value) or row.estimate.low <= row.estimate.value <= row.estimate.high
+
+
+@every_transform
+def test_a_floor_stands_where_pixels_are_interpolated(name):
+    one = TRANSFORMS[name]
+    found = {row.measure for row in taken(Same(), name) if row.measure in {f"{floor}_floor" for floor in FLOORS}}
+    interpolates = one.disc or name == "subpixel/fourier"
+    assert found == ({f"{floor}_floor" for floor in FLOORS} if interpolates else set())
+
+
+def test_a_floor_is_what_the_way_there_and_back_costs():
+    rows, on = taken(Same(), "scale/disc"), scene()
+    one = TRANSFORMS["scale/disc"]
+    for setting in settings(on, ["scale/disc"]):
+        still = one.still(on.canvas, MARGIN)
+        back = one.still(one.there_and_back(on.canvas, setting.parameters).clamp(0, 255), MARGIN)
+        x, y = (pixels(part).flatten(1) for part in (still, back))
+        others = 2 * x.var(0).sum()
+        expected = (x - y).square().sum(1).mean() / others
+        assert values(rows, "invariance_error_floor")[setting.amount] == pytest.approx(expected.item(), rel=1e-6)
+        assert 0 < expected < values(rows, "invariance_error")[setting.amount]
+
+
+def test_another_image_in_the_place_of_the_moved_one_is_about_1():
+    """The shuffled control: a transform that puts the next image there."""
+    on = scene(300)
+
+    class Next(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.maps, self.calls, self.weight = nn.Identity(), 0, nn.Parameter(torch.ones(1).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.maps(x if self.calls % 2 else x.roll(1, 0)).flatten(1)
+
+    on = Scene(on.canvas, MARGIN, on.labels, batch=300)
+    rows = [
+        row for row in pair_rows(Subject(Next(), ["maps"], pixels), on, ["flip/mirror"])
+        if row.measure in ("invariance_error", "output_distance")
+    ]  # fmt: skip
+    assert len(rows) == 2
+    for row in rows:
+        assert row.estimate.value == pytest.approx(1, abs=0.1)
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+
+@every_transform
+def test_parameters_do_not_depend_on_what_else_is_asked_for(name):
+    one = {(s.transform.name, s.amount): s.parameters for s in settings(scene(), [name])}
+    all_of_them = settings(scene(), list(TRANSFORMS))
+    chosen = [s for s in all_of_them if s.transform is TRANSFORMS[name]]
+    assert len(chosen) == len(one)
+    for setting in chosen:
+        assert torch.equal(setting.parameters, one[setting.transform.name, setting.amount])
+    for setting, only in zip(chosen, [settings(scene(), [name], [s.amount]) for s in chosen], strict=True):
+        assert torch.equal(only[0].parameters, setting.parameters)
+
+
+@pytest.mark.parametrize("name", ["shift/crop", "rotate/disc", "noise/gaussian", "erase/mean"])
+def test_every_image_has_its_own_by_the_seed(name):
+    first, same, other = (settings(scene(60, seed=seed), [name])[0].parameters for seed in (0, 0, 1))
+    assert len(first) == 60
+    assert len(first.unique(dim=0)) > 1
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+@every_transform
+def test_batches_change_no_image(name):
+    """Only what the others are differs, so answers that do not ask for others are the same."""
+    whole, parts = (taken(Same(), name, scene(11, batch)) for batch in (11, 4))
+    for measure, layer in (("consistency", OUTPUT), ("equivariance_error", "maps"), ("fidelity", OUTPUT)):
+        one, other = (values(rows, measure, layer) for rows in (whole, parts))
+        assert list(one.values()) == pytest.approx(list(other.values()), rel=1e-9, abs=1e-9)
+
+
+def test_a_shift_beyond_the_margin_is_left_out():
+    assert [s.amount for s in settings(scene(), ["shift/crop"])] == [1, 2, 3, 4]
+    assert [s.amount for s in settings(scene(), ["shift/crop"], [2.0, 7.0])] == [2]
+
+
+def test_equivariance_is_taken_on_the_first_images():
+    rows = taken(Same(), "flip/mirror", scene(EQUIVARIANCE_IMAGES + 60, batch=50))
+    found = {row.measure: row.estimate for row in rows}
+    assert EQUIVARIANCE_IMAGES <= found["equivariance_error"].n < EQUIVARIANCE_IMAGES + 60
+    assert found["invariance_error"].n == EQUIVARIANCE_IMAGES + 60
+    assert found["equivariance_error"].low <= found["equivariance_error"].value <= found["equivariance_error"].high
+
+
+def test_without_labels_only_what_needs_none():
+    measures = {row.measure for row in taken(Same(), "flip/mirror", scene(labels=False))}
+    assert "consistency" in measures
+    assert "fidelity" not in measures
+
+
+# --- what it leaves --------------------------------------------------------------------------------------------------
+
+
+class Breaks(Same):
+    """At the n-th forward pass."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise ZeroDivisionError
+        return super().forward(self.dropout(x))
+
+
+def state(net: nn.Module) -> list[tuple[bool, int]]:
+    return [(one.training, len(one._forward_hooks)) for one in net.modules()]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 5])
+def test_hooks_and_flags_are_as_before_after_an_exception(at):
+    net = Breaks(at).train()
+    net.read.eval()
+    before = state(net)
+    with pytest.raises(ZeroDivisionError):
+        taken(net, "rotate/disc")
+    assert state(net) == before
+
+
+def test_hooks_and_flags_are_as_before_when_all_rows_are_there_or_half_of_them_are_asked_for():
+    net = Breaks(1000).train()
+    net.read.eval()
+    before = state(net)
+    taken(net, "flip/mirror")
+    assert state(net) == before
+    next(iter(pair_rows(Subject(net, ["maps"], pixels), scene(), ["flip/mirror"])))
+    gc.collect()
+    assert state(net) == before
+
+
+def most_at_once(n: int) -> int:
+    """How many batches of images live while the net runs, whatever refers to them; a layer's maps are the same."""
+
+    class Looks(Same):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen: list[weakref.ref[Tensor]] = []
+            self.most = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen = [one for one in self.seen if one() is not None] + [weakref.ref(x)]
+            self.most = max(self.most, len(self.seen))
+            return super().forward(x)
+
+    net = Looks().eval()
+    names = ["flip/mirror", "rotate/disc", "brightness/offset"]
+    list(pair_rows(Subject(net, ["maps"], pixels), scene(n, batch=5), names))
+    return net.most
+
+
+def test_the_number_of_images_changes_nothing_about_memory():
+    assert most_at_once(15) == most_at_once(60) <= 5  # in place, the same on a disc, moved, and there and back
+
+
+def test_rows_are_the_same_each_time():
+    one, same = ([row.values() for row in taken(Same(), "noise/gaussian")] for _ in range(2))
+    np.testing.assert_equal(one, same)

@@ -1,0 +1,255 @@
+"""All rolls of an image: both ways to have them give the same rows, and they are what NumPy makes of the answers."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.measures import Grid, Row, all_rolls
+from src.measures.all_rolls import RollOutputs, roll_rows
+from src.measures.rolls import Rolls, all_shifts, enumerated, prepare
+from src.measures.subject import Scene, Subject
+from tests.helpers import network
+
+SIDE, MARGIN = 8, 2
+LAYERS = ["stage1", "stage2", "features"]
+
+
+def pixels(x: Tensor) -> Tensor:
+    return x.double() / 255 - 0.5
+
+
+def scene(n: int = 6, labels: bool = True, batch: int = 4, side: int = SIDE) -> Scene:
+    whole = side + 2 * MARGIN
+    canvas = torch.randint(0, 256, (n, 1, whole, whole), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    return Scene(canvas, MARGIN, torch.arange(n) % 5 if labels else None, batch=batch)
+
+
+def subject(layers: list[str] | None = None, what: bool = True, **axes: object) -> Subject:
+    net = network((1, SIDE, SIDE), **{"padding": "circular", "pool": "max"} | axes).double().eval()
+    return Subject(net, LAYERS if layers is None else layers, pixels, what=what)
+
+
+def images(of: Scene) -> Tensor:
+    return pixels(of.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+
+def answers(of: Subject, x: Tensor) -> np.ndarray:
+    """(n, rolls, d), roll by roll."""
+    size = x.shape[2:]
+    with torch.no_grad():
+        moved = [of.net(x.roll((a, b), (2, 3))) for a in range(size[0]) for b in range(size[1])]
+    return torch.stack(moved, 1).numpy()
+
+
+def table(found: list[Row | Grid], layer: str = "output") -> dict[str, Row]:
+    return {row.measure: row for row in found if isinstance(row, Row) and row.layer == layer}
+
+
+def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every roll a forward pass."""
+
+    def alone(of: Subject, x: Tensor) -> Rolls:
+        every = all_shifts((x.shape[2], x.shape[3]))
+        return Rolls(of, None, "asked for", every, len(every))
+
+    monkeypatch.setattr(all_rolls, "prepare", alone)
+
+
+# --- both ways -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [{}, {"head": "flatten"}, {"pool": "aps"}, {"stride": 3}])
+def test_the_tree_and_enumeration_give_the_same_rows(axes, monkeypatch):
+    of, on = subject(**axes), scene()
+    assert prepare(of, images(on)).tree is not None
+    shared = list(roll_rows(of, on))
+    without_tree(monkeypatch)
+    plain = list(roll_rows(of, on))
+    assert len(shared) == len(plain) > 8
+    for one, other in zip(shared, plain, strict=True):
+        if isinstance(one, Row):
+            assert one.values()[:5] == other.values()[:5]
+            numbers, right = (np.array(row.values()[5:]) for row in (one, other))
+            np.testing.assert_allclose(numbers, right, rtol=1e-9, atol=1e-12)
+        else:
+            assert (one.layer, one.measure) == (other.layer, other.measure)
+            np.testing.assert_allclose(one.plane, other.plane, rtol=1e-5, atol=1e-9)
+
+
+def test_enumeration_is_roll_by_roll():
+    of, on = subject(pool="blur", padding="zeros"), scene(3)
+    x = images(on)
+    some = torch.tensor([[0, 0], [1, 0], [0, 7], [5, 3]])
+    found = enumerated(of, x, some)
+    for g, (a, b) in enumerate(some.tolist()):
+        with torch.no_grad():
+            maps = of.net.stage1(x.roll((a, b), (2, 3)))
+            np.testing.assert_allclose(found.outputs[:, g], of.net(x.roll((a, b), (2, 3))), rtol=1e-10)
+            apart = (maps - of.net.stage1(x)).square().sum((1, 2, 3))
+        np.testing.assert_allclose(found.squared["stage1"][:, g], apart, rtol=1e-10)
+    assert found.still["stage1"].shape == (3, maps[0].numel())
+
+
+# --- the numbers by hand ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [{"head": "flatten"}, {"padding": "zeros"}], ids=["tree", "enumerated"])
+def test_outputs_by_hand(axes):
+    of, on = subject([], **axes), scene(batch=125)
+    found = table(list(roll_rows(of, on)))
+    y, labels = answers(of, images(on)), on.labels.numpy()
+    told = y.argmax(2)
+    same = [
+        np.mean([one == other for one, other in itertools.product(row, repeat=2)]) for row in told
+    ]  # all pairs of rolls
+    chance = sum(np.mean(told == k) ** 2 for k in range(5))
+    moved = np.linalg.norm(y - y[:, :1], axis=2).mean()
+    others = [np.linalg.norm(a - b) for a, b in itertools.permutations(y[:, 0], 2)]
+    right = told == labels[:, None]
+    expected = {
+        "output_distance": moved / np.mean(others),
+        "consistency": np.mean(same),
+        "consistency_corrected": (np.mean(same) - chance) / (1 - chance),
+        "accuracy": right.mean(),
+        "worst_case": right.all(1).mean(),
+    }
+    assert {name: row.estimate.value for name, row in found.items()} == pytest.approx(expected, abs=1e-10)
+    assert 0 < expected["consistency"] < 1  # there is something to see
+    assert 0 < expected["accuracy"] < 1
+    assert {row.values()[1:4] for row in found.values()} == {("shift", "all_rolls", SIDE**2)}
+    assert {row.estimate.n for row in found.values()} == {6}
+    for row in found.values():
+        assert row.estimate.low <= row.estimate.value <= row.estimate.high
+
+
+def test_the_worst_case_is_right_for_every_roll():
+    outputs = torch.zeros(3, 4, 2)
+    outputs[..., 0] = 1
+    outputs[1, 2] = torch.tensor([0.0, 1.0])  # one roll in four is answered otherwise
+    measure = RollOutputs()
+    measure.update(outputs + 0.01 * torch.arange(3)[:, None, None] * torch.tensor([1.0, 0]), torch.tensor([0, 0, 1]))
+    found = {name: value.item() for name, value in measure.compute().items()}
+    assert found["worst_case"] == pytest.approx(1 / 3)
+    assert found["accuracy"] == pytest.approx((1 + 3 / 4 + 0) / 3)
+    assert found["consistency"] == pytest.approx((1 + (9 + 1) / 16 + 1) / 3)
+
+
+@pytest.mark.parametrize("axes", [{}, {"padding": "zeros"}], ids=["tree", "enumerated"])
+def test_grids_by_hand(axes):
+    of, on = subject(**axes), scene(batch=125)
+    found = list(roll_rows(of, on))
+    grids = {one.layer: one for one in found if isinstance(one, Grid)}
+    assert list(grids) == LAYERS
+    x = images(on)
+    for layer, grid in grids.items():
+        assert grid.measure == "roll_map"
+        assert grid.plane.shape == (SIDE, SIDE)
+        rolls = [x.roll((a, b), (2, 3)) for a in range(SIDE) for b in range(SIDE)]
+        with torch.no_grad():
+            maps = np.stack([through(of.net, layer, one).flatten(1).numpy() for one in rolls], 1)
+        squared = ((maps - maps[:, :1]) ** 2).sum(2)
+        others = np.mean([((a - b) ** 2).sum() for a, b in itertools.permutations(maps[:, 0], 2)])
+        np.testing.assert_allclose(grid.plane, squared.mean(0).reshape(SIDE, SIDE) / others, rtol=1e-5, atol=1e-7)
+        assert grid.plane[0, 0] == 0
+        value = table(found, layer)["invariance_error"].estimate.value
+        assert value == pytest.approx(squared.mean() / others, abs=1e-10)
+
+
+def through(net: nn.Module, layer: str, x: Tensor) -> Tensor:
+    for name in net.order[: net.order.index(layer) + 1]:
+        x = getattr(net, name)(x)
+    return x
+
+
+# --- what must come out ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", ["aps", "lps"])
+def test_a_net_that_is_exactly_invariant_says_so(pool):
+    found = table(list(roll_rows(subject([], pool=pool), scene())))
+    value = {name: row.estimate.value for name, row in found.items()}
+    assert value["consistency"] == 1
+    assert value["worst_case"] == value["accuracy"]
+    assert value["output_distance"] < 1e-10
+
+
+def test_rolls_matter_to_a_head_that_keeps_places():
+    found = list(roll_rows(subject(head="flatten", pool="aps"), scene()))
+    assert table(found)["output_distance"].estimate.value > 0.1
+    assert table(found)["worst_case"].estimate.value <= table(found)["accuracy"].estimate.value
+    assert table(found)["consistency"].estimate.value < 1
+    assert table(found, "features")["invariance_error"].estimate.value > 0.1
+
+
+def test_without_labels_nothing_is_said_about_right_answers():
+    assert set(table(list(roll_rows(subject([]), scene(labels=False))))) == {
+        "output_distance", "consistency", "consistency_corrected",
+    }  # fmt: skip
+    assert set(table(list(roll_rows(subject([], what=False), scene(labels=False))))) == {"output_distance"}
+
+
+# --- the budget ------------------------------------------------------------------------------------------------------
+
+
+class Counted(nn.Module):
+    """Counts the images it is given, and shrinks nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(SIDE**2, 3).double()
+        self.seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x) if torch.is_tensor(x) and not isinstance(x, torch.fx.Proxy) else 0
+        return self.read(x.flatten(1))
+
+
+@pytest.mark.parametrize("forwards", [64 * 3, 64 * 20, 16 * 10, 10_000])
+def test_no_more_forward_passes_than_allowed(forwards):
+    net, on = Counted(), scene(40)
+    of = Subject(net, ["read"], pixels)
+    prepare(of, images(on)[:2])
+    preparing = net.seen
+    net.seen = 0
+    rows = [row for row in roll_rows(of, on, forwards) if isinstance(row, Row)]
+    assert net.seen - preparing <= max(forwards, 16)
+    if forwards >= 64 * 16:
+        assert {row.protocol for row in rows} == {"all_rolls"}
+        assert {row.amount for row in rows} == {64}
+        assert {row.estimate.n for row in rows} == {min(40, forwards // 64)}
+    else:
+        assert {row.protocol for row in rows} == {"sampled_rolls"}
+        assert {row.amount for row in rows} == {forwards // 16}
+        assert {row.estimate.n for row in rows} == {16}
+
+
+def test_sampled_rolls_are_the_seeds_and_draw_no_map():
+    of, on = subject(padding="zeros"), scene(20)
+    one, same = ([row.values() for row in roll_rows(of, on, 200)] for _ in range(2))
+    np.testing.assert_equal(one, same)
+    assert {values[2:4] for values in one} == {("sampled_rolls", 12)}
+
+
+def test_few_images_are_taken_as_they_are():
+    rows = [row for row in roll_rows(subject([], padding="zeros"), scene(3), 64 * 2) if isinstance(row, Row)]
+    assert {row.protocol for row in rows} == {"all_rolls"}
+    assert {row.estimate.n for row in rows} == {2}
+
+
+def test_images_of_two_sides():
+    canvas = torch.randint(0, 256, (3, 1, 12, 16)).to(torch.uint8)
+    net = network((1, 8, 12), padding="circular").double()
+    found = list(roll_rows(Subject(net, ["stage1"], pixels), Scene(canvas, MARGIN)))
+    assert {one.plane.shape for one in found if isinstance(one, Grid)} == {(8, 12)}
+    assert {one.amount for one in found if isinstance(one, Row)} == {96}
+
+
+def test_a_vector_net_is_enumerated():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 6), nn.ReLU(), nn.Linear(6, 5)).double()
+    found = list(roll_rows(Subject(net, ["1", "2"], pixels), scene()))
+    assert table(found)["output_distance"].estimate.value > 0.1
+    assert all(math.isfinite(row.estimate.value) for row in table(found, "2").values())
