@@ -1,5 +1,6 @@
 """Figures of what was measured, one a family: curves by amount and by layer, in small panels."""
 
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 import plotly.graph_objects as go
@@ -202,3 +203,29 @@ def across(variant: Variant, order: Sequence[str], measure: str, protocol: str =
     """A measure by layer, where they have it."""
     points = {layer: variant.point(layer, protocol, amount, measure) for layer in order}
     return [(layer, *point) for layer, point in points.items() if point]
+
+
+def over_training(found: Sequence[Variant]) -> go.Figure:
+    """What was followed while the nets trained, by epoch; 0 is the untrained net. Over several seeds, the mean."""
+
+    def panel(title: str, layer: str, measure: str) -> Panel:
+        name = "invariance/crop/1px/" + measure if layer == OUTPUT else f"invariance/crop/1px/{layer}/{measure}"
+
+        def curves(variant: Variant) -> dict[str, Curve]:
+            before = variant.point(layer, "crop", 1, f"{measure}_untrained")
+            looks: dict[int, list[float]] = {}
+            for run in variant.runs:
+                for row in run.history:
+                    if row.get(name):
+                        looks.setdefault(int(row["epoch"]), []).append(float(row[name]))
+            later = [(epoch, statistics.fmean(one), min(one), max(one)) for epoch, one in sorted(looks.items())]
+            return {"": [(0, *before), *later] if before and later else later}
+
+        return Panel(title, curves)
+
+    order = layers(found, "invariance_error")
+    panels = [panel("answer: output distance", OUTPUT, "output_distance")]
+    panels += [panel(f"{layer}: invariance error", layer, "invariance_error") for layer in order]
+    figure = multiples(found, panels, "moved by a 1-px crop", shared=False)
+    figure.update_xaxes(title="epoch")
+    return figure
