@@ -226,6 +226,4 @@ def over_training(found: Sequence[Variant]) -> go.Figure:
     order = layers(found, "invariance_error")
     panels = [panel("answer: output distance", OUTPUT, "output_distance")]
     panels += [panel(f"{layer}: invariance error", layer, "invariance_error") for layer in order]
-    figure = multiples(found, panels, "moved by a 1-px crop", shared=False)
-    figure.update_xaxes(title="epoch")
-    return figure
+    return multiples(found, panels, "moved by a 1-px crop", shared=False)

@@ -120,8 +120,8 @@ OF_A_SWEEP = (
     Section("Training", "Solid: validation; dotted: training.", plots.training_curves),
     Section(
         "Invariance over training",
-        "How far a 1-px crop moves the answer and each layer, after each epoch that was looked at: 0 = not noticed, 1 = "
-        "as far as to another image's. Epoch 0 is the untrained net. Over several seeds: the mean, the least and the "
+        "How far a 1-px crop moves the answer and each layer, by epoch, where the net was looked at: 0 = not noticed, "
+        "1 = as far as to another image's. Epoch 0 is the untrained net. Over several seeds: mean, least and "
         "largest.",
         measured.over_training,
     ),
