@@ -11,7 +11,7 @@ from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import Splits, canvas
 from src.measures import Grid, Row
-from src.measures.accuracy import accuracy_rows
+from src.measures.accuracy import accuracy_rows, location_leak
 from src.measures.aliasing import aliasing
 from src.measures.all_crops import crop_rows
 from src.measures.all_rolls import roll_rows
@@ -200,13 +200,18 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
     few = scene.take(torch.arange(min(len(scene.canvas), max(len(scene.canvas) // 4, TWIN_IMAGES))))
     nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", few)]
     for one, suffix, images in nets:
-        parts = {"test": splits.test, **splits.others}
+        parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
         if not suffix:
             parts |= {"val": splits.val, "train": sample}
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)
             for row in accuracy_rows(one, batches, net.task, name):
+                if row.measure == "accuracy":
+                    accuracies[name] = row.estimate
                 yield replace(row, measure=row.measure + suffix)
+        if {"test", "dissimilar"} <= accuracies.keys():
+            leak = location_leak(accuracies["test"], accuracies["dissimilar"])
+            yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
         subject = subject_of_run(one, splits)
         for found in rows(subject, images, cfg.measure.what, tell):
             yield replace(found, measure=found.measure + suffix)

@@ -40,6 +40,19 @@ def transform_curves(found: Sequence[Variant]) -> go.Figure:
     return multiples(found, [panel(one) for one in TABLE], "output distance", shared=False)
 
 
+def flip_curves(found: Sequence[Variant]) -> go.Figure:
+    """How often a shift changes the answer, by its size."""
+
+    def flips(variant: Variant, protocol: str, suffix: str) -> Curve:
+        same = variant.curve(OUTPUT, protocol, f"consistency{suffix}")
+        return [(amount, 1 - value, 1 - high, 1 - low) for amount, value, low, high in same]
+
+    def panel(protocol: str) -> Panel:
+        return Panel(f"{protocol} (px)", lambda variant: {one: flips(variant, protocol, one) for one in TWINS})
+
+    return multiples(found, [panel(protocol) for protocol in SHIFTS], "share of answers that change")
+
+
 def layer_curves(found: Sequence[Variant], amount: float = 1) -> go.Figure:
     """Invariance error of every layer for shifts of one size, for each protocol."""
     order = layers(found, "invariance_error")

@@ -36,6 +36,11 @@ MEASURED_SECTIONS = (
         measured.transform_curves,
     ),
     Section(
+        "How often a shift changes the answer",
+        f"1 - consistency: 0 = never, 1 = always. A net that always says the same changes nothing. {TWIN}.",
+        measured.flip_curves,
+    ),
+    Section(
         "How far a 1-px shift moves each layer",
         f"Invariance error: 0 = the layer does not notice, 1 = it moves as far as to another image's. {TWIN}.",
         measured.layer_curves,
