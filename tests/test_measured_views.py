@@ -74,6 +74,10 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
         ("accuracy over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
         ("right for every roll", ["all 64 rolls,<br>100 images"], [0.6]),
     ],
+    measured.over_training: [
+        ("answer: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
+        ("stage2: invariance error", [2, 4], [0.6, 0.5]),
+    ],
     measured.speeds: [("down", ["by a pixel"], [0.02])],
     measured.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
     measured.probes: [
@@ -103,6 +107,9 @@ def variant(tmp_path: Path) -> Variant:
     write_measures(tmp_path / "measures.csv", [*rows(TABLE), *grids()])
     files.write_rows(tmp_path / files.SHAPES, [{"layer": "stage1.conv", "receptive_field": 3.0},
                                                {"layer": "stage1.pool", "receptive_field": 6.0}])  # fmt: skip
+    followed = "invariance/crop/1px/output_distance", "invariance/crop/1px/stage2/invariance_error"
+    files.write_rows(tmp_path / files.HISTORY, [{"epoch": 1}, {"epoch": 2, followed[0]: 0.3, followed[1]: 0.6},
+                                                {"epoch": 4, followed[0]: 0.2, followed[1]: 0.5}])  # fmt: skip
     return Variant("pool=max", {}, [FinishedRun(tmp_path, {})])
 
 
