@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, fft, nn
 
 from src.activations import evaluating
-from src.measures.base import Measure
+from src.measures.base import Measure, resamples
 from src.measures.phase_tree import ONE, rolled
+from src.measures.rows import Row
+from src.measures.subject import Scene, Subject, in_place
 from src.pooling import Pool
 from src.pooling.polyphase import Polyphase
 
@@ -102,3 +104,12 @@ def aliasing(net: nn.Module, batches: Iterator[Float[Tensor, "n c h w"]]) -> dic
         for batch in batches:
             net(batch)
     return {name: one for name, one in found.items() if one.update_called}
+
+
+def aliasing_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
+    """Aliasing fraction of every layer that subsamples."""
+    found = aliasing(subject.net, in_place(subject, scene))
+    weights = resamples(len(scene.canvas), scene.seed)
+    for layer, measure in found.items():
+        for name, estimate in measure.estimates(weights):
+            yield Row(layer, "none", "subsampling", 0, name, estimate)

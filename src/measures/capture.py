@@ -13,8 +13,7 @@ from src.measures.cka import CKAMatrix
 from src.measures.health import ChannelCorrelation, duplicate_share, max_cosine, max_cosine_null
 from src.measures.probes import Features, probe_rows
 from src.measures.rows import Estimate, Row
-from src.measures.subject import Scene, Subject
-from src.transforms import cut
+from src.measures.subject import Scene, Subject, in_place
 
 #: images a layer's channels are compared on for duplicates, and the least that probes and CKA can do with
 FEWEST = 40
@@ -34,8 +33,7 @@ def capture_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
     alike, enough = CKAMatrix(), len(scene.canvas) >= FEWEST
     device = next(subject.net.parameters()).device
     with watch(subject.net, subject.layers) as maps:
-        for index in scene.batches():
-            images = subject.normalise(cut(scene.canvas[index].to(device), scene.margin))
+        for index, images in zip(scene.batches(), in_place(subject, scene), strict=True):
             labels = None if scene.labels is None else scene.labels[index].to(device)
             subject.net(images)
             for layer, measures in fed.items():

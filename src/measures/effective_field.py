@@ -1,5 +1,6 @@
 """Effective receptive field: the input pixels that in fact move the unit in the middle of a layer."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from src.activations import watch
+from src.measures.rows import Estimate, Grid, Row
+from src.measures.subject import Scene, Subject, in_place
 
 BATCH = 64
 SHARE = 0.9545  # of a normal distribution, what lies within two standard deviations
@@ -81,3 +84,20 @@ class EffectiveField(Metric):
     def compute(self) -> Float[Tensor, "h w"]:
         """The mean over all images so far."""
         return self.total / self.n
+
+
+def field_rows(subject: Subject, scene: Scene) -> Iterator[Row | Grid]:
+    """Effective receptive field of every layer: its size, and its picture."""
+    few = scene.take(torch.arange(min(BATCH, len(scene.canvas))))
+    fields = {layer: EffectiveField() for layer in subject.layers}
+    with torch.enable_grad(), watch(subject.net, subject.layers) as outputs:
+        for images in in_place(subject, few):
+            x = images.detach().clone().requires_grad_()
+            subject.net(x.clone())
+            for layer, field in fields.items():
+                field.update(outputs[layer], x)
+    for layer, field in fields.items():
+        values = field.compute().cpu()
+        size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.canvas))
+        yield Row(layer, "none", "test", 0, "effective_field", size)
+        yield Grid(layer, "effective_field", values.float().numpy())

@@ -1,13 +1,21 @@
 """Goodfellow's invariance: does a unit that fires for an image still fire when the image is moved?"""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from src.activations import watch
 from src.measures.base import Moved, PairMeasure, Still
+from src.measures.pairs import OUTPUT, pair_rows
+from src.measures.rows import Row
+from src.measures.subject import Scene, Subject, in_place
+
+#: shifts that units are tried by, in pixels
+SHIFTS = (1.0, 4.0)
 
 
 def draw_units(size: int, count: int = 1000, seed: int = 0) -> Int64[Tensor, " u"]:
@@ -94,3 +102,23 @@ class Goodfellow(PairMeasure):
         chosen = torch.arange(local.shape[-1], device=local.device) < count[..., None]
         score = torch.where(chosen, best, 0).sum(-1) / count / self.rate
         return {"goodfellow": score, "goodfellow_dead": 1 - alive / local.shape[-1]}
+
+
+def unit_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
+    """Goodfellow's invariance under shifts: thresholds from half of the images, scores from the other half."""
+    half = len(scene.canvas) // 2
+    first, second = (scene.take(one) for one in torch.arange(2 * half).split(half)) if half > 1 else (scene, scene)
+    kept: dict[str, list[Tensor]] = {layer: [] for layer in subject.layers}
+    units: dict[str, Tensor] = {}
+    with watch(subject.net, subject.layers) as maps, torch.no_grad():
+        for images in in_place(subject, first):
+            subject.net(images)
+            for layer, outputs in kept.items():
+                flat = maps[layer].flatten(1)
+                outputs.append(flat[:, units.setdefault(layer, draw_units(flat.shape[1], seed=scene.seed))])
+    limits = {layer: thresholds(torch.cat(outputs)) for layer, outputs in kept.items()}
+
+    def fresh(place: str) -> list[PairMeasure]:
+        return [] if place == OUTPUT else [Goodfellow(limits[place], units[place])]
+
+    yield from pair_rows(subject, second, ["shift/crop"], fresh, SHIFTS)

@@ -1,14 +1,19 @@
 """Local equivariance error: how fast the answer changes when the image begins to move (Gruver et al. 2022)."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fft, func, nn
 
 from src.activations import evaluating
-from src.measures.base import Measure, Still
+from src.measures.base import Measure, Still, resamples
+from src.measures.rows import Row
+from src.measures.subject import Scene, Subject, in_place
+
+#: images that derivatives are taken of
+IMAGES = 250
 
 Motion = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n c h w"]]
 
@@ -87,3 +92,27 @@ def velocities(
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch's own, at the first derivative
         found: tuple[Tensor, Tensor] = func.jvp(net, (x,), (motion(x),))[:2]
     return found
+
+
+def speed_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
+    """Local equivariance error: how fast the answer changes when the image begins to move (``amount`` 0)."""
+    few = scene.take(torch.arange(min(IMAGES, len(scene.canvas))))
+    measures = {motion: LEE() for motion in MOTIONS}
+    for images in in_place(subject, few):
+        for motion, measure in measures.items():
+            measure.update(*velocities(_Answering(subject), images, MOTIONS[motion]))
+    weights = resamples(len(few.canvas), scene.seed)
+    for motion, measure in measures.items():
+        for name, estimate in measure.estimates(weights):
+            yield Row("output", "velocity", motion, 0, name, estimate)
+
+
+class _Answering(nn.Module):
+    """Images → answers."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__()
+        self.net, self.answer = subject.net, subject.answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.answer(self.net(x))

@@ -1,6 +1,6 @@
 """What measuring needs: a net with the layers to look at, and images to look with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src.errors import Refusal
 from src.nets import Image, Loaded, answer, default_layers, list_layers, outputs, pick_layers
+from src.transforms import cut
 
 #: images a forward pass
 BATCH = 125
@@ -66,6 +67,13 @@ class Scene:
         """Some of the images."""
         labels, positions = (one if one is None else one[index] for one in (self.labels, self.positions))
         return replace(self, canvas=self.canvas[index], labels=labels, positions=positions)
+
+
+def in_place(subject: Subject, scene: Scene) -> Iterator[Float[Tensor, "b c h w"]]:
+    """The images as they are, as the net takes them, batch by batch."""
+    device = next(subject.net.parameters()).device
+    for index in scene.batches():
+        yield subject.normalise(cut(scene.canvas[index].to(device), scene.margin))
 
 
 def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Tensor], Tensor]:

@@ -6,28 +6,27 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from src.activations import watch
 from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import Splits, canvas
 from src.measures import Grid, Row
 from src.measures.accuracy import accuracy_rows, location_leak
-from src.measures.aliasing import aliasing
+from src.measures.aliasing import aliasing_rows
 from src.measures.all_crops import crop_rows
 from src.measures.all_rolls import roll_rows
-from src.measures.base import PairMeasure, resamples
+from src.measures.base import PairMeasure
 from src.measures.capture import capture_rows
 from src.measures.consistency import Consistency
-from src.measures.effective_field import EffectiveField, effective_size
-from src.measures.goodfellow import Goodfellow, draw_units, thresholds
+from src.measures.effective_field import field_rows
+from src.measures.goodfellow import unit_rows
 from src.measures.invariance_error import InvarianceError
-from src.measures.lee import LEE, MOTIONS, velocities
+from src.measures.lee import speed_rows
 from src.measures.output_distance import OutputDistance
 from src.measures.pairs import OUTPUT, Tell, nobody, pair_rows
 from src.measures.rows import Estimate
 from src.measures.subject import Scene, Subject
 from src.models import module
-from src.transforms import TABLE, TRANSFORMS, cut
+from src.transforms import TABLE, TRANSFORMS
 
 if TYPE_CHECKING:
     from src.config import Config
@@ -38,90 +37,8 @@ TRAIN_SAMPLE = 5000
 FOLLOWED_IMAGES = 250
 #: the least that an untrained twin is measured on
 TWIN_IMAGES = 250
-#: images that gradients are taken of
-FIELD_IMAGES, SPEED_IMAGES = 64, 250
-#: shifts that Goodfellow's units are tried by, in pixels
-UNIT_SHIFTS = (1.0, 4.0)
 
 Found = Iterator[Row | Grid]
-
-
-def speed_rows(subject: Subject, scene: Scene) -> Found:
-    """Local equivariance error: how fast the answer changes when the image begins to move (``amount`` 0)."""
-    few = scene.take(torch.arange(min(SPEED_IMAGES, len(scene.canvas))))
-    measures = {motion: LEE() for motion in MOTIONS}
-    for images, _ in _in_place(subject, few):
-        for motion, measure in measures.items():
-            answers = subject.answer
-            measure.update(*velocities(_Answering(subject.net, answers), images, MOTIONS[motion]))
-    weights = resamples(len(few.canvas), scene.seed)
-    for motion, measure in measures.items():
-        for name, estimate in measure.estimates(weights):
-            yield Row("output", "velocity", motion, 0, name, estimate)
-
-
-class _Answering(torch.nn.Module):
-    """A net followed by ``answer``."""
-
-    def __init__(self, net: torch.nn.Module, answer: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.net, self.answer = net, answer
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.answer(self.net(x))
-
-
-def aliasing_rows(subject: Subject, scene: Scene) -> Found:
-    """Aliasing fraction of every layer that subsamples."""
-    found = aliasing(subject.net, (images for images, _ in _in_place(subject, scene)))
-    weights = resamples(len(scene.canvas), scene.seed)
-    for layer, measure in found.items():
-        for name, estimate in measure.estimates(weights):
-            yield Row(layer, "none", "subsampling", 0, name, estimate)
-
-
-def field_rows(subject: Subject, scene: Scene) -> Found:
-    """Effective receptive field of every layer: its size, and its picture."""
-    few = scene.take(torch.arange(min(FIELD_IMAGES, len(scene.canvas))))
-    fields = {layer: EffectiveField() for layer in subject.layers}
-    with torch.enable_grad(), watch(subject.net, subject.layers) as outputs:
-        for images, _ in _in_place(subject, few):
-            x = images.detach().clone().requires_grad_()
-            subject.net(x.clone())
-            for layer, field in fields.items():
-                field.update(outputs[layer], x)
-    for layer, field in fields.items():
-        values = field.compute().cpu()
-        size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.canvas))
-        yield Row(layer, "none", "test", 0, "effective_field", size)
-        yield Grid(layer, "effective_field", values.float().numpy())
-
-
-def unit_rows(subject: Subject, scene: Scene) -> Found:
-    """Goodfellow's invariance under shifts: thresholds from half of the images, scores from the other half."""
-    half = len(scene.canvas) // 2
-    first, second = (scene.take(one) for one in torch.arange(2 * half).split(half)) if half > 1 else (scene, scene)
-    kept: dict[str, list[torch.Tensor]] = {layer: [] for layer in subject.layers}
-    units: dict[str, torch.Tensor] = {}
-    with watch(subject.net, subject.layers) as maps, torch.no_grad():
-        for images, _ in _in_place(subject, first):
-            subject.net(images)
-            for layer, outputs in kept.items():
-                flat = maps[layer].flatten(1)
-                outputs.append(flat[:, units.setdefault(layer, draw_units(flat.shape[1], seed=scene.seed))])
-    limits = {layer: thresholds(torch.cat(outputs)) for layer, outputs in kept.items()}
-
-    def fresh(place: str) -> list[PairMeasure]:
-        return [] if place == OUTPUT else [Goodfellow(limits[place], units[place])]
-
-    yield from pair_rows(subject, second, ["shift/crop"], fresh, UNIT_SHIFTS)
-
-
-def _in_place(subject: Subject, scene: Scene) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(images as the net takes them, their indices), batch by batch."""
-    device = next(subject.net.parameters()).device
-    for index in scene.batches():
-        yield subject.normalise(cut(scene.canvas[index].to(device), scene.margin)), index
 
 
 #: what ``measure.what`` can name (the schema lists the same: ``config.MEASURES``) → transforms, taken in one pass …
