@@ -127,9 +127,13 @@ def config_ledger(cfg: Config) -> Ledger:
 
 def _check(jobs: dict[Path, Config], in_process: bool) -> None:
     """What the schema cannot know: shapes, devices, data, and what the folders hold already."""
+    nets: set[str] = set()  # jobs that differ in their seed alone have one ledger, and it takes a third of a second
     for run, cfg in jobs.items():
+        net = repr((cfg.model, cfg.data))
         try:
-            config_ledger(cfg)
+            if net not in nets:
+                config_ledger(cfg)
+                nets.add(net)
         except Refusal as refusal:
             where = f"{run.name}: " if len(jobs) > 1 else ""
             raise Refusal(f"{where}{refusal}") from None
