@@ -32,8 +32,8 @@ debian-data:
 demo: data  ## from a fresh clone to a comparison to look at: max, avg, none
 	@$(PY) -m src.train -m model.pool=max,avg,none
 
-test: $(READY)  ## the tests
-	@$(PY) -m pytest
+test: $(READY)  ## the tests, on all cores
+	@$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 check: $(READY)  ## lint, format, types
 	@$(PY) -m ruff check src tests

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
-GRIDS = "grids.npz"
+GRIDS, NOTES = "grids.npz", "notes.json"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
 

@@ -4,11 +4,14 @@
     python -m src.measure net=timm/resnet18.a1_in1k weights=FILE.safetensors data=folder data.root=/path/to/images
     python -m src.measure net=torchvision/vgg11 layers=list
     python -m src.measure checkpoint=outputs/SWEEP/RUN/checkpoints/best.ckpt
+    python -m src.measure checkpoint=PATH against=outputs/SWEEP/OTHER/checkpoints/best.ckpt
     python -m src.measure checkpoint=PATH images=200 max_shift=4 out=again.csv
 
 options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,… (all; see measure.what)
          out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv; a page of figures
          goes beside it: measures.html)
+against=FILE: instead, how alike its layers are to those of another run, on the same images (CKA;
+         out=the run's own against-RUN.csv)
 of net=: weights=default (the library's, downloaded)|none (random)|FILE (.pt .pth .ckpt .safetensors, read as data only)
          classes=N (outputs, where FILE has others than the library's)  size=PIXELS (the net's own)
          layers=NAME,PATTERN,… (the last of each resolution)|list  data=SET (folder: data.root/CLASS/* or data.root/*)
@@ -21,7 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from src.config import Config
+    from src.data.splits import Splits
     from src.measures.subject import Scene, Subject
+    from src.models.training import Training
     from src.nets import Image
     from src.runs import FinishedRun
 
@@ -45,6 +51,7 @@ class Options:
     """Options of the command line; null is the default of the run, or of the net."""
 
     checkpoint: str | None = None
+    against: str | None = None
     net: str | None = None
     weights: str = "default"
     classes: int | None = None
@@ -72,7 +79,7 @@ def main() -> None:
     with refusing():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         check_options(options)
-        (measure_net if options.net else measure_again)(options)
+        (measure_net if options.net else compare_layers if options.against else measure_again)(options)
 
 
 def check_options(options: Options) -> None:
@@ -97,6 +104,8 @@ def check_options(options: Options) -> None:
     default = Options()
     foreign = [key for key in OF_NET if getattr(options, key) != getattr(default, key)]
     foreign += ["data"] * (options.data.name != default.data.name)
+    if options.against and (options.net or options.what):
+        raise Refusal("against= goes with checkpoint=, and measures one thing: leave out net= and what=")
     if options.checkpoint and foreign:
         raise Refusal(f"{foreign[0]}= goes with net=; a checkpoint has its own in its config")
 
@@ -131,7 +140,7 @@ def measure_net(options: Options) -> None:
     from src.measures.subject import subject_of
     from src.measures.suite import rows
     from src.runs import FinishedRun, write_measures
-    from src.views.terminal import console, show_measured
+    from src.views.terminal import console, show_measured, show_notes
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     subject = subject_of(loaded, image, names_of(options.layers))
@@ -149,7 +158,9 @@ def measure_net(options: Options) -> None:
             found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
     show_measured(write_measures(out, found), out)
-    show_page(FinishedRun(out.parent, {}, out), f"{name}, weights {options.weights}", out)
+    run = FinishedRun(out.parent, {}, out)
+    show_notes(run.notes)
+    show_page(run, f"{name}, weights {options.weights}", out)
 
 
 def families_of(what: str | None) -> list[str]:
@@ -202,11 +213,65 @@ def measure_again(options: Options) -> None:
     Raises:
         Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
+    from src import files
+    from src.measures.suite import measure
+    from src.runs import FinishedRun, summary, write_measures
+    from src.views.terminal import console, show_closing, show_notes
+
+    net, cfg, splits = load_run(options.checkpoint or "", options)
+    console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
+    run, out = place_of(options, files.MEASURES)
+    with console.status("measuring") as status:
+        rows = write_measures(out, measure(net, cfg, splits, status.update))
+    done = FinishedRun(run, {}, out)
+    show_notes(done.notes)
+    show_closing(summary(rows), out)
+    show_page(done, f"{cfg.model.name}, pool {cfg.model.pool}, {cfg.data.name}", out)
+
+
+def compare_layers(options: Options) -> None:
+    """How alike the layers of the nets in two checkpoints are, on the test images of the first.
+
+    Raises:
+        Refusal: as ``measure_again``, or the nets take images of different shapes.
+    """
+    from src.errors import Refusal
+    from src.measures.capture import AGAINST, against_rows
+    from src.measures.suite import scene_of, subject_of_run
+    from src.models import module
+    from src.runs import FinishedRun, write_measures
+    from src.views.terminal import console
+
+    net, cfg, splits = load_run(options.checkpoint or "", options)
+    other, _, others = load_run(options.against or "", options)
+    if splits.image != others.image:
+        shapes = ["×".join(map(str, one.image)) for one in (splits, others)]
+        raise Refusal(
+            f"against={options.against}: takes images of {shapes[1]}, and the checkpoint's net of {shapes[0]}"
+        )
+    scene = scene_of(cfg, splits)
+    ours, theirs = subject_of_run(net, splits), subject_of_run(other, others)
+    twin = replace(ours, net=module(cfg, splits.image, len(splits.classes)))
+    name = Path(options.against or "").resolve().parent.parent.name
+    run, out = place_of(options, f"against-{name}.csv")
+    with console.status("measuring"):
+        found = list(against_rows(ours, theirs, scene))
+        found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, scene)]
+    write_measures(out, found)
+    console.print(f"  CKA on {len(scene.canvas)} test images of {cfg.data.name}\n  {out}", soft_wrap=True, markup=False)
+    show_page(FinishedRun(run, {}, out), f"{run.name} against {name}", out)
+
+
+def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
+    """The net in a run's checkpoint, its config with what the options say of measuring, and its images.
+
+    Raises:
+        Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
+    """
     from src.config import check
     from src.runs import read_checkpoint
 
-    path = Path(options.checkpoint or "")
-    cfg, weights = read_checkpoint(path)
+    cfg, weights = read_checkpoint(Path(path))
     asked = {key: getattr(options, key) for key in MEASURE if getattr(options, key) is not None}
     if options.what:
         asked["what"] = families_of(options.what)
@@ -214,13 +279,9 @@ def measure_again(options: Options) -> None:
     cfg = replace(cfg, measure=replace(cfg.measure, **asked), data=replace(cfg.data, root=root))
     check(cfg)
 
-    from src import files
     from src.data.splits import split
     from src.errors import Refusal
-    from src.measures.suite import measure
     from src.models import module
-    from src.runs import FinishedRun, summary, write_measures
-    from src.views.terminal import console, show_closing
 
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes))
@@ -229,13 +290,16 @@ def measure_again(options: Options) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise Refusal(f"{path} does not hold the weights of its own config, a {cfg.model.name}: {reason}") from error
-    console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
+    return net, cfg, splits
+
+
+def place_of(options: Options, name: str) -> tuple[Path, Path]:
+    """The folder of the checkpoint's run, and the table: ``out=``, or of that name in it."""
+    from src import files
+
+    path = Path(options.checkpoint or "")
     run = path.resolve().parent.parent
-    out = Path(options.out) if options.out else (run if (run / files.CONFIG).exists() else path.parent) / files.MEASURES
-    with console.status("measuring") as status:
-        rows = write_measures(out, measure(net, cfg, splits, status.update))
-    show_closing(summary(rows), out)
-    show_page(FinishedRun(run, {}, out), f"{cfg.model.name}, pool {cfg.model.pool}, {cfg.data.name}", out)
+    return run, Path(options.out) if options.out else (run if (run / files.CONFIG).exists() else path.parent) / name
 
 
 def show_page(run: "FinishedRun", title: str, table: Path) -> None:

@@ -30,7 +30,7 @@ from src.measures import COLUMNS
 from src.models import module
 from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
 from src.views.maps import finish_maps
-from src.views.terminal import console, show_closing, show_ledger
+from src.views.terminal import console, show_closing, show_ledger, show_notes
 from src.views.wandb import Tracker
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _run(cfg: Config, folder: Path) -> None:
         failed = False
     finally:
         tracker.finish(failed)
+    show_notes(FinishedRun(folder, {}).notes)
     show_closing(summary(rows), folder)
 
 

@@ -14,7 +14,7 @@ import yaml
 from src import files
 from src.config import Config, flatten, from_dict
 from src.errors import Refusal
-from src.measures.rows import COLUMNS, Grid, Row
+from src.measures.rows import COLUMNS, Grid, Note, Row
 
 #: settings that say where a run happens, not what it computes: two runs that differ in them alone are the same
 CIRCUMSTANCES = ("data.root", "trainer.", "wandb.", "question")
@@ -54,14 +54,17 @@ def read_config(folder: Path) -> Config:
     return from_dict(tree)
 
 
-def write_measures(path: Path, found: Iterable[Row | Grid]) -> list[Row]:
-    """The tidy table of a run, a row a number; and beside it the grids, if there are any. Gives the rows."""
+def write_measures(path: Path, found: Iterable[Row | Grid | Note]) -> list[Row]:
+    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any. Gives the rows."""
     found = list(found)
     rows = [one for one in found if isinstance(one, Row)]
     grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
     files.write_table(path, COLUMNS, [row.values() for row in rows])
+    notes = {one.measure: one.words for one in found if isinstance(one, Note)}
     if grids:
         files.write_arrays(path.with_name(files.GRIDS), grids)
+    if notes:
+        files.write_json(path.with_name(files.NOTES), notes)
     return rows
 
 
@@ -152,6 +155,13 @@ class FinishedRun:
             return {}
         with np.load(path) as kept:
             return dict(kept)
+
+    @cached_property
+    def notes(self) -> dict[str, str]:
+        """How what was measured was had: family → a line; those of the untrained twin have its suffix."""
+        path = self._table.with_name(files.NOTES)
+        notes: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        return notes
 
     def estimate(self, layer: str, protocol: str, amount: float, measure: str) -> tuple[float, float, float]:
         """Value, low, high; nan where it was not measured."""

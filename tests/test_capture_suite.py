@@ -15,7 +15,7 @@ from src.config import MEASURES, MeasureName
 from src.data.splits import split
 from src.measures import Grid, Row, layer_measures
 from src.measures.base import resamples
-from src.measures.capture import capture_rows
+from src.measures.capture import against_rows, capture_rows
 from src.measures.cka import CKAMatrix
 from src.measures.subject import Scene, Subject
 from src.measures.suite import FAMILIES, MOVES, measure, rows, scene_of, subject_of_run
@@ -96,6 +96,34 @@ def test_similarities_are_the_matrix_alone():
     assert len(found) == 3
     for (one, other), value in found.items():
         assert value == pytest.approx(values[of.layers.index(one), of.layers.index(other)].item(), abs=1e-5)
+
+
+def test_a_net_against_another_is_the_matrix_of_both():
+    one, on = subject(), scene()
+    other = replace(subject(pool="avg", depth=3), normalise=lambda x: pixels(x) * 2)
+    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    alone = CKAMatrix()
+    with watch(one.net, one.layers) as ours, watch(other.net, other.layers) as theirs, torch.no_grad():
+        for index in on.batches():
+            one.net(x[index]), other.net(2 * x[index])
+            alone.update([ours[layer] for layer in one.layers], [theirs[layer] for layer in other.layers])
+    values, found = alone.compute().flatten().tolist(), list(against_rows(one, other, on))
+    assert [(row.layer, row.protocol) for row in found] == [(a, b) for a in one.layers for b in other.layers]
+    assert [row.estimate.value for row in found] == pytest.approx(values, abs=1e-5)
+
+
+def test_a_net_against_itself_is_alike_on_the_diagonal_and_symmetric():
+    of = subject()
+    found = {(row.layer, row.protocol): row.estimate for row in against_rows(of, of, replace(scene(), batch=8))}
+    within = {
+        (row.layer, row.protocol): row.estimate.value for row in capture_rows(of, scene()) if row.measure == "cka"
+    }
+    assert len(found) == 9 and len(within) == 3
+    for (a, b), estimate in found.items():
+        assert estimate.value == pytest.approx(found[b, a].value, abs=1e-5)
+        assert estimate.low <= estimate.value <= estimate.high, "six batches give an interval"
+        if a == b:
+            assert estimate.value == pytest.approx(1, abs=1e-6)
 
 
 def test_too_few_images_give_no_probes_and_no_similarities():
@@ -216,13 +244,16 @@ def test_captures_keep_nothing():
     of, on = subject(depth=1), replace(scene(4), batch=4)
 
     def capture() -> None:
-        list(capture_rows(of, on))
+        with watch(of.net, of.layers) as maps:
+            of.net(pixels(on.canvas))
+            assert len(maps) == len(of.layers)
 
-    capture()
-    before = tensors()
-    for _ in range(30):
-        capture()
-    assert tensors() <= before
+    for one, times in ((capture, 100), (lambda: list(capture_rows(of, on)), 10)):
+        one()
+        before = tensors()
+        for _ in range(times):
+            one()
+        assert tensors() <= before
 
 
 def test_pixels_that_a_transform_made_are_not_overwritten():

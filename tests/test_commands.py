@@ -64,6 +64,16 @@ def test_a_checkpoint_is_measured_again_to_the_same_numbers(sweep: Path, tmp_pat
     assert again.read_bytes() == (run / files.MEASURES).read_bytes()
 
 
+def test_two_runs_are_held_against_each_other(sweep: Path, tmp_path: Path) -> None:
+    one, other = (next(sweep.glob(f"*{pool}*")) / "checkpoints/best.ckpt" for pool in ("avg", "max"))
+    out = tmp_path / "alike.csv"
+    done = command("src.measure", f"checkpoint={one}", f"against={other}", f"out={out}")
+    assert done.returncode == 0, done.stderr
+    found = {row["measure"]: row for row in files.read_rows(out)}
+    assert set(found) == {"cka_against", "cka_against_untrained"}
+    assert "How alike the layers of two nets are" in out.with_suffix(".html").read_text()
+
+
 def test_a_report_is_built_again(sweep: Path, tmp_path: Path) -> None:
     done = command("src.report", f"runs={sweep}", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
@@ -85,6 +95,7 @@ def test_shapes_prints_the_ledger_without_lightning_or_data() -> None:
         (["src.train", "model.pool=avgg"], "model.pool: Invalid value 'avgg'"),
         (["src.measure", "checkpoint=nothing.ckpt"], "checkpoint=nothing.ckpt: no such file"),
         (["src.measure", "checkpoint=README.md"], "cannot be read as a checkpoint"),
+        (["src.measure", "checkpoint=x", "against=y", "what=shift"], "leave out net= and what="),
         (["src.measure", "check=x"], "valid here: checkpoint"),
         (["src.report", "runs=src"], "runs=src: no finished run in it"),
         (["src.shapes", "model.dept=3"], "did you mean model.depth?"),

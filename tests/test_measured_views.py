@@ -55,6 +55,7 @@ TABLE = [
     ("stage1", "none", "test", 0, "dead_share", 0.25),
     ("stage1", "shift", "crop", 4, "goodfellow", 60.0),
     ("stage2", "none", "stage1", 0, "cka", 0.7),
+    ("stage2", "none", "stage3", 0, "cka_against", 0.6),
     ("stage1", "none", "test", 0, "effective_field", 5.5),
 ]
 ROLLS = np.arange(12.0).reshape(3, 4)

@@ -68,7 +68,7 @@ def compared(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> tupl
     size, of = (x.shape[2], x.shape[3]), subject(net, layers)
     tree = PhaseTree(net, (x.shape[1], *size), of.layers)
     every = all_shifts(size)
-    return tree, Rolls(of, tree, "", every, 1)(x), enumerated(of, x, every)
+    return tree, Rolls(of, tree, tree.size, "", every, 1)(x), enumerated(of, x, every)
 
 
 def check(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> PhaseTree:
@@ -323,7 +323,7 @@ def test_a_layer_is_known_by_what_it_does(what):
 @pytest.mark.parametrize(
     ("net", "why"),
     [
-        (nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 3)), "0 is not open to rolls"),
+        (nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 3)), "0 pads with zeros"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), "0 is not open to rolls"),
         (nn.Sequential(Sized(1, 1, 8, 8), nn.Flatten(), nn.Linear(64, 3)), "add is not open to rolls"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.measures import Grid, Row, all_rolls
+from src.measures import Grid, Note, Row, all_rolls
 from src.measures.all_rolls import RollOutputs, roll_rows
 from src.measures.rolls import Rolls, all_shifts, enumerated, prepare
 from src.measures.subject import Scene, Subject
@@ -54,7 +54,7 @@ def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def alone(of: Subject, x: Tensor) -> Rolls:
         every = all_shifts((x.shape[2], x.shape[3]))
-        return Rolls(of, None, "asked for", every, len(every))
+        return Rolls(of, None, (SIDE, SIDE), "asked for", every, len(every))
 
     monkeypatch.setattr(all_rolls, "prepare", alone)
 
@@ -75,7 +75,7 @@ def test_the_tree_and_enumeration_give_the_same_rows(axes, monkeypatch):
             assert one.values()[:5] == other.values()[:5]
             numbers, right = (np.array(row.values()[5:]) for row in (one, other))
             np.testing.assert_allclose(numbers, right, rtol=1e-9, atol=1e-12)
-        else:
+        elif isinstance(one, Grid):
             assert (one.layer, one.measure) == (other.layer, other.measure)
             np.testing.assert_allclose(one.plane, other.plane, rtol=1e-5, atol=1e-9)
 
@@ -229,9 +229,31 @@ def test_no_more_forward_passes_than_allowed(forwards):
 
 def test_sampled_rolls_are_the_seeds_and_draw_no_map():
     of, on = subject(padding="zeros"), scene(20)
-    one, same = ([row.values() for row in roll_rows(of, on, 200)] for _ in range(2))
+    found, again = (list(roll_rows(of, on, 200)) for _ in range(2))
+    one, same = ([row.values() for row in rows if isinstance(row, Row)] for rows in (found, again))
     np.testing.assert_equal(one, same)
     assert {values[2:4] for values in one} == {("sampled_rolls", 12)}
+    assert not [one for one in found if isinstance(one, Grid)]
+
+
+@pytest.mark.parametrize(
+    ("padding", "forwards", "words"),
+    [
+        ("circular", 10_000, "all 64 rolls by the phase tree, which cost {} forward passes an image (20 images)"),
+        (
+            "zeros",
+            10_000,
+            "all 64 rolls, a forward pass each, as they share nothing: {} pads with zeros, so it is not open",
+        ),
+        ("zeros", 200, "12 of 64 rolls, drawn, a forward pass each, as they share nothing: {} pads with zeros"),
+    ],
+)
+def test_a_note_says_how_rolls_were_had_and_why_not_for_less(padding, forwards, words):
+    of, on = subject(padding=padding), scene(20)
+    (note,) = (one for one in roll_rows(of, on, forwards) if isinstance(one, Note))
+    rolls = prepare(of, images(on)[:2])
+    value = f"{rolls.forwards:.3g}" if rolls.tree else "stage1.conv1"
+    assert note.measure == "rolls" and note.words.startswith(words.format(value)), note.words
 
 
 def test_few_images_are_taken_as_they_are():

@@ -13,7 +13,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from src.measures.base import Measure, Still, resamples
 from src.measures.consistency import chance_corrected
 from src.measures.rolls import prepare
-from src.measures.rows import Grid, Row
+from src.measures.rows import Grid, Note, Row
 from src.measures.subject import Scene, Subject
 from src.transforms import crop
 
@@ -79,8 +79,9 @@ class RollLayer(Measure):
         return means[1:] / means[0]
 
 
-def roll_rows(subject: Subject, scene: Scene, forwards: int = 10_000) -> Iterator[Row | Grid]:
-    """Rows for all H · W rolls (protocol ``all_rolls``; ``amount`` is their number), and each layer's map of them.
+def roll_rows(subject: Subject, scene: Scene, forwards: int = 10_000) -> Iterator[Row | Grid | Note]:
+    """Rows for all H · W rolls (protocol ``all_rolls``; ``amount`` is their number), and each layer's map of them,
+    and a note that says how they were had, and why not by the phase tree where they were not.
 
     As many images are taken as cost ``forwards`` forward passes; where that is fewer than 16, rolls are drawn instead
     (protocol ``sampled_rolls``).
@@ -106,6 +107,7 @@ def roll_rows(subject: Subject, scene: Scene, forwards: int = 10_000) -> Iterato
         for name, layer in layers.items():
             layer.update(table.squared[name], table.still[name])
     weights, amount = resamples(count, scene.seed), len(rolls.shifts)
+    yield Note("rolls", f"{rolls.how} ({count} images)")
     for name, estimate in outputs.estimates(weights):
         if scene.labels is not None or name not in ("accuracy", "worst_case"):
             yield Row("output", "shift", protocol, amount, name, estimate)

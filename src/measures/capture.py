@@ -17,6 +17,8 @@ from src.measures.subject import Scene, Subject, in_place
 
 #: images a layer's channels are compared on for duplicates, and the least that probes and CKA can do with
 FEWEST = 40
+#: the similarity of a layer with one of another net
+AGAINST = "cka_against"
 
 
 @torch.no_grad()
@@ -59,6 +61,26 @@ def capture_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
         yield from _probes(scene, {layer: one.compute() for layer, one in features.items()})
 
 
+@torch.no_grad()
+def against_rows(subject: Subject, other: Subject, scene: Scene) -> Iterator[Row]:
+    """CKA of every layer of a net with every layer of another, on the same images; the protocol names the other's.
+
+    Args:
+        subject: a net.
+        other: another, or the same.
+        scene: at least 4 images; each net normalises them in its own way.
+    """
+    matrix = CKAMatrix()
+    with watch(subject.net, subject.layers) as maps, watch(other.net, other.layers) as others:
+        for images, same in zip(in_place(subject, scene), in_place(other, scene), strict=True):
+            subject.net(images)
+            ours = [maps[layer] for layer in subject.layers]
+            other.net(same)
+            matrix.update(ours, [others[layer] for layer in other.layers])
+    for one, its, values in _each_pair(subject.layers, other.layers, matrix):
+        yield _row(one, AGAINST, Estimate(*values, int(matrix.n)), its)
+
+
 def _row(layer: str, name: str, estimate: Estimate, protocol: str = "test") -> Row:
     return Row(layer, "none", protocol, 0, name, estimate)
 
@@ -85,11 +107,19 @@ def _duplicates(layer: str, filters: Tensor, correlation: Tensor, n: int) -> Ite
 
 def _alike(layers: list[str], matrix: CKAMatrix) -> Iterator[Row]:
     """Every pair of layers once; the protocol names the other one."""
-    values, (low, high) = matrix.compute().view(len(layers), -1), matrix.intervals()
-    for i, one in enumerate(layers):
-        for j, other in enumerate(layers[:i]):
-            ends = low[i, j].item(), high[i, j].item()
-            yield _row(one, "cka", Estimate(values[i, j].item(), *ends, int(matrix.n)), other)
+    for one, other, values in _each_pair(layers, layers, matrix):
+        if layers.index(other) < layers.index(one):
+            yield _row(one, "cka", Estimate(*values, int(matrix.n)), other)
+
+
+def _each_pair(
+    layers: list[str], others: list[str], matrix: CKAMatrix
+) -> Iterator[tuple[str, str, tuple[float, float, float]]]:
+    """Value, low and high of every layer with every other."""
+    numbers = torch.stack([matrix.compute().view(len(layers), -1), *matrix.intervals()], -1)
+    for one, row in zip(layers, numbers.tolist(), strict=True):
+        for other, (value, low, high) in zip(others, row, strict=True):
+            yield one, other, (value, low, high)
 
 
 def _probes(scene: Scene, features: dict[str, Tensor]) -> Iterator[Row]:

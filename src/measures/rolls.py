@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, fft
+from torch import Tensor, fft, nn
 
 from src.activations import watch
 from src.errors import Refusal
@@ -46,6 +46,7 @@ class Rolls:
 
     Attributes:
         tree: shares what they have in common; None: each is a forward pass of its own.
+        size: of the images; there are as many rolls as pixels.
         why: the tree is not used, in a line; empty where it is.
         shifts: (down, right) of each roll, (0, 0) first; all of them, in rows, unless they are a sample.
         forwards: what an image costs, in forward passes.
@@ -53,6 +54,7 @@ class Rolls:
 
     subject: Subject
     tree: PhaseTree | None
+    size: Steps
     why: str
     shifts: Int64[Tensor, "rolls 2"]
     forwards: float
@@ -71,6 +73,17 @@ class Rolls:
         )
 
     @property
+    def how(self) -> str:
+        """What is done, at what cost, and why it is not done for less."""
+        every = math.prod(self.size)
+        if self.tree is not None:
+            return f"all {every:,} rolls by the phase tree, which cost {self.forwards:.3g} forward passes an image"
+        drawn = (
+            f"{len(self.shifts):,} of {every:,} rolls, drawn" if len(self.shifts) < every else f"all {every:,} rolls"
+        )
+        return f"{drawn}, a forward pass each, as they share nothing: {self.why}"
+
+    @property
     def batch(self) -> int:
         """Images at once."""
         return TOGETHER if self.tree is None else max(1, min(8, ROOM // max(self.tree.peak, 1)))
@@ -86,18 +99,27 @@ def prepare(subject: Subject, x: Float[Tensor, "n c H W"]) -> Rolls:
     one by one.
     """
     height, width = x.shape[-2:]
-    alone = Rolls(subject, None, "", all_shifts((height, width)), height * width)
+    alone = Rolls(subject, None, (height, width), "", all_shifts((height, width)), height * width)
     try:
         tree = PhaseTree(subject.net, (x.shape[1], height, width), subject.layers)
     except Refusal as error:
         return replace(alone, why=str(error))
     if tree.shares_nothing:
-        return replace(alone, why=f"{', '.join(tree.alone[:1])} is not open to rolls of the image")
+        return replace(alone, why=_closed(subject.net, tree.alone[0]))
     if tree.peak > ROOM:
         return replace(alone, why=f"{', '.join(tree.alone)}: what all rolls give there does not fit into memory")
     shared = replace(alone, tree=tree, forwards=tree.forwards if math.isfinite(tree.forwards) else height * width)
     why = _difference(shared, x[: min(2, shared.batch)])
     return replace(alone, why=why) if why else shared
+
+
+def _closed(net: nn.Module, name: str) -> str:
+    """Why a layer answers a roll with something else than a roll, as far as its padding says so."""
+    layer = dict(net.named_modules()).get(name)
+    mode, padding = getattr(layer, "padding_mode", "zeros"), getattr(layer, "padding", 0)
+    if isinstance(layer, nn.Conv2d) and mode != "circular" and padding not in (0, (0, 0), "valid"):
+        return f"{name} pads with {mode}, so it is not open to rolls of the image"
+    return f"{name} is not open to rolls of the image"
 
 
 def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:

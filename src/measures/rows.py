@@ -1,4 +1,4 @@
-"""What measuring gives: rows of a tidy table, and grids to look at. Importing this costs nothing."""
+"""What measuring gives: rows of a tidy table, grids to look at, notes to read. Importing this costs nothing."""
 
 from dataclasses import dataclass
 
@@ -43,3 +43,11 @@ class Grid:
     layer: str
     measure: str
     plane: Float[np.ndarray, "rows columns"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """How a family of measures was had, in a line for people: an entry of the run's ``notes.json``."""
+
+    measure: str
+    words: str

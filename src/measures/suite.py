@@ -9,7 +9,7 @@ import torch
 from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import Splits, canvas
-from src.measures import Grid, Row
+from src.measures import Grid, Note, Row
 from src.measures.accuracy import accuracy_rows, location_leak
 from src.measures.aliasing import aliasing_rows
 from src.measures.all_crops import crop_rows
@@ -38,7 +38,7 @@ FOLLOWED_IMAGES = 250
 #: the least that an untrained twin is measured on
 TWIN_IMAGES = 250
 
-Found = Iterator[Row | Grid]
+Found = Iterator[Row | Grid | Note]
 
 
 #: what ``measure.what`` can name (the schema lists the same: ``config.MEASURES``) → transforms, taken in one pass …

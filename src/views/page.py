@@ -141,12 +141,22 @@ def _page(found: Sequence[Variant], sections: Iterable[Section], **words: Any) -
             "reading": section.reading,
             "height": figure.layout.height,
             "width": (figure.layout.meta or {}).get("width", 560),
+            "notes": notes(found, section.family),
             "json": Markup(figure.to_json()),  # plotly writes <, > and / as \u003c …
         }
         for section, figure in drawn
         if figure.data
     ]
     return environment.get_template("page.html.j2").render(figures=figures, plotly=get_plotlyjs(), **words)
+
+
+def notes(found: Sequence[Variant], family: str) -> dict[str, str]:
+    """How a family of measures was had → of which variants, a line for all that have it the same."""
+    lines: dict[str, list[str]] = {}
+    for variant in found:
+        if words := variant.runs[0].notes.get(family):
+            lines.setdefault(words, []).append(variant.name)
+    return {words: ", ".join(names) for words, names in lines.items()}
 
 
 def _sort_key(variant: Variant, key: str) -> str | float:

@@ -14,7 +14,7 @@ from src.views.plots import dressed, spread
 Plane = Float[np.ndarray, "rows columns"]
 #: numbers on a side of a picture, at most
 FINEST = 96
-FIELD = "effective_field"
+FIELD, AGAINST = "effective_field", "cka_against"
 #: variant, end of its measures' names, what to call it
 Net = tuple[Variant, str, str]
 
@@ -41,24 +41,35 @@ def fields(found: Sequence[Variant]) -> go.Figure:
 
 def similarity(found: Sequence[Variant]) -> go.Figure:
     """CKA between all layers of a net, a matrix a net."""
-    shown = [net for net in nets(found) if net[0].layers(f"cka{net[1]}")]
+    return _similarities(found, "cka", within=True)
+
+
+def similarity_against(found: Sequence[Variant]) -> go.Figure:
+    """CKA between all layers of a net, down, and all of another, across."""
+    return _similarities(found, AGAINST, within=False)
+
+
+def _similarities(found: Sequence[Variant], measure: str, within: bool) -> go.Figure:
+    shown = [net for net in nets(found) if net[0].layers(f"{measure}{net[1]}")]
     figure, spots = spread([name for _, _, name in shown], shared=False)
     for spot, (variant, suffix, _) in zip(spots, shown, strict=True):
-        pairs = [key[1::-1] for key in variant.runs[0].measures if key[3] == f"cka{suffix}"]
-        order = list(dict.fromkeys(layer for pair in pairs for layer in pair))
-        matrix = [[_alike(variant, one, other, f"cka{suffix}") for other in order] for one in order]
+        pairs = [key[:2] for key in variant.runs[0].measures if key[3] == f"{measure}{suffix}"]
+        down, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+        if within:  # each pair stands there once, the later layer first
+            down = across = list(dict.fromkeys([*across, *down]))
+        matrix = [[_alike(variant, one, other, f"{measure}{suffix}", within) for other in across] for one in down]
         figure.add_heatmap(
-            z=matrix, x=order, y=order, zmin=0, zmax=1, colorscale="Viridis", showscale=False, texttemplate="%{z:.2f}",
+            z=matrix, x=across, y=down, zmin=0, zmax=1, colorscale="Viridis", showscale=False, texttemplate="%{z:.2f}",
             hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>", **spot,
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     return dressed(figure)
 
 
-def _alike(variant: Variant, one: str, other: str, measure: str) -> float | None:
-    """Every pair was measured once; a layer is like itself."""
-    point = variant.point(one, other, 0, measure) or variant.point(other, one, 0, measure)
-    return 1.0 if one == other else point and point[0]
+def _alike(variant: Variant, one: str, other: str, measure: str, within: bool) -> float | None:
+    """Within a net every pair was measured once, and a layer is like itself."""
+    point = variant.point(one, other, 0, measure) or (variant.point(other, one, 0, measure) if within else None)
+    return 1.0 if within and one == other else point and point[0]
 
 
 def nets(found: Sequence[Variant]) -> list[Net]:

@@ -16,11 +16,13 @@ class Section:
         title: its heading.
         reading: what is 0, what is 1, what the lines are.
         figure: variants → its figure.
+        family: whose notes stand below it.
     """
 
     title: str
     reading: str
     figure: Callable[..., go.Figure]
+    family: str = ""
 
 
 TWIN_IS = "the same net before training, the floor that training has to beat"
@@ -58,6 +60,7 @@ MEASURED_SECTIONS = (
         "share of images that are right for every one of them. Below the bars: how many rolls and images; the more "
         "rolls, the worse the worst.",
         measured.worst_case,
+        "rolls",
     ),
     Section(
         "All rolls: which ones a layer notices",
@@ -104,6 +107,12 @@ MEASURED_SECTIONS = (
         "How alike layers are",
         "CKA of every two layers: 1 = the same up to rotation and scale, 0 = nothing in common.",
         planes.similarity,
+    ),
+    Section(
+        "How alike the layers of two nets are",
+        "CKA of every layer of this net (down) with every layer of the other (across), on the same images: 1 = the "
+        f"same up to rotation and scale, 0 = nothing in common. Untrained: {TWIN_IS}, against the other as it is.",
+        planes.similarity_against,
     ),
     Section(
         "What a unit sees",

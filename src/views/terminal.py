@@ -84,6 +84,13 @@ def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
     console.print(f"  {found}\n  {folder}\n", soft_wrap=True)
 
 
+def show_notes(notes: Mapping[str, str]) -> None:
+    """How something was measured; the untrained twin's is the same but for the images."""
+    for family, words in notes.items():
+        if not family.endswith("_untrained"):
+            console.print(f"  [dim]{family}: {escape(words)}[/dim]", soft_wrap=True)
+
+
 def show_layers(layers: Sequence[Mapping[str, Any]], chosen: Sequence[str], title: str) -> None:
     """Every layer that can be measured on a line; those that are, if nothing else is asked for, stand out."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
