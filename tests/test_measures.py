@@ -316,7 +316,7 @@ def test_the_worst_case_over_all_crops_by_hand():
     canvas = torch.randint(0, 256, (20, 1, 10, 10), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.arange(20) % 3
     subject = Subject(net, [], lambda x: x.double() / 255)
-    found = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=25)}
+    found = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=25 * 20)}
     with torch.no_grad():
         answers = torch.stack(
             [net(canvas[..., a : a + 6, b : b + 6].double() / 255).argmax(1) for a in range(5) for b in range(5)], 1
@@ -327,5 +327,5 @@ def test_the_worst_case_over_all_crops_by_hand():
     assert found["accuracy"].estimate.value == pytest.approx(right.double().mean().item())
     assert found["consistency"].estimate.value == pytest.approx(shares.square().sum(1).mean().item())
     assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("all_crops", 25, 20)}
-    some = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=5)}
+    some = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=5 * 20)}
     assert {(row.protocol, row.amount) for row in some.values()} == {("sampled_crops", 100 // 16)}

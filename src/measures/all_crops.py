@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from src.activations import evaluating
-from src.measures.all_rolls import FEWEST, RollOutputs
+from src.measures.all_rolls import FEWEST, RollOutputs, allowance
 from src.measures.base import resamples
 from src.measures.rolls import TOGETHER
 from src.measures.rows import Row
@@ -45,13 +45,14 @@ def windows(
     return torch.cat(found, 1)
 
 
-def crop_rows(subject: Subject, scene: Scene, forwards: float = 10) -> Iterator[Row]:
+def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row]:
     """Rows for all shifts of up to the scene's margin (protocol ``all_crops``; ``amount`` is their number).
 
-    They are taken of as many images as ``forwards`` forward passes for each of the scene's images pay for. Where that
-    is fewer than 16, shifts are drawn instead (protocol ``sampled_crops``).
+    They are taken of as many images as ``forwards`` forward passes pay for (by default ``allowance``). Where that is
+    fewer than 16, shifts are drawn instead (protocol ``sampled_crops``).
     """
-    shifts, total, most = every_shift(scene.margin), int(forwards * len(scene.canvas)), len(scene.canvas)
+    shifts, most = every_shift(scene.margin), len(scene.canvas)
+    total = forwards or allowance(most)
     few = min(FEWEST, most)
     if total < few * len(shifts):
         others = 1 + torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(scene.seed))

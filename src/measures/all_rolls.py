@@ -79,7 +79,17 @@ class RollLayer(Measure):
         return means[1:] / means[0]
 
 
-def roll_rows(subject: Subject, scene: Scene, forwards: int = 10_000) -> Iterator[Row | Grid | Note]:
+def allowance(images: int) -> int:
+    """Forward passes that many shifts of a few images may cost: ten for each image there is, but no fewer than 16 × 16
+    shifts of 16 images take.
+
+    >>> allowance(1000), allowance(100)
+    (10000, 4096)
+    """
+    return max(10 * images, FEWEST * 16 * 16)
+
+
+def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
     """Rows for all H · W rolls (protocol ``all_rolls``; ``amount`` is their number), and each layer's map of them,
     and a note that says how they were had, and why not by the phase tree where they were not.
 
@@ -89,8 +99,9 @@ def roll_rows(subject: Subject, scene: Scene, forwards: int = 10_000) -> Iterato
     Args:
         subject: the net.
         scene: the images.
-        forwards: forward passes to spend.
+        forwards: forward passes to spend; by default ``allowance``.
     """
+    forwards = forwards or allowance(len(scene.canvas))
     device = next(subject.net.parameters()).device
     images = crop(scene.canvas, torch.zeros(len(scene.canvas), 2, dtype=torch.long), scene.margin)
     rolls = prepare(subject, subject.normalise(images[:2].to(device)))
