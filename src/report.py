@@ -2,8 +2,10 @@
 
     python -m src.report runs=outputs/SWEEP
     python -m src.report runs=outputs out=outputs/all      every run below a folder
+    python -m src.report runs=outputs/SWEEP/RUN            one run alone
+    python -m src.report runs=RUN beside=OTHER             two runs, or sweeps, side by side
 
-options: runs=FOLDER  out=FOLDER (where to write; the folder of the runs)
+options: runs=FOLDER  beside=FOLDER  out=FOLDER (where to write; the folder of the runs, or beside-OTHER in it)
 """
 
 import sys
@@ -18,6 +20,7 @@ class Options:
     """Options of the command line."""
 
     runs: str = MISSING
+    beside: str | None = None
     out: str | None = None
 
 
@@ -29,7 +32,8 @@ def main() -> None:
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from src.views.page import conclude
 
-        conclude(Path(options.runs), Path(options.out) if options.out else None)
+        out, beside = (Path(one) if one else None for one in (options.out, options.beside))
+        conclude(Path(options.runs), out, beside)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,13 @@ def main() -> None:
                 failure = error
             sweep_ends(made.folder, failure)
         else:
-            from src.run import run
+            from src.run import is_main_process, run
+            from src.views.page import leave_page
 
             ((folder, cfg),) = made.jobs.items()
             run(cfg, folder)
+            if is_main_process():
+                leave_page(folder)
 
 
 def sweep_ends(folder: Path, failure: BaseException | None) -> None:

@@ -81,4 +81,29 @@ def test_names_on_the_page_are_text(sweep: Path) -> None:
 
 def test_a_run_of_its_own_is_compared_with_nothing(tmp_path: Path) -> None:
     leave_run(tmp_path / "one", 0.9, 0.1)
-    assert answer(variants(find_runs(tmp_path)[0])) == "One variant: nothing to compare it with."
+    text = answer(variants(find_runs(tmp_path)[0]))
+    assert text.startswith("Test accuracy 0.900 [0.890, 0.910]; a 1-px crop moves the answer by")
+    assert text.endswith(
+        "0.100 [0.090, 0.110]; untrained 0.100 [0.090, 0.110]. Nothing stands beside it to compare it with."
+    )
+
+
+def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
+    one, other = tmp_path / "here" / "one", tmp_path / "there" / "other"
+    leave_run(one, 0.9, 0.1)
+    leave_run(other, 0.8, 0.2, model={"pool": "avg"}, train={"epochs": 7})
+    page = conclude(one, beside=other)
+    assert page == one / "beside-other" / files.PAGE
+    rows = files.read_rows(page.with_name(files.COMPARISON))
+    assert [(row["model.pool"], row["train.epochs"], float(row["test_accuracy"])) for row in rows] == [
+        ("max", "2", 0.9),
+        ("avg", "7", 0.8),
+    ]
+    assert len(find_runs(one)[0]) == 1, "the page that was written is no run"
+
+
+def test_the_page_says_what_all_runs_have_set(sweep: Path, tmp_path: Path) -> None:
+    leave_run(tmp_path / "a" / "max", 0.9, 0.1, train={"lr": 0.05})
+    leave_run(tmp_path / "a" / "avg", 0.8, 0.2, train={"lr": 0.05}, model={"pool": "avg"})
+    text = conclude(tmp_path / "a").read_text()
+    assert "The runs differ in model.pool; all have train.lr=0.05; the rest is the default." in text

@@ -41,11 +41,22 @@ def save_maps(
         draw(folder, epoch, stage, scale[stage])
 
 
+def read_maps(run: Path, epoch: int) -> tuple[UInt8[np.ndarray, "n c h w"], dict[str, Float[np.ndarray, "n k p q"]]]:
+    """The probe images, and stage → its maps after an epoch."""
+    with np.load(run / MAPS / f"epoch_{epoch:03d}.npz") as kept:
+        found = {name: kept[name] for name in kept.files}
+    return found.pop("images"), found
+
+
+def epochs_of(run: Path) -> list[int]:
+    """The epochs whose maps were kept, in order."""
+    return sorted(int(file.stem.split("_")[1]) for file in (run / MAPS).glob("epoch_*.npz"))
+
+
 def finish_maps(run: Path) -> dict[int, dict[str, Path]]:
     """Draw every epoch on the final scale; epoch → stage → picture."""
     folder, scale = run / MAPS, read_scale(run)
-    epochs = sorted(int(file.stem.split("_")[1]) for file in folder.glob("epoch_*.npz"))
-    return {epoch: {stage: draw(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs}
+    return {epoch: {stage: draw(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs_of(run)}
 
 
 def read_scale(run: Path) -> dict[str, list[float]]:
@@ -82,7 +93,7 @@ def grid(
     step = TILE + GAP
     canvas = np.full((n * step + 2 * HEAD, (channels + 1) * step + SIDE, 3), 255, np.uint8)
     levels = np.clip((maps - scale[0]) / (scale[1] - scale[0]), 0, 1)
-    tiles = viridis()[(levels * 255).round().astype(np.uint8)]
+    tiles = colours()[(levels * 255).round().astype(np.uint8)]
     for row in range(n):
         pixels = images[row].transpose(1, 2, 0)
         inputs = pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels
@@ -108,9 +119,9 @@ def picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "H 
     """A grid of a run: dark is 0, yellow its largest number; small ones with pixels of several."""
     plane = centred(plane) if name.startswith(ROLL_MAP) else plane
     levels = np.clip(plane / max(float(plane.max()), 1e-12), 0, 1)
-    colours = viridis()[(levels * 255).round().astype(np.uint8)]
+    painted = colours()[(levels * 255).round().astype(np.uint8)]
     step = max(1, 4 * TILE // max(plane.shape))
-    large: UInt8[np.ndarray, "H W 3"] = colours.repeat(step, 0).repeat(step, 1)
+    large: UInt8[np.ndarray, "H W 3"] = painted.repeat(step, 0).repeat(step, 1)
     return large
 
 
@@ -122,10 +133,10 @@ def _nearest(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
 
 
 @cache
-def viridis() -> UInt8[np.ndarray, "256 3"]:
-    """Perceptually even, colour-blind-safe, readable in grey."""
+def colours(scale: str = "Viridis") -> UInt8[np.ndarray, "256 3"]:
+    """A colour map of plotly's in 256 steps; the default is perceptually even, colour-blind-safe, readable in grey."""
     from plotly.colors import sample_colorscale
 
-    colours = sample_colorscale("Viridis", np.linspace(0, 1, 256).tolist(), colortype="tuple")
-    levels: UInt8[np.ndarray, "256 3"] = (np.array(colours) * 255).round().astype(np.uint8)
+    steps = sample_colorscale(scale, np.linspace(0, 1, 256).tolist(), colortype="tuple")
+    levels: UInt8[np.ndarray, "256 3"] = (np.array(steps) * 255).round().astype(np.uint8)
     return levels

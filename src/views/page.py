@@ -4,19 +4,19 @@ What was measured on a net alone has a smaller page, from the same template.
 """
 
 import json
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from src import files
-from src.runs import FinishedRun, find_runs
+from src.config import Config, flatten
+from src.runs import CIRCUMSTANCES, FinishedRun, find_runs
+from src.views.browser import packed_maps
 from src.views.comparison import (
     MEASURED,
     Variant,
@@ -31,12 +31,13 @@ from src.views.sections import MEASURED_SECTIONS, OF_A_SWEEP, Section
 from src.views.terminal import console, millions, show_comparison
 
 
-def conclude(folder: Path, out: Path | None = None) -> Path:
+def conclude(folder: Path, out: Path | None = None, beside: Path | None = None) -> Path:
     """Compare the finished runs below a folder: print the table, write ``comparison.csv`` and ``report.html``.
 
     Args:
         folder: of a sweep, or of any set of runs.
-        out: where to write; by default the same folder.
+        out: where to write; by default the same folder, or one in it that is named after ``beside``.
+        beside: another folder, to be compared with.
 
     Returns:
         The page's path.
@@ -45,13 +46,17 @@ def conclude(folder: Path, out: Path | None = None) -> Path:
         Refusal: there is no finished run.
     """
     runs, others = find_runs(folder)
+    if beside is not None:
+        more, missing = find_runs(beside)
+        runs, others = runs + more, others | missing
     found = variants(runs)
-    out = out or folder
+    out = out or (folder / f"beside-{beside.resolve().name}" if beside else folder)
+    title = f"{folder.resolve().name} beside {beside.resolve().name}" if beside else folder.resolve().name
     files.write_rows(out / files.COMPARISON, comparison_rows(found))
     page = out / files.PAGE
-    files.write(page, render(folder, out, runs, found, others))
+    files.write(page, render(folder, title, runs, found, others))
     columns = shown_columns(found)
-    show_comparison(shown_rows(found), f"{folder.name}: {len(runs)} runs", columns)
+    show_comparison(shown_rows(found), f"{title}: {len(runs)} run{'s' * (len(runs) > 1)}", columns)
     console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
     for name, why in others.items():
         console.print(f"  missing: {name}: {why}", markup=False)
@@ -59,10 +64,19 @@ def conclude(folder: Path, out: Path | None = None) -> Path:
     return page
 
 
+def leave_page(run: Path) -> Path:
+    """The page of one run, in its folder."""
+    runs, _ = find_runs(run)
+    page = run / files.PAGE
+    files.write(page, render(run, run.resolve().name, runs, variants(runs), {}))
+    console.print(f"  {page.resolve()}", markup=False, soft_wrap=True)
+    return page
+
+
 def answer(found: list[Variant]) -> str:
     """The comparison in a few sentences: who is first, by how much, and what speaks against reading more into it."""
     if len(found) < 2:
-        return "One variant: nothing to compare it with."
+        return _of_one(found[0])
     seeds = min(len(one.runs) for one in found)
     classifiers = [one for one in found if one.has("test_accuracy")]  # for "where", to stay put is no merit
     sentences = [
@@ -75,6 +89,24 @@ def answer(found: list[Variant]) -> str:
             f"With {seeds} {'seed' if seeds == 1 else 'seeds'} a variant it is a look, not a claim: five make one."
         )
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _of_one(variant: Variant) -> str:
+    """The main numbers of what has nothing beside it."""
+    words = {"test_accuracy": "test accuracy", "test_r2": "R² of the position"}
+    words["crop_1px_output_distance"] = "a 1-px crop moves the answer by this part of the way to another image's:"
+    words["crop_1px_output_distance_untrained"] = "untrained"
+    said = "; ".join(f"{word} {_spread(variant, key)}" for key, word in words.items() if variant.has(key))
+    said = said or "nothing was measured"
+    return f"{said[0].upper()}{said[1:]}. Nothing stands beside it to compare it with."
+
+
+def _spread(variant: Variant, key: str) -> str:
+    """A number with its interval over images, or with its sd over seeds."""
+    if len(variant.runs) > 1:
+        return f"{variant.mean(key):.3f} ± {variant.sd(key):.3f} over {len(variant.runs)} seeds"
+    value, low, high = variant.runs[0].estimate(*MEASURED[key])
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
@@ -94,14 +126,14 @@ def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
     return f"{words.format(first.name)}: {value:.3f} {spread}; {apart} {second.name} with {other:.3f}."
 
 
-def render(folder: Path, out: Path, runs: list[FinishedRun], found: list[Variant], others: dict[str, str]) -> str:
+def render(folder: Path, title: str, runs: list[FinishedRun], found: list[Variant], others: dict[str, str]) -> str:
     """The page's HTML; every name in it is escaped."""
     manifest = json.loads((folder / files.SWEEP).read_text()) if (folder / files.SWEEP).exists() else {}
     columns = shown_columns(found)
     return _page(
         found,
         OF_A_SWEEP,
-        title=folder.name,
+        title=title,
         question=manifest.get("question") or runs[0].settings["question"],
         answer=answer(found),
         columns={key: heading.replace("-\n", "").replace("\n", " ") for key, heading in columns.items()},
@@ -109,8 +141,10 @@ def render(folder: Path, out: Path, runs: list[FinishedRun], found: list[Variant
         rows=shown_rows(found),
         sort=[{key: _sort_key(variant, key) for key in columns} for variant in found],
         ledgers={variant.name: _stages(variant.runs[0]) for variant in found},
-        maps=_maps(found, out),
+        maps=packed_maps(found),
         axes=axes(runs),
+        shared=shared_settings(runs),
+        several=len(runs) > 1,
         others=others,
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
         facts=_facts(runs),
@@ -150,6 +184,17 @@ def _page(found: Sequence[Variant], sections: Iterable[Section], **words: Any) -
     return environment.get_template("page.html.j2").render(figures=figures, plotly=get_plotlyjs(), **words)
 
 
+def shared_settings(runs: list[FinishedRun]) -> dict[str, str]:
+    """What all runs have set in the same way, where it is not the default: key → value."""
+    default = flatten(Config())
+    same = {key: value for key, value in runs[0].settings.items() if all(run.settings[key] == value for run in runs)}
+    return {
+        key: str(value)
+        for key, value in same.items()
+        if value != default[key] and key != "seed" and not key.startswith(CIRCUMSTANCES)
+    }
+
+
 def notes(found: Sequence[Variant], family: str) -> dict[str, str]:
     """How a family of measures was had → of which variants, a line for all that have it the same."""
     lines: dict[str, list[str]] = {}
@@ -184,18 +229,6 @@ def _stages(run: FinishedRun) -> list[dict[str, str]]:
     for stage, line in lines.items():
         line |= {"parameters": f"{parameters[stage]:,}", "mult-adds": millions(adds[stage])}
     return list(lines.values())
-
-
-def _maps(found: list[Variant], out: Path) -> list[tuple[str, dict[str, dict[int, str]]]]:
-    """(variant, stage → epoch → the picture's address, relative to the page); of each variant's first seed."""
-    pictures: dict[str, dict[str, dict[int, str]]] = {}
-    for variant in found:
-        folder = variant.runs[0].folder / files.MAPS
-        for picture in sorted(folder.glob("*_epoch_*.png")):
-            stage, epoch = picture.stem.split("_epoch_")
-            address = quote(os.path.relpath(picture.resolve(), out.resolve()))
-            pictures.setdefault(variant.name, {}).setdefault(stage, {})[int(epoch)] = address
-    return list(pictures.items())
 
 
 def _facts(runs: list[FinishedRun]) -> dict[str, str]:
