@@ -1,0 +1,161 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright. Skipped where there is none."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from src.views.maps import colours, save_maps
+from src.views.page import conclude
+from tests.test_comparison import leave_run
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.filterwarnings("default"),  # Playwright's own
+]
+HOSTILE = "<script>document.title='broken'</script>"
+STAGES = {"stage1": (4, 6, 6), "stage2": (4, 3, 3)}
+
+
+def leave_maps(run: Path, factor: float) -> None:
+    """Maps of three epochs: channel k of image i has the value ``factor * (epoch + 1) * k`` but for a corner of 0."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 12, 12)).astype(np.uint8)
+    for epoch in range(3):
+        maps = {}
+        for stage, shape in STAGES.items():
+            values = np.broadcast_to(factor * (epoch + 1) * np.arange(shape[0])[:, None, None], (2, *shape)).copy()
+            values[..., 0, 0] = 0
+            maps[stage] = values.astype(np.float32)
+        save_maps(run, epoch, images, maps)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / HOSTILE.replace("/", "_")
+    for pool, accuracy, distance, factor in (("avg", 0.8, 0.1, 1), ("blur", 0.85, 0.2, 2), ("max", 0.9, 0.3, 1)):
+        leave_run(folder / pool, accuracy, distance, model={"pool": pool})
+        leave_maps(folder / pool, factor)
+    return conclude(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, report: Path) -> Iterator[Page]:
+    complaints: list[str] = []
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
+    opened.goto(report.as_uri())
+    yield opened
+    opened.close()
+    assert not complaints, "nothing goes wrong and nothing is fetched"
+
+
+@pytest.fixture(autouse=True)
+def as_opened(page: Page) -> None:
+    """The browser of maps shows what it shows first."""
+    page.evaluate("change({stage: 'stage1', epoch: 2, image: 0, channel: 0, view: 'map', scale: 'shared'})")
+
+
+def pixel(page: Page, net: int, tile: int, columns: int = 4) -> tuple[int, ...]:
+    """The colour in the middle of a tile of a net's maps."""
+    page.locator("#maps figure").nth(net).scroll_into_view_if_needed()
+    page.wait_for_function(f"document.querySelectorAll('#maps figure')[{net}].querySelector('canvas').width > 300")
+    page.wait_for_timeout(150)
+    script = """([net, tile, columns]) => {
+      const canvas = document.querySelectorAll("#maps figure")[net].querySelector("canvas"), dense = devicePixelRatio;
+      const side = Math.floor((canvas.parentNode.clientWidth - 4 * (columns - 1)) / columns);
+      const x = (tile % columns) * (side + 4) + side / 2, y = 15 + side / 2 + Math.floor(tile / columns) * (side + 19);
+      return [...canvas.getContext("2d").getImageData(x * dense, y * dense, 1, 1).data.slice(0, 3)];
+    }"""
+    return tuple(page.evaluate(script, [net, tile, columns]))
+
+
+def colour(level: float) -> tuple[int, ...]:
+    return tuple(int(one) for one in colours()[round(255 * level)])
+
+
+def near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Within what rounding to 256 levels, twice, may do."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= 6
+
+
+def test_names_are_text(page: Page) -> None:
+    assert page.title() == HOSTILE.replace("/", "_")
+    assert page.locator("h1").inner_text() == HOSTILE.replace("/", "_")
+
+
+def test_sorting_sorts(page: Page) -> None:
+    heading = page.get_by_role("button", name="accuracy")  # with an arrow, once it is clicked
+    column = "table.sortable tbody tr td:nth-child(2)"
+    for wanted in (["0.800", "0.850", "0.900"], ["0.900", "0.850", "0.800"]):
+        heading.click()
+        assert page.locator(column).all_inner_texts() == wanted
+    assert page.locator("th[aria-sort=descending]").count() == 1
+
+
+def test_maps_are_the_kept_numbers_on_one_scale_for_epochs_and_nets(page: Page) -> None:
+    top = 2 * 3 * 3  # the largest value of the stage in any epoch of any net
+    assert near(pixel(page, 0, 3), colour(3 * 3 / top))
+    assert near(pixel(page, 1, 3), colour(1))
+    assert near(pixel(page, 1, 0), colour(0))
+
+
+def test_the_slider_changes_the_pictures_and_the_scale_can_be_each_maps_own(page: Page) -> None:
+    page.locator("#epoch").fill("0")
+    assert page.locator("#epoch-shown").inner_text() == "0"
+    assert near(pixel(page, 0, 3), colour(3 / 18))
+    page.locator("#scale").select_option("own")
+    assert near(pixel(page, 0, 3), colour(1))
+    assert near(pixel(page, 0, 1), colour(1))
+
+
+def test_keys_move_through_epochs_stages_images_and_channels(page: Page) -> None:
+    page.locator("#maps").focus()
+    for key in ("ArrowLeft", "ArrowDown", "k", "l", "l"):
+        page.keyboard.press(key)
+    assert page.locator("#epoch-shown").inner_text() == "1"
+    assert page.locator("#stage").input_value() == "stage2"
+    assert page.locator("#images button[aria-pressed=true]").get_attribute("aria-label") == "image 1"
+    page.locator("#maps figure p", has_text="channel 2 on every image").first.wait_for()
+    assert near(pixel(page, 0, 3), colour(2 * 3 / 18))
+
+
+def test_a_click_chooses_a_channel_in_all_nets(page: Page) -> None:
+    pixel(page, 0, 0)
+    canvas = page.locator("#maps figure").first.locator("canvas").first
+    size = canvas.bounding_box()
+    assert size is not None
+    canvas.click(position={"x": 0.6 * size["width"], "y": size["height"] / 2})  # the third of four
+    page.wait_for_timeout(200)
+    assert page.locator("#maps figure p", has_text="channel 2 on every image").count() >= 2
+
+
+def test_every_picture_has_words(page: Page) -> None:
+    pixel(page, 0, 0)
+    label = page.locator("#maps figure canvas").first.get_attribute("aria-label")
+    assert label == "pool=avg, stage1, epoch 2, image 0: maps of 4 channels, 6 by 6"
+    for plot in page.locator(".plot").all():
+        assert plot.get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_is_wider_than_the_screen(browser: Browser, report: Path, width: int) -> None:
+    opened = browser.new_page(viewport={"width": width, "height": 800})
+    opened.goto(report.as_uri())
+    opened.locator("#maps").scroll_into_view_if_needed()
+    opened.wait_for_timeout(300)
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.close()
