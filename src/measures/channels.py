@@ -64,7 +64,7 @@ class ChannelFacts(Metric):
 
     def __init__(self, classes: int, filters: Float[Tensor, "c ..."] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.classes, self.filters, self.correlation = classes, filters, ChannelCorrelation()
+        self.classes, self.filters, self.correlation = classes, filters, ChannelCorrelation(**options)
         for name in ("n", "fired", "squares", "counts", "sums"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 

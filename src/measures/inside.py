@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: (down, right) in pixels. Along one axis, so that the eye can follow it; odd, so that no stride of 2 takes it to whole
 #: steps of a map and what a stage makes of that shows; large enough to be seen in 28 pixels
 SHIFT = (0, 3)
-#: bytes that ``inside.npz`` never exceeds: channels are left out, then images (a default run takes a fortieth)
+#: bytes that ``inside.npz`` never exceeds: channels are left out, then images (a default run takes a fiftieth)
 LIMIT = 2**24
 #: of it, what arrays may take; the rest is for the file's own book-keeping
 ROOM = LIMIT - LIMIT // 16
@@ -161,7 +161,8 @@ def _channels(
 ) -> tuple[dict[str, Float[Tensor, "c 5"]], dict[str, Exemplars]]:
     """One pass over the test images: facts and exemplars of every stage's channels. Memory holds one batch of maps."""
     classes = 0 if scene.labels is None else int(scene.labels.max()) + 1
-    facts = {name: ChannelFacts(classes, filters_of(subject.net, name)) for name in stages}
+    # one process measures: it must not wait for others
+    facts = {name: ChannelFacts(classes, filters_of(subject.net, name), sync_on_compute=False) for name in stages}
     strongest: dict[str, Exemplars] = {}
     with watch(subject.net, stages) as outputs:
         for index, x in zip(scene.batches(), in_place(subject, scene), strict=True) if stages else ():
