@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
-GRIDS, NOTES = "grids.npz", "notes.json"
+GRIDS, NOTES, INSIDE = "grids.npz", "notes.json", "inside.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
 
@@ -65,6 +65,16 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     write(path, packed.getvalue())
+
+
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    """The arrays of an ``.npz``, by name; none where it is missing."""
+    import numpy as np
+
+    if not path.exists():
+        return {}
+    with np.load(path) as kept:
+        return dict(kept)
 
 
 def _is_nan(value: Any) -> bool:

@@ -2,8 +2,8 @@
 
     config → data → net and its ledger → training → measures → files
 
-A run's folder holds ``config.yaml``, ``shapes.csv``, ``history.csv``, ``checkpoints/``, ``maps/``, ``measures.csv``
-and, once it is finished, ``run.json``.
+A run's folder holds ``config.yaml``, ``shapes.csv``, ``history.csv``, ``checkpoints/``, ``maps/``, ``measures.csv``,
+``inside.npz`` and, once it is finished, ``run.json``.
 """
 
 import hashlib
@@ -73,10 +73,14 @@ def _run(cfg: Config, folder: Path) -> None:
         net, splits, book = _fit(cfg, folder, tracker)
 
         begin = time.perf_counter()
+        from src.measures.inside import inside_of_run
         from src.measures.suite import measure
 
         with console.status("measuring") as status:
             rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
+            status.update("looking inside")
+            look = inside_of_run(net, cfg, splits, book, _probe(cfg, splits))
+            files.write_arrays(folder / files.INSIDE, look)
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
         tracker.log_grids(FinishedRun(folder, {}).grids)

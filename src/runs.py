@@ -150,11 +150,12 @@ class FinishedRun:
     @cached_property
     def grids(self) -> dict[str, np.ndarray]:
         """``measure/layer`` → a number for each place of a plane."""
-        path = self._table.with_name(files.GRIDS)
-        if not path.exists():
-            return {}
-        with np.load(path) as kept:
-            return dict(kept)
+        return files.read_arrays(self._table.with_name(files.GRIDS))
+
+    @cached_property
+    def inside(self) -> dict[str, np.ndarray]:
+        """What the net looks like inside: the arrays that ``src.measures.inside`` names; none in a run before it."""
+        return files.read_arrays(self.folder / files.INSIDE)
 
     @cached_property
     def notes(self) -> dict[str, str]:

@@ -34,7 +34,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_all_its_files(done: Path) -> None:
-    expected = "config.yaml run.json history.csv shapes.csv measures.csv checkpoints/best.ckpt checkpoints/last.ckpt"
+    expected = "config.yaml run.json history.csv shapes.csv measures.csv inside.npz checkpoints/best.ckpt "
+    expected += "checkpoints/last.ckpt"
     assert all((done / name).is_file() for name in expected.split())
     assert not list(done.glob("**/.*.csv.*")), "no half-written file stays behind"
     assert len(files.read_rows(done / files.HISTORY)) == 2
@@ -103,6 +104,18 @@ def test_maps_are_kept_for_every_stage_and_epoch_on_one_scale(done: Path) -> Non
             for stage in ("stage1", "stage2"):
                 assert (done / f"maps/{stage}_epoch_{epoch:03d}.png").stat().st_size > 500
                 assert np.quantile(kept[stage].astype(float), 0.999) <= scale[stage][1] + 1e-2
+
+
+def test_the_net_that_is_kept_is_looked_into(done: Path) -> None:
+    found = FinishedRun(done, {}).inside
+    _, weights = read_checkpoint(done / "checkpoints/best.ckpt")
+    np.testing.assert_array_equal(found["filters"], weights["stage1.conv1.weight"])
+    with np.load(done / "maps/epoch_002.npz") as kept:
+        np.testing.assert_array_equal(found["images"], kept["images"])
+        assert found["stage2/still"].shape == kept["stage2"].shape
+    measures = FinishedRun(done, {}).measures
+    assert measures["stage1", "crop", 1, "invariance_error"][0] > 0
+    assert np.abs(found["stage1/moved"]).max() > 0
 
 
 def test_the_checkpoint_is_plain_data_with_the_whole_config(done: Path) -> None:

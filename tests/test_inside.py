@@ -1,0 +1,374 @@
+"""Inside a finished net: exemplars by brute force, patches by gradients, Grad-CAM by hand, shifts of exact nets."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from src import files
+from src.activations import watch
+from src.ledger import Axis, Ledger, ledger
+from src.measures import inside as of_inside
+from src.measures.cam import class_activation, full_range, spread
+from src.measures.channels import FACTS, ChannelFacts, ranking
+from src.measures.exemplars import exemplars, extent, patch, seen
+from src.measures.health import ChannelCorrelation, Health, duplicate_share
+from src.measures.inside import SHIFT, inside
+from src.measures.selectivity import Selectivity, class_selectivity
+from src.measures.subject import Scene, Subject
+from src.models import ARCHITECTURES
+from src.models.tasks import Task
+from src.transforms import TRANSFORMS
+from tests.helpers import every_architecture, network, shared
+
+SIDE, MARGIN = 15, 3
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+CROP, ROLL = TRANSFORMS["shift/crop"], TRANSFORMS["shift/roll"]
+
+
+def pixels(x: Tensor) -> Tensor:
+    return x.float() / 255 - 0.5
+
+
+def scene(n: int, channels: int = 1, side: int = SIDE, labels: bool = True, seed: int = 0) -> Scene:
+    generator = torch.Generator().manual_seed(seed)
+    canvas = torch.randint(0, 256, (n, channels, side + 2 * MARGIN, side + 2 * MARGIN), generator=generator)
+    return Scene(canvas.to(torch.uint8), MARGIN, torch.arange(n) % 4 if labels else None, batch=5)
+
+
+def images_of(one: Scene) -> Tensor:
+    return one.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def looked(
+    net: nn.Module, on: Scene, probe: Scene, channels: int = 3, **options: Any
+) -> tuple[dict[str, np.ndarray], Subject, Ledger]:
+    """What is found inside a net, after its norms have seen something."""
+    images = images_of(probe)
+    book = ledger(net, tuple(images.shape[1:]))  # type: ignore[arg-type]
+    subject = Subject(net, net.stages, pixels, **{k: v for k, v in options.items() if k != "transform"})
+    return inside(subject, book, on, probe, options.get("transform", CROP), channels), subject, book
+
+
+def outputs_of(net: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
+    with watch(net, names) as maps, torch.no_grad():
+        net(x)
+        return dict(maps)
+
+
+# --- exemplars -------------------------------------------------------------------------------------------------------
+
+
+@given(st.data(), st.integers(1, 9), st.integers(1, 3), st.sampled_from([(), (1, 1), (2, 3)]), st.integers(1, 4))
+def test_exemplars_batch_by_batch_are_those_of_all_images_at_once(data, n, channels, places, batch):
+    shape = (n, channels, *places)
+    count = int(np.prod(shape))
+    numbers = data.draw(st.lists(st.integers(-2, 2), min_size=count, max_size=count))  # few values: many ties
+    outputs = torch.tensor(numbers).view(shape).float()
+    parts = [exemplars(part, first=i * batch) for i, part in enumerate(outputs.split(batch))]
+    found = parts[0]
+    for part in parts[1:]:
+        found = found.join(part).best()
+    for channel in range(channels):
+        each = outputs[:, channel].reshape(n, -1).tolist()
+        wanted = sorted(((-max(one), i, one.index(max(one))) for i, one in enumerate(each)))[:4]
+        kept = zip(found.values[channel], found.images[channel], found.places[channel], strict=True)
+        assert [(-value.item(), image.item(), place.item()) for value, image, place in kept] == wanted
+
+
+CONVOLUTIONAL = [name for name in ARCHITECTURES if name not in ("mlp", "pixels", "pca", "hog")]
+#: so that every pixel of a field counts
+SMOOTH = {"pool": "avg", "activation": "gelu", "norm": "batch", "head": "gap"}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+@pytest.mark.parametrize("axes", [{}, {"padding": "valid", "pool": "max"}, {"padding": "full", "pool": "blur"}])
+def test_a_patch_holds_all_pixels_that_move_its_unit_and_no_more(name, axes):
+    side = 80
+    depth = {} if name == "vgg" else shared(name, depth=2, convs=1)
+    net = network((1, side, side), name=name, **SMOOTH | depth | axes).double().eval()
+    book = ledger(net, (1, side, side))
+    numbers = 1 + np.mgrid[:side, :side].astype(np.uint8)  # every pixel bears its row and column
+    x = torch.randn(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    with watch(net, net.stages) as maps:
+        net(x)
+    for stage in net.stages[:2]:
+        layer = book[stage]
+        for place in ((0, 0), (layer.rows.size // 2, layer.columns.size // 2), (layer.rows.size - 1, 0)):
+            cut = patch(numbers, layer.rows, layer.columns, place)
+            (gradient,) = torch.autograd.grad(maps[stage][0, :, place[0], place[1]].sum(), x, retain_graph=True)
+            moving = {(row + 1, column + 1) for row, column in gradient[0, 0].nonzero().tolist()}
+            held = set(zip(*cut.reshape(2, -1).tolist(), strict=True)) - {(0, 0)}
+            assert moving <= held
+            if not axes:
+                assert moving == held and layer.rows.field < side, "and every pixel of it moves the unit"
+
+
+def test_a_patch_beyond_the_border_is_black_and_a_wide_field_takes_the_whole_image():
+    image = np.full((3, 6, 8), 7, np.uint8)
+    near = patch(image, Axis(6, field=3), Axis(8, field=3), (0, 7))
+    assert near.shape == (3, 3, 3)
+    np.testing.assert_array_equal(near[0], [[0, 0, 0], [7, 7, 0], [7, 7, 0]])
+    assert patch(image, Axis(1, field=20, start=3), Axis(8, field=3), (0, 4)).shape == (3, 6, 3)
+    np.testing.assert_array_equal(patch(image, Axis(1, field=20), Axis(1, field=99), (0, 0)), image)
+    assert not patch(image, Axis(9, field=2, start=-9), Axis(8), (0, 0)).any(), "a unit that sees padding alone"
+
+
+@every_architecture
+@pytest.mark.parametrize("n", [3, 13])
+def test_the_patches_of_a_net_are_its_strongest_units_patches(name, n):
+    net = network((3, SIDE, SIDE), 4, name=name)
+    on = scene(n, channels=3)
+    found, subject, book = looked(net, on, scene(2, channels=3, seed=1))
+    maps = outputs_of(net, pixels(images_of(on)), subject.layers)
+    for stage in subject.layers:
+        outputs = maps[stage].reshape(*maps[stage].shape[:2], -1)
+        layer, patches = book[stage], found[f"{stage}/patches"]
+        sides = [extent(axis, SIDE) for axis in (layer.rows, layer.columns)]
+        assert patches.shape == (min(3, layer.channels), min(4, n), 3, *sides) and patches.dtype == np.uint8
+        np.testing.assert_array_equal(found[f"{stage}/patch_channels"], found[f"{stage}/order"][:3])
+        for i, channel in enumerate(found[f"{stage}/patch_channels"]):
+            strongest = outputs[:, channel].amax(1)
+            order = np.argsort(-strongest.numpy(), kind="stable")[:4]
+            np.testing.assert_allclose(found[f"{stage}/patch_values"][i], strongest[order], rtol=1e-4, atol=1e-5)
+            if len(strongest.unique()) == n:  # else rounding says who is first
+                for j, image in enumerate(order):
+                    place = divmod(int(outputs[image, channel].argmax()), layer.columns.size)
+                    wanted = patch(images_of(on)[image].numpy(), layer.rows, layer.columns, place)
+                    np.testing.assert_array_equal(patches[i, j], wanted)
+
+
+# --- facts of channels -----------------------------------------------------------------------------------------------
+
+
+def fed(facts: ChannelFacts, outputs: Tensor, labels: Tensor | None, batch: int) -> Tensor:
+    for start in range(0, len(outputs), batch):
+        facts.update(outputs[start : start + batch], None if labels is None else labels[start : start + batch])
+    return facts.compute()
+
+
+@pytest.mark.parametrize("batch", [7, 60])
+@pytest.mark.parametrize("places", [(), (1, 1), (5, 4)])
+def test_facts_of_channels_are_those_of_the_measures(places, batch):
+    outputs = torch.randn(60, 6, *places)
+    outputs[:, 1] = -outputs[:, 1].abs()  # dead
+    outputs[:, 4] = outputs[:, 2] * 2
+    outputs[:, 5] = outputs[:, 2] + 1e-3
+    filters = torch.randn(6, 9)
+    filters[4:] = filters[2] * 3
+    labels = torch.arange(60) % 3 + 1  # no image of class 0
+    facts = fed(ChannelFacts(5, filters), outputs, labels, batch)
+    column = dict(zip(FACTS, facts.double().unbind(1), strict=True))
+    flat = outputs.reshape(60, 6, -1)
+    torch.testing.assert_close(column["fires"], (flat.amax(2) > 0).double().mean(0), check_dtype=False)
+    torch.testing.assert_close(column["energy"], flat.square().mean((0, 2)).double(), **CLOSE)
+    pooled = flat.relu().mean(2).double()
+    torch.testing.assert_close(column["selectivity"], class_selectivity(pooled, labels)[0], equal_nan=True, **CLOSE)
+    means = torch.stack([pooled[labels == label].mean(0) for label in (1, 2, 3)])
+    assert column["best_class"].tolist() == [
+        -1 if channel == 1 else 1 + int(means[:, channel].argmax()) for channel in range(6)
+    ]
+    assert column["repeats"].tolist() == [-1, -1, -1, -1, 2, 2]
+    # … and so their means are the rows of measures.csv
+    health, selectivity, correlation = Health(), Selectivity(), ChannelCorrelation()
+    health.update(outputs)
+    selectivity.update(outputs, labels)
+    correlation.update(outputs)
+    assert (column["fires"] == 0).double().mean() == health.compute()["dead_share"]
+    assert column["selectivity"].nanmean().item() == pytest.approx(
+        selectivity.compute()["class_selectivity"].item(), abs=1e-6
+    )
+    assert (column["repeats"] >= 0).double().mean().item() == pytest.approx(
+        duplicate_share(filters, correlation.compute())
+    )
+
+
+@pytest.mark.parametrize("labels", [None, torch.zeros(8, dtype=torch.long)])
+def test_without_classes_to_tell_apart_nothing_is_selective(labels):
+    facts = fed(ChannelFacts(0 if labels is None else 1), torch.rand(8, 3, 2, 2), labels, 8)
+    assert facts[:, 1].isnan().all()
+    assert (facts[:, 2:4] == -1).all()
+    assert ranking(facts).tolist() == facts[:, 4].argsort(descending=True).tolist()
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 0.5, 1]), st.sampled_from([0.1, 0.2, 0.3])), min_size=1, max_size=8))
+def test_channels_are_ranked_by_selectivity_and_the_dead_come_last(channels):
+    nan = float("nan")
+    facts = torch.tensor([[fires, value if fires else nan, 0, -1, 1] for fires, value in channels])
+    wanted = sorted(range(len(channels)), key=lambda i: (not channels[i][0], -channels[i][1] * bool(channels[i][0]), i))
+    assert ranking(facts).tolist() == wanted
+
+
+# --- class activation maps -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_grad_cam_before_a_global_mean_is_zhous_cam(frozen):
+    net = network((3, 16, 16), 5).requires_grad_(not frozen)
+    x, classes = torch.randn(6, 3, 16, 16), torch.tensor([0, 1, 2, 3, 4, 0])
+    flags = {one: one.training for one in net.modules()}
+    found = class_activation(net, "stage2", x, classes)
+    assert {one: one.training for one in net.modules()} == flags
+    assert not any(one._forward_hooks or one._forward_pre_hooks or one._backward_hooks for one in net.modules())
+    assert all(one.grad is None for one in net.parameters())
+    maps = outputs_of(net, x, ["stage2"])["stage2"]
+    weights = net.logits.weight.detach()[classes]
+    closed = (weights[:, :, None, None] * maps).sum(1).relu()
+    torch.testing.assert_close(found * maps[0, 0].numel(), closed, **CLOSE)
+    assert closed.amax((1, 2)).gt(0).any(), "or this shows nothing"
+
+
+def test_grad_cam_of_a_net_that_asks_what_and_where_is_of_its_classes():
+    task = Task("both", 4)
+    net = network((1, 16, 16), task.outputs)
+    x, classes = torch.randn(5, 1, 16, 16), torch.tensor([0, 1, 2, 3, 3])
+    torch.testing.assert_close(
+        class_activation(net, "stage2", x, classes, task.answer), class_activation(net, "stage2", x, classes)
+    )
+
+
+@given(st.integers(1, 7), st.sampled_from([1, 2, 3, 4]))
+def test_maps_that_tile_an_image_are_spread_as_bilinear_interpolation_does(size, jump):
+    maps, axis = torch.rand(2, size, size), Axis(size, jump=jump, start=jump / 2)
+    side = size * jump
+    wanted = F.interpolate(maps[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(spread(maps, axis, axis, (side, side)), wanted, **CLOSE)
+
+
+def test_a_map_is_shown_on_its_full_range_and_a_map_of_zeros_stays_one():
+    found = full_range(torch.stack([torch.zeros(2, 2), torch.tensor([[0.0, 2], [1, 4]])]))
+    assert found.tolist() == [[[0, 0], [0, 0]], [[0, 0.5], [0.25, 1]]]
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+@every_architecture
+def test_every_net_has_an_inside(name):
+    net = network((3, SIDE, SIDE), 4, name=name)
+    probe = scene(2, channels=3, seed=1)
+    found, subject, book = looked(net, scene(13, channels=3), probe)
+    np.testing.assert_array_equal(found["images"], images_of(probe))
+    assert found["labels"].tolist() == [0, 1] and found["shift"].tolist() == list(SHIFT)
+    with torch.no_grad():
+        answers = net.eval()(pixels(images_of(probe))).argmax(1)
+    np.testing.assert_array_equal(found["answers"], answers)
+    convolutions = [one for one in net.modules() if isinstance(one, nn.Conv2d)]
+    assert ("filters" in found) == bool(convolutions)
+    if convolutions:
+        np.testing.assert_array_equal(found["filters"], convolutions[0].weight.detach())
+    assert ("cam" in found) == any(book[stage].rows.size > 1 for stage in subject.layers)
+    if "cam" in found:
+        assert found["cam"].shape == (2, SIDE, SIDE) and found["cam"].dtype == np.float16
+        assert found["cam"].min() >= 0 and set(found["cam"].max((1, 2))) <= {0, 1}
+        np.testing.assert_array_equal(found["cam_classes"], answers)
+    for stage in subject.layers:
+        layer = book[stage]
+        channels, p, q = layer.shape
+        assert found[f"{stage}/facts"].shape == (channels, len(FACTS))
+        assert found[f"{stage}/facts"].dtype == found[f"{stage}/field"].dtype == np.float32
+        assert sorted(found[f"{stage}/order"]) == list(range(channels))
+        top, left, bottom, right = found[f"{stage}/field"]
+        assert (bottom - top, right - left) == (layer.rows.field, layer.columns.field)
+        assert ((top + bottom) / 2, (left + right) / 2) == tuple(
+            sum(seen(axis, axis.size // 2)) / 2 for axis in (layer.rows, layer.columns)
+        )
+        there = {key for key in ("still", "moved", "back") if f"{stage}/{key}" in found}
+        assert there == ({"still", "moved", "back"} if p * q > 1 else {"still", "moved"})
+        for key in there:
+            assert found[f"{stage}/{key}"].shape == (2, min(3, channels), p, q)
+            assert found[f"{stage}/{key}"].dtype == np.float16
+
+
+def test_a_net_that_is_asked_where_has_no_class_to_look_for():
+    task = Task("where", 4)
+    net = network((1, SIDE, SIDE), task.outputs)
+    on = scene(6, labels=False)
+    found, _, _ = looked(net, on, replace(on, canvas=on.canvas[:1]), answer=task.answer, what=task.what)
+    assert not {"answers", "cam", "cam_classes"} & found.keys()
+    assert found["labels"].tolist() == [-1]
+    facts = found["stage1/facts"]
+    assert np.isnan(facts[:, 1]).all() and (facts[:, 2] == -1).all()
+    alive = [channel for channel in np.argsort(-facts[:, 4], kind="stable") if facts[channel, 0] > 0]
+    assert found["stage1/order"][: len(alive)].tolist() == alive
+
+
+def test_class_activation_is_seen_from_the_last_stage_that_has_positions():
+    net = network((1, 8, 8), 4, depth=3)
+    assert [ledger(net, (1, 8, 8))[stage].rows.size for stage in net.stages] == [4, 2, 1]
+    probe = scene(3, side=8)
+    found, _, book = looked(net, probe, probe)
+    x = pixels(images_of(probe))
+    maps = class_activation(net, "stage2", x, torch.from_numpy(found["answers"]))
+    wanted = full_range(spread(maps, book["stage2"].rows, book["stage2"].columns, (8, 8)))
+    np.testing.assert_allclose(found["cam"], wanted, atol=1e-3)
+    assert "stage3/back" not in found and found["stage3/moved"].shape == (3, 3, 1, 1)
+
+
+def test_the_maps_are_of_the_images_and_of_the_same_images_shifted():
+    net = network((1, SIDE, SIDE), 4)
+    probe = scene(3)
+    found, subject, _ = looked(net, probe, probe)
+    down, right = SHIFT
+    rows, columns = (slice(MARGIN - step, MARGIN - step + SIDE) for step in (down, right))
+    still = outputs_of(net, pixels(images_of(probe)), subject.layers)
+    moved = outputs_of(net, pixels(probe.canvas[:, :, rows, columns]), subject.layers)
+    for stage in subject.layers:
+        np.testing.assert_allclose(found[f"{stage}/still"], still[stage][:, :3], rtol=2e-3, atol=1e-3)
+        difference = (moved[stage] - still[stage])[:, :3]
+        np.testing.assert_allclose(found[f"{stage}/moved"], difference, rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("axes", "transform"),
+    [
+        ({"padding": "valid", "pool": "none", "stride": 1}, CROP),  # no border, so nothing but the image moves its maps
+        ({"padding": "circular", "pool": "none", "stride": 1}, ROLL),
+        ({"padding": "valid", "pool": "max", "stride": 3, "depth": 1, "convs": 1}, CROP),  # one step of its map
+    ],
+)
+def test_an_equivariant_nets_maps_move_and_come_back(axes, transform):
+    side = 14  # 12 behind a convolution, which a stride of 3 divides
+    net = network((1, side, side), 4, **axes)
+    found, subject, book = looked(net, scene(6, side=side), scene(3, side=side), transform=transform)
+    for stage in subject.layers:
+        moved, back = found[f"{stage}/moved"].astype(float), found[f"{stage}/back"]
+        beyond = int(SHIFT[1] / book[stage].columns.jump) if transform is CROP else 0
+        assert np.isnan(back).sum(3).max() == np.isnan(back).sum(3).min() == beyond
+        assert np.isnan(back[..., back.shape[3] - beyond :]).all(), "they come back from the right"
+        assert np.abs(moved).max() > 0.05, "it is not invariant"
+        assert np.nanmax(np.abs(back)) < 5e-3, "but equivariant, to float16"
+
+
+def test_a_net_with_a_stride_of_2_is_not_equivariant_and_that_shows():
+    found, _, _ = looked(network((1, SIDE, SIDE), 4, padding="circular"), scene(6), scene(3), transform=ROLL)
+    assert np.nanmax(np.abs(found["stage1/back"])) > 0.05
+
+
+@pytest.mark.parametrize("room", [2**13, 2**15, 2**18])
+@pytest.mark.parametrize("name", ["resnet", "mlp", "convnext"])
+def test_however_much_is_asked_for_the_file_stays_below_its_limit(name, room, tmp_path, monkeypatch):
+    monkeypatch.setattr(of_inside, "LIMIT", room)
+    monkeypatch.setattr(of_inside, "ROOM", room - room // 16)
+    net = network((3, SIDE, SIDE), 4, name=name, width=32)
+    found, subject, _ = looked(net, scene(8, channels=3), scene(40, channels=3, seed=1), channels=500)
+    files.write_arrays(tmp_path / "inside.npz", found)
+    assert sum(one.nbytes for one in found.values()) <= room - room // 16
+    if room >= 2**15:  # below, an .npz's own headers count
+        assert (tmp_path / "inside.npz").stat().st_size <= room
+    if room == 2**18:
+        assert all(f"{stage}/patches" in found for stage in subject.layers), "each stage has its share"
+    read = files.read_arrays(tmp_path / "inside.npz")
+    assert read.keys() == found.keys()
+    assert all(np.array_equal(read[key], found[key], equal_nan=read[key].dtype.kind == "f") for key in read)
+
+
+def test_arrays_of_a_file_that_is_not_there_are_none(tmp_path: Path):
+    assert files.read_arrays(tmp_path / "inside.npz") == {}
