@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from src import files
 from src.views.maps import colours, save_maps
 from src.views.page import conclude
 from tests.test_comparison import leave_run
@@ -33,12 +34,30 @@ def leave_maps(run: Path, factor: float) -> None:
         save_maps(run, epoch, images, maps)
 
 
+def leave_inside(run: Path) -> None:
+    """Two stages: channel 1 is dead, 2 repeats 0, 3 is the most selective; a shift changes channel 0."""
+    images = np.full((2, 1, 12, 12), 200, np.uint8)
+    found = {"images": images, "labels": np.array([1, 0]), "answers": np.array([1, 1]), "shift": np.array([0, 3])}
+    found |= {"cam": np.ones((2, 12, 12), np.float16), "filters": np.full((4, 1, 3, 3), -0.5, np.float32)}
+    for stage, (k, p, q) in STAGES.items():
+        moved = np.zeros((2, k, p, q), np.float16)
+        moved[:, 0] = 1
+        facts = [[1, 0.3, 0, -1, 1], [0, np.nan, -1, -1, 0], [1, 0.2, 0, 0, 1], [1, 0.9, 1, -1, 1]]
+        one = {"facts": np.array(facts, np.float32), "order": np.array([3, 0, 2, 1]), "moved": moved, "back": -moved}
+        one |= {"field": np.array([2, 2, 8, 8], np.float32), "patch_channels": np.array([3, 0])}
+        one["patches"] = np.full((2, 4, 1, 6, 6), 90, np.uint8)
+        found |= {f"{stage}/{name}": array for name, array in one.items()}
+    files.write_arrays(run / files.INSIDE, found)
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / HOSTILE.replace("/", "_")
     for pool, accuracy, distance, factor in (("avg", 0.8, 0.1, 1), ("blur", 0.85, 0.2, 2), ("max", 0.9, 0.3, 1)):
         leave_run(folder / pool, accuracy, distance, model={"pool": pool})
         leave_maps(folder / pool, factor)
+        if pool != "max":
+            leave_inside(folder / pool)
     return conclude(folder)
 
 
@@ -66,7 +85,9 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
 @pytest.fixture(autouse=True)
 def as_opened(page: Page) -> None:
     """The browser of maps shows what it shows first."""
-    page.evaluate("change({stage: 'stage1', epoch: 2, image: 0, channel: 0, view: 'map', scale: 'shared'})")
+    page.evaluate(
+        "choose({stage: 'stage1', epoch: 2, image: 0, channel: 0, view: 'map', scale: 'shared', order: 'number'})"
+    )
 
 
 def pixel(page: Page, net: int, tile: int, columns: int = 4) -> tuple[int, ...]:
@@ -141,6 +162,38 @@ def test_a_click_chooses_a_channel_in_all_nets(page: Page) -> None:
     canvas.click(position={"x": 0.6 * size["width"], "y": size["height"] / 2})  # the third of four
     page.wait_for_timeout(200)
     assert page.locator("#maps figure p", has_text="channel 2 on every image").count() >= 2
+
+
+def test_what_a_shift_changes_is_blue_red_and_white(page: Page) -> None:
+    page.locator("#view").select_option("moved")
+    red, white, blue = (tuple(int(one) for one in colours("RdBu_r")[level]) for level in (255, 127, 0))
+    assert near(pixel(page, 0, 0), red) and near(pixel(page, 0, 1), white)
+    page.locator("#view").select_option("back")
+    assert near(pixel(page, 0, 0), blue)
+    assert "by 3 px to the right" in page.locator("#legend").inner_text()
+    assert page.locator("#epoch").is_disabled()
+    page.locator("#maps figure p", has_text="nothing kept of this").wait_for()  # of the net that has none
+
+
+def test_channels_are_ranked_and_the_choice_goes_with_them(page: Page) -> None:
+    page.locator("#order").select_option("selective")
+    assert near(pixel(page, 0, 0), colour(3 * 3 / 18)), "channel 3 comes first"
+    page.locator("#maps").focus()
+    page.keyboard.press("j")  # from channel 0 one back, to the most selective
+    page.locator("#maps figure p", has_text="channel 3 on every image").first.wait_for()
+    assert page.evaluate("[1, 2, 3].map(k => named(atlas.nets[0], k))") == ["1 dead", "2 = 0", "3"]
+
+
+def test_a_net_is_shown_level_by_level(page: Page) -> None:
+    page.locator("#inside").scroll_into_view_if_needed()
+    page.locator(".level h3", has_text="stage2").wait_for()
+    assert page.locator("#net option").all_inner_texts() == ["pool=avg", "pool=blur"]
+    text = page.locator(".level").first.inner_text()
+    for words in ("sees 6×6 px", "4 channels: 1 dead, 1 repeat another", "channel 3", "class 1 0.90"):
+        assert words in text
+    assert page.locator(".level").first.locator(".patches canvas").count() == 2 * 4
+    assert page.locator("#cam figcaption").all_inner_texts() == ["class 1", "class 1\nis class 0"]
+    assert page.locator("#filters").bounding_box()["height"] > 20  # type: ignore[index]
 
 
 def test_every_picture_has_words(page: Page) -> None:

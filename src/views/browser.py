@@ -1,22 +1,20 @@
 """The feature maps of a comparison, packed into its page, which draws any stage, epoch, image and channel of them."""
 
-import base64
-import gzip
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from src.runs import FinishedRun
 from src.views.comparison import Variant
+from src.views.inside import packed_inside
 from src.views.maps import colours, epochs_of, read_maps, read_scale
+from src.views.packing import pack, pictures
 
 #: numbers that the maps on a page may have: a byte each, before they are compressed, about half of that after
 CAP = 24_000_000
 #: of maps, and of what a shift changes in them
 COLOURS = {"map": "Viridis", "change": "RdBu_r"}
-LEVELS = 255
 
 
 def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
@@ -41,11 +39,12 @@ def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
     nets = []
     for name, run, each in runs:
         net: dict[str, Any] = {"name": name, "stages": {}, "places": places(run)}
+        net["inside"] = packed_inside(run)
         net["images"] = str(run.facts["probe_checksum"])
         for epoch in (one for one in chosen if one in each):
             inputs, maps = read_maps(run.folder, epoch)
             few = max(1, int(share * len(inputs)))
-            images[net["images"]] = packed_images(inputs[:few])
+            images[net["images"]] = pictures(inputs[:few])
             for stage, values in maps.items():
                 entry = net["stages"].setdefault(stage, {"shape": [few, *values.shape[1:]], "epochs": {}})
                 entry["epochs"][epoch] = pack(values[:few])
@@ -56,27 +55,7 @@ def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
         "epochs": chosen,
         "left_out": len(epochs) - count,
         "scales": shared_scales([run for _, run, _ in runs]),
-        "colours": {name: _text(colours(scale).tobytes()) for name, scale in COLOURS.items()},
-    }
-
-
-def pack(maps: Float[np.ndarray, "n k p q"]) -> str:
-    """Maps as text: of every map its least and largest value (float32), then its pixels as 256 levels between them.
-
-    A pixel is off by at most a 510th of its own map's range.
-    """
-    maps = maps.astype(np.float32)
-    low, high = maps.min((2, 3)), maps.max((2, 3))
-    span = np.maximum(high - low, np.finfo(np.float32).tiny)[..., None, None]
-    levels = ((maps - low[..., None, None]) / span * LEVELS).round().astype(np.uint8)
-    return _text(gzip.compress(np.stack([low, high], -1).astype("<f4").tobytes() + levels.tobytes(), 6, mtime=0))
-
-
-def packed_images(images: UInt8[np.ndarray, "n c h w"]) -> dict[str, Any]:
-    """Images as text, a byte a channel of a pixel, channels last."""
-    return {
-        "shape": list(images.shape),
-        "pixels": _text(gzip.compress(images.transpose(0, 2, 3, 1).tobytes(), 6, mtime=0)),
+        "colours": {name: colours(scale).tolist() for name, scale in COLOURS.items()},
     }
 
 
@@ -93,7 +72,3 @@ def shared_scales(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
 def places(run: FinishedRun) -> dict[str, list[float]]:
     """Stage → where its map lies on the image: the middle of its first unit and the step to the next, in pixels."""
     return {row["layer"].split(".")[0]: [float(row["start"]), float(row["jump"])] for row in run.shapes}
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
