@@ -11,8 +11,8 @@ from src.views.inside import packed_inside
 from src.views.maps import colours, epochs_of, read_maps, read_scale
 from src.views.packing import pack, pictures
 
-#: numbers that the maps on a page may have: a byte each, before they are compressed, about half of that after
-CAP = 24_000_000
+#: numbers that the maps on a page may have, and half as many what lies inside its nets: a byte each on the page
+CAP = 10_000_000
 #: of maps, and of what a shift changes in them
 COLOURS = {"map": "Viridis", "change": "RdBu_r"}
 
@@ -20,7 +20,8 @@ COLOURS = {"map": "Viridis", "change": "RdBu_r"}
 def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
     """All that the page's browser of feature maps knows, as plain data; empty where no run kept any.
 
-    Where the maps have more than ``cap`` numbers, epochs are left out evenly (not the first and the last), then images.
+    Where the maps have more than ``cap`` numbers, epochs are left out evenly (not the first and the last), then images;
+    and the insides of the last nets.
 
     Args:
         found: the variants; of each, its first seed is shown.
@@ -36,10 +37,11 @@ def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
     chosen = [epochs[i] for i in np.linspace(0, len(epochs) - 1, count).round().astype(int)]
     share = min(1.0, cap / (count * size))
     images: dict[str, Any] = {}
-    nets = []
+    nets, inside = [], cap // 2
     for name, run, each in runs:
         net: dict[str, Any] = {"name": name, "stages": {}, "places": places(run)}
-        net["inside"] = packed_inside(run)
+        inside -= sum(one.size for one in run.inside.values())
+        net["inside"] = packed_inside(run) if inside >= 0 else {}
         net["images"] = str(run.facts["probe_checksum"])
         for epoch in (one for one in chosen if one in each):
             inputs, maps = read_maps(run.folder, epoch)
@@ -53,7 +55,7 @@ def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
         "nets": nets,
         "images": images,
         "epochs": chosen,
-        "left_out": len(epochs) - count,
+        "left_out": {"epochs": len(epochs) - count, "insides": sum(1 for net in nets if not net["inside"])},
         "scales": shared_scales([run for _, run, _ in runs]),
         "colours": {name: colours(scale).tolist() for name, scale in COLOURS.items()},
     }

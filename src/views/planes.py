@@ -15,6 +15,8 @@ Plane = Float[np.ndarray, "rows columns"]
 #: numbers on a side of a picture, at most
 FINEST = 96
 FIELD, AGAINST = "effective_field", "cka_against"
+#: nets that are pictured, a row each: more than that nobody looks at
+MOST = 12
 #: variant, end of its measures' names, what to call it
 Net = tuple[Variant, str, str]
 
@@ -73,10 +75,10 @@ def _alike(variant: Variant, one: str, other: str, measure: str, within: bool) -
 
 
 def nets(found: Sequence[Variant]) -> list[Net]:
-    """All that are compared; of one alone also its untrained twin."""
+    """Those that are compared, ``MOST`` of them; of one alone also its untrained twin."""
     if len(found) == 1:
         return [(found[0], suffix, f"{found[0].name}{word}") for suffix, word in TWINS.items()]
-    return [(variant, "", variant.name) for variant in found]
+    return [(variant, "", variant.name) for variant in found[:MOST]]
 
 
 def coarse(plane: Plane) -> Float[np.ndarray, "p q"]:
@@ -131,11 +133,12 @@ def _pictures(
                 showscale=False, name=net[2], hovertemplate="%{y} px down, %{x} px right: %{z:.3g}", **spot,
             )  # fmt: skip
             figure.update_yaxes(scaleanchor=figure.data[-1].xaxis, **spot)
-    for row, (_, _, name) in enumerate(shown, start=1):
-        figure.add_annotation(
-            text=f"<b>{name}</b>", x=0, y=next(figure.select_yaxes(row=row, col=1)).domain[1], xref="paper",
-            yref="paper", xanchor="left", yanchor="bottom", yshift=20, showarrow=False,
-        )  # fmt: skip
+    names = [
+        {"text": f"<b>{name}</b>", "x": 0, "y": next(figure.select_yaxes(row=row, col=1)).domain[1], "xref": "paper",
+         "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 20, "showarrow": False}
+        for row, (_, _, name) in enumerate(shown, start=1)
+    ]  # fmt: skip
+    figure.update_layout(annotations=[*figure.layout.annotations, *names])  # at once: one by one takes their square
     figure.update_xaxes(constrain="domain", showgrid=False, zeroline=False)
     figure.update_yaxes(constrain="domain", constraintoward="top", showgrid=False, zeroline=False, autorange="reversed")
     return dressed(figure)

@@ -66,7 +66,8 @@ MEASURED_SECTIONS = (
         "All rolls: which ones a layer notices",
         "Invariance error of each roll, of each variant's first seed: no roll in the middle; axes in pixels, down and "
         "right. Dark = 0, not noticed; yellow = the high end, written above each map and the same for a layer in all "
-        "rows. A pattern that repeats shows the net's strides. A net whose rolls were drawn, not all taken, has none.",
+        f"rows, {planes.MOST} nets at the most. A pattern that repeats shows the net's strides. A net whose rolls were "
+        "drawn, not all taken, has none.",
         planes.roll_maps,
     ),
     Section(
@@ -105,7 +106,8 @@ MEASURED_SECTIONS = (
     ),
     Section(
         "How alike layers are",
-        "CKA of every two layers: 1 = the same up to rotation and scale, 0 = nothing in common.",
+        f"CKA of every two layers, of {planes.MOST} nets at the most: 1 = the same up to rotation and scale, 0 = "
+        "nothing in common.",
         planes.similarity,
     ),
     Section(
@@ -116,9 +118,9 @@ MEASURED_SECTIONS = (
     ),
     Section(
         "What a unit sees",
-        "Effective receptive field of the middle unit of each layer, of each variant's first seed: gradients on the "
-        "pixels; yellow = the strongest of its own picture. Above: the side of the square that holds 95% of it, of the "
-        "side that arithmetic allows.",
+        "Effective receptive field of the middle unit of each layer, of the first seed of each variant "
+        f"({planes.MOST} at the most): gradients on the pixels; yellow = the strongest of its own picture. Above: the "
+        "side of the square that holds 95% of it, of the side that arithmetic allows.",
         planes.fields,
     ),
 )
