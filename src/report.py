@@ -2,8 +2,9 @@
 
     python -m src.report runs=outputs/SWEEP
     python -m src.report runs=outputs out=outputs/all      every run below a folder
+    python -m src.report runs=outputs/SWEEP baseline=pool=none   differences from another variant than the first
 
-options: runs=FOLDER  out=FOLDER (where to write; the folder of the runs)
+options: runs=FOLDER  out=FOLDER (where to write; the folder of the runs)  baseline=VARIANT (as the table names it)
 """
 
 import sys
@@ -19,6 +20,7 @@ class Options:
 
     runs: str = MISSING
     out: str | None = None
+    baseline: str | None = None
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from src.views.page import conclude
 
-        conclude(Path(options.runs), Path(options.out) if options.out else None)
+        conclude(Path(options.runs), Path(options.out) if options.out else None, options.baseline)
 
 
 if __name__ == "__main__":
