@@ -55,7 +55,7 @@ class Factorial:
         """What it is made of, and what that means for reading it."""
         crossed = " × ".join(f"{axis} ({len(levels)})" for axis, levels in self.axes.items())
         cells, whole = len(self.variants), prod(map(len, self.axes.values()))
-        some = "" if self.full else f", {cells} of {whole} combinations, so that axes take credit for each other"
+        some = "" if self.full else f", {cells} of {whole} combinations: an axis may stand for what others do together"
         seeds = f", {len(self.seeds)} seeds each" if len(self.seeds) > 1 else ", one seed each: no intervals"
         left_out = sum(len(one.runs) for one in self.variants) - cells * len(self.seeds)
         lacking = f"; left out, as their seed is not there for all: {left_out} runs" if left_out else ""
@@ -82,7 +82,10 @@ def factorial(found: Sequence[Variant]) -> Factorial | None:
     columns: dict[tuple[int, ...], dict[str, list[Any]]] = {}
     for axis in found[0].settings:
         values = [one.settings[axis] for one in found]
-        columns.setdefault(_codes([str(value) for value in values]), {})[axis] = values
+        if len({str(value) for value in values}) > 1:
+            columns.setdefault(_codes([str(value) for value in values]), {})[axis] = values
+    if len(columns) < 2:
+        return None
     axes: dict[str, list[str]] = {}
     codes = []
     for together in columns.values():
@@ -97,7 +100,7 @@ def factorial(found: Sequence[Variant]) -> Factorial | None:
         and len(set(met.values())) == 1
         for one, other in combinations(codes, 2)
     )
-    return Factorial(axes, np.array(codes).T, found, sorted(seeds)) if len(axes) > 1 and seeds and balanced else None
+    return Factorial(axes, np.array(codes).T, found, sorted(seeds)) if seeds and balanced else None
 
 
 def _codes(values: Sequence[str]) -> tuple[int, ...]:
