@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from src.views.comparison import (
     shown_rows,
     variants,
 )
-from src.views.page import answer, conclude
+from src.views.page import answer, conclude, render
 from src.views.terminal import console
 
 
@@ -207,3 +208,12 @@ def test_differences_too_wide_for_a_terminal_are_on_the_page_alone(pools: Path) 
         page = conclude(pools)
     assert "differences from" not in shown.get()
     assert "<h2>Differences from" in page.read_text()
+
+
+def test_names_in_the_differences_are_text(pools: Path) -> None:
+    runs, _ = find_runs(pools)
+    found = [replace(one, name=f"<script>alert({i})</script>") for i, one in enumerate(variants(runs))]
+    text = render(pools, pools, runs, found, {}, found[1])
+    body = text[text.index("<body>") :]
+    assert "<script>alert" not in body
+    assert "<option selected>&lt;script&gt;alert(1)" in body and "<td>&lt;script&gt;alert(0)" in body
