@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS, NOTES, INSIDE = "grids.npz", "notes.json", "inside.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
-SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
+SWEEP, COMPARISON, DIFFERENCES, PAGE = "sweep.json", "comparison.csv", "differences.csv", "report.html"
 
 
 def write(path: Path, content: str | bytes) -> None:

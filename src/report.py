@@ -4,8 +4,10 @@
     python -m src.report runs=outputs out=outputs/all      every run below a folder
     python -m src.report runs=outputs/SWEEP/RUN            one run alone
     python -m src.report runs=RUN beside=OTHER             two runs, or sweeps, side by side
+    python -m src.report runs=outputs/SWEEP baseline=pool=none   differences from another variant than the first
 
 options: runs=FOLDER  beside=FOLDER  out=FOLDER (where to write; the folder of the runs, or beside-OTHER in it)
+         baseline=VARIANT (as the table names it)
 """
 
 import sys
@@ -22,6 +24,7 @@ class Options:
     runs: str = MISSING
     beside: str | None = None
     out: str | None = None
+    baseline: str | None = None
 
 
 def main() -> None:
@@ -33,7 +36,7 @@ def main() -> None:
         from src.views.page import conclude
 
         out, beside = (Path(one) if one else None for one in (options.out, options.beside))
-        conclude(Path(options.runs), out, beside)
+        conclude(Path(options.runs), out, options.baseline, beside)
 
 
 if __name__ == "__main__":

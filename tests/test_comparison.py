@@ -1,16 +1,30 @@
 """The comparison against numbers worked out by hand, and the page against hostile names."""
 
+import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from scipy import stats
 
 from src import files
 from src.config import from_dict, to_dict
+from src.errors import Refusal
 from src.measures.rows import Estimate, Row
-from src.runs import find_runs, write_measures
-from src.views.comparison import comparison_rows, shown_rows, variants
-from src.views.page import answer, conclude
+from src.runs import FinishedRun, find_runs, write_measures
+from src.views.comparison import (
+    Variant,
+    choose,
+    comparison_rows,
+    difference,
+    shown_differences,
+    shown_rows,
+    variants,
+)
+from src.views.page import answer, conclude, render
+from src.views.terminal import console
 
 
 def leave_run(folder: Path, accuracy: float, distance: float, **settings: object) -> None:
@@ -47,7 +61,7 @@ def sweep(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_variants_are_means_and_sds_over_seeds(sweep: Path) -> None:
+def test_variants_are_means_and_intervals_over_seeds(sweep: Path) -> None:
     runs, others = find_runs(sweep)
     rows = {row["variant"]: row for row in comparison_rows(variants(runs))}
     assert set(rows) == {"pool=max", "pool=avg"}
@@ -60,13 +74,13 @@ def test_variants_are_means_and_sds_over_seeds(sweep: Path) -> None:
     assert best["gap"] == pytest.approx(0.05)
     assert rows["pool=avg"]["test_accuracy_sd"] != rows["pool=avg"]["test_accuracy_sd"], "no sd of one seed"
     assert others == {"broken": "RuntimeError: <i>boom</i>", "later": "not started"}
-    assert shown_rows(variants(runs))[0]["test_accuracy"] == "0.920 ± 0.020"
+    assert shown_rows(variants(runs))[0]["test_accuracy"] == "0.920 ± 0.050"  # 4.303 · 0.02 / √3
 
 
 def test_the_answer_names_the_winners_and_its_own_weakness(sweep: Path) -> None:
     text = answer(variants(find_runs(sweep)[0]))
     assert "moves pool=avg least: 0.050 [0.040, 0.060]; next is pool=max with 0.200" in text
-    assert "pool=max is the most accurate: 0.920 ± 0.020 over 3 seeds" in text
+    assert "pool=max is the most accurate: 0.920 [0.870, 0.970] over 3 seeds; next is pool=avg with 0.800." in text
     assert "With 1 seed a variant it is a look, not a claim" in text
 
 
@@ -107,3 +121,124 @@ def test_the_page_says_what_all_runs_have_set(sweep: Path, tmp_path: Path) -> No
     leave_run(tmp_path / "a" / "avg", 0.8, 0.2, train={"lr": 0.05}, model={"pool": "avg"})
     text = conclude(tmp_path / "a").read_text()
     assert "The runs differ in model.pool; all have train.lr=0.05; the rest is the default." in text
+
+
+def in_memory(accuracy: float, seed: int = 0, **model: object) -> FinishedRun:
+    """A finished run that needs no disk; its distance is a tenth of its accuracy."""
+    run = FinishedRun(Path(), {"model.name": "ladder", "seed": seed} | {f"model.{k}": v for k, v in model.items()})
+    spots = {("output", "test", 0.0, "accuracy"): accuracy, ("output", "train", 0.0, "accuracy"): accuracy + 0.05,
+             ("output", "crop", 1.0, "output_distance"): accuracy / 10}  # fmt: skip
+    facts = {"seconds": 3.0, "parameters": 40, "multiply_adds": 2304}
+    vars(run).update(measures={key: (one, one - 0.01, one + 0.01) for key, one in spots.items()}, facts=facts)
+    return run
+
+
+#: accuracies of two pools, by seed: what a seed does to both is ten times what the pool does
+PAIRED = {"max": {0: 0.70, 1: 0.80, 2: 0.90}, "avg": {0: 0.71, 1: 0.82, 2: 0.91}}
+
+
+def paired(*gone: tuple[str, int]) -> list[Variant]:
+    """Of each pool, its seeds in another order: they are matched by number, not by place."""
+    orders = {"max": (0, 1, 2), "avg": (2, 0, 1)}
+    runs = [(pool, seed) for pool, seeds in orders.items() for seed in seeds if (pool, seed) not in gone]
+    return variants([in_memory(PAIRED[pool][seed], seed, pool=pool) for pool, seed in runs])
+
+
+def test_differences_are_paired_by_seed() -> None:
+    first, second = paired()
+    found = difference(second, first, "test_accuracy")
+    oracle = stats.ttest_rel(list(PAIRED["avg"].values()), list(PAIRED["max"].values())).confidence_interval(0.95)
+    assert found.pairs == 3
+    assert found.value == pytest.approx(0.04 / 3)
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high))
+    assert shown_differences([first, second], first)[0]["test_accuracy"] == "+0.013 ± 0.014"
+
+
+def test_an_interval_over_seeds_is_students() -> None:
+    first, _ = paired()
+    oracle = stats.ttest_1samp([0.7, 0.8, 0.9], 0).confidence_interval(0.95)
+    assert first.interval("test_accuracy") == pytest.approx((0.8, oracle.low, oracle.high))
+    assert first.point("output", "test", 0, "accuracy") == pytest.approx((0.8, oracle.low, oracle.high))
+
+
+def test_only_seeds_that_both_have_are_paired() -> None:
+    first, second = paired(("avg", 1))
+    assert difference(second, first, "test_accuracy").value == pytest.approx(0.01)
+    assert difference(second, first, "test_accuracy").pairs == 2
+    first, second = paired(("avg", 1), ("avg", 2))
+    found = difference(second, first, "test_accuracy")
+    assert found.value == pytest.approx(0.01) and found.pairs == 1
+    assert math.isnan(found.low) and math.isnan(found.high), "one pair has no interval"
+    assert shown_differences([first, second], first)[0]["test_accuracy"] == "+0.010"
+
+
+def test_without_a_seed_in_common_it_is_the_difference_of_means() -> None:
+    first, second = paired(("max", 0), ("avg", 1), ("avg", 2))
+    found = difference(second, first, "test_accuracy")
+    assert found.value == pytest.approx(0.71 - 0.85) and found.pairs == 0 and math.isnan(found.low)
+
+
+def test_the_answer_holds_the_first_against_the_next_seed_by_seed() -> None:
+    best = "pool=avg is the most accurate: 0.813 [0.565, 1.062] over 3 seeds"
+    untold = f"{best}; not told apart from pool=max with 0.800, behind by 0.013 [-0.001, 0.028] seed by seed."
+    assert untold in answer(paired())
+    ahead = [in_memory(accuracy, seed, pool=pool) for pool, plus in (("max", 0), ("avg", 0.01))
+             for seed, accuracy in enumerate((0.7 + plus, 0.8 + plus, 0.9 + plus * 1.1))]  # fmt: skip
+    assert "next is pool=max with 0.800, behind by 0.010 [0.009, 0.012] seed by seed" in answer(variants(ahead))
+
+
+def test_a_run_that_is_there_twice_counts_once() -> None:
+    runs = [in_memory(0.7, seed, pool=pool) for pool in ("max", "avg") for seed in (0, 1, 0)]
+    assert [one.seeds for one in variants(runs)] == [[0, 1], [0, 1]]
+
+
+@pytest.fixture
+def pools(tmp_path: Path) -> Path:
+    for pool, accuracies in PAIRED.items():
+        for seed in (0, 1):
+            leave_run(tmp_path / f"{pool}{seed}", accuracies[seed], 0.1, seed=seed, model={"pool": pool})
+    files.write_json(tmp_path / files.SWEEP, {"jobs": ["max0", "max1", "avg0", "avg1"]})
+    return tmp_path
+
+
+def test_a_baseline_is_chosen_by_its_name(pools: Path, tmp_path: Path) -> None:
+    with console.capture() as shown:
+        page = conclude(pools, tmp_path / "first")
+    assert "differences from pool=max, seed by seed" in shown.get()
+    rows = files.read_rows(tmp_path / "first" / files.DIFFERENCES)
+    assert {(row["variant"], row["baseline"], row["pairs"]) for row in rows} == {("pool=avg", "pool=max", "2")}
+    numbers = {row["measure"]: float(row["difference"]) for row in rows}
+    assert numbers["test_accuracy"] == pytest.approx(0.015)
+    assert {"gap", "seconds", "crop_1px_output_distance"} <= numbers.keys() and "test_r2" not in numbers
+    assert re.search(r"<option selected>pool=max</option><option>pool=avg</option>", page.read_text())
+    page = conclude(pools, tmp_path / "other", "pool=avg")
+    (row, *_) = files.read_rows(tmp_path / "other" / files.DIFFERENCES)
+    assert row["variant"] == "pool=max" and float(row["difference"]) == pytest.approx(-0.015)
+    shown_bodies = re.findall(r"<tbody( hidden)?><tr><td>(pool=\w+)</td>", page.read_text())
+    assert (" hidden", "pool=avg") in shown_bodies and ("", "pool=max") in shown_bodies
+
+
+def test_an_unknown_baseline_is_refused_before_anything_is_written(pools: Path, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"^baseline=max: no such variant; choose one of pool=max; pool=avg$"):
+        conclude(pools, tmp_path / "out", "max")
+    assert not (tmp_path / "out").exists()
+    assert choose(variants(find_runs(pools)[0]), None).name == "pool=max"
+
+
+def test_differences_too_wide_for_a_terminal_are_on_the_page_alone(pools: Path) -> None:
+    for seed in (0, 1):
+        model = {"pool": "avg", "padding": "circular", "dropout": 0.25, "activation": "leaky_relu"}
+        leave_run(pools / f"wide{seed}", 0.8, 0.1, seed=seed, model=model)
+    with console.capture() as shown:
+        page = conclude(pools)
+    assert "differences from" not in shown.get()
+    assert "<h2>Differences from" in page.read_text()
+
+
+def test_names_in_the_differences_are_text(pools: Path) -> None:
+    runs, _ = find_runs(pools)
+    found = [replace(one, name=f"<script>alert({i})</script>") for i, one in enumerate(variants(runs))]
+    text = render(pools, "pools", runs, found, {}, found[1])
+    body = text[text.index("<body>") :]
+    assert "<script>alert" not in body
+    assert "<option selected>&lt;script&gt;alert(1)" in body and "<td>&lt;script&gt;alert(0)" in body

@@ -1,11 +1,15 @@
-"""The comparison of a set of runs: one row a variant, mean ± sd over seeds."""
+"""The comparison of a set of runs: one row a variant, mean ± 95% over seeds; and its differences from a baseline."""
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from scipy.special import stdtrit
+
+from src.errors import Refusal
 from src.runs import CIRCUMSTANCES, FinishedRun
 from src.views.terminal import millions
 
@@ -49,6 +53,25 @@ LEGEND = {
     "another image's",
     "crop_1px_consistency": "same answer: consistency, the share of answers that a 1-px crop leaves the same",
 }
+NAN = float("nan")
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, low, high: Student's 95% interval of the mean; the bounds of a single value are nan.
+
+    >>> [round(bound, 2) for bound in t_interval([1, 2, 3])]
+    [2.0, -0.48, 4.48]
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2 or math.isnan(mean):
+        return mean, NAN, NAN
+    half = _quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    return float(stdtrit(freedom, 0.975))
 
 
 @dataclass(frozen=True)
@@ -85,20 +108,33 @@ class Variant:
     def sd(self, key: str) -> float:
         """Over seeds; nan for one."""
         values = self.values(key)
-        return statistics.stdev(values) if len(values) > 1 and self.has(key) else float("nan")
+        return statistics.stdev(values) if len(values) > 1 and self.has(key) else NAN
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of its runs."""
+        return [run.settings["seed"] for run in self.runs]
+
+    def by_seed(self, key: str) -> dict[int, float]:
+        """Seed → the number of its run."""
+        return dict(zip(self.seeds, self.values(key), strict=True))
+
+    def interval(self, key: str) -> tuple[float, float, float]:
+        """Mean, low, high: 95% over seeds, or over images where there is one seed; nan where neither is known."""
+        if len(self.runs) == 1 and key in MEASURED:
+            return self.runs[0].estimate(*MEASURED[key])
+        return t_interval(self.values(key))
 
     def point(self, layer: str, protocol: str, amount: float, measure: str) -> tuple[float, float, float] | None:
         """Mean over seeds, low, high; None where no run has it.
 
-        The bounds are those of the bootstrap over images for one seed, and the least and largest value over several.
+        The bounds are those of the bootstrap over images for one seed, and 95% over seeds (t) for several.
         """
         key = (layer, protocol, amount, measure)
         found = [run.measures[key] for run in self.runs if key in run.measures]
         if not found:
             return None
-        values = [value for value, _, _ in found]
-        low, high = found[0][1:] if len(found) == 1 else (min(values), max(values))
-        return statistics.fmean(values), low, high
+        return found[0] if len(found) == 1 else t_interval([value for value, _, _ in found])
 
     def amounts(self, layer: str, protocol: str, measure: str) -> list[float]:
         """Those that a number was measured by, in order."""
@@ -140,20 +176,28 @@ def axes(runs: list[FinishedRun]) -> list[str]:
 
 
 def variants(runs: list[FinishedRun]) -> list[Variant]:
-    """Group runs by all their settings but the seed, in the order given."""
+    """Group runs by all their settings but the seed, in the order given.
+
+    A run that is there twice, as two sweeps may hold the same one, counts once: else it would pass for two seeds.
+    """
     varied = axes(runs)
-    groups: dict[tuple[str, ...], list[FinishedRun]] = {}
+    groups: dict[tuple[str, ...], dict[int, FinishedRun]] = {}
     for run in runs:
-        groups.setdefault(tuple(str(run.settings[key]) for key in varied), []).append(run)
-    short = {key: key.removeprefix("model.") if key != "model.name" else "model" for key in varied}
+        members = groups.setdefault(tuple(str(run.settings[key]) for key in varied), {})
+        members.setdefault(run.settings["seed"], run)
     return [
         Variant(
-            ", ".join(f"{short[key]}={value}" for key, value in zip(varied, values, strict=True)) or "the run",
-            {key: members[0].settings[key] for key in varied},
-            members,
+            ", ".join(f"{short(key)}={value}" for key, value in zip(varied, values, strict=True)) or "the run",
+            {key: next(iter(members.values())).settings[key] for key in varied},
+            list(members.values()),
         )
         for values, members in groups.items()
     ]
+
+
+def short(axis: str) -> str:
+    """What an axis is called where people read: ``pool`` for ``model.pool``."""
+    return "model" if axis == "model.name" else axis.removeprefix("model.")
 
 
 def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:
@@ -169,20 +213,86 @@ def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:
 
 
 def shown_rows(found: list[Variant]) -> list[dict[str, str]]:
-    """The rows as people read them: three decimals, ± sd where there are several seeds."""
+    """The rows as people read them: three decimals, ± 95% where there are several seeds."""
     rows = []
     for variant in found:
         row = {"variant": variant.name, "seeds": str(len(variant.runs))}
         for key in SHOWN:
-            if key in ("parameters", "multiply_adds"):
-                row[key] = millions(variant.mean(key))
-            elif key == "seconds":
-                row[key] = f"{variant.mean(key):.0f}"
-            elif key not in row:
-                sd = variant.sd(key)
-                number = f"{variant.mean(key):.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
-                row[key] = number if variant.has(key) else "–"
+            if key not in row:
+                seeds = t_interval(variant.values(key))
+                row[key] = _shown(key, *seeds) if variant.has(key) else "–"
         rows.append(row)
+    return rows
+
+
+def _shown(key: str, mean: float, low: float, high: float, sign: str = "") -> str:
+    """A number as people read it, with half of its interval where it has one and it is not a cost."""
+    if key in FACTS:
+        words = f"{mean:.0f}" if key == "seconds" else millions(mean)
+        return "+" * (sign == "+" and mean > 0) + words
+    return f"{mean:{sign}z.3f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.3f}")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a variant's number lies above the baseline's.
+
+    Attributes:
+        value: mean over the seeds that both have; of their means, where they have none in common.
+        low: of Student's 95% interval over those seeds; nan for fewer than two of them.
+        high: the same.
+        pairs: how many seeds both have.
+    """
+
+    value: float
+    low: float
+    high: float
+    pairs: int
+
+
+def difference(variant: Variant, baseline: Variant, key: str) -> Difference:
+    """Of a number of the comparison, seed by seed: what a seed does to both is no difference."""
+    ours, theirs = variant.by_seed(key), baseline.by_seed(key)
+    pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    if not pairs:
+        return Difference(variant.mean(key) - baseline.mean(key), NAN, NAN, 0)
+    return Difference(*t_interval(pairs), len(pairs))
+
+
+def choose(found: Sequence[Variant], name: str | None) -> Variant:
+    """The baseline of that name; the first variant without one.
+
+    Raises:
+        Refusal: there is no such variant.
+    """
+    names = {variant.name: variant for variant in found}
+    if name is not None and name not in names:
+        raise Refusal(f"baseline={name}: no such variant; choose one of {'; '.join(names)}")
+    return found[0] if name is None else names[name]
+
+
+def difference_rows(found: Sequence[Variant], baseline: Variant) -> list[dict[str, Any]]:
+    """``differences.csv``: a row for each variant but the baseline, and number."""
+    return [
+        {"variant": variant.name, "baseline": baseline.name, "measure": key, "difference": apart.value,
+         "low": apart.low, "high": apart.high, "pairs": apart.pairs}
+        for variant in found if variant is not baseline
+        for key in (*MEASURED, "gap", *FACTS) if variant.has(key) and baseline.has(key)
+        for apart in [difference(variant, baseline, key)]
+    ]  # fmt: skip
+
+
+def shown_differences(found: Sequence[Variant], baseline: Variant) -> list[dict[str, str]]:
+    """The differences as people read them, a row for each variant but the baseline."""
+    rows = []
+    for variant in found:
+        if variant is not baseline:
+            row = {"variant": variant.name, "seeds": str(len({*variant.seeds} & {*baseline.seeds}))}
+            for key in SHOWN:
+                if key not in row:
+                    apart = difference(variant, baseline, key)
+                    row[key] = "–" if math.isnan(apart.value) else _shown(key, apart.value, apart.low, apart.high, "+")
+            rows.append(row)
     return rows
 
 
@@ -199,3 +309,8 @@ def shown_columns(found: list[Variant]) -> dict[str, str]:
 def legend(columns: Iterable[str]) -> str:
     """What the columns mean."""
     return "; ".join(LEGEND[key] for key in columns if key in LEGEND)
+
+
+def plain(heading: str) -> str:
+    """A heading of ``SHOWN`` on one line."""
+    return heading.replace("-\n", "").replace("\n", " ")

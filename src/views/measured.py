@@ -1,12 +1,11 @@
 """Figures of what was measured, one a family: curves by amount and by layer, in small panels."""
 
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 
 import plotly.graph_objects as go
 
 from src.transforms import SHIFTS, TABLE, Transform
-from src.views.comparison import Variant
+from src.views.comparison import Variant, t_interval
 from src.views.plots import LINES, Curve, Panel, multiples
 
 OUTPUT, ROLLS = "output", ("all_rolls", "sampled_rolls")
@@ -231,7 +230,7 @@ def over_training(found: Sequence[Variant]) -> go.Figure:
                 for row in run.history:
                     if row.get(name):
                         looks.setdefault(int(row["epoch"]), []).append(float(row[name]))
-            later = [(epoch, statistics.fmean(one), min(one), max(one)) for epoch, one in sorted(looks.items())]
+            later = [(epoch, *t_interval(one)) for epoch, one in sorted(looks.items())]
             return {"": [(0, *before), *later] if before and later else later}
 
         return Panel(title, curves)

@@ -16,3 +16,7 @@ for (const button of document.querySelectorAll("table.sortable th button")) butt
   [...body.rows].sort((a, b) => sign * (isNaN(key(a)) || isNaN(key(b)) ? key(a).localeCompare(key(b)) : key(a) - key(b)))
     .forEach(row => body.append(row));
 });
+const baseline = document.getElementById("baseline");
+baseline?.addEventListener("change", () => {
+  [...document.getElementById("differences").tBodies].forEach((body, i) => body.hidden = i !== baseline.selectedIndex);
+});

@@ -18,46 +18,60 @@ from src.config import Config, flatten
 from src.runs import CIRCUMSTANCES, FinishedRun, find_runs
 from src.views.browser import packed_maps
 from src.views.comparison import (
-    MEASURED,
+    FACTS,
     Variant,
     axes,
+    choose,
     comparison_rows,
+    difference,
+    difference_rows,
     legend,
+    plain,
     shown_columns,
+    shown_differences,
     shown_rows,
     variants,
 )
 from src.views.sections import MEASURED_SECTIONS, OF_A_SWEEP, Section
-from src.views.terminal import console, millions, show_comparison
+from src.views.terminal import console, millions, show_comparison, show_differences
+
+#: up to so many variants the page holds the differences from each of them, to choose from
+BASELINES = 16
 
 
-def conclude(folder: Path, out: Path | None = None, beside: Path | None = None) -> Path:
-    """Compare the finished runs below a folder: print the table, write ``comparison.csv`` and ``report.html``.
+def conclude(folder: Path, out: Path | None = None, baseline: str | None = None, beside: Path | None = None) -> Path:
+    """Compare the finished runs below a folder: print the tables, write them as CSV, and ``report.html``.
 
     Args:
         folder: of a sweep, or of any set of runs.
         out: where to write; by default the same folder, or one in it that is named after ``beside``.
+        baseline: name of the variant that differences are taken from; by default the first.
         beside: another folder, to be compared with.
 
     Returns:
         The page's path.
 
     Raises:
-        Refusal: there is no finished run.
+        Refusal: there is no finished run, or no such baseline.
     """
     runs, others = find_runs(folder)
     if beside is not None:
         more, missing = find_runs(beside)
         runs, others = runs + more, others | missing
     found = variants(runs)
+    chosen = choose(found, baseline)
     out = out or (folder / f"beside-{beside.resolve().name}" if beside else folder)
     title = f"{folder.resolve().name} beside {beside.resolve().name}" if beside else folder.resolve().name
     files.write_rows(out / files.COMPARISON, comparison_rows(found))
+    files.write_rows(out / files.DIFFERENCES, difference_rows(found, chosen))
     page = out / files.PAGE
-    files.write(page, render(folder, title, runs, found, others))
+    files.write(page, render(folder, title, runs, found, others, chosen))
     columns = shown_columns(found)
     show_comparison(shown_rows(found), f"{title}: {len(runs)} run{'s' * (len(runs) > 1)}", columns)
     console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
+    if baseline or any(len(one.runs) > 1 for one in found):
+        measured = {key: heading for key, heading in columns.items() if key not in FACTS}
+        show_differences(shown_differences(found, chosen), chosen.name, measured)
     for name, why in others.items():
         console.print(f"  missing: {name}: {why}", markup=False)
     console.print(f"\n{answer(found)}\n\n  {out / files.COMPARISON}\n  {page.resolve()}", markup=False, soft_wrap=True)
@@ -68,7 +82,8 @@ def leave_page(run: Path) -> Path:
     """The page of one run, in its folder."""
     runs, _ = find_runs(run)
     page = run / files.PAGE
-    files.write(page, render(run, run.resolve().name, runs, variants(runs), {}))
+    (one,) = variants(runs)
+    files.write(page, render(run, run.resolve().name, runs, [one], {}, one))
     console.print(f"  {page.resolve()}", markup=False, soft_wrap=True)
     return page
 
@@ -102,11 +117,9 @@ def _of_one(variant: Variant) -> str:
 
 
 def _spread(variant: Variant, key: str) -> str:
-    """A number with its interval over images, or with its sd over seeds."""
-    if len(variant.runs) > 1:
-        return f"{variant.mean(key):.3f} ± {variant.sd(key):.3f} over {len(variant.runs)} seeds"
-    value, low, high = variant.runs[0].estimate(*MEASURED[key])
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    """A number with its 95% interval, over images or over seeds."""
+    value, low, high = variant.interval(key)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" + f" over {len(variant.runs)} seeds" * (len(variant.runs) > 1)
 
 
 def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
@@ -115,19 +128,26 @@ def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
         return ""
     ranked = sorted(found, key=lambda one: one.mean(key), reverse=not smallest)
     first, second = ranked[:2]
-    value, other = first.mean(key), second.mean(key)
-    if len(first.runs) == 1:
-        _, low, high = first.runs[0].estimate(*MEASURED[key])
-        spread = f"[{low:.3f}, {high:.3f}]"
+    (value, low, high), other = first.interval(key), second.mean(key)
+    spread = f"[{low:.3f}, {high:.3f}]" + f" over {len(first.runs)} seeds" * (len(first.runs) > 1)
+    apart = difference(second, first, key) if smallest else difference(first, second, key)
+    if apart.pairs > 1:  # by seed: what a seed does to both is no doubt about which is first
+        told, by = apart.low > 0, f", behind by {apart.value:.3f} [{apart.low:.3f}, {apart.high:.3f}] seed by seed"
     else:
-        low, high = value - first.sd(key), value + first.sd(key)
-        spread = f"± {first.sd(key):.3f} over {len(first.runs)} seeds"
-    apart = "not told apart from" if low <= other <= high else "next is"
-    return f"{words.format(first.name)}: {value:.3f} {spread}; {apart} {second.name} with {other:.3f}."
+        told, by = not low <= other <= high, ""
+    said = "next is" if told else "not told apart from"
+    return f"{words.format(first.name)}: {value:.3f} {spread}; {said} {second.name} with {other:.3f}{by}."
 
 
-def render(folder: Path, title: str, runs: list[FinishedRun], found: list[Variant], others: dict[str, str]) -> str:
-    """The page's HTML; every name in it is escaped."""
+def render(
+    folder: Path,
+    title: str,
+    runs: list[FinishedRun],
+    found: list[Variant],
+    others: dict[str, str],
+    chosen: Variant,
+) -> str:
+    """The page's HTML; every name in it is escaped. The differences are from the chosen variant."""
     manifest = json.loads((folder / files.SWEEP).read_text()) if (folder / files.SWEEP).exists() else {}
     columns = shown_columns(found)
     return _page(
@@ -136,10 +156,14 @@ def render(folder: Path, title: str, runs: list[FinishedRun], found: list[Varian
         title=title,
         question=manifest.get("question") or runs[0].settings["question"],
         answer=answer(found),
-        columns={key: heading.replace("-\n", "").replace("\n", " ") for key, heading in columns.items()},
+        columns={key: plain(heading) for key, heading in columns.items()},
         legend=legend(columns),
         rows=shown_rows(found),
         sort=[{key: _sort_key(variant, key) for key in columns} for variant in found],
+        baseline=chosen.name,
+        differences={
+            one.name: shown_differences(found, one) for one in found if one is chosen or len(found) <= BASELINES
+        },
         ledgers={variant.name: _stages(variant.runs[0]) for variant in found},
         maps=packed_maps(found),
         axes=axes(runs),
@@ -175,7 +199,7 @@ def _page(found: Sequence[Variant], sections: Iterable[Section], **words: Any) -
             "reading": section.reading,
             "height": figure.layout.height,
             "width": (figure.layout.meta or {}).get("width", 560),
-            "notes": notes(found, section.family),
+            "notes": notes(found, section.family) | (figure.layout.meta or {}).get("notes", {}),
             "json": Markup(figure.to_json()),  # plotly writes <, > and / as \u003c …
         }
         for section, figure in drawn

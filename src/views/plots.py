@@ -57,6 +57,7 @@ def multiples(
     order: Sequence[str] = (),
     bars: bool = False,
     shared: bool = True,
+    columns: int = COLUMNS,
 ) -> go.Figure:
     """Small plots of the same variants; panels without a point are left out.
 
@@ -67,10 +68,11 @@ def multiples(
         order: of the categories on the x axis, where it has some.
         bars: a bar for each point, instead of a line.
         shared: one scale for the y axes of all panels; else each has its own.
+        columns: how many stand side by side.
     """
     drawn = {panel: [panel.curves(variant) for variant in found] for panel in panels}
     drawn = {panel: each for panel, each in drawn.items() if any(any(one.values()) for one in each)}
-    figure, spots = spread([panel.title for panel in drawn], shared=shared)
+    figure, spots = spread([panel.title for panel in drawn], columns, shared)
     named: set[str] = set()
     for spot, each in zip(spots, drawn.values(), strict=True):
         for variant, style, curves in zip(found, styles(len(found)), each, strict=True):
@@ -182,12 +184,9 @@ def _scores(found: list[Variant], prefix: str = "") -> str:
 
 
 def _with_bounds(variant: Variant, key: str) -> tuple[float, float, float]:
-    """(mean, upper bar, lower bar): the interval over images for one seed, ± sd for several."""
-    mean, sd = variant.mean(key), variant.sd(key)
-    if math.isnan(sd) and key in MEASURED:
-        _, low, high = variant.runs[0].estimate(*MEASURED[key])
-        return mean, high - mean, mean - low
-    return (mean, 0, 0) if math.isnan(sd) else (mean, sd, sd)
+    """(mean, upper bar, lower bar): 95%, over images for one seed, over seeds for several."""
+    mean, low, high = variant.interval(key)
+    return (mean, 0, 0) if math.isnan(low) else (mean, high - mean, mean - low)
 
 
 def dressed(figure: go.Figure) -> go.Figure:

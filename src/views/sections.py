@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from src.views import measured, planes, plots
+from src.views import effects, measured, planes, plots
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,33 @@ OF_A_SWEEP = (
         "Left and up is better: an answer that a shift leaves where it was, at little cost, and right.",
         plots.trade_off,
     ),
+    Section(
+        "Main effects",
+        "What each axis does by itself: a number's mean over all other axes, level by level. The panels of a number "
+        "have one scale, which need not begin at 0: a flat line is an axis that matters little. Bars: 95% over seeds "
+        "(Student's t) of the distance from the seed's mean over all variants; what a seed does to all is not in them.",
+        effects.main_effects,
+    ),
+    Section(
+        "Interactions",
+        "Whether what one axis does hangs on another: a line for each level of the other, a mean over all further "
+        "axes. Parallel lines: each axis adds its own part; lines that fan or cross: the two have to be read together. "
+        "Bars: as above.",
+        effects.interactions,
+    ),
+    Section(
+        "How much each axis explains",
+        "Share of a number's variance over all runs (η², all add up to 1): of each axis, of what two do together "
+        "beyond that, and of seeds; rest: what is left of single runs. Grey: what it would be on "
+        "average if nothing but chance were at work.",
+        effects.shares,
+    ),
     *MEASURED_SECTIONS,
     Section("Training", "Solid: validation; dotted: training.", plots.training_curves),
     Section(
         "Invariance over training",
         "How far a 1-px crop moves the answer and each layer, by epoch, where the net was looked at: 0 = not noticed, "
-        "1 = as far as to another image's. Epoch 0 is the untrained net. Over several seeds: mean, least and "
-        "largest.",
+        "1 = as far as to another image's. Epoch 0 is the untrained net. Over several seeds: mean and 95%.",
         measured.over_training,
     ),
 )

@@ -60,12 +60,25 @@ def show_ledger(book: Ledger, title: str) -> None:
 
 def show_comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> None:
     """A row a variant; ``columns`` maps the keys to show to their headings."""
+    console.print(_comparison(rows, title, columns))
+
+
+def show_differences(rows: Sequence[Mapping[str, Any]], baseline: str, columns: Mapping[str, str]) -> None:
+    """The differences from a baseline; nothing where they are too wide for a terminal."""
+    table = _comparison(rows, f"\ndifferences from {escape(baseline)}, seed by seed", columns)
+    if rows and console.measure(table, options=console.options.update(max_width=1000)).maximum <= min(
+        100, console.width
+    ):
+        console.print(table)
+
+
+def _comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
     for i, heading in enumerate(columns.values()):
         table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold", vertical="bottom")
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in columns))
-    console.print(table)
+    return table
 
 
 def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
