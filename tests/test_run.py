@@ -110,12 +110,11 @@ def test_the_net_that_is_kept_is_looked_into(done: Path) -> None:
     found = FinishedRun(done, {}).inside
     _, weights = read_checkpoint(done / "checkpoints/best.ckpt")
     np.testing.assert_array_equal(found["filters"], weights["stage1.conv1.weight"])
-    with np.load(done / "maps/epoch_002.npz") as kept:
+    best = torch.load(done / "checkpoints/best.ckpt", weights_only=True)["epoch"] + 1
+    with np.load(done / f"maps/epoch_{best:03d}.npz") as kept:
         np.testing.assert_array_equal(found["images"], kept["images"])
-        assert found["stage2/still"].shape == kept["stage2"].shape
-    measures = FinishedRun(done, {}).measures
-    assert measures["stage1", "crop", 1, "invariance_error"][0] > 0
-    assert np.abs(found["stage1/moved"]).max() > 0
+        for stage in ("stage1", "stage2"):
+            np.testing.assert_allclose(found[f"{stage}/still"], kept[stage], rtol=2e-3, atol=1e-3)
 
 
 def test_the_checkpoint_is_plain_data_with_the_whole_config(done: Path) -> None:
