@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS, NOTES = "grids.npz", "notes.json"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
-SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
+SWEEP, COMPARISON, PAGE, REPORT = "sweep.json", "comparison.csv", "report.html", "report.json"
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -30,6 +30,7 @@ ONLY_IN = {
     "hydra": {"config", "sweep", "train", "shapes"},
     "lightning": {"models/training", "callbacks", "run", "views/wandb"},
     "wandb": {"views/wandb"},
+    "wandb_workspaces": {"views/wandb_report"},
 }
 
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
