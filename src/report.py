@@ -2,8 +2,9 @@
 
     python -m src.report runs=outputs/SWEEP
     python -m src.report runs=outputs out=outputs/all      every run below a folder
+    python -m src.report runs=outputs/SWEEP wandb=true     and as a W&B Report; without a login, its definition
 
-options: runs=FOLDER  out=FOLDER (where to write; the folder of the runs)
+options: runs=FOLDER  out=FOLDER (where to write; the folder of the runs)  wandb=true|false
 """
 
 import sys
@@ -19,6 +20,7 @@ class Options:
 
     runs: str = MISSING
     out: str | None = None
+    wandb: bool = False
 
 
 def main() -> None:
@@ -29,7 +31,12 @@ def main() -> None:
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from src.views.page import conclude
 
-        conclude(Path(options.runs), Path(options.out) if options.out else None)
+        folder, out = Path(options.runs), Path(options.out) if options.out else None
+        conclude(folder, out)
+        if options.wandb:
+            from src.views.wandb_report import leave_report
+
+            leave_report(folder, out)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,25 @@ def logged_in() -> bool:
     return bool(wandb.login(prompt=False, verify=False))
 
 
+def default_entity() -> str:
+    """Where W&B puts what names no entity; asks the server."""
+    import wandb
+
+    return str(wandb.Api().default_entity or "")
+
+
+def identity(run: Path) -> str | None:
+    """The id that W&B knows a run by; None where it was never started there."""
+    kept = run / WANDB_ID
+    return kept.read_text() if kept.exists() else None
+
+
+def unsynced(run: Path) -> bool:
+    """Whether something of a run still waits for ``wandb sync``, which leaves a mark beside what it has sent."""
+    logs = run.glob("wandb/offline-run-*/*.wandb")
+    return any(not log.with_name(f"{log.name}.synced").exists() for log in logs)
+
+
 def fitting(name: str) -> str:
     """A folder's name as W&B takes it: cut where it is too long, and still its own.
 
@@ -126,10 +145,9 @@ class Tracker:
         return experiment
 
     def _identity(self) -> str:
-        kept = self.folder / WANDB_ID
-        if not kept.exists():
-            write(kept, uuid.uuid4().hex[:12])
-        return kept.read_text()
+        if identity(self.folder) is None:
+            write(self.folder / WANDB_ID, uuid.uuid4().hex[:12])
+        return identity(self.folder) or ""
 
     def logger(self) -> "WandbLogger | None":
         """Lightning's logger of the run."""
@@ -138,7 +156,7 @@ class Tracker:
         return None if self.experiment is None else WandbLogger(experiment=self.experiment)
 
     def log_maps(self, pictures: Mapping[int, Mapping[str, Path]]) -> None:
-        """Feature maps, one call an epoch, so that an epoch's stages stand side by side; then all of them as a table."""
+        """Feature maps, one call an epoch, so that an epoch's stages stand side by side; then a table of all."""
         if self.experiment is None or not pictures:
             return
         import wandb
