@@ -5,7 +5,7 @@ Panels name keys, and a key that no run logs would make an empty panel: what is 
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,9 @@ def leave_report(folder: Path, out: Path | None = None) -> Path:
     known = json.loads(path.read_text())["id"] if path.exists() else ""
     draft = compose(folder, runs, logged, others)
     _keep(draft, known, path)
+    if waiting := sum(unsynced(run.folder) for run in logged):
+        words = f"  {waiting} of its {_several(logged, 'run')} wait for: {sync_command(folder)}"
+        console.print(words, markup=False, soft_wrap=True)
     words = f"not logged in to W&B; its report's definition is {path}: `wandb login`, then this command again, saves it"
     if logged_in():
         try:
@@ -89,9 +92,6 @@ def leave_report(folder: Path, out: Path | None = None) -> Path:
         _keep(draft, report.id, path)
         words = report.url
     console.print(f"  {words}", markup=False, soft_wrap=True)
-    if waiting := sum(unsynced(run.folder) for run in logged):
-        words = f"  {waiting} of its {_several(logged, 'run')} wait for: {sync_command(folder)}"
-        console.print(words, markup=False, soft_wrap=True)
     return path
 
 
@@ -161,7 +161,7 @@ def compose(
         *_section("All numbers", "Every measure with its interval, and the shape ledgers.", panels.tables()),
         *_section("How the configs differ", "", panels.configs()),
         wr.H1("How to reproduce"),
-        wr.CodeBlock("\n".join(_commands(folder, tree.get("command"))), language=None),
+        wr.CodeBlock("\n".join(_commands(folder, tree.get("command")))),
         wr.UnorderedList([f"{word}: {', '.join(values)}" for word, values in _facts(runs).items()]),
     ]
     return wr.Report(
@@ -263,7 +263,7 @@ class Panels:
         """What the runs logged by epoch, in its order."""
         return dict.fromkeys(key for run in self.runs for row in run.history for key, text in row.items() if text)
 
-    def _curves(self, wanted: dict[str, tuple[str, ...]]) -> Iterator[Any]:
+    def _curves(self, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Any]:
         has = self._history()
         for title, keys in wanted.items():
             if keys[0] in has:
