@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from src.runs import CIRCUMSTANCES, FinishedRun
 from src.views.terminal import millions
 
@@ -139,21 +141,41 @@ def axes(runs: list[FinishedRun]) -> list[str]:
     ]
 
 
-def variants(runs: list[FinishedRun]) -> list[Variant]:
+class Variants(list[Variant]):
+    """Variants that a notebook shows as their table."""
+
+    def _repr_html_(self) -> str:
+        columns = shown_columns(self)
+        head = Markup("").join(Markup("<th>{}</th>").format(one_line(heading)) for heading in columns.values())
+        lines = [Markup("").join(Markup("<td>{}</td>").format(row[key]) for key in columns) for row in shown_rows(self)]
+        body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
+        return str(Markup("<table><tr>{}</tr>{}</table><p>{}</p>").format(head, body, legend(columns)))
+
+
+def one_line(heading: str) -> str:
+    """A heading of ``SHOWN`` where there is room.
+
+    >>> one_line("para-\\nmeters"), one_line("same\\nanswer")
+    ('parameters', 'same answer')
+    """
+    return heading.replace("-\n", "").replace("\n", " ")
+
+
+def variants(runs: list[FinishedRun]) -> Variants:
     """Group runs by all their settings but the seed, in the order given."""
     varied = axes(runs)
     groups: dict[tuple[str, ...], list[FinishedRun]] = {}
     for run in runs:
         groups.setdefault(tuple(str(run.settings[key]) for key in varied), []).append(run)
     short = {key: key.removeprefix("model.") if key != "model.name" else "model" for key in varied}
-    return [
+    return Variants(
         Variant(
             ", ".join(f"{short[key]}={value}" for key, value in zip(varied, values, strict=True)) or "the run",
             {key: members[0].settings[key] for key in varied},
             members,
         )
         for values, members in groups.items()
-    ]
+    )
 
 
 def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from wandb_workspaces.reports import v2 as wr
 from src import files
 from src.errors import Refusal
 from src.runs import FinishedRun, find_runs
-from src.views.comparison import Variant, axes, legend, shown_columns, shown_rows, variants
+from src.views.comparison import Variant, axes, legend, one_line, shown_columns, shown_rows, variants
 from src.views.maps import ROLL_MAP, read_scale
 from src.views.measured import layers
 from src.views.page import answer
@@ -350,9 +350,12 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     | :-- | --: |
     | a&#124;b | 72.7 k |
     """
-    headings = [heading.replace("-\n", "") for heading in headings]
     marks = [":--", *["--:"] * (len(headings) - 1)]
-    lines = [[plain(heading) for heading in headings], marks, *[[plain(cell) for cell in row] for row in rows]]
+    lines = [
+        [plain(one_line(heading)) for heading in headings],
+        marks,
+        *[[plain(cell) for cell in row] for row in rows],
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
