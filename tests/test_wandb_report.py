@@ -1,5 +1,6 @@
 """The W&B Report of a sweep: its definition, its keys against those that runs log, and the real client on saving it."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -83,13 +84,13 @@ def headings(spec: internal.ReportViewspec) -> list[str]:
 
 
 @cache
-def history_of(folder: Path) -> tuple[dict[str, Any], set[str], set[str]]:
-    """What a run's log holds: how it was started, the keys of its history, and those of its summary."""
+def history_of(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], set[str]]:
+    """What a run's log holds: how it was started, the rows of its history, and the keys of its summary."""
     (log,) = folder.glob("wandb/offline-run-*/*.wandb")
     text = subprocess.run([WANDB, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True).stdout
     records = [json.loads(line) for line in text.splitlines()]
     started = next(record["run"] for record in records if record["type"] == "run")
-    history = {key for record in records if record["type"] == "history" for key in record["history"]["item"]}
+    history = [record["history"]["item"] for record in records if record["type"] == "history"]
     summary = {key for record in records if record["type"] == "summary" for key in record["summary"]["update"]}
     return started, history, summary
 
@@ -117,7 +118,8 @@ def keys_of(panel: Any) -> Iterator[tuple[str, str]]:
 @pytest.mark.usefixtures("stranger")
 def test_panels_show_what_runs_log(logged: Path) -> None:
     spec = spec_of(leave_report(logged))
-    _, history, summary = history_of(logged / "model.pool=avg,seed=0")
+    _, rows, summary = history_of(logged / "model.pool=avg,seed=0")
+    history = {key for row in rows for key in row}
     kinds = {"history": history, "summary": summary, "picture": {key.removesuffix("._type") for key in history}}
     kinds["table"] = {key.removesuffix(".nrows") for key in history if key.endswith(".nrows")}
     shown = [key for grid in grids(spec) for panel in panels(grid) for key in keys_of(panel)]
@@ -135,6 +137,30 @@ def test_panels_show_what_runs_log(logged: Path) -> None:
     assert {title for title in wanted - titles if not title.startswith("R²")} == {
         "Accuracy where places tell the wrong class"
     }
+
+
+def test_what_is_followed_stands_at_its_epoch(logged: Path) -> None:
+    folder, key = logged / "model.pool=avg,seed=0", "invariance/crop/1px/output_distance"
+    at_wandb = {row["epoch"]: row[key] for row in history_of(folder)[1] if key in row}
+    on_disk = {int(row["epoch"]): float(row[key]) for row in files.read_rows(folder / files.HISTORY)}
+    assert at_wandb == {epoch: pytest.approx(value) for epoch, value in on_disk.items()}
+
+
+def test_maps_line_up_over_runs_and_stand_in_a_table(logged: Path) -> None:
+    steps = []
+    for folder in sorted(logged.glob("model*")):
+        rows = [row for row in history_of(folder)[1] if "maps/stage1.path" in row]
+        steps.append([(row["_step"], row["epoch"]) for row in rows])
+        waiting = [file.read_bytes() for file in folder.glob("wandb/artifacts/staging/*")]
+        tables = [json.loads(content) for content in waiting if content.startswith(b"{")]
+        table, *again = [one for one in tables if one["columns"] == ["variant", "stage", "epoch", "picture"]]
+        assert all(one == table for one in again), "W&B stages a table twice"
+        variant = folder.name.partition(",seed=")[0]
+        named = [[variant, f"stage{stage}", epoch] for epoch in range(3) for stage in (1, 2)]
+        assert [row[:3] for row in table["data"]] == named
+        pictures = {hashlib.sha256(content).hexdigest() for content in waiting if content.startswith(b"\x89PNG")}
+        assert {row[3]["sha256"] for row in table["data"]} == pictures, "what sync sends waits in the run's folder"
+    assert steps[0] == steps[1] == steps[2] and [epoch for _, epoch in steps[0]] == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("stranger")
