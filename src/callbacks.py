@@ -65,7 +65,8 @@ class Follow(Callback):
         """Look."""
         if (trainer.current_epoch + 1) % self.every == 0:
             assert isinstance(pl_module, Training)
-            pl_module.log_dict(self.look(pl_module), rank_zero_only=True)
+            epoch = {"epoch": trainer.current_epoch + 1.0}  # epochs trained; W&B would have Lightning's, from 0
+            pl_module.log_dict(self.look(pl_module) | epoch, rank_zero_only=True)
 
 
 class SaveConfig(Callback):

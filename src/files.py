@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS, NOTES, INSIDE = "grids.npz", "notes.json", "inside.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
-SWEEP, COMPARISON, DIFFERENCES, PAGE = "sweep.json", "comparison.csv", "differences.csv", "report.html"
+SWEEP, COMPARISON, DIFFERENCES = "sweep.json", "comparison.csv", "differences.csv"
+PAGE, REPORT = "report.html", "report.json"
 
 
 def write(path: Path, content: str | bytes) -> None:

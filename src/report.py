@@ -5,9 +5,10 @@
     python -m src.report runs=outputs/SWEEP/RUN            one run alone
     python -m src.report runs=RUN beside=OTHER             two runs, or sweeps, side by side
     python -m src.report runs=outputs/SWEEP baseline=pool=none   differences from another variant than the first
+    python -m src.report runs=outputs/SWEEP wandb=true     and as a W&B Report; without a login, its definition
 
 options: runs=FOLDER  beside=FOLDER  out=FOLDER (where to write; the folder of the runs, or beside-OTHER in it)
-         baseline=VARIANT (as the table names it)
+         baseline=VARIANT (as the table names it)  wandb=true|false
 """
 
 import sys
@@ -25,6 +26,7 @@ class Options:
     beside: str | None = None
     out: str | None = None
     baseline: str | None = None
+    wandb: bool = False
 
 
 def main() -> None:
@@ -35,8 +37,13 @@ def main() -> None:
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from src.views.page import conclude
 
+        folder = Path(options.runs)
         out, beside = (Path(one) if one else None for one in (options.out, options.beside))
-        conclude(Path(options.runs), out, options.baseline, beside)
+        conclude(folder, out, options.baseline, beside)
+        if options.wandb:
+            from src.views.wandb_report import leave_report
+
+            leave_report(folder, out)
 
 
 if __name__ == "__main__":

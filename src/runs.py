@@ -14,7 +14,7 @@ import yaml
 from src import files
 from src.config import Config, flatten, from_dict
 from src.errors import Refusal
-from src.measures.rows import COLUMNS, Grid, Note, Row
+from src.measures.rows import COLUMNS, Estimate, Grid, Note, Row
 
 #: settings that say where a run happens, not what it computes: two runs that differ in them alone are the same
 CIRCUMSTANCES = ("data.root", "trainer.", "wandb.", "question")
@@ -147,6 +147,11 @@ class FinishedRun:
         """Of every measure, how many images it comes from."""
         return {_key(row): int(row["n"]) for row in self._measured}
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Its measures under the names that stay, as ``summary`` gives them."""
+        return summary(_row(row) for row in self._measured)
+
     @cached_property
     def grids(self) -> dict[str, np.ndarray]:
         """``measure/layer`` → a number for each place of a plane."""
@@ -176,6 +181,12 @@ class FinishedRun:
     @cached_property
     def _measured(self) -> list[dict[str, str]]:
         return files.read_rows(self._table)
+
+
+def _row(row: Mapping[str, str]) -> Row:
+    estimate = Estimate(number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]))
+    where = row["layer"], row["transform"], row["protocol"], float(row["amount"]), row["measure"]
+    return Row(*where, estimate)
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, str, float, str]:

@@ -1,11 +1,11 @@
 """The commands of the README, run as a user runs them, on data that need no files."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 import torch
@@ -43,9 +43,13 @@ def test_a_sweep_ends_with_a_comparison_and_a_page(sweep: Path) -> None:
     assert [row["variant"] for row in rows] == ["pool=max", "pool=avg", "pool=none"]
     assert float(rows[2]["multiply_adds"]) < float(rows[0]["multiply_adds"])
     page = (sweep / files.PAGE).read_text()
-    pictures = re.findall(r'"([^"]+\.png)"', page[page.index("<body>") :])
-    assert len(pictures) == 3 * 2 * 2, "variants × stages × epochs"
-    assert all((sweep / unquote(picture)).is_file() for picture in pictures)
+    atlas = json.loads(re.findall(r'id="maps-data">(.*?)</script>', page)[0])
+    assert [net["name"] for net in atlas["nets"]] == ["pool=max", "pool=avg", "pool=none"]
+    for net in atlas["nets"]:
+        assert {stage: sorted(one["epochs"]) for stage, one in net["stages"].items()} == dict.fromkeys(
+            ("stage1", "stage2"), ["0", "1"]
+        )
+        assert net["inside"]["stages"].keys() == net["stages"].keys()
 
 
 def test_the_same_command_keeps_what_is_finished(sweep: Path) -> None:

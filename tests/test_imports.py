@@ -31,6 +31,7 @@ ONLY_IN = {
     "lightning": {"models/training", "callbacks", "run", "views/wandb"},
     "wandb": {"views/wandb"},
     "captum": {"measures/cam"},
+    "wandb_workspaces": {"views/wandb_report"},
 }
 
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

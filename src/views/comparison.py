@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from scipy.special import stdtrit
 
 from src.errors import Refusal
@@ -175,7 +176,18 @@ def axes(runs: list[FinishedRun]) -> list[str]:
     ]
 
 
-def variants(runs: list[FinishedRun]) -> list[Variant]:
+class Variants(list[Variant]):
+    """Variants that a notebook shows as their table."""
+
+    def _repr_html_(self) -> str:
+        columns = shown_columns(self)
+        head = Markup("").join(Markup("<th>{}</th>").format(one_line(heading)) for heading in columns.values())
+        lines = [Markup("").join(Markup("<td>{}</td>").format(row[key]) for key in columns) for row in shown_rows(self)]
+        body = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
+        return str(Markup("<table><tr>{}</tr>{}</table><p>{}</p>").format(head, body, legend(columns)))
+
+
+def variants(runs: list[FinishedRun]) -> Variants:
     """Group runs by all their settings but the seed, in the order given.
 
     A run that is there twice, as two sweeps may hold the same one, counts once: else it would pass for two seeds.
@@ -185,14 +197,14 @@ def variants(runs: list[FinishedRun]) -> list[Variant]:
     for run in runs:
         members = groups.setdefault(tuple(str(run.settings[key]) for key in varied), {})
         members.setdefault(run.settings["seed"], run)
-    return [
+    return Variants(
         Variant(
             ", ".join(f"{short(key)}={value}" for key, value in zip(varied, values, strict=True)) or "the run",
             {key: next(iter(members.values())).settings[key] for key in varied},
             list(members.values()),
         )
         for values, members in groups.items()
-    ]
+    )
 
 
 def short(axis: str) -> str:
@@ -311,6 +323,6 @@ def legend(columns: Iterable[str]) -> str:
     return "; ".join(LEGEND[key] for key in columns if key in LEGEND)
 
 
-def plain(heading: str) -> str:
+def one_line(heading: str) -> str:
     """A heading of ``SHOWN`` on one line."""
     return heading.replace("-\n", "").replace("\n", " ")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from src.views.comparison import FACTS, SHOWN, Variant, plain, short, t_interval
+from src.views.comparison import FACTS, SHOWN, Variant, one_line, short, t_interval
 from src.views.plots import COLUMNS, Curve, Panel, dressed, multiples, spread
 
 #: numbers whose interactions are drawn; the others go much the same way as one of these
@@ -197,7 +197,7 @@ def shares(found: Sequence[Variant]) -> go.Figure:
     """How much of each number's variance every axis explains, every two of them together, seeds, and the rest."""
     if (design := factorial(found)) is None:
         return go.Figure()
-    every = {plain(SHOWN[key]): terms for key in design.keys if (terms := explained(design, key))}
+    every = {one_line(SHOWN[key]): terms for key in design.keys if (terms := explained(design, key))}
     figure, spots = spread(list(every), -(-len(every) // max(-(-len(every) // COLUMNS), 1)))
     for i, (spot, terms) in enumerate(zip(spots, every.values(), strict=True)):
         for name, which, look in (
@@ -216,7 +216,7 @@ def shares(found: Sequence[Variant]) -> go.Figure:
 
 
 def _title(key: str, of: str) -> str:
-    return f"{plain(SHOWN[key])}: {of}"
+    return f"{one_line(SHOWN[key])}: {of}"
 
 
 def _mean(of_seeds: np.ndarray, overall: np.ndarray) -> tuple[float, float, float]:

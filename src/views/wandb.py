@@ -1,8 +1,12 @@
-"""Weights & Biases: the only file that knows it. Online when logged in, else offline, without asking or waiting."""
+"""Weights & Biases: runs. Online when logged in, else offline, without asking or waiting."""
 
+import hashlib
+import os
+import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +18,79 @@ if TYPE_CHECKING:
     import numpy as np
     from lightning.pytorch.loggers import WandbLogger
     from wandb import Run
+
+
+#: characters that W&B's server takes of a group, a run's name and a report's title; it refuses a run with more
+LONGEST = 128
+#: W&B's own variable, for which it has no setting
+STAGING = "WANDB_DATA_DIR"
+
+
+def logged_in() -> bool:
+    """Whether there is a key for W&B: from its absence, never by asking the network, which would mean waiting."""
+    import wandb
+
+    return bool(wandb.login(prompt=False, verify=False))
+
+
+def default_entity() -> str:
+    """Where W&B puts what names no entity; asks the server."""
+    import wandb
+
+    return str(wandb.Api().default_entity or "")
+
+
+def identity(run: Path) -> str | None:
+    """The id that W&B knows a run by; None where it was never started there."""
+    kept = run / WANDB_ID
+    return kept.read_text() if kept.exists() else None
+
+
+def unsynced(run: Path) -> bool:
+    """Whether something of a run still waits for ``wandb sync``, which leaves a mark beside what it has sent."""
+    logs = run.glob("wandb/offline-run-*/*.wandb")
+    return any(not log.with_name(f"{log.name}.synced").exists() for log in logs)
+
+
+def fitting(name: str) -> str:
+    """A folder's name as W&B takes it: cut where it is too long, and still its own.
+
+    >>> fitting("model.pool=max,avg"), len(fitting(500 * "x"))
+    ('model.pool=max,avg', 128)
+    """
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def group_of(run: Path) -> str:
+    """The group of a run: its sweep's folder.
+
+    >>> group_of(Path("outputs/pooling/model.pool=max,seed=0"))
+    'pooling'
+    """
+    return fitting(run.absolute().parent.name)
+
+
+def variant_of(run: Path) -> str:
+    """What a run is called without its seed, as far as its folder says.
+
+    >>> variant_of(Path("outputs/pooling/model.pool=max,seed=0"))
+    'model.pool=max'
+    """
+    return re.sub(r"(^|,)seed=\d+(?=,|$)", "", run.name).strip(",") or run.name
+
+
+@contextmanager
+def _staging_in(folder: Path) -> Iterator[None]:
+    """Where a table's copy waits to be uploaded: for ``wandb sync``, the home folder may be another's by then."""
+    given = os.environ.get(STAGING)
+    os.environ[STAGING] = given or str(folder.absolute())
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[STAGING]
 
 
 class Tracker:
@@ -48,13 +125,13 @@ class Tracker:
             return None
         import wandb
 
-        if mode == "auto":  # from the absence of a key: asking the network would mean waiting for it
-            mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+        if mode == "auto":
+            mode = "online" if logged_in() else "offline"
         experiment = wandb.init(
             project=self.cfg.wandb.project,
             entity=self.cfg.wandb.entity,
-            group=self.folder.parent.name,
-            name=self.folder.name,
+            group=group_of(self.folder),
+            name=fitting(self.folder.name),
             id=self._identity(),
             resume="allow",
             dir=self.folder,
@@ -68,10 +145,9 @@ class Tracker:
         return experiment
 
     def _identity(self) -> str:
-        kept = self.folder / WANDB_ID
-        if not kept.exists():
-            write(kept, uuid.uuid4().hex[:12])
-        return kept.read_text()
+        if identity(self.folder) is None:
+            write(self.folder / WANDB_ID, uuid.uuid4().hex[:12])
+        return identity(self.folder) or ""
 
     def logger(self) -> "WandbLogger | None":
         """Lightning's logger of the run."""
@@ -80,14 +156,17 @@ class Tracker:
         return None if self.experiment is None else WandbLogger(experiment=self.experiment)
 
     def log_maps(self, pictures: Mapping[int, Mapping[str, Path]]) -> None:
-        """Feature maps, one call an epoch, so that an epoch's stages stand side by side."""
-        if self.experiment is None:
+        """Feature maps, one call an epoch, so that an epoch's stages stand side by side; then a table of all."""
+        if self.experiment is None or not pictures:
             return
         import wandb
 
+        variant, rows = variant_of(self.folder), []
         for epoch, stages in pictures.items():
-            images = {f"maps/{stage}": wandb.Image(str(path)) for stage, path in stages.items()}
-            self.experiment.log({"epoch": epoch, **images})
+            images = {stage: wandb.Image(str(path)) for stage, path in stages.items()}
+            self.experiment.log({"epoch": epoch, **{f"maps/{stage}": image for stage, image in images.items()}})
+            rows += [(variant, stage, epoch, image) for stage, image in images.items()]
+        self.log_table("maps", ("variant", "stage", "epoch", "picture"), rows)
 
     def log_grids(self, grids: Mapping[str, "np.ndarray"]) -> None:
         """Pictures of all grids: ``grids/roll_map/stage1`` …; no roll stands in the middle."""
@@ -104,7 +183,8 @@ class Tracker:
             return
         import wandb
 
-        self.experiment.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        with _staging_in(self.folder / "wandb"):
+            self.experiment.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
         """The run's closing numbers, under names that stay."""
