@@ -17,12 +17,14 @@ CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv
 GRIDS = "grids.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
+LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"
+LOCK, PART = ".lock", ".part"
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: "str | bytes | memoryview") -> None:
     """Replace a file in one step: whoever reads it sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -35,6 +37,12 @@ def write(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Take away what a process that was killed while it wrote left of its files; nobody else may be at work there."""
+    for part in folder.glob(f"**/.*{PART}"):
+        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, tree: Any) -> None:
