@@ -57,11 +57,11 @@ class Batches:
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch is; Lightning keeps it in the checkpoint."""
+        """Where the epoch is."""
         return {"position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next epoch begin there."""
+        """Let the next pass begin there."""
         self._resumed = state
 
     def __len__(self) -> int:

@@ -29,7 +29,7 @@ class Training(LightningModule):
     task: Task
     stages: list[str]  # of the Network, as is
     fit: Callable[[Tensor, Callable[[Tensor], Tensor]], None]
-    _within: list[dict[str, Tensor]] | None = None
+    _within: list[dict[str, Any]] | None = None
 
     def on_train_epoch_start(self) -> None:
         """Each epoch has its own random stream, so a resumed run draws the dropout it would have drawn."""
@@ -37,9 +37,15 @@ class Training(LightningModule):
         self._sums = torch.zeros(9, device=self.device)  # loss, then the task's
 
     def on_train_start(self) -> None:
-        """Within an epoch, go on with the random numbers and the sums that its checkpoint holds."""
+        """Within an epoch, go on with the batch, the random numbers and the sums that its checkpoint holds.
+
+        Lightning would see to the batch, but for a schedule that asks for the number of steps: then it comes too late.
+        """
         if self._within is not None:
             mine, self._within = self._within[self.global_rank], None
+            batches = self.trainer.train_dataloader
+            if mine["batches"]["position"] < len(batches):
+                batches.load_state_dict(mine["batches"])
             self._sums = mine["sums"].to(self.device)
             torch.set_rng_state(mine["random"])
             if self.device.type == "cuda":
@@ -47,7 +53,11 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an epoch holds beside the net, of every process."""
-        mine = {"sums": self._sums.cpu(), "random": torch.get_rng_state()}
+        mine = {
+            "batches": self.trainer.train_dataloader.state_dict(),
+            "sums": self._sums.cpu(),
+            "random": torch.get_rng_state(),
+        }
         if self.device.type == "cuda":
             mine["random_cuda"] = torch.cuda.get_rng_state(self.device)
         everyone: list[Any] = [mine]
