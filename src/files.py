@@ -39,9 +39,9 @@ def write(path: Path, content: "str | bytes | memoryview") -> None:
         raise
 
 
-def remove_parts(folder: Path) -> None:
+def remove_parts(folder: Path, deep: bool = True) -> None:
     """Take away what a process that was killed while it wrote left of its files; nobody else may be at work there."""
-    for part in folder.glob(f"**/.*{PART}"):
+    for part in folder.glob(f"{'**/' * deep}.*{PART}"):
         part.unlink(missing_ok=True)
 
 

@@ -160,7 +160,7 @@ def save_now(trainer: Trainer) -> bool:
     """
     if _epoch_is_over(trainer):
         return False
-    (saving,) = (one for one in trainer.callbacks if isinstance(one, Saving))
+    (saving,) = (one for one in trainer.checkpoint_callbacks if isinstance(one, Saving))
     saving.save(trainer)
     return True
 

@@ -43,7 +43,7 @@ class Training(LightningModule):
         """
         if self._within is not None:
             mine, self._within = self._within[self.global_rank], None
-            batches = self.trainer.train_dataloader
+            batches: Any = self.trainer.train_dataloader
             if mine["batches"]["position"] < len(batches):
                 batches.load_state_dict(mine["batches"])
             self._sums = mine["sums"].to(self.device)
@@ -53,8 +53,9 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what an epoch holds beside the net, of every process."""
+        batches: Any = self.trainer.train_dataloader
         mine = {
-            "batches": self.trainer.train_dataloader.state_dict(),
+            "batches": batches.state_dict(),
             "sums": self._sums.cpu(),
             "random": torch.get_rng_state(),
         }
