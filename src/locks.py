@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import IO
 
 from src.errors import Refusal
 from src.files import LOCK
+
+TRIES = 5
 
 
 @contextmanager
@@ -24,7 +27,11 @@ def at_work(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+") as file:
-        if not _taken(file):
+        for _ in range(TRIES):
+            if taken := _taken(file):
+                break
+            time.sleep(0.1)  # it may be someone who only looks
+        if not taken:
             raise Refusal(f"{folder}: {_holder(file)} is at work in it; wait for its end, or choose another folder")
         with suppress(OSError):  # a full disk: the lock holds without a name in it
             file.truncate(0)

@@ -9,22 +9,34 @@ Ends with a table, a line a fault: how often it was injected, and how many runs 
 """
 
 import json
+import multiprocessing
 import os
 import random
+import re
+import runpy
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+import torch
+
+import src.run
+import src.saving
+import src.sweep
+import src.views.page  # noqa: F401  (all that a job imports)
 from src import files
 from src.config import ROOT, from_command_line, refusing
 from src.locks import who_is_at_work
+
+FORK = multiprocessing.get_context("fork")
 
 #: a job of about three seconds beside its start, most of them training; saved all the time
 JOB = (
@@ -88,16 +100,25 @@ class Sweep:
         return [config.parent for config in sorted(self.folder.glob(f"*/{files.CONFIG}"))]
 
 
-def start(words: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
-    """A process of one thread; what it says is added to the log."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+def start(words: Sequence[str], log: Path) -> ForkProcess:
+    """``python -m`` in a process of its own, but for the imports, which take longer than a job; says it to the log."""
+    process = FORK.Process(target=_command, args=(words, log))
+    process.start()
+    return process
+
+
+def _command(words: Sequence[str], log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        return subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, env=environment, stdout=file, stderr=file)
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.argv = [*words]
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
-def family(process: "subprocess.Popen[bytes]") -> list[int]:
+def family(process: ForkProcess) -> list[int]:
     """The process and all below it."""
+    assert process.pid
     found = [process.pid]
     for pid in found:
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -109,22 +130,26 @@ def family(process: "subprocess.Popen[bytes]") -> list[int]:
 class Killer:
     """Starts what has to be done until it is done, and kills it at random moments, by every fault in turn.
 
+    Whoever takes up a run is given a few seconds, drawn at random: less or more than the run takes. So is one in five
+    of the commands, whatever they are at then.
+
     Attributes:
-        longest: seconds between two kills.
+        kills: after so many the rest is let live.
+        longest: seconds that are given.
         injected: fault → how often.
     """
 
     sweep: Sweep
     kills: int
     chance: random.Random
-    longest: float = 3.0
+    longest: float = 4.0
     injected: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.log = self.sweep.folder.with_suffix(".log")
+        self.ends: dict[tuple[int, Path | None], float] = {}  # (process, run it is at) → when it is killed
         self.touched: set[int] = set()
         self.patience = PATIENCE
-        self.next = time.monotonic()
 
     def until_done(self, commands: Sequence[Sequence[str]], parallel: int = 1) -> None:
         """Do all commands, so many at a time, each again until it ends well.
@@ -132,47 +157,56 @@ class Killer:
         Raises:
             RuntimeError: one ended badly that nobody had touched.
         """
-        waiting, running = list(commands), list[tuple[Sequence[str], subprocess.Popen[bytes]]]()
+        waiting, running = list(commands), list[tuple[Sequence[str], ForkProcess]]()
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
                     command = waiting.pop(0)
-                    running.append((command, start(command, self.log)))
+                    process = start(command, self.log)
+                    running.append((command, process))
+                    if self.chance.random() < 0.2:
+                        self._give(process.pid or 0, None)
                 time.sleep(0.02)
-                self._perhaps_kill([process for _, process in running])
-                for one in [one for one in running if one[1].poll() is not None]:
+                for _, process in running:
+                    self._perhaps_kill(process)
+                for one in [one for one in running if one[1].exitcode is not None]:
                     running.remove(one)
-                    if one[1].returncode:
+                    if one[1].exitcode:
                         self._once_more(one[1])
                         waiting.insert(self.chance.randrange(len(waiting) + 1), one[0])
         finally:
             for _, process in running:
                 process.kill()
 
-    def _once_more(self, process: "subprocess.Popen[bytes]") -> None:
-        if process.pid not in self.touched:
+    def _give(self, pid: int, run: Path | None) -> None:
+        self.ends[pid, run] = time.monotonic() + self.chance.uniform(0, self.longest)
+
+    def _once_more(self, process: ForkProcess) -> None:
+        if process.pid not in self.touched:  # its jobs' processes may live on for a moment
             self.patience -= 1
             time.sleep(0.5)
             if not self.patience or not self.injected:
-                raise RuntimeError(f"exit code {process.returncode}, untouched:\n{self.log.read_text()[-3000:]}")
+                raise RuntimeError(f"exit code {process.exitcode}, untouched:\n{self.log.read_text()[-3000:]}")
 
-    def _perhaps_kill(self, processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-        """One of them or of their children; mostly while a run is at work, now and then while none is."""
-        if self.injected.total() >= self.kills or time.monotonic() < self.next:
-            return
-        if not any(map(who_is_at_work, self.sweep.runs())) and self.chance.random() < 0.995:  # at 50 times a second
-            return
-        fault = list(FAULTS)[self.injected.total() % len(FAULTS)]
-        process = self.chance.choice(processes)
-        try:
-            os.kill(self.chance.choice(family(process)), FAULTS[fault])
-        except ProcessLookupError:
-            return
-        self.touched.add(process.pid)
-        if fault == TRUNCATED and not self._truncate():
-            fault = KILLED
-        self.injected[fault] += 1
-        self.next = time.monotonic() + self.chance.uniform(0, self.longest)
+    def _perhaps_kill(self, process: ForkProcess) -> None:
+        """The process or one below it, if its time has come."""
+        pids = family(process)
+        for run in self.sweep.runs():
+            holder = re.match(r"process (\d+)", who_is_at_work(run) or "")
+            if holder and (pid := int(holder[1])) in pids and (pid, run) not in self.ends and _trains(run):
+                self._give(pid, run)
+        due = [key for key, end in self.ends.items() if key[0] in pids and end < time.monotonic()]
+        for pid, run in due:
+            self.ends[pid, run] = float("inf")
+            if self.injected.total() == self.kills or (run and not who_is_at_work(run)):
+                continue
+            fault = list(FAULTS)[self.injected.total() % len(FAULTS)]
+            with suppress(ProcessLookupError):
+                os.kill(pid, FAULTS[fault])
+                self.touched.add(process.pid)
+                if fault == TRUNCATED and not self._truncate():
+                    fault = KILLED
+                self.injected[fault] += 1
 
     def _truncate(self) -> bool:
         """Cut ``last.ckpt`` of every run that was interrupted; whether there was any."""
@@ -182,6 +216,12 @@ class Killer:
         for last in kept:
             os.truncate(last, last.stat().st_size // 2)
         return bool(kept)
+
+
+def _trains(run: Path) -> bool:
+    """Whether whoever is at work on a run has come to its training."""
+    ledger = run / files.SHAPES
+    return ledger.exists() and ledger.stat().st_mtime > (run / files.LOCK).stat().st_mtime
 
 
 def contents(run: Path) -> dict[str, object]:
@@ -230,6 +270,9 @@ def main() -> None:
         options = from_command_line(Options, sys.argv[1:] or ["seed=0"], __doc__ or "")
     folder = Path(options.folder or tempfile.mkdtemp(prefix="faults-"))
     begin = time.monotonic()
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     injected, gone = disturb(options, folder)
     how = f"launcher {options.launcher}" if options.launcher else f"{options.parallel} at a time"
     print(f"{options.jobs} jobs, {how}, {injected.total()} faults, {time.monotonic() - begin:.0f} s, in {folder}")
