@@ -3,7 +3,8 @@
     python -m tests.faults kills=30                     single jobs, two at a time, each killed and started again
     python -m tests.faults kills=30 launcher=basic      one command with this launcher; any of its processes is killed
 
-options: jobs=24  parallel=2 (without a launcher)  kills=30  launcher=NAME  seed=0  folder=FOLDER (a new one)
+options: jobs=24  parallel=2 (without a launcher)  kills=30  disks=3 (that fill up; as root)  launcher=NAME  seed=0
+         folder=FOLDER (a new one)
 
 Ends with a table, a line a fault: how often it was injected, and how many runs it lost.
 """
@@ -15,6 +16,7 @@ import random
 import re
 import runpy
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +33,7 @@ import torch
 import src.run
 import src.saving
 import src.sweep
-import src.views.page  # noqa: F401  (all that a job imports)
+import src.views.page
 from src import files
 from src.config import ROOT, from_command_line, refusing
 from src.locks import who_is_at_work
@@ -40,14 +42,16 @@ FORK = multiprocessing.get_context("fork")
 
 #: a job of about three seconds beside its start, most of them training; saved all the time
 JOB = (
-    "data=shapes data.image_size=16 data.train_size=2048 data.val_size=100 model.depth=2 model.width=4 model.convs=1 "
+    "data=shapes data.image_size=16 data.train_size=1600 data.val_size=100 model.depth=2 model.width=4 model.convs=1 "
     "model.dropout=0.2 train.epochs=3 train.batch_size=16 measure.what=[shift] measure.images=40 measure.max_shift=1 "
     "probe.images=2 probe.channels=4 wandb.mode=disabled trainer.save_minutes=0.002"
 ).split()
 #: the folder of a job is named by its axes alone
 NAMED = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(word.split('=')[0] for word in JOB)}]"
-KILLED, TRUNCATED = "kill -9", "kill -9, then half of last.ckpt is gone"
+KILLED, TRUNCATED, FULL = "kill -9", "kill -9, then half of last.ckpt is gone", "the disk is full"
 FAULTS = {KILLED: signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGUSR2": signal.SIGUSR2, TRUNCATED: signal.SIGKILL}
+#: kB of the disks that fill up; a job needs 300
+DISKS = (110, 40, 180, 75, 145, 210)
 #: no process that nobody touched may end badly, but one whose jobs others still hold
 PATIENCE = 20
 
@@ -60,6 +64,7 @@ class Options:
     parallel: int = 2
     kills: int = 30
     launcher: str | None = None
+    disks: int = 3
     seed: int = 0
     folder: str | None = None
 
@@ -109,9 +114,10 @@ def start(words: Sequence[str], log: Path) -> ForkProcess:
 
 def _command(words: Sequence[str], log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    file = log.open("a", buffering=1)
+    os.dup2(file.fileno(), 1)  # of what it starts
+    os.dup2(file.fileno(), 2)
+    sys.stdout = sys.stderr = file
     sys.argv = [*words]
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
@@ -146,7 +152,7 @@ class Killer:
     injected: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.log = self.sweep.folder.with_suffix(".log")
+        self.log = self.sweep.folder.with_name(f"{self.sweep.folder.name}.log")
         self.ends: dict[tuple[int, Path | None], float] = {}  # (process, run it is at) → when it is killed
         self.touched: set[int] = set()
         self.patience = PATIENCE
@@ -245,6 +251,32 @@ def lost(undisturbed: Path, disturbed: Path) -> list[str]:
     return found + [files.COMPARISON] * (not same)
 
 
+def fill(undisturbed: Sweep, folder: Path, sizes: Sequence[int]) -> tuple[int, list[str]]:
+    """Do the sweep's first job on a disk of so many kB, then of enough; on a real one, in memory, which takes root.
+
+    Returns:
+        How often the disk was full, and what was lost.
+    """
+    name, full, gone = undisturbed.names()[0], 0, []
+    for size in sizes:
+        disk = folder / f"disk-{size}"
+        disk.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
+        try:
+            sweep = Sweep(disk, undisturbed.jobs)
+            command = sweep.singly(undisturbed.names())[0]
+            process = start(command, folder / "disk.log")
+            process.join()
+            full += bool(process.exitcode)
+            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+            Killer(sweep, 0, random.Random()).until_done([command])
+            if contents(disk / name) != contents(undisturbed.folder / name):
+                gone.append(str(disk))
+        finally:
+            subprocess.run(["umount", disk], check=True)
+    return full, gone
+
+
 def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
     """Do a sweep undisturbed, and again with kills.
 
@@ -252,6 +284,7 @@ def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
         Fault → how often it was injected; and what was lost.
     """
     undisturbed, disturbed = (Sweep(folder / name, options.jobs) for name in ("undisturbed", "disturbed"))
+    src.sweep.plan(undisturbed.whole()[1:])  # what all processes need is read once, before they fork
     Killer(undisturbed, 0, random.Random()).until_done([undisturbed.whole()])
     killer = Killer(disturbed, options.kills, random.Random(options.seed))
     if options.launcher:
@@ -261,7 +294,11 @@ def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
         files.write(disturbed.folder / files.SWEEP, (undisturbed.folder / files.SWEEP).read_bytes())  # its order
         killer.until_done(disturbed.singly(names), options.parallel)
         killer.until_done([["src.report", f"runs={disturbed.folder}"]])
-    return killer.injected, lost(undisturbed.folder, disturbed.folder)
+    gone = lost(undisturbed.folder, disturbed.folder)
+    if options.disks and os.geteuid() == 0:
+        killer.injected[FULL], more = fill(undisturbed, folder, DISKS[: options.disks])
+        gone += more
+    return killer.injected, gone
 
 
 def main() -> None:
