@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup data demo test check format bench clean
+.PHONY: help setup data demo test test-faults check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -34,6 +34,9 @@ demo: data  ## from a fresh clone to a comparison to look at: max, avg, none
 
 test: $(READY)  ## the tests, on all cores
 	@$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+test-faults: $(READY)  ## kill a sweep's processes at 30 random moments, and compare (a quarter of an hour)
+	@$(PY) -m tests.faults kills=30
 
 check: $(READY)  ## lint, format, types
 	@$(PY) -m ruff check src tests

@@ -106,6 +106,7 @@ OUT_OF_RANGE = [
     ("train.lr", -0.1),
     ("train.lr", float("inf")),
     ("train.weight_decay", -0.01),
+    ("trainer.save_minutes", -1.0),
     ("seed", -1),
     ("seed", 2**32),
     ("measure.seed", -1),  # NumPy's generator takes no negative seed: it would stop after the training
@@ -127,6 +128,7 @@ def test_a_bad_value_is_refused_with_its_key(key, value):
         ("model.dropout", 0.99),
         ("data.label_noise", 1.0),
         ("train.weight_decay", 0.0),
+        ("trainer.save_minutes", 0.0),
         ("seed", 0),
     ],
 )

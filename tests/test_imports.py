@@ -15,11 +15,11 @@ ROOMS = [
     {"pooling", "activations", "transforms"},
     {"ledger"},
     {"models", "data"},
-    {"config", "nets"},
+    {"config", "nets", "locks"},
     {"measures"},
     {"runs"},
     {"views"},
-    {"callbacks"},
+    {"callbacks", "saving"},
     {"run"},
     {"sweep"},
     {"train", "measure", "shapes", "pools", "report"},  # the entry points
@@ -28,7 +28,7 @@ ROOMS = [
 # What is imported nowhere else.
 ONLY_IN = {
     "hydra": {"config", "sweep", "train", "shapes"},
-    "lightning": {"models/training", "callbacks", "run", "views/wandb"},
+    "lightning": {"models/training", "callbacks", "saving", "run", "views/wandb"},
     "wandb": {"views/wandb"},
     "captum": {"measures/cam"},
     "wandb_workspaces": {"views/wandb_report"},

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -212,8 +212,12 @@ def short(axis: str) -> str:
     return "model" if axis == "model.name" else axis.removeprefix("model.")
 
 
-def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:
-    """``comparison.csv``: a row a variant; every number with its sd over seeds."""
+def comparison_rows(found: list[Variant], others: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """``comparison.csv``: a row a variant; every number with its sd over seeds.
+
+    What is not finished has a row a run, with no seeds, and why under ``missing``; the column is not there where
+    nothing is.
+    """
     rows = []
     for variant in found:
         row: dict[str, Any] = {"variant": variant.name, **{k: str(v) for k, v in variant.settings.items()}}
@@ -221,7 +225,7 @@ def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:
         for key in (*MEASURED, "gap", *FACTS):
             row[key], row[f"{key}_sd"] = variant.mean(key), variant.sd(key)
         rows.append(row)
-    return rows
+    return rows + [{"variant": name, "seeds": 0, "missing": why} for name, why in (others or {}).items()]
 
 
 def shown_rows(found: list[Variant]) -> list[dict[str, str]]:

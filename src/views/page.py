@@ -62,7 +62,7 @@ def conclude(folder: Path, out: Path | None = None, baseline: str | None = None,
     chosen = choose(found, baseline)
     out = out or (folder / f"beside-{beside.resolve().name}" if beside else folder)
     title = f"{folder.resolve().name} beside {beside.resolve().name}" if beside else folder.resolve().name
-    files.write_rows(out / files.COMPARISON, comparison_rows(found))
+    files.write_rows(out / files.COMPARISON, comparison_rows(found, others))
     files.write_rows(out / files.DIFFERENCES, difference_rows(found, chosen))
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, found, others, chosen))
