@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS = "grids.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
+LOG = "log.txt"  # what a run printed that had a process of its own
 SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
 
 

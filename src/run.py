@@ -96,7 +96,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from src.callbacks import Bar, Follow, History, ProbeMaps, SaveConfig, Track
+    from src.callbacks import Bar, Follow, History, ProbeMaps, SaveConfig, SaveWhenTold, Track
 
     _quiet()
     splits = split(cfg.data)
@@ -118,11 +118,21 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     trainer = Trainer(
         max_epochs=cfg.train.epochs,
         devices=cfg.trainer.devices,
+        num_nodes=cfg.trainer.num_nodes,
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # Track attaches it
-        callbacks=[*checkpoints, SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console)],
+        callbacks=[
+            *checkpoints,
+            SaveConfig(cfg),
+            Track(tracker),
+            *follow,
+            History(folder),
+            maps,
+            Bar(console),
+            SaveWhenTold(),
+        ],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -187,7 +197,7 @@ def _probe(cfg: Config, splits: Splits) -> Images:
 
 def is_main_process() -> bool:
     """Whether this is the one process of a run that writes its files."""
-    return all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "SLURM_PROCID"))
+    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _quiet() -> None:
