@@ -36,13 +36,13 @@ test: $(READY)  ## the tests
 	@$(PY) -m pytest
 
 check: $(READY)  ## lint, format, types
-	@$(PY) -m ruff check src tests
-	@$(PY) -m ruff format --check src tests
+	@$(PY) -m ruff check src tests hydra_plugins
+	@$(PY) -m ruff format --check src tests hydra_plugins
 	@$(PY) -m mypy
 
 format: $(READY)  ## mend what ruff can
-	@$(PY) -m ruff check --fix src tests
-	@$(PY) -m ruff format src tests
+	@$(PY) -m ruff check --fix src tests hydra_plugins
+	@$(PY) -m ruff format src tests hydra_plugins
 
 bench: $(READY)  ## speed, as ratios of medians of interleaved runs
 	@$(PY) -m tests.bench

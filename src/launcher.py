@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
@@ -29,12 +28,15 @@ from src.jobs import GRACE, POLL, Job, Places, Queue, Screen, cores, quoted, vis
 if TYPE_CHECKING:
     from submitit import Job as Submitted
 
+#: under which Hydra finds the launchers
+PLUGINS = "hydra_plugins.whatwhere"
+
 
 @dataclass
 class Local:
     """The options of ``hydra/launcher=local``."""
 
-    _target_: str = "src.launcher.LocalLauncher"
+    _target_: str = f"{PLUGINS}.LocalLauncher"
     jobs: int | None = None
     gpus: Any = None  # a number or a list of ids
     jobs_per_gpu: int = 1
@@ -46,7 +48,7 @@ class Local:
 class Slurm:
     """The options of ``hydra/launcher=slurm``."""
 
-    _target_: str = "src.launcher.SlurmLauncher"
+    _target_: str = f"{PLUGINS}.SlurmLauncher"
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -84,7 +86,7 @@ def check(master: Any, composed: Iterable[Any]) -> None:
             in which several devices go wrong.
     """
     given = master.hydra.launcher
-    name = given._target_.removeprefix("src.launcher.").removesuffix("Launcher").lower()
+    name = given._target_.removeprefix(f"{PLUGINS}.").removesuffix("Launcher").lower()
     trainers = [one.trainer for one in composed]
     most = max((one.devices for one in trainers), default=1)
     nodes = max((one.num_nodes for one in trainers), default=1)
@@ -360,6 +362,3 @@ def _wait_for_requeue() -> None:
     while time.monotonic() < until:
         time.sleep(POLL)
 
-
-for _one in (LocalLauncher, SlurmLauncher):
-    Plugins.instance().register(_one)
