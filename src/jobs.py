@@ -5,6 +5,7 @@ nothing of the job before it, can leak into it. What it prints goes to ``log.txt
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -175,13 +176,15 @@ class Queue:
         return failed
 
     def _start_what_fits(self) -> None:
-        while self.waiting and (gpus := self.places.take(self.waiting[0].gpus)) is not None:
+        while self.waiting and (gpus := self.places.take(0 if self.alone else self.waiting[0].gpus)) is not None:
             job = self.waiting.popleft()
             environment = dict(os.environ) if self.alone else own_environment(job, gpus, self.threads)
             if self.alone:
                 environment |= dict.fromkeys(THREADS, str(self.threads))
             self.running[job] = start(job, environment), gpus
             self.screen.started(job, gpus)
+        if self.waiting and not self.running:
+            raise RuntimeError(f"{self.waiting[0].name} takes {self.waiting[0].gpus} GPUs: there are too few")
 
     def stop(self, signum: signal.Signals, grace: float = GRACE) -> None:
         """Tell every job that still runs to save and to end; end those that do not within ``grace`` seconds."""
@@ -200,7 +203,10 @@ class Queue:
 def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     """Start its process, in a group of its own: Ctrl-C reaches it by us, and its ranks end with it."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    given = [f"{key}={environment[key]}" for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in environment]
     with (job.folder / files.LOG).open("ab") as log:
+        log.write(f"$ {' '.join(given)} python -m src.train {shlex.join(job.arguments)}\n".encode())
+        log.flush()
         return subprocess.Popen(
             [sys.executable, "-m", "src.train", *job.arguments],
             env=environment,

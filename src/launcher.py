@@ -4,6 +4,7 @@
 submitit. Both start a job as its own command, in Hydra's single-run mode; the options stand in ``conf/hydra/launcher``.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -237,8 +238,8 @@ class SlurmLauncher(_Processes):
         self.options = typed
 
     def gpus_of(self, trainer: Any) -> int:
-        """As many as devices, unless the options say another number."""
-        return gpus_of(trainer, self.options.gpus)
+        """As many as devices, unless the options say that there are none."""
+        return gpus_of(trainer, 0 if self.options.gpus == 0 else None)
 
     def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
         """Submit them, wait for them; Ctrl-C takes them from the queue."""
@@ -282,7 +283,7 @@ class SlurmLauncher(_Processes):
                 ntasks_per_node=1 if several else devices,
                 cpus_per_task=options.cpus,
                 mem=f"{options.memory:g}GB" if options.memory else "0",
-                gpus_per_node=gpus or None,
+                gpus_per_node=(gpus * options.jobs_at_once if options.gpus is None else options.gpus) or None,
                 array_parallelism=options.array_parallelism,
                 signal_delay_s=options.grace,
                 setup=options.setup,
@@ -334,9 +335,11 @@ class Task:
         """Run them; gives those that failed, and why."""
         ids = visible_gpus() if self.several else []
         jobs = [one for one in self.jobs if not one.finished]
+        wanted = self.at_once * max((one.gpus for one in jobs), default=0)
+        places = Places(self.at_once, ids, math.ceil(wanted / max(len(ids), 1)))
         rank = int(os.environ.get("SLURM_PROCID", "0"))
         screen = Screen(Console(quiet=rank > 0), len(jobs))
-        queue = Queue(jobs, Places(self.at_once, ids, 1), screen, alone=not self.several)
+        queue = Queue(jobs, places, screen, alone=not self.several)
         _QUEUES.append(queue)
         failed = queue.run()
         if "stopped" in failed.values():  # by the signal that this process is about to get too
@@ -361,4 +364,3 @@ def _wait_for_requeue() -> None:
     until = time.monotonic() + GRACE
     while time.monotonic() < until:
         time.sleep(POLL)
-
