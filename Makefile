@@ -2,11 +2,11 @@ PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup data demo test check format bench clean
+.PHONY: help setup data demo test test-slurm check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with the pinned packages
 
@@ -34,6 +34,9 @@ demo: data  ## from a fresh clone to a comparison to look at: max, avg, none
 
 test: $(READY)  ## the tests
 	@$(PY) -m pytest
+
+test-slurm: $(READY)  ## sweeps through a real SLURM, installed and started for it; needs root on a Debian
+	@$(PY) -m pytest tests/slurm -rs
 
 check: $(READY)  ## lint, format, types
 	@$(PY) -m ruff check src tests hydra_plugins

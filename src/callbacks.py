@@ -1,7 +1,5 @@
 """What happens beside the training of a run: history.csv, the feature maps of the probe images, the progress shown."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,8 +16,7 @@ from torch import Tensor
 
 from src.activations import watch
 from src.config import Config, to_dict
-from src.files import CHECKPOINTS, HISTORY, read_rows, write_rows
-from src.jobs import SAVED
+from src.files import HISTORY, read_rows, write_rows
 from src.models.blocks import Network
 from src.models.training import Training
 from src.views.maps import save_maps
@@ -80,51 +77,6 @@ class SaveConfig(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add it."""
         checkpoint["config"] = self.tree
-
-
-def save_now(trainer: Trainer) -> None:
-    """Save the run as it stands, to go on from there; every rank has to call it, at the same step."""
-    trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt")
-
-
-class SaveWhenTold(Callback):
-    """Told by a signal to make room, a run saves at the next step and ends with ``SAVED``.
-
-    SIGUSR2 is what submitit sends before an allocation ends, SIGTERM what everybody else sends. All ranks leave at
-    the same step, though a signal may reach only one of them.
-    """
-
-    SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
-    #: steps between two looks at the other ranks, which have to wait for each other then
-    EVERY = 10
-
-    def __init__(self) -> None:
-        self.told = False
-        self.before: dict[signal.Signals, Any] = {}
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen; Lightning's own handler of SIGTERM would end the run as a failed one."""
-        if threading.current_thread() is threading.main_thread():
-            self.before = {one: signal.signal(one, self._tell) for one in self.SIGNALS}
-
-    def _tell(self, *_: object) -> None:
-        self.told = True
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Save and leave, if told."""
-        if trainer.world_size > 1:
-            if trainer.global_step % self.EVERY:
-                return
-            self.told = trainer.strategy.reduce_boolean_decision(self.told, all=False)
-        if self.told:
-            save_now(trainer)
-            raise SystemExit(SAVED)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen no more: what follows is quickly done again."""
-        for one, handler in self.before.items():
-            signal.signal(one, handler)
-        self.before = {}
 
 
 class Track(Callback):

@@ -266,7 +266,9 @@ class Screen:
         self.live.stop()
 
     def started(self, job: Job, gpus: Sequence[str] = ()) -> None:
-        """A job begins."""
+        """A job begins; said of one that has begun before, it changes nothing."""
+        if job in self.since:
+            return
         self.since[job] = time.monotonic()
         self.number += 1
         if not self.console.is_terminal:

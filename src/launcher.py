@@ -23,6 +23,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
+from src import files
 from src.errors import Refusal
 from src.jobs import GRACE, POLL, Job, Places, Queue, Screen, cores, quoted, visible_gpus
 
@@ -254,8 +255,11 @@ class SlurmLauncher(_Processes):
                         failed |= lost
                         for job in task.jobs:
                             screen.ended(job, lost.get(job))
-                    begun = [job for task in left for job in task.jobs if not job.finished and job.folder.exists()]
-                    screen.update(begun, sum(len(task.jobs) for task in left) - len(begun))
+                    queued = [job for task in left for job in task.jobs]
+                    begun = [job for job in queued if (job.folder / files.LOG).exists()]
+                    for job in begun:
+                        screen.started(job)
+                    screen.update(begun, len(queued) - len(begun))
                     time.sleep(self.options.poll if left else 0)
         finally:
             for handle in left.values():

@@ -96,7 +96,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     from lightning.pytorch import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from src.callbacks import Bar, Follow, History, ProbeMaps, SaveConfig, SaveWhenTold, Track
+    from src.callbacks import Bar, Follow, History, ProbeMaps, SaveConfig, Track
 
     _quiet()
     splits = split(cfg.data)
@@ -123,16 +123,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # Track attaches it
-        callbacks=[
-            *checkpoints,
-            SaveConfig(cfg),
-            Track(tracker),
-            *follow,
-            History(folder),
-            maps,
-            Bar(console),
-            SaveWhenTold(),
-        ],
+        callbacks=[*checkpoints, SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console)],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -9,7 +9,6 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
-from src.data.batches import Batches
 from src.models.optimisers import SCHEDULES, optimiser
 from src.models.tasks import Scores, Task
 
@@ -43,8 +42,7 @@ class Training(LightningModule):
         x, labels, positions = batch
         outputs = self(x)
         loss = self.task.loss(outputs, labels, positions, smoothing=self.cfg.train.label_smoothing)
-        batches = self.trainer.train_dataloader
-        assert isinstance(batches, Batches)
+        batches: Any = self.trainer.train_dataloader
         if batches.counts(index):
             self._sums += torch.cat([loss.detach()[None] * len(x), self.task.sums(outputs.detach(), labels, positions)])
         return loss * batches.weight(index)
@@ -62,8 +60,7 @@ class Training(LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Adds a batch to the metrics."""
-        batches = self.trainer.val_dataloaders
-        assert isinstance(batches, Batches)
+        batches: Any = self.trainer.val_dataloaders
         if not batches.counts(index):
             return
         x, labels, positions = batch
