@@ -26,17 +26,28 @@ from src.views.wandb import Tracker
 class History(Callback):
     """One row an epoch in ``history.csv``; a resumed run goes on after the epochs it had finished."""
 
+    before = 0.0  # seconds of this epoch in an earlier process
+
     def __init__(self, run: Path) -> None:
         self.path = run / HISTORY
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of the epochs that the checkpoint has behind it."""
+        self.start = time.perf_counter() - self.before
         self.rows = [dict(row) for row in read_rows(self.path) if int(row["epoch"]) <= trainer.current_epoch]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self.start = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds of the epoch so far."""
+        return {"seconds": time.perf_counter() - self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Those of a part of the epoch; one that begins starts the clock anew."""
+        self.before = state_dict["seconds"]
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -112,15 +123,20 @@ class ProbeMaps(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Epoch 0, unless this run goes on after it; written with the first epoch, so that training starts at once."""
-        self.untrained = self._maps(pl_module) if trainer.current_epoch == 0 else None
+        """Epoch 0, unless this run goes on; written with the first checkpoint, so that training starts at once."""
+        self.untrained = self._maps(pl_module) if trainer.global_step == 0 else None
+
+    @rank_zero_only
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A run that goes on from this checkpoint has no untrained net."""
+        if self.untrained is not None:
+            save_maps(self.run, 0, self.images, self.untrained)
+            self.untrained = None
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Every ``every`` epochs, and the last."""
-        if self.untrained is not None:
-            save_maps(self.run, 0, self.images, self.untrained)
-            self.untrained = None
+        self.on_save_checkpoint(trainer, pl_module, {})
         epoch = trainer.current_epoch + 1
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
             save_maps(self.run, epoch, self.images, self._maps(pl_module))

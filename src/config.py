@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.data.names import AUGMENTATIONS, SETS, TASKS
-from src.errors import Refusal
+from src.errors import Refusal, Stopped
 from src.models import ARCHITECTURES
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.models.optimisers import OPTIMIZERS, SCHEDULES
@@ -139,6 +139,7 @@ class Trainer:
     strategy: str = "auto"
     accelerator: str = "auto"
     precision: str = "32-true"
+    save_minutes: float = 5.0  # between checkpoints within an epoch; 0: only after each epoch, and when a signal asks
 
 
 @dataclass
@@ -217,6 +218,7 @@ def check(cfg: Config) -> None:
         ("data.label_noise", 0, 1 + 1e-9, "a share in [0, 1]"),
         ("train.lr", 1e-12, float("inf"), "a positive number"),
         ("train.weight_decay", 0, float("inf"), "0 or a positive number"),
+        ("trainer.save_minutes", 0, float("inf"), "0 (only after each epoch) or a number of minutes"),
         *(
             (key, 0, 2**32, "a whole number from 0 to 4294967295")
             for key in tree
@@ -357,6 +359,9 @@ def refusing() -> Iterator[None]:
     except Refusal as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Stopped as stopped:
+        print(f"stopped by {stopped.name}: the same command goes on where this one stopped", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         raise SystemExit(130) from None

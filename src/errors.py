@@ -1,5 +1,15 @@
-"""The one kind of error a user is meant to read."""
+"""What a user is meant to read: a refusal, and that a run was stopped."""
+
+import signal
 
 
 class Refusal(ValueError):
     """Bad input: said in one line that names what was wrong and what would be right; exit code 2, no traceback."""
+
+
+class Stopped(SystemExit):
+    """A signal asked the process to stop, and its work is saved: one line, and a shell's exit code for that signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.name = signal.Signals(signum).name

@@ -18,12 +18,14 @@ GRIDS = "grids.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 LOG = "log.txt"  # what a run printed that had a process of its own
 SWEEP, COMPARISON, PAGE = "sweep.json", "comparison.csv", "report.html"
+LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"
+LOCK, PART = ".lock", ".part"
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: "str | bytes | memoryview") -> None:
     """Replace a file in one step: whoever reads it sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -36,6 +38,12 @@ def write(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: Path, deep: bool = True) -> None:
+    """Take away what a process that was killed while it wrote left of its files; nobody else may be at work there."""
+    for part in folder.glob(f"{'**/' * deep}.*{PART}"):
+        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, tree: Any) -> None:

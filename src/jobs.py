@@ -16,15 +16,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from src import files
 
-#: how a run ends that was told to stop and saved before (EX_TEMPFAIL: try again later)
-SAVED = 75
+#: how a run ends that was told to stop: having saved first, or having had nothing to save yet
+STOPPED = tuple(code for signum in (signal.SIGTERM, signal.SIGUSR2) for code in (128 + signum, -signum))
 #: what tells a process that it is one of several ranks; a job that is to be started afresh must not see it
 RANKS = (
     "LOCAL_RANK",
@@ -219,7 +220,7 @@ def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]"
 
 def why(job: Job, code: int) -> str:
     """What a job that did not end well died of, in one line."""
-    if code in (SAVED, -signal.SIGUSR2, -signal.SIGTERM):
+    if code in STOPPED:
         return "stopped"
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
@@ -289,14 +290,14 @@ class Screen:
         """Where everything stands."""
         if not self.console.is_terminal:
             return
-        table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold")
-        table.title = f"{waiting} waiting, {len(running)} running, {self.finished} finished, {self.failed} failed"
+        title = f"{waiting} waiting, {len(running)} running, {self.finished} finished, {self.failed} failed"
+        table = Table(box=None, pad_edge=False)
         for column in ("job", "epoch", "seconds"):
             table.add_column(column, justify="left" if column == "job" else "right")
         for job in running:
             seconds = time.monotonic() - self.since.get(job, time.monotonic())
             table.add_row(escape(job.name), f"{epochs_done(job)}/{job.epochs}", f"{seconds:.0f}")
-        self.live.update(table)
+        self.live.update(Group(Text(title, style="bold"), table))
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)

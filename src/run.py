@@ -13,6 +13,7 @@ import platform
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.sets import Images
 from src.data.splits import Splits, split
 from src.ledger import Ledger, ledger, verify
+from src.locks import at_work
 from src.measures import COLUMNS
 from src.models import module
 from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
@@ -47,25 +49,30 @@ def run(cfg: Config, folder: Path) -> None:
         folder: of the run.
 
     Raises:
-        Refusal: the folder holds a run of another config, or the data are not there.
+        Refusal: the folder holds a run of another config, another process is at work in it, or the data are not there.
+        Stopped: a signal asked for it; the run is saved.
     """
     if finished(folder, cfg):
         console.print(f"  finished before, kept: {folder}")
         return
-    failed = folder / files.FAILED
-    failed.unlink(missing_ok=True)
-    try:
-        _run(cfg, folder)
-    except Exception:
-        if is_main_process():
-            files.write(failed, traceback.format_exc())
-        raise
-
-
-def _run(cfg: Config, folder: Path) -> None:
     if not is_main_process():
         _fit(cfg, folder, None)
         return
+    with at_work(folder):
+        if finished(folder, cfg):  # by whoever was at work here until now
+            return
+        files.remove_parts(folder)
+        failed = folder / files.FAILED
+        failed.unlink(missing_ok=True)
+        try:
+            _run(cfg, folder)
+        except Exception:
+            with suppress(OSError):  # a full disk: what stopped the run is what is to be said
+                files.write(failed, traceback.format_exc())
+            raise
+
+
+def _run(cfg: Config, folder: Path) -> None:
     files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
     tracker = Tracker(cfg, folder)
     failed = True
@@ -85,6 +92,7 @@ def _run(cfg: Config, folder: Path) -> None:
         facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run
         tracker.log_summary(summary(rows) | facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
+        (folder / files.CHECKPOINTS / files.PREVIOUS).unlink(missing_ok=True)
         failed = False
     finally:
         tracker.finish(failed)
@@ -94,9 +102,9 @@ def _run(cfg: Config, folder: Path) -> None:
 def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger]":
     """Build, check and train, from the last checkpoint if there is one; gives the net of the epoch to keep."""
     from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import ModelCheckpoint
 
     from src.callbacks import Bar, Follow, History, ProbeMaps, SaveConfig, Track
+    from src.saving import Saving, WholeFiles, resume_from
 
     _quiet()
     splits = split(cfg.data)
@@ -108,11 +116,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         show_ledger(book, f"{folder.name}: its ledger, held against the running net")
     probe = _probe(cfg, splits).images
     best, mode = net.task.best
-    # two, as save_last writes last.ckpt only with a new best: an interrupted run would go back to that
-    keep = partial(
-        ModelCheckpoint, folder / files.CHECKPOINTS, save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    checkpoints = [keep(filename="best", monitor=f"val/{best}", mode=mode), keep(filename="last")]
+    checkpoints = folder / files.CHECKPOINTS
+    saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes)
     maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every)
     follow = [Follow(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
@@ -123,7 +128,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # Track attaches it
-        callbacks=[*checkpoints, SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console)],
+        callbacks=[SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console), saving],
+        plugins=[WholeFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -134,11 +140,11 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     batches = partial(Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size)
     train = batches(splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment))
     val = batches(splits.val.to(device), EVALUATION_BATCH)
-    last = folder / files.CHECKPOINTS / "last.ckpt"
-    if not last.exists():
+    saved = resume_from(checkpoints, tell=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
+    if saved is None:
         net.fit(splits.train.images, splits.normalise)
-    trainer.fit(net, train, val, ckpt_path=last if last.exists() else None, weights_only=True)
-    _, weights = read_checkpoint(folder / files.CHECKPOINTS / f"{cfg.train.keep}.ckpt")
+    trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
+    _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
     return net.to(device), splits, book  # Lightning has put it back on the CPU
 

@@ -14,6 +14,7 @@ import yaml
 from src import files
 from src.config import Config, flatten, from_dict
 from src.errors import Refusal
+from src.locks import who_is_at_work
 from src.measures.rows import COLUMNS, Grid, Row
 
 #: settings that say where a run happens, not what it computes: two runs that differ in them alone are the same
@@ -167,6 +168,15 @@ class FinishedRun:
         return files.read_rows(self._table)
 
 
+def _why_not(run: Path) -> str:
+    """Why a run is not finished: who is at work on it, or the last line of its ``failed.txt``."""
+    if holder := who_is_at_work(run):
+        return f"{holder} is at work on it"
+    failed = run / files.FAILED
+    lines = failed.read_text().strip().splitlines() if failed.exists() else []
+    return lines[-1] if lines else "not finished"
+
+
 def _key(row: Mapping[str, str]) -> tuple[str, str, float, str]:
     return row["layer"], _protocol(row), float(row["amount"]), row["measure"]
 
@@ -200,9 +210,7 @@ def find_runs(folder: Path) -> tuple[list[FinishedRun], dict[str, str]]:
         if (run / files.RUN).exists():
             finished_ones.append(FinishedRun(run, flatten(read_config(run))))
         else:
-            failed = run / files.FAILED
-            reason = failed.read_text().strip().splitlines()[-1] if failed.exists() else "not finished"
-            others[run.name] = reason
+            others[run.name] = _why_not(run)
     manifest = folder / files.SWEEP
     if manifest.exists():
         jobs: list[str] = json.loads(manifest.read_text())["jobs"]

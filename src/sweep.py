@@ -28,6 +28,8 @@ from src.runs import finished
 #: overrides that do not name a folder: they say where a run happens, not what it computes
 UNNAMED = ("hydra", "data.root", "wandb.", "trainer.")
 SINGLE = "single"
+#: bytes that file systems give the name of a folder
+LONGEST_NAME = 255
 #: tells Hydra where the group ``sweeps`` is
 SEARCHPATH = f"hydra.searchpath=['file://{ROOT}']"
 
@@ -80,6 +82,12 @@ def plan(arguments: list[str]) -> Plan | None:
     if multirun:
         folder = _given(args.overrides, "hydra.sweep.dir", master) or Path("outputs") / name
         names = [one.hydra.job.override_dirname or "default" for one in composed]
+        for one in names:
+            if len(one.encode()) > LONGEST_NAME:
+                raise Refusal(
+                    f"{one[:60]}…: a job's folder would have a name of over {LONGEST_NAME} bytes; put what all jobs "
+                    "share into a file in sweeps/"
+                )
         jobs = {folder / one: cfg for one, cfg in zip(names, configs, strict=True)}
         extra = [SEARCHPATH, f"hydra.sweep.dir={quoted(folder)}"]
         if names == ["default"]:
@@ -108,6 +116,7 @@ def sweep_name(overrides: list[str]) -> str:
 
 def start(made: Plan, command: list[str]) -> None:
     """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing."""
+    files.remove_parts(made.folder, deep=False)  # the runs' own are theirs
     question = next(iter(made.jobs.values())).question
     tree = {
         "command": "python -m src.train " + shlex.join(command),

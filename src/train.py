@@ -40,14 +40,20 @@ def main() -> None:
             sys.argv.append(sweep.SEARCHPATH)
             job()
         elif made.multirun:
-            sweep.start(made, sys.argv[1:])
-            sys.argv += made.arguments
-            failure: BaseException | None = None
-            try:
-                job()
-            except BaseException as error:  # what is finished is compared all the same
-                failure = error
-            sweep_ends(made.folder, failure)
+            from src.errors import Stopped
+            from src.locks import at_work
+
+            with at_work(made.folder):
+                sweep.start(made, sys.argv[1:])
+                sys.argv += made.arguments
+                failure: BaseException | None = None
+                try:
+                    job()
+                except Stopped:  # whoever stops it wants it gone
+                    raise
+                except BaseException as error:  # what is finished is compared all the same
+                    failure = error
+                sweep_ends(made.folder, failure)
         else:
             from src.run import run
 
@@ -62,9 +68,13 @@ def sweep_ends(folder: Path, failure: BaseException | None) -> None:
 
     try:
         conclude(folder)
-    except Refusal:
+    except Refusal as refusal:  # nothing is finished
         if failure is None:
             raise
+        print(refusal, file=sys.stderr)
+    except OSError as error:  # a full disk; it must not hide what else failed
+        print(f"the comparison could not be written: {error}", file=sys.stderr)
+        failure = failure or error
     if isinstance(failure, Refusal) or not isinstance(failure, Exception | None):
         raise failure
     if failure is not None:

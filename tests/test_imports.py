@@ -16,11 +16,11 @@ ROOMS = [
     {"pooling", "activations", "transforms"},
     {"ledger"},
     {"models", "data"},
-    {"config", "nets"},
+    {"config", "nets", "locks"},
     {"measures"},
     {"runs"},
     {"views"},
-    {"callbacks"},
+    {"callbacks", "saving"},
     {"run"},
     {"launcher"},
     {"sweep"},
@@ -30,7 +30,7 @@ ROOMS = [
 # What is imported nowhere else.
 ONLY_IN = {
     "hydra": {"config", "launcher", "sweep", "train", "shapes"},
-    "lightning": {"models/training", "callbacks", "run", "views/wandb"},
+    "lightning": {"models/training", "callbacks", "saving", "run", "views/wandb"},
     "wandb": {"views/wandb"},
     "submitit": {"launcher"},
 }

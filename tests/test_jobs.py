@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from src import files, jobs
-from src.jobs import SAVED, Job, Places, Queue, Screen, own_environment, visible_gpus, why
+from src.jobs import Job, Places, Queue, Screen, own_environment, visible_gpus, why
 
 #: what stands for ``python -m src.train``: its one argument is a program
 Program = Callable[[str, str], Job]
@@ -132,7 +132,7 @@ def test_ended_early_all_save_and_are_gone(program: Program) -> None:
     code = (
         "import signal, subprocess, sys, time\n"
         "rank = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'])\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (print('saved', rank.pid, flush=True), sys.exit({SAVED})))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('saved', rank.pid, flush=True), sys.exit(143)))\n"
         "print('ready', flush=True); time.sleep(100)\n"
     )
     todo = [program(f"job{i}", code) for i in range(2)]
@@ -151,7 +151,7 @@ def test_ended_early_all_save_and_are_gone(program: Program) -> None:
         until = time.monotonic() + 20
         while alive(int(rank)):
             assert time.monotonic() < until, "a rank outlived its job"
-    assert all(process.poll() == SAVED for process, _ in queue.running.values())
+    assert all(process.poll() == 143 for process, _ in queue.running.values())
 
 
 def alive(pid: int) -> bool:
@@ -167,7 +167,7 @@ def test_a_job_that_wants_more_than_there_is_does_not_wait_for_ever(tmp_path: Pa
 def test_why_a_job_ended(tmp_path: Path) -> None:
     job = Job("a", (), tmp_path, 1)
     assert why(job, 3) == "exit code 3"
-    assert why(job, SAVED) == why(job, -signal.SIGUSR2) == "stopped"
+    assert why(job, 128 + signal.SIGTERM) == why(job, -signal.SIGUSR2) == "stopped"
     (tmp_path / files.LOG).write_text("epoch 1\nrefused: model.depth=9\n")
     assert why(job, 2) == "refused: model.depth=9"
 

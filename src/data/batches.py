@@ -1,6 +1,7 @@
 """Minibatches of a set that lies in memory as uint8, on the device that trains."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,10 @@ EVALUATION_BATCH = 500
 class Batches:
     """Iterates (normalised images, labels, positions); no per-sample Python.
 
-    The order of epoch e depends on (seed, e) alone, so a resumed run sees the batches it would have seen. Over several
-    devices each batch is dealt out by rank: the batch stays the same, and every image is seen once an epoch. A last
-    batch of fewer images than devices goes to every rank, and counts once.
+    The order of epoch e depends on (seed, e) alone, so a resumed run sees the batches it would have seen; within an
+    epoch it goes on from ``state_dict``. Over several devices each batch is dealt out by rank: the batch stays the
+    same, and every image is seen once an epoch. A last batch of fewer images than devices goes to every rank, and
+    counts once.
 
     Args:
         part: the images.
@@ -45,11 +47,22 @@ class Batches:
         self.part, self.batch_size, self.mean, self.std = part, batch_size, mean, std
         self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
         self.epoch = 0
+        self.position = 0  # batches given of this epoch
+        self.generator = torch.Generator()
+        self._resumed: dict[str, Any] | None = None
         self.sampler = self.batch_sampler = self  # where Lightning looks for set_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order; Lightning calls it before each epoch."""
         self.epoch = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the epoch is."""
+        return {"position": self.position, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next pass begin there."""
+        self._resumed = state
 
     def __len__(self) -> int:
         return (len(self.part) + self.batch_size - 1) // self.batch_size
@@ -71,13 +84,19 @@ class Batches:
         if self.seed is None:
             order = torch.arange(len(labels))
         else:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(len(labels), generator=generator)
-        for batch in order.split(self.batch_size):
+            self.generator.manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(len(labels), generator=self.generator)
+        self.position = 0
+        if self._resumed is not None:
+            self.position = self._resumed["position"]
+            self.generator.set_state(self._resumed["generator"])
+            self._resumed = None
+        for batch in order.split(self.batch_size)[self.position :]:
+            self.position += 1
             index = batch.to(images.device)
             chosen = images[index]
             if self.seed is not None and self.augment != "none":
-                chosen = augmented(chosen, self.augment, generator)
+                chosen = augmented(chosen, self.augment, self.generator)
             mine = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
             mine_of = index[mine]
             yield normalise(chosen[mine], self.mean, self.std), labels[mine_of], positions[mine_of]

@@ -29,6 +29,7 @@ class Training(LightningModule):
     task: Task
     stages: list[str]  # of the Network, as is
     fit: Callable[[Tensor, Callable[[Tensor], Tensor]], None]
+    _within: list[dict[str, Any]] | None = None
 
     def on_train_epoch_start(self) -> None:
         """Each epoch has its own random stream, so a resumed run draws the dropout it would have drawn."""
@@ -36,6 +37,41 @@ class Training(LightningModule):
             self.cfg.seed * 1_000_003 + self.current_epoch + self.global_rank * 2**40
         )  # a rank's images are others
         self._sums = torch.zeros(9, device=self.device)  # loss, then the task's
+
+    def on_train_start(self) -> None:
+        """Within an epoch, go on with the batch, the random numbers and the sums that its checkpoint holds.
+
+        Lightning would see to the batch, but for a schedule that asks for the number of steps: then it comes too late.
+        """
+        if self._within is not None:
+            mine, self._within = self._within[self.global_rank], None
+            batches: Any = self.trainer.train_dataloader
+            if mine["batches"]["position"] < len(batches):
+                batches.load_state_dict(mine["batches"])
+            self._sums = mine["sums"].to(self.device)
+            torch.set_rng_state(mine["random"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(mine["random_cuda"], self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what an epoch holds beside the net, of every process."""
+        batches: Any = self.trainer.train_dataloader
+        mine = {
+            "batches": batches.state_dict(),
+            "sums": self._sums.cpu(),
+            "random": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            mine["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        everyone: list[Any] = [mine]
+        if self.trainer.world_size > 1:
+            everyone *= self.trainer.world_size
+            torch.distributed.all_gather_object(everyone, mine)
+        checkpoint["within"] = everyone
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep it until training starts."""
+        self._within = checkpoint["within"]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The loss of a batch."""
@@ -45,7 +81,8 @@ class Training(LightningModule):
         batches: Any = self.trainer.train_dataloader
         if batches.counts(index):
             self._sums += torch.cat([loss.detach()[None] * len(x), self.task.sums(outputs.detach(), labels, positions)])
-        return loss * batches.weight(index)
+        share: float = batches.weight(index)
+        return loss * share
 
     def so_far(self, sums: Float[Tensor, "9"] | None = None) -> dict[str, float]:
         """Loss and scores of the epoch's batches so far, on this device; or those that the sums hold."""

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -156,8 +156,12 @@ def variants(runs: list[FinishedRun]) -> list[Variant]:
     ]
 
 
-def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:
-    """``comparison.csv``: a row a variant; every number with its sd over seeds."""
+def comparison_rows(found: list[Variant], others: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """``comparison.csv``: a row a variant; every number with its sd over seeds.
+
+    What is not finished has a row a run, with no seeds, and why under ``missing``; the column is not there where
+    nothing is.
+    """
     rows = []
     for variant in found:
         row: dict[str, Any] = {"variant": variant.name, **{k: str(v) for k, v in variant.settings.items()}}
@@ -165,7 +169,7 @@ def comparison_rows(found: list[Variant]) -> list[dict[str, Any]]:
         for key in (*MEASURED, "gap", *FACTS):
             row[key], row[f"{key}_sd"] = variant.mean(key), variant.sd(key)
         rows.append(row)
-    return rows
+    return rows + [{"variant": name, "seeds": 0, "missing": why} for name, why in (others or {}).items()]
 
 
 def shown_rows(found: list[Variant]) -> list[dict[str, str]]:

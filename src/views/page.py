@@ -47,7 +47,7 @@ def conclude(folder: Path, out: Path | None = None) -> Path:
     runs, others = find_runs(folder)
     found = variants(runs)
     out = out or folder
-    files.write_rows(out / files.COMPARISON, comparison_rows(found))
+    files.write_rows(out / files.COMPARISON, comparison_rows(found, others))
     page = out / files.PAGE
     files.write(page, render(folder, out, runs, found, others))
     columns = shown_columns(found)

@@ -60,7 +60,13 @@ class Tracker:
             dir=self.folder,
             mode="online" if mode == "online" else "offline",
             config=to_dict(self.cfg),
-            settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, disable_git=True),
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                x_disable_stats=True,
+                disable_git=True,
+                x_transaction_log_flush_interval=1,  # seconds; a process that is killed loses no more
+            ),
         )
         experiment.define_metric("epoch", hidden=True)
         for keys in ("train/*", "val/*", "lr", "maps/*", "invariance/*"):
