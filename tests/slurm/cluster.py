@@ -44,7 +44,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def wait(what: str, done: Callable[[], bool], seconds: float = 60) -> None:
+def wait(what: str, done: Callable[[], bool], seconds: float = 300) -> None:
     """Until it is so.
 
     Raises:

@@ -60,7 +60,7 @@ class Sweep:
 
     def end(self, code: int = 0) -> str:
         """What it printed, once it is over."""
-        told, _ = self.process.communicate(timeout=150)
+        told, _ = self.process.communicate(timeout=300)
         assert self.process.returncode == code, told + self.logs()
         return told
 
