@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from src import files, jobs
+from src.config import ROOT
 from src.jobs import Job, Places, Queue, Screen, own_environment, visible_gpus, why
 
 #: what stands for ``python -m src.train``: its one argument is a program
@@ -152,6 +153,22 @@ def test_ended_early_all_save_and_are_gone(program: Program) -> None:
         while alive(int(rank)):
             assert time.monotonic() < until, "a rank outlived its job"
     assert all(process.poll() == 143 for process, _ in queue.running.values())
+
+
+def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    stand_in = tmp_path / "python"
+    stand_in.write_text("#!/bin/sh\nexec sleep 100\n")
+    stand_in.chmod(0o755)
+    script = (
+        "import os, sys; from pathlib import Path; from src.jobs import Job, start\n"
+        f"sys.executable = {str(stand_in)!r}\n"
+        f"print(start(Job('a', (), Path({str(tmp_path)!r}), 1), os.environ).pid, flush=True); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    until = time.monotonic() + 20
+    while alive(int(done.stdout)):
+        assert time.monotonic() < until, "a job outlived the sweep that was killed"
 
 
 def alive(pid: int) -> bool:
