@@ -2,11 +2,11 @@ PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup data demo test test-faults check format bench clean
+.PHONY: help setup data demo test test-faults test-slurm check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make .venv with the pinned packages
 
@@ -38,14 +38,17 @@ test: $(READY)  ## the tests, on all cores
 test-faults: $(READY)  ## kill a sweep's processes at 30 random moments, and compare (a quarter of an hour)
 	@$(PY) -m tests.faults kills=30
 
+test-slurm: $(READY)  ## sweeps through a real SLURM, installed and started for it; needs root on a Debian
+	@$(PY) -m pytest tests/slurm -rs
+
 check: $(READY)  ## lint, format, types
-	@$(PY) -m ruff check src tests
-	@$(PY) -m ruff format --check src tests
+	@$(PY) -m ruff check src tests hydra_plugins
+	@$(PY) -m ruff format --check src tests hydra_plugins
 	@$(PY) -m mypy
 
 format: $(READY)  ## mend what ruff can
-	@$(PY) -m ruff check --fix src tests
-	@$(PY) -m ruff format src tests
+	@$(PY) -m ruff check --fix src tests hydra_plugins
+	@$(PY) -m ruff format src tests hydra_plugins
 
 bench: $(READY)  ## speed, as ratios of medians of interleaved runs
 	@$(PY) -m tests.bench

@@ -134,7 +134,8 @@ class Train:
 class Trainer:
     """Where it runs."""
 
-    devices: int = 1
+    devices: int = 1  # of a node; each is a process with its share of every batch
+    num_nodes: int = 1
     strategy: str = "auto"
     accelerator: str = "auto"
     precision: str = "32-true"
@@ -191,8 +192,8 @@ ConfigStore.instance().store(name="schema", node=Config)
 AT_LEAST_ONE = (
     "model.stride model.depth model.convs model.width model.max_width model.window model.parameters "
     "data.train_size data.val_size data.canvas "
-    "data.image_size train.epochs train.batch_size trainer.devices measure.images measure.max_shift probe.images "
-    "probe.channels probe.every"
+    "data.image_size train.epochs train.batch_size trainer.devices trainer.num_nodes measure.images measure.max_shift "
+    "probe.images probe.channels probe.every"
 ).split()
 
 
@@ -202,9 +203,10 @@ def check(cfg: Config) -> None:
     for key in AT_LEAST_ONE:
         if tree[key] is not None and tree[key] < 1:
             raise Refusal(f"{key}={tree[key]}: must be a whole number of at least 1")
-    if cfg.train.batch_size < cfg.trainer.devices:
+    if cfg.train.batch_size < cfg.trainer.devices * cfg.trainer.num_nodes:
+        nodes = f" times trainer.num_nodes={cfg.trainer.num_nodes}" * (cfg.trainer.num_nodes > 1)
         raise Refusal(
-            f"train.batch_size={cfg.train.batch_size}: fewer images than trainer.devices={cfg.trainer.devices}"
+            f"train.batch_size={cfg.train.batch_size}: fewer images than trainer.devices={cfg.trainer.devices}{nodes}"
         )
     if cfg.measure.every < 0:
         raise Refusal(f"measure.every={cfg.measure.every}: must be 0 (never) or a number of epochs")

@@ -18,6 +18,7 @@ GRIDS, NOTES, INSIDE = "grids.npz", "notes.json", "inside.npz"
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, DIFFERENCES = "sweep.json", "comparison.csv", "differences.csv"
 PAGE, REPORT = "report.html", "report.json"
+LOG = "log.txt"  # what a run printed that had a process of its own
 LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"
 LOCK, PART = ".lock", ".part"
 

@@ -128,6 +128,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     trainer = Trainer(
         max_epochs=cfg.train.epochs,
         devices=cfg.trainer.devices,
+        num_nodes=cfg.trainer.num_nodes,
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
@@ -199,7 +200,7 @@ def _probe(cfg: Config, splits: Splits) -> Images:
 
 def is_main_process() -> bool:
     """Whether this is the one process of a run that writes its files."""
-    return all(os.environ.get(rank, "0") == "0" for rank in ("LOCAL_RANK", "SLURM_PROCID"))
+    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _quiet() -> None:

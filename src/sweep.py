@@ -14,11 +14,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
-from src import files
+from src import files, launcher
 from src.config import ROOT, Config, from_hydra, one_message
 from src.data.names import image_shape
 from src.data.splits import split
 from src.errors import Refusal
+from src.jobs import quoted
 from src.ledger import Ledger, ledger
 from src.models import network
 from src.models.tasks import Task
@@ -88,13 +89,15 @@ def plan(arguments: list[str]) -> Plan | None:
                     "share into a file in sweeps/"
                 )
         jobs = {folder / one: cfg for one, cfg in zip(names, configs, strict=True)}
-        extra = [SEARCHPATH, f"hydra.sweep.dir={_quoted(folder)}"]
+        extra = [SEARCHPATH, f"hydra.sweep.dir={quoted(folder)}"]
         if names == ["default"]:
             extra.append("hydra.sweep.subdir=default")
     else:
         run = _given(args.overrides, "hydra.run.dir", master) or Path("outputs", SINGLE, name)
         folder, jobs, extra = run.parent, {run: configs[0]}, []
-    _check(jobs, in_process=multirun and "basic" in master.hydra.launcher._target_.lower())
+    if multirun:
+        launcher.check(master, composed)
+    _check(jobs)
     return Plan(folder, jobs, multirun, extra)
 
 
@@ -134,8 +137,8 @@ def config_ledger(cfg: Config) -> Ledger:
         return ledger(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image)
 
 
-def _check(jobs: dict[Path, Config], in_process: bool) -> None:
-    """What the schema cannot know: shapes, devices, data, and what the folders hold already."""
+def _check(jobs: dict[Path, Config]) -> None:
+    """What the schema cannot know: shapes, data, and what the folders hold already."""
     nets: set[str] = set()  # jobs that differ in their seed alone have one ledger, and it takes a third of a second
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
@@ -146,11 +149,6 @@ def _check(jobs: dict[Path, Config], in_process: bool) -> None:
         except Refusal as refusal:
             where = f"{run.name}: " if len(jobs) > 1 else ""
             raise Refusal(f"{where}{refusal}") from None
-        if in_process and cfg.trainer.devices > 1:
-            raise Refusal(
-                f"trainer.devices={cfg.trainer.devices} in a sweep whose jobs share one process goes silently wrong; "
-                "run the jobs one by one, without -m"
-            )
     for run, cfg in jobs.items():
         if not finished(run, cfg):
             split(cfg.data)
@@ -172,8 +170,3 @@ def _given(overrides: list[str], key: str, master: Any) -> Path | None:
     for part in key.split("."):
         value = value[part]
     return Path(value)
-
-
-def _quoted(path: Path) -> str:
-    """For Hydra's grammar: commas and equal signs are part of the name."""
-    return "'" + str(path).replace("'", "\\'") + "'"

@@ -201,11 +201,12 @@ def test_labels_go_with_their_images():
 @given(st.integers(4, 60), st.integers(3, 20), st.integers(2, 3))
 def test_ranks_share_every_batch(count, batch_size, world):
     whole = epoch(Batches(part(count), batch_size, *UNIT, seed=1), 2)
-    if len(whole[-1]) < world:  # too few for every rank to have one
-        whole.pop()
-    ranks = [epoch(Batches(part(count), batch_size, *UNIT, seed=1, rank=rank, world=world), 2) for rank in range(world)]
-    for batch, *shares in zip(whole, *ranks, strict=True):
-        assert sorted(chain(*shares)) == sorted(batch)
+    ranks = [Batches(part(count), batch_size, *UNIT, seed=1, rank=rank, world=world) for rank in range(world)]
+    for index, (batch, *shares) in enumerate(zip(whole, *(epoch(one, 2) for one in ranks), strict=True)):
+        counted = [share for one, share in zip(ranks, shares, strict=True) if one.counts(index)]
+        assert sorted(chain(*counted)) == sorted(batch)
+        means = [one.weight(index) * sum(share) / len(share) for one, share in zip(ranks, shares, strict=True)]
+        assert sum(means) / world == pytest.approx(sum(batch) / len(batch)), "no image weighs more than another"
 
 
 # --- augmentation ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ SRC = Path(__file__).parent.parent / "src"
 # code; what is imported under TYPE_CHECKING, for hints alone, is free.
 ROOMS = [
     {"errors", "files", "geometry"},
+    {"jobs"},
     {"pooling", "activations", "transforms"},
     {"ledger"},
     {"models", "data"},
@@ -21,17 +22,19 @@ ROOMS = [
     {"views"},
     {"callbacks", "saving"},
     {"run"},
+    {"launcher"},
     {"sweep"},
     {"train", "measure", "shapes", "pools", "report"},  # the entry points
 ]
 
 # What is imported nowhere else.
 ONLY_IN = {
-    "hydra": {"config", "sweep", "train", "shapes"},
+    "hydra": {"config", "launcher", "sweep", "train", "shapes"},
     "lightning": {"models/training", "callbacks", "saving", "run", "views/wandb"},
     "wandb": {"views/wandb"},
     "captum": {"measures/cam"},
     "wandb_workspaces": {"views/wandb_report"},
+    "submitit": {"launcher"},
 }
 
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

@@ -74,7 +74,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         ([*SMALL, "model.padding=valid"], r"stage\d\.conv\d: nothing is left: floor\("),
         ([*SMALL, "model.pool=wavelet", "model.stride=3"], r"^model\.pool=wavelet: .*stride 2 alone, not 3$"),
         ([*SMALL, "model.padding=valid", "model.pool=conv"], r"pool=conv cannot do without padding"),
-        (["-m", *SMALL, "trainer.devices=2"], r"trainer\.devices=2 in a sweep .* without -m"),
+        (["-m", *SMALL, "trainer.devices=2"], r"trainer\.devices=2, .* add hydra/launcher=local"),
         (["data=folder", "data.root=nowhere"], r"data=folder: data\.root=nowhere must hold CLASS"),
         (["data=shapes", "data.train_size=99999"], r"12000 training images: too few"),
         (["seed=-1"], r"seed=-1: must be a whole number"),

@@ -19,9 +19,9 @@ class Batches:
     """Iterates (normalised images, labels, positions); no per-sample Python.
 
     The order of epoch e depends on (seed, e) alone, so a resumed run sees the batches it would have seen; within an
-    epoch it goes on from ``state_dict``. Over several
-    devices each batch is dealt out by rank: the batch stays the same, and every image is seen once an epoch (but for
-    a last batch of fewer images than devices, which is left out).
+    epoch it goes on from ``state_dict``. Over several devices each batch is dealt out by rank: the batch stays the
+    same, and every image is seen once an epoch. A last batch of fewer images than devices goes to every rank, and
+    counts once.
 
     Args:
         part: the images.
@@ -65,8 +65,19 @@ class Batches:
         self._resumed = state
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.part), self.batch_size)
-        return whole + (rest >= self.world)
+        return (len(self.part) + self.batch_size - 1) // self.batch_size
+
+    def _size(self, index: int) -> int:
+        return min(self.batch_size, len(self.part) - index * self.batch_size)
+
+    def weight(self, index: int) -> float:
+        """What to multiply this rank's mean over its images by, so that the mean over ranks is that over the batch."""
+        size = self._size(index)
+        return len(range(self.rank, size, self.world)) * self.world / size if size >= self.world else 1.0
+
+    def counts(self, index: int) -> bool:
+        """Whether this rank's images are no other rank's, or it is the first."""
+        return self.rank == 0 or self._size(index) >= self.world
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"], Float[Tensor, "n _"]]]:
         images, labels, positions = self.part.images, self.part.labels, self.part.positions
@@ -80,13 +91,13 @@ class Batches:
             self.position = self._resumed["position"]
             self.generator.set_state(self._resumed["generator"])
             self._resumed = None
-        for batch in order.split(self.batch_size)[self.position : len(self)]:
+        for batch in order.split(self.batch_size)[self.position :]:
             self.position += 1
             index = batch.to(images.device)
             chosen = images[index]
             if self.seed is not None and self.augment != "none":
                 chosen = augmented(chosen, self.augment, self.generator)
-            mine = slice(self.rank, None, self.world)
+            mine = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
             mine_of = index[mine]
             yield normalise(chosen[mine], self.mean, self.std), labels[mine_of], positions[mine_of]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from src.config import Config, Model
     from src.models.training import Training
 
-SHARED = ("__init__", "blocks", "optimisers", "tasks", "training")
+SHARED = ("__init__", "blocks", "norm", "optimisers", "tasks", "training")
 ARCHITECTURES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
 #: how far, as a share of it, a net may be from the ``model.parameters`` it is to match
 TOLERANCE = 0.1

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from src.errors import Refusal
 from src.ledger import ledger
+from src.models.norm import BatchNorm2d
 from src.pooling import POOLS, Pool
 from src.pooling.base import around
 from src.pooling.learned import Conv
@@ -29,7 +30,7 @@ CONTINUED = ("circular", "reflect", "replicate")
 #: what makes one vector of an image's maps: their means, their maxima, or all of their values
 HEADS = {"gap": nn.AdaptiveAvgPool2d, "gmp": nn.AdaptiveMaxPool2d, "flatten": None}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
+    "batch": BatchNorm2d,
     "group": lambda channels: nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels),
     "layer": lambda channels: nn.GroupNorm(1, channels),
     "none": lambda channels: nn.Identity(),

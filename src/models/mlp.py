@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import nn
 
 from src.models.blocks import ACTIVATIONS, NO_MAPS, NORMS, Network, dropout
+from src.models.norm import BatchNorm1d
 
 if TYPE_CHECKING:
     from src.config import Model
@@ -36,7 +37,7 @@ class MLP(Network):
 def _norm(model: "Model") -> nn.Module:
     """The norm of a vector. A group has at least two units: one alone, less its mean, is 0 whatever it was."""
     if model.norm == "batch":
-        return nn.BatchNorm1d(model.width)
+        return BatchNorm1d(model.width)
     if model.norm == "group":
         return nn.GroupNorm(next((groups for groups in (8, 4, 2) if model.width % (2 * groups) == 0), 1), model.width)
     return NORMS[model.norm](model.width)

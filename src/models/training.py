@@ -33,7 +33,9 @@ class Training(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Each epoch has its own random stream, so a resumed run draws the dropout it would have drawn."""
-        torch.manual_seed(self.cfg.seed * 1_000_003 + self.current_epoch)
+        torch.manual_seed(
+            self.cfg.seed * 1_000_003 + self.current_epoch + self.global_rank * 2**40
+        )  # a rank's images are others
         self._sums = torch.zeros(9, device=self.device)  # loss, then the task's
 
     def on_train_start(self) -> None:
@@ -76,8 +78,11 @@ class Training(LightningModule):
         x, labels, positions = batch
         outputs = self(x)
         loss = self.task.loss(outputs, labels, positions, smoothing=self.cfg.train.label_smoothing)
-        self._sums += torch.cat([loss.detach()[None] * len(x), self.task.sums(outputs.detach(), labels, positions)])
-        return loss
+        batches: Any = self.trainer.train_dataloader
+        if batches.counts(index):
+            self._sums += torch.cat([loss.detach()[None] * len(x), self.task.sums(outputs.detach(), labels, positions)])
+        share: float = batches.weight(index)
+        return loss * share
 
     def so_far(self, sums: Float[Tensor, "9"] | None = None) -> dict[str, float]:
         """Loss and scores of the epoch's batches so far, on this device; or those that the sums hold."""
@@ -92,6 +97,9 @@ class Training(LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Adds a batch to the metrics."""
+        batches: Any = self.trainer.val_dataloaders
+        if not batches.counts(index):
+            return
         x, labels, positions = batch
         outputs = self(x)
         self._val.update(outputs, labels, positions)

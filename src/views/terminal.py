@@ -94,7 +94,7 @@ def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
     if moved:
         found += f"; a shift by 1 px moves the answer by {moved} of the way to another image's"
         found += f"; untrained {untrained}" * bool(untrained)
-    console.print(f"  {found}\n  {folder}\n", soft_wrap=True)
+    console.print(f"  {found}\n  {folder}\n", soft_wrap=True, markup=False)
 
 
 def show_notes(notes: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from src.run import hardware
-from tests.bench import pools, rolls, startup, training
+from tests.bench import parallel, pools, rolls, startup, training
 from tests.bench.paired import paired
 
 
@@ -31,6 +31,10 @@ def main() -> None:
         with console.status(f"{name}: {pairs} pairs"):
             ratio = paired(a, b, pairs)
         table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", f"{bound:.2f}")
+    name = "jobs an hour: two at a time / one at a time"
+    with console.status(f"{name}: 3 pairs"):
+        ratio = paired(parallel.one_at_a_time, parallel.two_at_a_time, 3)
+    table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", "at least 1.15")
     for pair in (*rolls.every(["max"]), *rolls.suite(training.bare)):
         with console.status(f"{pair.name}: {pair.pairs} pairs"):
             ratio = pair.run()

@@ -1,0 +1,138 @@
+"""hydra/launcher=local for real, data-parallel runs beside single ones, and what is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from src import files, launcher
+from src.config import ROOT
+from src.errors import Refusal
+from src.jobs import Job
+from src.launcher import gpu_ids, gpus_of
+from src.run import run
+from src.runs import FinishedRun, read_config
+from src.sweep import plan
+from tests.helpers import tiny
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
+
+SHORT = (
+    "data=shapes data.image_size=16 data.train_size=258 data.val_size=101 model.depth=2 model.width=4 "
+    "train.batch_size=64 measure.what=[shift] measure.images=40 wandb.mode=disabled trainer.accelerator=cpu"
+).split()
+
+
+def begin(*words: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "src.train", *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in FinishedRun(folder, {}).history]
+
+
+def test_two_ranks_learn_what_one_process_learns_also_within_a_sweep(tmp_path: Path) -> None:
+    options = "hydra/launcher=local hydra.launcher.jobs=2 hydra.launcher.threads=1 trainer.strategy=ddp".split()
+    told = begin("-m", *SHORT, *options, "trainer.devices=1,2", "train.epochs=2", f"hydra.sweep.dir={tmp_path}")
+    printed, _ = told.communicate()
+    assert told.returncode == 0, printed
+    assert "started 2/2: trainer.devices=2" in printed, printed
+    one, two = sorted(tmp_path.glob("data*"), key=lambda folder: "devices=2" in folder.name)
+    for folder in (one, two):
+        assert (folder / files.LOG).read_text().count("test accuracy") == 1, "one process tells, and writes"
+    for mine, other in zip(history(two), history(one), strict=True):
+        assert mine["step"] == other["step"], "258 images are four batches of 64 and one of 2"
+        for key in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):
+            assert float(mine[key]) == pytest.approx(float(other[key]), rel=1e-4), key
+    found, expected = (FinishedRun(folder, {}).measures for folder in (two, one))
+    key = ("output", "crop", 1.0, "output_distance")
+    assert found[key][0] == pytest.approx(expected[key][0], rel=1e-3)
+
+
+def test_interrupted_it_leaves_no_process_and_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    words = [
+        "-m",
+        *SHORT,
+        "hydra/launcher=local",
+        "hydra.launcher.threads=1",
+        "seed=0",
+        "train.epochs=50",
+        "probe.every=1000",
+    ]
+    first = begin(*words, f"hydra.sweep.dir={tmp_path}")
+    (folder,) = plan([*words, f"hydra.sweep.dir={tmp_path}"]).jobs  # type: ignore[union-attr]
+    job = Job("", (), folder, 50)
+    until = time.monotonic() + 60
+    while len(files.read_rows(folder / files.HISTORY)) < 2:
+        assert time.monotonic() < until and first.poll() is None, first.communicate()[0]
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    printed, _ = first.communicate()
+    assert first.returncode == 130, printed
+    assert "the same command goes on" in printed
+    assert not job.finished
+    running = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert running.stdout == "", "a job outlived its sweep"
+    before = len(files.read_rows(folder / files.HISTORY))
+    assert 2 <= before < 50
+    again = begin(*words, f"hydra.sweep.dir={tmp_path}")
+    printed, _ = again.communicate()
+    assert again.returncode == 0, printed
+    assert "epoch 1/50" not in (folder / files.LOG).read_text().rpartition("$ ")[2], "it began anew"
+    run(read_config(folder), tmp_path / "undisturbed")
+    assert history(folder) == history(tmp_path / "undisturbed")
+    assert (folder / files.MEASURES).read_bytes() == (tmp_path / "undisturbed" / files.MEASURES).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.devices=2"], r"^trainer\.devices=2, .*goes silently wrong; add hydra/launcher=local"),
+        (["trainer.devices=1,2"], r"add hydra/launcher=local"),
+        (["trainer.num_nodes=2"], r"add hydra/launcher=local, or hydra/launcher=slurm"),
+        (["hydra/launcher=local", "trainer.num_nodes=2"], r"local has one machine; hydra/launcher=slurm has more"),
+        (["hydra/launcher=local", "hydra.launcher.jobs=0"], r"hydra\.launcher\.jobs=0: must be a number of at least 1"),
+        (["hydra/launcher=local", "hydra.launcher.jobs=two"], r"hydra\.launcher\.jobs: Value 'two'"),
+        (["hydra/launcher=local", "hydra.launcher.job=2"], r"hydra\.launcher\.job: no such key; did you mean"),
+        (["hydra/launcher=local", "hydra.launcher.gpus=9"], r"hydra\.launcher\.gpus=9: 2 are visible"),
+        (["hydra/launcher=local", "trainer.devices=3"], r"trainer\.devices=3: a job takes 3 GPUs, and there are 2"),
+        (["hydra/launcher=slurm"], r"there is no sbatch here; hydra/launcher=local"),
+        (["hydra/launcher=slrum"], r"hydra/launcher=slrum: choose one of local, slurm"),
+    ],
+)
+def test_what_would_go_wrong_is_refused_before_anything_starts(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(launcher.shutil, "which", lambda name: None)
+    with pytest.raises(Refusal, match=message) as caught:
+        plan(["-m", "data=shapes", *words])
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_gpus_are_a_number_or_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    assert gpu_ids(None) == ["4", "5", "6"]
+    assert gpu_ids(2) == ["4", "5"]
+    assert gpu_ids(0) == []
+    assert gpu_ids([1, "GPU-8f"]) == ["1", "GPU-8f"]
+
+
+def test_a_job_takes_a_gpu_for_each_device_unless_told_otherwise() -> None:
+    trainer = tiny(trainer={"devices": 4}).trainer
+    assert [gpus_of(trainer, of) for of in (None, 1, 0)] == [4, 1, 0]
+    assert gpus_of(tiny(trainer={"devices": 4, "accelerator": "cpu"}).trainer, None) == 0
