@@ -14,6 +14,9 @@ from torch import Tensor, fft
 
 from src.errors import Refusal
 
+#: pixels between neighbouring outputs of a map: the same along both axes, or (down, right)
+Jump = float | tuple[float, float]
+
 
 def gather(
     maps: Shaped[Tensor, "n c H W"], rows: Int64[Tensor, "n h"], columns: Int64[Tensor, "n w"]
@@ -285,7 +288,7 @@ class Transform:
         return self.back is not None
 
     def maps(
-        self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: float = 1
+        self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: Jump = 1
     ) -> Shaped[Tensor, "n c p q"]:
         """ρ(g): the transformed images' maps, as an equivariant layer makes them, from the untouched images' maps.
 
@@ -297,14 +300,14 @@ class Transform:
         return self.act(maps, self._steps(parameters, jump).to(maps.device)) if self.moves else maps
 
     def there_and_back(
-        self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: float = 1
+        self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: Jump = 1
     ) -> Shaped[Tensor, "n c p q"]:
         """ρ(g⁻¹)ρ(g): what is lost is lost to interpolation, twice."""
         there = self.maps(maps, parameters, jump)
         return there if self.back is None else self.maps(there, self.back(parameters), jump)
 
     def valid(
-        self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: float = 1, back: bool = False
+        self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: Jump = 1, back: bool = False
     ) -> Bool[Tensor, "n p q"]:
         """Where ``maps`` (with ``back``: ``there_and_back``) takes nothing from beyond the border, or the disc's.
 
@@ -314,12 +317,14 @@ class Transform:
         inside = (self.there_and_back if back else self.maps)(ones, parameters, jump) * ones
         return inside[:, 0] > 1 - 1e-4
 
-    def exact(self, parameters: Shaped[Tensor, "n k"], jump: float = 1) -> Bool[Tensor, " n"]:
+    def exact(self, parameters: Shaped[Tensor, "n k"], jump: Jump = 1) -> Bool[Tensor, " n"]:
         """Of each image, whether ``maps`` needs no interpolation."""
         return whole(self._steps(parameters, jump)) & (not self.disc) | (not self.moves)
 
-    def _steps(self, parameters: Shaped[Tensor, "n k"], jump: float) -> Shaped[Tensor, "n k"]:
-        return parameters / jump if self.unit == "px" else parameters
+    def _steps(self, parameters: Shaped[Tensor, "n k"], jump: Jump) -> Shaped[Tensor, "n k"]:
+        if self.unit != "px":
+            return parameters
+        return parameters / (torch.tensor(jump, device=parameters.device) if isinstance(jump, tuple) else jump)
 
 
 PIXELS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)

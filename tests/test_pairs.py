@@ -10,11 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.measures import Row
-from src.measures.pairs import EQUIVARIANCE_IMAGES, FLOORS, OUTPUT, every_measure, pair_rows, settings
+from src.data.splits import split
+from src.ledger import ledger
+from src.measures import EquivarianceError, Row, suite
+from src.measures.pairs import EQUIVARIANCE_IMAGES, FLOORS, OUTPUT, _equivariance, every_measure, pair_rows, settings
 from src.measures.subject import Scene, Subject
+from src.models import module
 from src.transforms import TRANSFORMS, cut
-from tests.helpers import network
+from tests.helpers import network, tiny
 
 SIDE, MARGIN = 12, 4
 MOVING = [name for name, one in TRANSFORMS.items() if one.moves]
@@ -102,6 +105,38 @@ def test_an_equivariant_net_follows_rolls_by_its_jump_and_by_no_other(pool):
         whole = (setting.parameters % 2 == 0).all()
         assert not whole or error[setting.amount] < 1e-7
     assert min(error[1], error[3]) > 0.01
+
+
+def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    one, on = TRANSFORMS["shift/crop"], scene()
+    steps = 2 * torch.randint(-1, 2, (len(on.canvas), 2))
+    images = one.images(on.canvas, steps, MARGIN)
+    maps, moved = (net[0](pixels(x)).detach() for x in (cut(on.canvas, MARGIN), images))
+    found = {}
+    for jumps in (None, (2.0, 2.0)):
+        measure = EquivarianceError()
+        _equivariance(measure, one, steps, (maps, moved), (cut(on.canvas, MARGIN), images), jumps)
+        found[jumps] = measure.compute()["equivariance_error"].item()
+    assert found[2.0, 2.0] < 1e-9
+    assert found[None] > 0.01, "the image over the map is more than 2 pixels"
+
+
+def test_jumps_of_a_run_are_the_ledgers():
+    """28 → 14 → 7 → 3: the third stage's outputs are 8 pixels apart, not 28 / 3."""
+    splits = split(tiny().data)
+    net = module(tiny(), splits.image, len(splits.classes))
+    seen = {}
+
+    def look(subject, *_):
+        seen.update(subject.jumps)
+        return iter(())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "rows", look)
+        list(suite.measure(net, tiny(), splits))
+    book = ledger(net, splits.image)
+    assert seen == {name: (book[name].rows.jump, book[name].columns.jump) for name in net.stages}
 
 
 def test_an_equivariant_net_follows_rolls_that_are_multiples_of_its_jump():

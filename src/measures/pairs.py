@@ -156,7 +156,9 @@ def pair_rows(
                 for layer, measure in one.equivariance.items() if int(index[0]) < EQUIVARIANCE_IMAGES else ():
                     if len(still[layer].places) == 2 and min(still[layer].maps.shape[2:]) > 1:
                         both = (transform.still(canvas, scene.margin), images)
-                        _equivariance(measure, transform, parameters, (still[layer].maps, moved[layer].maps), both)
+                        jumps, pair = subject.jumps.get(layer), (still[layer].maps, moved[layer].maps)
+                        _equivariance(measure, transform, parameters, pair, both, jumps)
+                        del pair
                 if one.setting.interpolated:
                     # a canvas around the image keeps what a larger image loses at its border on the way back
                     before, after = (0, scene.margin) if transform.around else (scene.margin, 0)
@@ -180,16 +182,18 @@ def _equivariance(
     parameters: Tensor,
     maps: tuple[Tensor, Tensor],
     pixels: tuple[Tensor, Tensor],
+    jumps: tuple[float, float] | None,
 ) -> None:
     """Compare the moved image's map with the still one's map moved; and so the pixels, at the map's resolution."""
     still, moved = maps
-    jump = pixels[0].shape[2] / still.shape[2]
     size = (still.shape[2], still.shape[3])
+    sides = pixels[0].shape[2] / size[0], pixels[0].shape[3] / size[1]  # of the averaged pixels, whatever the layer's
     coarse, coarse_moved = (F.adaptive_avg_pool2d(real(one), size) for one in pixels)
+    steps = jumps or sides
     measure.update(
         moved,
-        transform.maps(still, parameters, jump),
-        transform.valid(still, parameters, jump),
+        transform.maps(still, parameters, steps),
+        transform.valid(still, parameters, steps),
         coarse_moved,
-        transform.maps(coarse, parameters, jump),
+        transform.maps(coarse, parameters, sides),
     )

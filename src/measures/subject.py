@@ -1,7 +1,7 @@
 """What measuring needs: a net with the layers to look at, and images to look with."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
@@ -30,6 +30,8 @@ class Subject:
         normalise: pixels from 0 to 255 (n c h w), bytes or floats, to what the net takes.
         answer: the part of the net's outputs that is the answer (n d).
         what: whether the answer is a class.
+        jumps: layer → pixels between neighbouring outputs down and right, where a ledger has said so; else they are
+            taken to be those of the image over those of the map, which unpadded borders make a little too large.
     """
 
     net: nn.Module
@@ -37,6 +39,7 @@ class Subject:
     normalise: Callable[[Tensor], Tensor]
     answer: Callable[[Tensor], Tensor] = identity
     what: bool = True
+    jumps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

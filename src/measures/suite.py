@@ -9,6 +9,7 @@ import torch
 from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import Splits, canvas
+from src.ledger import ledger
 from src.measures import Grid, Note, Row
 from src.measures.accuracy import accuracy_rows, location_leak
 from src.measures.aliasing import aliasing_rows
@@ -115,6 +116,8 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
     twin = module(cfg, splits.image, len(splits.classes)).to(net.device)
     scene = scene_of(cfg, splits)
     few = scene.take(torch.arange(min(len(scene.canvas), max(len(scene.canvas) // 4, TWIN_IMAGES))))
+    book = ledger(net, splits.image)
+    jumps = {name: (book[name].rows.jump, book[name].columns.jump) for name in net.stages}
     nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", few)]
     for one, suffix, images in nets:
         parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
@@ -129,6 +132,6 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
         if {"test", "dissimilar"} <= accuracies.keys():
             leak = location_leak(accuracies["test"], accuracies["dissimilar"])
             yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
-        subject = subject_of_run(one, splits)
+        subject = replace(subject_of_run(one, splits), jumps=jumps)
         for found in rows(subject, images, cfg.measure.what, tell):
             yield replace(found, measure=found.measure + suffix)
