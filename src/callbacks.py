@@ -108,6 +108,19 @@ class Track(Callback):
             trainer.logger = self.tracker.logger()
 
 
+#: bytes that a run's feature maps may take, before they are compressed
+MAPS_LIMIT = 64_000_000
+
+
+def cadence(every: int, epochs: int, size: int) -> int:
+    """Epochs between two captures of ``size`` bytes: ``every``, or more where a run's would take over ``MAPS_LIMIT``.
+
+    >>> cadence(1, 10, 1_000_000), cadence(1, 100, 1_000_000), cadence(5, 100, 1_000_000)
+    (1, 2, 5)
+    """
+    return max(every, -(-epochs * size // MAPS_LIMIT))
+
+
 class ProbeMaps(Callback):
     """The maps of the same few test images, before training and after every ``every`` epochs."""
 
@@ -125,7 +138,10 @@ class ProbeMaps(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Epoch 0, unless this run goes on; written with the first checkpoint, so that training starts at once."""
-        self.untrained = self._maps(pl_module) if trainer.global_step == 0 else None
+        maps, epochs = self._maps(pl_module), trainer.max_epochs or 1
+        size = self.images.nbytes + sum(2 * one.size for one in maps.values())  # kept in float16
+        self.cadence = cadence(self.every, epochs, size)
+        self.untrained = maps if trainer.global_step == 0 else None
 
     @rank_zero_only
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -136,10 +152,10 @@ class ProbeMaps(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Every ``every`` epochs, and the last."""
+        """Every ``every`` epochs (see ``cadence``), and the last."""
         self.on_save_checkpoint(trainer, pl_module, {})
         epoch = trainer.current_epoch + 1
-        if epoch % self.every == 0 or epoch == trainer.max_epochs:
+        if epoch % self.cadence == 0 or epoch == trainer.max_epochs:
             save_maps(self.run, epoch, self.images, self._maps(pl_module))
 
     def _maps(self, net: LightningModule) -> dict[str, Float[np.ndarray, "n k p q"]]:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # for the type checker a choice is its string
     from builtins import str as Optimizer
     from builtins import str as Padding
     from builtins import str as Pool
+    from builtins import str as ProbeChoice
     from builtins import str as Schedule
     from builtins import str as TaskName
     from builtins import str as WandbMode
@@ -63,6 +64,7 @@ else:
     Activation = choice("Activation", ACTIVATIONS)
     Head = choice("Head", HEADS)
     Keep = choice("Keep", ["best", "last"])
+    ProbeChoice = choice("ProbeChoice", ["random", "balanced"])
     DataSet = choice("DataSet", SETS)
     Augment = choice("Augment", AUGMENTATIONS)
     Optimizer = choice("Optimizer", OPTIMIZERS)
@@ -158,9 +160,11 @@ class Probe:
     """The fixed test images whose feature maps are kept."""
 
     images: int = 8
+    choice: ProbeChoice = "random"  # random: drawn by the seed; balanced: likewise, as many of each class as can be
     seed: int = 0
+    files: list[str] = field(default_factory=list)  # instead: these pictures
     channels: int = 16  # shown of each stage
-    every: int = 1  # epochs
+    every: int = 1  # epochs; more where the maps of a run would take more than 64 MB
 
 
 @dataclass
@@ -210,6 +214,8 @@ def check(cfg: Config) -> None:
         )
     if cfg.measure.every < 0:
         raise Refusal(f"measure.every={cfg.measure.every}: must be 0 (never) or a number of epochs")
+    if missing := [path for path in cfg.probe.files if not Path(path).is_file()]:
+        raise Refusal(f"probe.files: {missing[0]}: no such file")
     if cfg.measure.images < 2:
         raise Refusal("measure.images=1: must be at least 2, as images are compared with each other")
     for key, low, high, right in (

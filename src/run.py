@@ -24,7 +24,7 @@ import yaml
 from src import files
 from src.config import Config, to_dict
 from src.data.batches import EVALUATION_BATCH, Batches
-from src.data.sets import Images
+from src.data.probe import probe_images
 from src.data.splits import Splits, split
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
@@ -86,7 +86,7 @@ def _run(cfg: Config, folder: Path) -> None:
         with console.status("measuring") as status:
             rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
             status.update("looking inside")
-            look = inside_of_run(net, cfg, splits, book, _probe(cfg, splits))
+            look = inside_of_run(net, cfg, splits, book, probe_images(cfg.probe, splits))
             files.write_arrays(folder / files.INSIDE, look)
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
@@ -119,7 +119,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     if is_main_process():
         files.write_rows(folder / files.SHAPES, book.rows())
         show_ledger(book, f"{folder.name}: its ledger, held against the running net")
-    probe = _probe(cfg, splits).images
+    probe = probe_images(cfg.probe, splits).images
     best, mode = net.task.best
     checkpoints = folder / files.CHECKPOINTS
     saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes)
@@ -174,7 +174,7 @@ def _facts(cfg: Config, splits: Splits, book: Ledger, folder: Path) -> dict[str,
         "images": {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
         "split_checksum": splits.checksum,
         "realised_label_noise": splits.noise_rate,
-        "probe_checksum": checksum(_probe(cfg, splits).images),
+        "probe_checksum": checksum(probe_images(cfg.probe, splits).images),
     }
 
 
@@ -191,11 +191,6 @@ def hardware(device: torch.device) -> str:
     lines = cpu.read_text().splitlines() if cpu.exists() else []
     name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
     return f"{name}, {torch.get_num_threads()} threads"
-
-
-def _probe(cfg: Config, splits: Splits) -> Images:
-    generator = torch.Generator().manual_seed(cfg.probe.seed)
-    return splits.test.take(torch.randperm(len(splits.test), generator=generator)[: cfg.probe.images])
 
 
 def is_main_process() -> bool:

@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_dir
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from src.config import ROOT, Config, Data, Model, from_dict, from_hydra, one_message
+from src.config import ROOT, Config, Data, Model, Probe, from_dict, from_hydra, one_message
 from src.models import ARCHITECTURES, architecture
 from src.models import network as build
 
 Image = tuple[int, int, int]
-Schema = TypeVar("Schema", Model, Data)
+Schema = TypeVar("Schema", Model, Data, Probe)
 
 
 def typed(schema: type[Schema], **keys: Any) -> Schema:

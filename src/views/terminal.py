@@ -75,7 +75,9 @@ def show_differences(rows: Sequence[Mapping[str, Any]], baseline: str, columns: 
 def _comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
     for i, heading in enumerate(columns.values()):
-        table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i > 0, vertical="bottom")
+        table.add_column(
+            heading, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i > 0, vertical="bottom"
+        )
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in columns))
     return table
