@@ -62,18 +62,19 @@ def test_two_ranks_learn_what_one_process_learns_also_within_a_sweep(tmp_path: P
 
 
 def test_interrupted_it_leaves_no_process_and_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+    epochs = 16
     words = [
         "-m",
         *SHORT,
         "hydra/launcher=local",
         "hydra.launcher.threads=1",
         "seed=0",
-        "train.epochs=50",
+        f"train.epochs={epochs}",
         "probe.every=1000",
     ]
     first = begin(*words, f"hydra.sweep.dir={tmp_path}")
     (folder,) = plan([*words, f"hydra.sweep.dir={tmp_path}"]).jobs  # type: ignore[union-attr]
-    job = Job("", (), folder, 50)
+    job = Job("", (), folder, epochs)
     until = time.monotonic() + 60
     while len(files.read_rows(folder / files.HISTORY)) < 2:
         assert time.monotonic() < until and first.poll() is None, first.communicate()[0]
@@ -86,11 +87,11 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_same_numbers(tmp_pa
     running = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
     assert running.stdout == "", "a job outlived its sweep"
     before = len(files.read_rows(folder / files.HISTORY))
-    assert 2 <= before < 50
+    assert 2 <= before < epochs
     again = begin(*words, f"hydra.sweep.dir={tmp_path}")
     printed, _ = again.communicate()
     assert again.returncode == 0, printed
-    assert "epoch 1/50" not in (folder / files.LOG).read_text().rpartition("$ ")[2], "it began anew"
+    assert f"epoch 1/{epochs}" not in (folder / files.LOG).read_text().rpartition("$ ")[2], "it began anew"
     run(read_config(folder), tmp_path / "undisturbed")
     assert history(folder) == history(tmp_path / "undisturbed")
     assert (folder / files.MEASURES).read_bytes() == (tmp_path / "undisturbed" / files.MEASURES).read_bytes()

@@ -103,7 +103,7 @@ def ask(environment: dict[str, str], *command: str) -> str:
 def test_a_sweep_survives_preemption_and_a_killed_job(
     sweep: Callable[..., Sweep], slurm: dict[str, str], tmp_path: Path
 ) -> None:
-    words = ["model.pool=max,avg,none", "train.epochs=100", "probe.every=1000", "hydra.launcher.array_size=2"]
+    words = ["model.pool=max,avg,none", "train.epochs=60", "probe.every=1000", "hydra.launcher.array_size=2"]
     first = sweep(tmp_path / "sweep", *words)
     # two of the three have a place; then one of them is killed, and what runs has to make room
     wait("two jobs to train", lambda: sum(first.epochs(f"pool={pool}") > 1 for pool in ("max", "avg", "none")) > 1)
