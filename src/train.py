@@ -55,12 +55,13 @@ def main() -> None:
                     failure = error
                 sweep_ends(made.folder, failure)
         else:
+            from src import files
             from src.run import is_main_process, run
             from src.views.page import leave_page
 
             ((folder, cfg),) = made.jobs.items()
             run(cfg, folder)
-            if is_main_process():
+            if is_main_process() and not (folder.parent / files.SWEEP).exists():  # else it is on the sweep's page
                 leave_page(folder)
 
 

@@ -24,7 +24,7 @@ from src.views.comparison import (
     shown_rows,
     variants,
 )
-from src.views.page import answer, conclude, render
+from src.views.page import answer, conclude, leave_page, render
 from src.views.terminal import console
 
 
@@ -102,6 +102,14 @@ def test_a_run_of_its_own_is_compared_with_nothing(tmp_path: Path) -> None:
     assert text.endswith(
         "0.100 [0.090, 0.110]; untrained 0.100 [0.090, 0.110]. Nothing stands beside it to compare it with."
     )
+
+
+def test_one_run_has_a_page_of_its_own(tmp_path: Path) -> None:
+    leave_run(tmp_path / "one", 0.9, 0.1)
+    text = leave_page(tmp_path / "one").read_text().replace(get_plotlyjs(), "")
+    assert "Test accuracy 0.900 [0.890, 0.910]" in text
+    assert "Differences from" not in text and "The runs differ" not in text
+    assert (tmp_path / "one" / files.PAGE).exists()
 
 
 def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:

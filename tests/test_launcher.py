@@ -52,6 +52,7 @@ def test_two_ranks_learn_what_one_process_learns_also_within_a_sweep(tmp_path: P
     one, two = sorted(tmp_path.glob("data*"), key=lambda folder: "devices=2" in folder.name)
     for folder in (one, two):
         assert (folder / files.LOG).read_text().count("test accuracy") == 1, "one process tells, and writes"
+        assert not (folder / files.PAGE).exists(), "it is on the sweep's page"
     for mine, other in zip(history(two), history(one), strict=True):
         assert mine["step"] == other["step"], "258 images are four batches of 64 and one of 2"
         for key in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):

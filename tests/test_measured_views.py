@@ -14,14 +14,14 @@ from plotly.offline import get_plotlyjs
 
 from src import files, measure
 from src.errors import Refusal
-from src.measures.rows import Estimate, Grid, Row
+from src.measures.rows import Estimate, Grid, Note, Row
 from src.run import run
 from src.runs import FinishedRun, summary, write_measures
 from src.views import measured, planes, plots, sections
 from src.views.comparison import Variant
 from src.views.maps import centred, picture
 from src.views.page import conclude, leave_measured
-from src.views.terminal import console, show_closing, show_measured
+from src.views.terminal import console, show_closing, show_measured, show_notes
 from src.views.wandb import Tracker
 from tests.helpers import tiny
 from tests.test_comparison import leave_run
@@ -246,6 +246,24 @@ def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.Monk
     found = figures_of(out.with_suffix(".html"))
     assert found["What a unit sees"]["layout"]["annotations"][0]["text"] == "stage1: 5.5 px", "no ledger"
     assert len(found) == len(sections.MEASURED_SECTIONS)
+
+
+def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> None:
+    found = [Note("rolls", "one by one: <conv> pads [with] zeros"), Note("rolls_untrained", "the twin's")]
+    write_measures(tmp_path / "measures.csv", [*rows(TABLE), *found])
+    run = FinishedRun(tmp_path, {})
+    with console.capture() as shown:
+        show_notes(run.notes)
+    assert shown.get().strip() == "rolls: one by one: <conv> pads [with] zeros"
+    text = leave_measured(run, "net", tmp_path / "measures.html").read_text()
+    below = text[text.index("All rolls: the worst case</h2>") :]
+    assert "net: one by one: &lt;conv&gt; pads [with] zeros." in below[:1500]
+    assert "the twin" not in text.replace(get_plotlyjs(), "")
+
+
+def test_two_nets_likeness_is_a_matrix_of_both(variant: Variant) -> None:
+    (trace,) = planes.similarity_against([variant]).data
+    assert (list(trace.y), list(trace.x), trace.z[0][0]) == (["stage2"], ["stage3"], 0.6)
 
 
 def test_a_table_does_not_take_the_name_of_its_page() -> None:
