@@ -133,7 +133,11 @@ def _points(curve: Curve) -> tuple[list[Any], list[float], dict[str, Any]]:
 
 
 def trade_off(found: list[Variant]) -> go.Figure:
-    """Accuracy against invariance (output distance for a 1-px crop), where it was measured, and against cost."""
+    """Accuracy against invariance (output distance for a 1-px crop), where it was measured, and against cost; empty for
+    one variant, which trades nothing.
+    """
+    if len(found) < 2:
+        return go.Figure()
     words = {
         "crop_1px_output_distance": "output distance, 1-px crop (left = invariant)",
         "multiply_adds": "multiply-adds an image",
