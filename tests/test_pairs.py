@@ -123,9 +123,10 @@ def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
 
 
 def test_jumps_of_a_run_are_the_ledgers():
-    """28 → 14 → 7 → 3: the third stage's outputs are 8 pixels apart, not 28 / 3."""
-    splits = split(tiny().data)
-    net = module(tiny(), splits.image, len(splits.classes))
+    """28 → 14 → 7 → 4 in a default run: the third stage's outputs are 8 pixels apart, not 28 / 4."""
+    cfg = tiny(model={"stride": 3})
+    splits = split(cfg.data)
+    net = module(cfg, splits.image, len(splits.classes))
     seen = {}
 
     def look(subject, *_):
@@ -134,9 +135,10 @@ def test_jumps_of_a_run_are_the_ledgers():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "rows", look)
-        list(suite.measure(net, tiny(), splits))
-    book = ledger(net, splits.image)
-    assert seen == {name: (book[name].rows.jump, book[name].columns.jump) for name in net.stages}
+        list(suite.measure(net, cfg, splits))
+    rows = {name: ledger(net, splits.image)[name].rows for name in net.stages}
+    assert seen == {name: (one.jump, one.jump) for name, one in rows.items()}
+    assert any(one.jump != splits.image[1] / one.size for one in rows.values()), "else the ratio would d"
 
 
 def test_an_equivariant_net_follows_rolls_that_are_multiples_of_its_jump():

@@ -31,7 +31,7 @@ class Subject:
         answer: the part of the net's outputs that is the answer (n d).
         what: whether the answer is a class.
         jumps: layer → pixels between neighbouring outputs down and right, where a ledger has said so; else they are
-            taken to be those of the image over those of the map, which unpadded borders make a little too large.
+            taken to be the image's side over the map's, which is a little off where borders change a map's size.
     """
 
     net: nn.Module
