@@ -22,16 +22,18 @@ async function unpackedImages(key) {
   const {shape: [n, c, h, w], pixels} = atlas.images[key];
   if (!unpacked.has(key)) unpacked.set(key, inflated(pixels).then(buffer => {
     const source = new Uint8Array(buffer);
-    return Array.from({length: n}, (_, i) => {
-      const picture = new ImageData(w, h);
-      for (let j = 0; j < h * w; j++) {
-        for (let one = 0; one < 3; one++) picture.data[4 * j + one] = source[(i * h * w + j) * c + Math.min(one, c - 1)];
-        picture.data[4 * j + 3] = 255;
-      }
-      return still(picture);
-    });
+    return Array.from({length: n}, (_, i) => coloured(source, i, c, h, w));
   }));
   return unpacked.get(key);
+}
+// picture i of many, whose pixels have c channels, one after the other
+function coloured(source, i, c, h, w) {
+  const picture = new ImageData(w, h);
+  for (let j = 0; j < h * w; j++) {
+    for (let one = 0; one < 3; one++) picture.data[4 * j + one] = source[(i * h * w + j) * c + Math.min(one, c - 1)];
+    picture.data[4 * j + 3] = 255;
+  }
+  return still(picture);
 }
 function still(picture) {  // an image that can be drawn at any size
   const canvas = document.createElement("canvas");

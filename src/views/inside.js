@@ -9,14 +9,7 @@ function element(tag, words = "", ...children) {
 async function patchPictures({shape: [m, b, c, f, g], pixels}) {
   if (!unpacked.has(pixels)) unpacked.set(pixels, inflated(pixels).then(buffer => {
     const source = new Uint8Array(buffer);
-    return Array.from({length: m * b}, (_, i) => {
-      const picture = new ImageData(g, f);
-      for (let j = 0; j < f * g; j++) {
-        for (let one = 0; one < 3; one++) picture.data[4 * j + one] = source[(i * f * g + j) * c + Math.min(one, c - 1)];
-        picture.data[4 * j + 3] = 255;
-      }
-      return picture;
-    });
+    return Array.from({length: m * b}, (_, i) => coloured(source, i, c, f, g));
   }));
   return unpacked.get(pixels);
 }
@@ -50,7 +43,8 @@ async function level(net, stage, one, image) {
       const [fires, selectivity, best] = one.facts[k], line = element("div"), about = element("span");
       about.append(element("b", `channel ${k}`), document.createElement("br"), selectivity === null ? "" : `${className(net.inside, best)} ${selectivity.toFixed(2)}`);
       line.append(about, ...pictures.slice(i * b, (i + 1) * b).map((patch, j) => {
-        const canvas = still(patch);
+        const canvas = patch.cloneNode();
+        canvas.getContext("2d").drawImage(patch, 0, 0);
         canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", `patch ${j + 1} for channel ${k} of ${stage}`);
         return canvas;
       }));
@@ -89,12 +83,12 @@ async function drawInside() {
   if (inside.filters) {
     const [k, c, h, w] = inside.filters.shape, maps = await unpack(inside.filters.maps, inside.filters.shape);
     const most = Math.max(...maps.ends.map(Math.abs)), list = Array.from({length: Math.min(k, 64)}, (_, i) => i);
-    const coloured = i => {
+    const weights = i => {
       const picture = new ImageData(w, h);
       for (let j = 0; j < h * w; j++) picture.data.set([0, 1, 2].map(one => 127.5 * (1 + valueAt(maps, i, one, j) / most)).concat(255), 4 * j);
       return still(picture);
     };
-    const draw = list.map(i => (pen, left, top, side) => fit(pen, c === 3 ? coloured(i) : tile(maps, i, 0, [-most, most], "change"), left, top, side));
+    const draw = list.map(i => (pen, left, top, side) => fit(pen, c === 3 ? weights(i) : tile(maps, i, 0, [-most, most], "change"), left, top, side));
     lay(part("filters"), draw, Math.max(8, Math.min(k, Math.floor(part("first").clientWidth / 56))), -1, list.map(String));
   }
 }
