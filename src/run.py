@@ -88,6 +88,7 @@ def _run(cfg: Config, folder: Path) -> None:
             status.update("looking inside")
             look = inside_of_run(net, cfg, splits, book, probe_images(cfg.probe, splits))
             files.write_arrays(folder / files.INSIDE, look)
+        tracker.log_history(files.read_rows(folder / files.HISTORY))  # what a kill after the last epoch took
         tracker.log_maps(finish_maps(folder))
         tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
         tracker.log_grids(FinishedRun(folder, {}).grids)
@@ -122,7 +123,9 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     probe = probe_images(cfg.probe, splits).images
     best, mode = net.task.best
     checkpoints = folder / files.CHECKPOINTS
-    saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes)
+    history = History(folder)
+    track = Track(tracker, history)
+    saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, then=track.log)
     maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every)
     follow = [Follow(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
@@ -132,8 +135,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
-        logger=False,  # Track attaches it
-        callbacks=[SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console), saving],
+        logger=False,  # see Track
+        callbacks=[SaveConfig(cfg), track, *follow, history, maps, Bar(console), saving],
         plugins=[WholeFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.config import Config, to_dict
+from src.errors import Refusal
 from src.files import WANDB_ID, write
 from src.views.maps import picture
+from src.views.wandb_logs import logged_before
 
 if TYPE_CHECKING:
     import numpy as np
-    from lightning.pytorch.loggers import WandbLogger
     from wandb import Run
 
 
@@ -31,6 +32,20 @@ def logged_in() -> bool:
     import wandb
 
     return bool(wandb.login(prompt=False, verify=False))
+
+
+def mode_of(cfg: Config) -> str:
+    """``online``, ``offline`` or ``disabled``: what the config asks for, where ``auto`` is one of the first two.
+
+    Raises:
+        Refusal: online, and there is no key.
+    """
+    mode = str(cfg.wandb.mode)
+    if mode == "auto":
+        return "online" if logged_in() else "offline"
+    if mode == "online" and not logged_in():
+        raise Refusal("wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline")
+    return mode
 
 
 def default_entity() -> str:
@@ -98,15 +113,18 @@ class Tracker:
 
     Importing and starting W&B takes over a second, so it happens in the background, behind the first training steps;
     whatever needs the run waits for it. With ``wandb.mode=disabled`` nothing is started, and logging does nothing.
+    What an earlier part of the run has logged is not logged again.
 
     Args:
         cfg: of the run.
         run: its folder; W&B's own folder is put inside.
+        told: what ``wandb.init`` is told of another kind of run: its id, name, group, job_type, config.
     """
 
-    def __init__(self, cfg: Config, run: Path) -> None:
-        self.cfg, self.folder = cfg, run
+    def __init__(self, cfg: Config, run: Path, **told: Any) -> None:
+        self.cfg, self.folder, self.told = cfg, run, told
         self._starting: Future[Run | None] | None = None
+        self._logged: set[tuple[str, Any]] = set()
 
     def begin(self) -> "Future[Run | None]":
         """Start in the background, once."""
@@ -120,33 +138,36 @@ class Tracker:
         return self.begin().result()
 
     def _start(self) -> "Run | None":
-        mode = str(self.cfg.wandb.mode)
+        mode = mode_of(self.cfg)
         if mode == "disabled":
             return None
         import wandb
 
-        if mode == "auto":
-            mode = "online" if logged_in() else "offline"
+        told: dict[str, Any] = {
+            "id": self.told.get("id") or self._identity(),
+            "name": fitting(self.folder.name),
+            "group": group_of(self.folder),
+            "job_type": "train",
+            "config": to_dict(self.cfg),
+        } | self.told
+        self._logged = logged_before(self.folder, told["id"])
         experiment = wandb.init(
             project=self.cfg.wandb.project,
             entity=self.cfg.wandb.entity,
-            group=group_of(self.folder),
-            name=fitting(self.folder.name),
-            id=self._identity(),
             resume="allow",
             dir=self.folder,
             mode="online" if mode == "online" else "offline",
-            config=to_dict(self.cfg),
             settings=wandb.Settings(
                 console="off",
                 silent=True,
                 x_disable_stats=True,
                 disable_git=True,
-                x_transaction_log_flush_interval=1,  # seconds; a process that is killed loses no more
+                x_transaction_log_flush_interval=0.1,  # seconds; a process that is killed loses no more
             ),
+            **told,
         )
         experiment.define_metric("epoch", hidden=True)
-        for keys in ("train/*", "val/*", "lr", "maps/*", "invariance/*"):
+        for keys in ("train/*", "val/*", "lr", "step", "maps/*", "invariance/*"):
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 
@@ -155,11 +176,20 @@ class Tracker:
             write(self.folder / WANDB_ID, uuid.uuid4().hex[:12])
         return identity(self.folder) or ""
 
-    def logger(self) -> "WandbLogger | None":
-        """Lightning's logger of the run."""
-        from lightning.pytorch.loggers import WandbLogger
+    def _log(self, row: Mapping[str, Any]) -> None:
+        """Log a row, once."""
+        names = {(name, row.get("epoch")) for name in row}
+        if self.experiment is not None and not names <= self._logged:
+            self.experiment.log(dict(row))
+            self._logged |= names
 
-        return None if self.experiment is None else WandbLogger(experiment=self.experiment)
+    def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """The rows of ``history.csv``; those that an earlier part of the run lost when it was killed are made up for.
+
+        The seconds of an epoch are left out: W&B has its own clock, and the summary the run's.
+        """
+        for row in rows:
+            self._log({name: float(value) for name, value in row.items() if value != "" and name != "seconds"})
 
     def log_maps(self, pictures: Mapping[int, Mapping[str, Path]]) -> None:
         """Feature maps, one call an epoch, so that an epoch's stages stand side by side; then a table of all."""
@@ -170,7 +200,7 @@ class Tracker:
         variant, rows = variant_of(self.folder), []
         for epoch, stages in pictures.items():
             images = {stage: wandb.Image(str(path)) for stage, path in stages.items()}
-            self.experiment.log({"epoch": epoch, **{f"maps/{stage}": image for stage, image in images.items()}})
+            self._log({"epoch": epoch, **{f"maps/{stage}": image for stage, image in images.items()}})
             rows += [(variant, stage, epoch, image) for stage, image in images.items()]
         self.log_table("maps", ("variant", "stage", "epoch", "picture"), rows)
 
@@ -180,8 +210,7 @@ class Tracker:
             return
         import wandb
 
-        images = {f"grids/{name}": wandb.Image(picture(name, plane)) for name, plane in grids.items()}
-        self.experiment.log(images)
+        self._log({f"grids/{name}": wandb.Image(picture(name, plane)) for name, plane in grids.items()})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table of numbers and words."""
@@ -190,7 +219,7 @@ class Tracker:
         import wandb
 
         with _staging_in(self.folder / "wandb"):
-            self.experiment.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+            self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
         """The run's closing numbers, under names that stay."""
