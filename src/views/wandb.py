@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shlex
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from src.config import Config, to_dict
 from src.errors import Refusal
 from src.files import WANDB_ID, write
+from src.measures.rows import COLUMNS, Row
+from src.runs import summary
 from src.views.maps import picture
 from src.views.wandb_logs import logged_before
 
@@ -53,6 +56,11 @@ def default_entity() -> str:
     import wandb
 
     return str(wandb.Api().default_entity or "")
+
+
+def new_id() -> str:
+    """An id that no other run has."""
+    return uuid.uuid4().hex[:12]
 
 
 def identity(run: Path) -> str | None:
@@ -118,7 +126,7 @@ class Tracker:
     Args:
         cfg: of the run.
         run: its folder; W&B's own folder is put inside.
-        told: what ``wandb.init`` is told of another kind of run: its id, name, group, job_type, config.
+        told: of what is no training, and is not resumed: its name, group, job_type and config at W&B.
     """
 
     def __init__(self, cfg: Config, run: Path, **told: Any) -> None:
@@ -143,17 +151,14 @@ class Tracker:
             return None
         import wandb
 
-        told: dict[str, Any] = {
-            "id": self.told.get("id") or self._identity(),
-            "name": fitting(self.folder.name),
-            "group": group_of(self.folder),
-            "job_type": "train",
-            "config": to_dict(self.cfg),
-        } | self.told
-        self._logged = logged_before(self.folder, told["id"])
+        training = {"name": self.folder.name, "group": group_of(self.folder), "job_type": "train"}
+        told: dict[str, Any] = self.told or training | {"config": to_dict(self.cfg)}
+        known = new_id() if self.told else self._identity()
+        self._logged = logged_before(self.folder, known)
         experiment = wandb.init(
             project=self.cfg.wandb.project,
             entity=self.cfg.wandb.entity,
+            id=known,
             resume="allow",
             dir=self.folder,
             mode="online" if mode == "online" else "offline",
@@ -164,7 +169,7 @@ class Tracker:
                 disable_git=True,
                 x_transaction_log_flush_interval=0.1,  # seconds; a process that is killed loses no more
             ),
-            **told,
+            **told | {"name": fitting(told["name"])},
         )
         experiment.define_metric("epoch", hidden=True)
         for keys in ("train/*", "val/*", "lr", "step", "maps/*", "invariance/*"):
@@ -173,7 +178,7 @@ class Tracker:
 
     def _identity(self) -> str:
         if identity(self.folder) is None:
-            write(self.folder / WANDB_ID, uuid.uuid4().hex[:12])
+            write(self.folder / WANDB_ID, new_id())
         return identity(self.folder) or ""
 
     def _log(self, row: Mapping[str, Any]) -> None:
@@ -221,10 +226,25 @@ class Tracker:
         with _staging_in(self.folder / "wandb"):
             self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
+    def log_measures(self, rows: Sequence[Row], grids: Mapping[str, "np.ndarray"]) -> None:
+        """What was measured: its table, its grids, and every number of the net under the name that stays."""
+        self.log_table("measures", COLUMNS, [row.values() for row in rows])
+        self.log_grids(grids)
+        self.log_summary(summary(rows))
+
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
         """The run's closing numbers, under names that stay."""
         if self.experiment is not None:
             self.experiment.summary.update(dict(numbers))
+
+    @property
+    def place(self) -> str:
+        """Where the run is to be seen, or how it gets there; nothing where W&B is disabled."""
+        if self.experiment is None:
+            return ""
+        if self.experiment.offline:
+            return f"wandb sync {shlex.quote(str(Path(self.experiment.dir).parent))}"
+        return self.experiment.url or ""
 
     def finish(self, failed: bool) -> None:
         """Close the run, if it was started."""
