@@ -8,11 +8,13 @@ it gets is not known to us: it is kept as it comes, line by line and file by fil
 
 import base64
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -130,6 +132,7 @@ SCHEMA = build_schema("""
     }
 """)
 TIME = "2026-01-01T00:00:00Z"
+KEY = 40 * "0"  # who shows it is logged in
 HISTORY, EVENTS, SUMMARY = "wandb-history.jsonl", "wandb-events.jsonl", "wandb-summary.json"
 
 
@@ -309,6 +312,20 @@ class Root:
         return {}
 
 
+def surroundings(address: str, home: Path) -> dict[str, str]:
+    """The environment of a process to which the stand-in is W&B; its home holds no key, whoever runs the tests."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    own = {"HOME": str(home), "NETRC": str(home / "netrc"), "WANDB_BASE_URL": address, "WANDB_ERROR_REPORTING": "false",
+           "WANDB_CONFIG_DIR": str(home), "WANDB_CACHE_DIR": str(home), "OMP_NUM_THREADS": "1"}  # fmt: skip
+    return kept | own
+
+
+class Server(ThreadingHTTPServer):
+    """As many connections may wait as the client opens: one that is reset is tried again, a second later."""
+
+    request_queue_size = 1024
+
+
 @contextmanager
 def serving(*projects: str) -> Iterator[tuple[str, Root]]:
     """The server while it runs: its address and its state."""
@@ -339,7 +356,7 @@ def serving(*projects: str) -> Iterator[tuple[str, Root]]:
         def log_message(self, *words: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         root.address = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
