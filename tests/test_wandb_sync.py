@@ -7,33 +7,37 @@ were interrupted, and killed. Does not cover: what W&B's own server makes of the
 import os
 import signal
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
+from lightning.pytorch import Trainer
 
 from src import callbacks, files
 from src.errors import Stopped
 from src.run import run
 from src.runs import FinishedRun
+from src.saving import Saving
 from src.views.maps import save_maps
 from src.views.wandb import Tracker, identity, unsynced
-from src.views.wandb_logs import HEADER, logged_before
+from src.views.wandb_logs import BLOCK, CHUNK, HEADER, logged_before, records
 from src.views.wandb_report import sync_command
 from tests.helpers import WANDB, tiny, wandb_records
 from tests.wandb_server import KEY, Root, Run, serving, surroundings
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
 
-EPOCHS, FOLLOWED = 3, "invariance/crop/1px/output_distance"
+EPOCHS = 3
+save = Saving.save
 
 
 def begin(folder: Path, seed: int) -> None:
     """As a process of its own, which W&B's ends with."""
     try:
-        run(tiny(seed=seed, train={"epochs": EPOCHS}, measure={"every": 2}, wandb={"mode": "offline"}), folder)
+        run(tiny(seed=seed, train={"epochs": EPOCHS}, measure={"every": EPOCHS}, wandb={"mode": "offline"}), folder)
     finally:
         wandb.teardown()
 
@@ -49,17 +53,17 @@ class Power(Exception):
     """It went."""
 
 
-def fail_in_the_last_epoch(run: Path, epoch: int, *maps: Any) -> None:
-    """The epoch is over, but not saved."""
-    if epoch == EPOCHS:
+def fail_to_save(saving: Saving, trainer: Trainer) -> None:
+    """The last epoch is over, and in ``history.csv``."""
+    if trainer.current_epoch + 1 == EPOCHS:
         raise Power
-    save_maps(run, epoch, *maps)
+    save(saving, trainer)
 
 
 def ask_to_stop(run: Path, epoch: int, *maps: Any) -> None:
-    """As a batch system does, at the end of an epoch."""
+    """As a batch system does, at the end of the last epoch."""
     save_maps(run, epoch, *maps)
-    if epoch == 2:
+    if epoch == EPOCHS:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -79,18 +83,24 @@ def kill_at_once(run: Path) -> None:
     files.write(run / "wandb" / "offline-run-20260101_000000-x" / f"run-{identity(run)}.wandb", HEADER)
 
 
+def epochs_logged(run: Path) -> list[tuple[int, bool]]:
+    """Each, and whether with the invariance that is followed."""
+    rows = [one["history"]["item"] for one in wandb_records(run) if one["type"] == "history"]
+    return [(row["epoch"], "invariance/crop/1px/output_distance" in row) for row in rows]
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs: undisturbed; failed twice; stopped, and its last row lost, and killed."""
+    """Three runs: undisturbed; failed twice; stopped, its last row lost, and killed."""
     folder = tmp_path_factory.mktemp("sweeps") / "model.pool=max, it's <all>"
     whole, failed, killed = (folder / f"seed={seed}" for seed in range(3))
     begin(whole, 0)
-    interrupted(failed, 1, callbacks, "save_maps", fail_in_the_last_epoch)
+    interrupted(failed, 1, Saving, "save", fail_to_save)
+    assert epochs_logged(failed) == [(1, False), (2, False)], "what is not saved will be done again"
     interrupted(failed, 1, Tracker, "log_summary", fail_at_the_end)
     begin(failed, 1)
     interrupted(killed, 2, callbacks, "save_maps", ask_to_stop)
-    rows = [one["history"]["item"] for one in wandb_records(killed) if one["type"] == "history"]
-    assert [(row["epoch"], FOLLOWED in row) for row in rows] == [(1, False), (2, True)], "saved, so it is logged"
+    assert epochs_logged(killed) == [(1, False), (2, False), (3, True)], "what is saved is logged, before it stops"
     kill(killed)
     kill_at_once(killed)
     begin(killed, 2)
@@ -200,6 +210,33 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     (log,) = folder.glob("wandb/offline-run-*/*.wandb")
     assert log.stat().st_size > 3 * 32_768
     return log.read_bytes()
+
+
+@pytest.mark.parametrize("left", range(9))
+def test_records_are_found_wherever_blocks_end(left: int) -> None:
+    sizes = [BLOCK - len(HEADER) - CHUNK.size - left, 3 * BLOCK, 0, 5]
+    written = [bytes([i]) * size for i, size in enumerate(sizes)]
+    log = written_by_the_book(written)
+    found = list(records(log))
+    assert [record for _, record in found] == written and found[-1][0] == len(log)
+    assert [list(records(log[: end - 1])) for end, _ in found] == [found[:i] for i in range(len(found))]
+
+
+def written_by_the_book(contents: list[bytes]) -> bytes:
+    """LevelDB's format: https://github.com/google/leveldb/blob/main/doc/log_format.md; with W&B's header and sums."""
+    log = HEADER
+    for content in contents:
+        kinds, rest, begun = {(0, 1): 1, (0, 0): 2, (1, 0): 3, (1, 1): 4}, content, 0
+        while rest or not begun:
+            room = BLOCK - len(log) % BLOCK - CHUNK.size
+            if room < 0:
+                log += bytes(room + CHUNK.size)
+                continue
+            part, rest = rest[:room], rest[room:]
+            body = bytes([kinds[begun, not rest]]) + part
+            log += zlib.crc32(body).to_bytes(4, "little") + len(part).to_bytes(2, "little") + body
+            begun = 1
+    return log
 
 
 @pytest.mark.parametrize("content", [b"", HEADER[:3], HEADER, HEADER + bytes(500)])
