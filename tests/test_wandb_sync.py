@@ -7,6 +7,7 @@ were interrupted, and killed. Does not cover: what W&B's own server makes of the
 import os
 import signal
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import wandb
 from lightning.pytorch import Trainer
 
 from src import callbacks, files
+from src.config import ROOT
 from src.errors import Stopped
 from src.run import run
 from src.runs import FinishedRun
@@ -243,11 +245,45 @@ def written_by_the_book(contents: list[bytes]) -> bytes:
 def test_a_log_without_a_run_is_taken_away(tmp_path: Path, content: bytes) -> None:
     log = tmp_path / "wandb" / "offline-run-1" / "run-a.wandb"
     files.write(log, content)
-    assert logged_before(tmp_path, "another's") == set() and log.exists()
-    assert logged_before(tmp_path, "a") == set() and not log.exists()
+    assert logged_before(tmp_path, "another's") == {} and log.exists()
+    assert logged_before(tmp_path, "a") == {} and not log.exists()
 
 
 def test_a_log_of_another_format_is_left_alone(tmp_path: Path) -> None:
     log = tmp_path / "wandb" / "offline-run-1" / "run-a.wandb"
     files.write(log, b":W&B\xe1\xbe\x01 whatever")
-    assert logged_before(tmp_path, "a") == set() and log.read_bytes().endswith(b"whatever")
+    assert logged_before(tmp_path, "a") == {} and log.read_bytes().endswith(b"whatever")
+
+
+ONLINE = """
+import os, signal, time
+from pathlib import Path
+from src.views.wandb import Tracker
+from tests.helpers import tiny
+
+def part(epochs):
+    tracker = Tracker(tiny(wandb={"mode": "online"}), Path.cwd())
+    assert tracker.experiment
+    time.sleep(1)  # what is there by then is sent at once, all else in 15 seconds
+    tracker.log_history({"epoch": epoch, "val/loss": 1 / epoch} for epoch in epochs)
+    return tracker
+
+child = os.fork()
+if not child:
+    part([1, 2, 3])
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.waitpid(child, 0)
+part([1, 2, 3, 4]).finish(failed=True)
+part([1, 2, 3, 4, 5]).finish(failed=False)
+"""
+
+
+def test_what_a_kill_kept_from_being_sent_is_sent_by_the_next_part(tmp_path: Path) -> None:
+    with serving() as (address, root):
+        environment = surroundings(address, tmp_path) | {"WANDB_API_KEY": KEY, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", ONLINE], cwd=tmp_path, env=environment, check=True)
+    (there,) = root.runs.values()
+    assert [row["epoch"] for row in there.history] == [1, 2, 3, 4, 5]
+    assert [row["_step"] for row in there.history] == [0, 1, 2, 3, 4]
+    assert there.exits == [1, 0], "the first was lost"

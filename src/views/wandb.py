@@ -1,6 +1,7 @@
 """Weights & Biases: runs. Online when logged in, else offline, without asking or waiting."""
 
 import hashlib
+import math
 import os
 import re
 import shlex
@@ -154,7 +155,7 @@ class Tracker:
         training = {"name": self.folder.name, "group": group_of(self.folder), "job_type": "train"}
         told: dict[str, Any] = self.told or training | {"config": to_dict(self.cfg)}
         known = new_id() if self.told else self._identity()
-        self._logged = logged_before(self.folder, known)
+        before = logged_before(self.folder, known)
         experiment = wandb.init(
             project=self.cfg.wandb.project,
             entity=self.cfg.wandb.entity,
@@ -171,6 +172,8 @@ class Tracker:
             ),
             **told | {"name": fitting(told["name"])},
         )
+        sent = math.inf if experiment.offline else experiment.starting_step  # a kill takes what W&B had yet to send
+        self._logged = {one for one, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)
         for keys in ("train/*", "val/*", "lr", "step", "maps/*", "invariance/*"):
             experiment.define_metric(keys, step_metric="epoch")
@@ -189,7 +192,7 @@ class Tracker:
             self._logged |= names
 
     def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """The rows of ``history.csv``; those that an earlier part of the run lost when it was killed are made up for.
+        """The rows of ``history.csv``, those too that W&B lost when an earlier part of the run was killed.
 
         The seconds of an epoch are left out: W&B has its own clock, and the summary the run's.
         """

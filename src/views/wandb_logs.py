@@ -18,8 +18,8 @@ HEADER, CHUNK, BLOCK = b":W&B\xe1\xbe\x00", struct.Struct("<IHB"), 32_768
 FULL, LAST = 1, 4
 
 
-def logged_before(run: Path, identity: str) -> set[tuple[str, Any]]:
-    """Name and epoch of all that earlier parts of a run logged; their logs are mended on the way.
+def logged_before(run: Path, identity: str) -> dict[tuple[str, Any], int]:
+    """What earlier parts of a run logged: name and epoch → W&B's step, -1 offline; their logs are mended on the way.
 
     Args:
         run: its folder. No process may be at work in it.
@@ -27,7 +27,7 @@ def logged_before(run: Path, identity: str) -> set[tuple[str, Any]]:
     """
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made for each protobuf
 
-    found: set[tuple[str, Any]] = set()
+    found: dict[tuple[str, Any], int] = {}
     for log in run.glob(f"wandb/*run-*/run-{identity}.wandb"):
         content = log.read_bytes()
         if not content.startswith(HEADER[: len(content)]):
@@ -38,10 +38,12 @@ def logged_before(run: Path, identity: str) -> set[tuple[str, Any]]:
             log.unlink()
             continue
         os.truncate(log, whole[-1][0])
+        offline = log.parent.name.startswith("offline-")
         for record in read:
             row = {(item.nested_key or [item.key])[0]: item.value_json for item in record.history.item}
             epoch = json.loads(row.get("epoch", "null"))
-            found |= {(name, epoch) for name in row}
+            step = -1 if offline else record.history.step.num
+            found |= {(name, epoch): min(step, found.get((name, epoch), step)) for name in row}
     return found
 
 
