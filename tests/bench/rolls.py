@@ -103,10 +103,9 @@ def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
     measures = {layer: InvarianceError() for layer in layers}
     with watch(of, layers) as maps:
         of(x)
-        stills = {layer: Still(maps[layer]) for layer in layers}
+    stills = {layer: Still(maps[layer]) for layer in layers}
+    with watch(of, layers, lambda layer, y: measures[layer].update(stills[layer], Moved(stills[layer], y))):
         of(gx)
-        for layer, one in measures.items():
-            one.update(stills[layer], Moved(stills[layer], maps[layer]))
     for one in measures.values():
         one.compute()
 
