@@ -360,15 +360,21 @@ def close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= ROUNDING * other.abs().max())
 
 
+def _unstrided(layer: nn.Module) -> nn.Module:
+    twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
+    for part in twin.modules():
+        if hasattr(part, "stride"):
+            setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
+    return twin
+
+
 def dense_twin(layer: nn.Module, noise: Float[Tensor, "b c h w"], stride: Steps) -> nn.Module | None:
-    """A layer with stride 1 that gives all phases of the strided one at once; None where trying shows that it does
-    not (phases that are chosen, spectra, windows that start elsewhere).
+    """A layer with stride 1 that gives all phases of the strided one at once: its own ``dense()``, where it has one.
+    None where trying shows that it does not (phases that are chosen, windows that start elsewhere).
     """
     try:
-        twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
-        for part in twin.modules():
-            if hasattr(part, "stride"):
-                setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
+        dense = getattr(layer, "dense", None)
+        twin = dense() if callable(dense) else _unstrided(layer)
         found = decimated(twin(noise), ONE, stride)
     except (RuntimeError, ValueError):  # no copy of it can be made, its windows do not fit, or its size is another
         return None
