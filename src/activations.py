@@ -10,6 +10,9 @@ from torch import Tensor, nn
 def evaluating(net: nn.Module) -> Iterator[None]:
     """``net.eval()`` inside the ``with``; every module gets its own train/eval flag back afterwards."""
     flags = {module: module.training for module in net.modules()}
+    if not any(flags.values()):
+        yield
+        return
     net.eval()
     try:
         yield
@@ -19,7 +22,9 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+def watch(
+    net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], None] | None = None
+) -> Iterator[dict[str, Tensor]]:
     """The outputs of the named modules, in eval mode: a dict filled anew by every forward inside the ``with``.
 
     Hooks and flags are gone at its end, also after an exception. Outputs are references, so watching is free; they
@@ -28,6 +33,8 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     Args:
         net: any module.
         names: names of submodules, as in ``net.named_modules()``.
+        see: is given each name and output as soon as the module has run, while caches hold it, and the dict stays
+            empty; it may keep what it makes of the output, not the output.
 
     Raises:
         KeyError: a name the net does not have.
@@ -41,7 +48,10 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = output.clone() if overwrites else output
+            if see is not None:
+                see(name, output)
+            else:
+                outputs[name] = output.clone() if overwrites else output
 
         return hook
 

@@ -1,6 +1,7 @@
 """Watching layers leaves no trace: hooks, flags, memory."""
 
 import gc
+import weakref
 
 import pytest
 import torch
@@ -61,6 +62,24 @@ def test_an_in_place_layer_does_not_change_what_was_captured(net):
         net(X)
     assert maps["0"].min() < 0
     torch.testing.assert_close(maps["0"], net[0](X))
+
+
+def test_outputs_are_shown_as_they_come_before_an_in_place_layer_changes_them(net):
+    seen = {}
+    with watch(net, ["0", "3.0"], lambda name, output: seen.update({name: output.clone()})) as maps:
+        y = net(X)
+    assert not maps
+    assert list(seen) == ["0", "3.0"]
+    torch.testing.assert_close(seen["0"], net[0](X))
+    torch.testing.assert_close(seen["3.0"].relu(), y)
+
+
+def test_what_is_shown_is_not_kept(net):
+    kept = []
+    with torch.no_grad(), watch(net, ["0"], lambda name, output: kept.append(weakref.ref(output))):
+        net(X)
+        gc.collect()
+        assert [one() for one in kept] == [None]
 
 
 def test_inside_all_is_in_eval_mode(net):

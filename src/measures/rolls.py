@@ -12,8 +12,9 @@ from torch import Tensor, fft, nn
 
 from src.activations import watch
 from src.errors import Refusal
-from src.measures.phase_tree import Phases, PhaseTree, Steps
+from src.measures.phase_tree import Phases, PhaseTree
 from src.measures.subject import Subject
+from src.measures.traced import Steps, padding_of
 
 #: the tree is used if what it gives for random rolls is what the net gives, up to this share of the largest …
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -115,11 +116,9 @@ def prepare(subject: Subject, x: Float[Tensor, "n c H W"]) -> Rolls:
 
 def _closed(net: nn.Module, name: str) -> str:
     """Why a layer answers a roll with something else than a roll, as far as its padding says so."""
-    layer = dict(net.named_modules()).get(name)
-    mode, padding = getattr(layer, "padding_mode", "zeros"), getattr(layer, "padding", 0)
-    if isinstance(layer, nn.Conv2d) and mode != "circular" and padding not in (0, (0, 0), "valid"):
-        return f"{name} pads with {mode}, so it is not open to rolls of the image"
-    return f"{name} is not open to rolls of the image"
+    mode = padding_of(net, name)
+    cause = "" if mode in (None, "circular") else f"pads with {mode}, so it "
+    return f"{name} {cause}is not open to rolls of the image"
 
 
 def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from src.activations import watch
 from src.config import Config, Model, from_dict
 from src.data.splits import split
+from src.measures import all_crops
 from src.measures.base import Moved, Still, resamples
 from src.measures.invariance_error import InvarianceError
 from src.measures.rolls import Rolls, enumerated, prepare
@@ -97,16 +98,30 @@ def enumeration_pairs() -> Iterator[Pair]:
         )  # fmt: skip
 
 
+def crop_pairs() -> Iterator[Pair]:
+    """A forward pass for each of 289 windows against fragments, of an unpadded net; what the multiply-adds say, halved."""
+    torch.manual_seed(0)
+    of = network(Model(padding="valid", depth=2), (1, 28, 28), 10).to(memory_format=torch.channels_last).eval()
+    subject = Subject(of, [], lambda x: x.float() / 255)
+    canvas, shifts = torch.randint(0, 256, (IMAGES, 1, 44, 44)).to(torch.uint8), all_crops.every_shift(8)
+    crops = all_crops.prepare(subject, canvas, 8)
+    assert crops.fragments, crops.why
+    yield Pair(
+        f"enumerate all 289 crops / fragments ({289 / crops.forwards:.0f} by multiply-adds)",
+        lambda: all_crops.enumerated(subject, canvas, shifts, 8),
+        lambda: crops(canvas, shifts), 3, 289 / crops.forwards / 2, least=True,
+    )  # fmt: skip
+
+
 @torch.no_grad()
 def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
     """The invariance error of every layer."""
     measures = {layer: InvarianceError() for layer in layers}
     with watch(of, layers) as maps:
         of(x)
-        stills = {layer: Still(maps[layer]) for layer in layers}
+    stills = {layer: Still(maps[layer]) for layer in layers}
+    with watch(of, layers, lambda layer, y: measures[layer].update(stills[layer], Moved(stills[layer], y))):
         of(gx)
-        for layer, one in measures.items():
-            one.update(stills[layer], Moved(stills[layer], maps[layer]))
     for one in measures.values():
         one.compute()
 
@@ -140,6 +155,7 @@ def every(pools: list[str]) -> Iterator[Pair]:
     """(a) to (d)."""
     yield from pool_pairs(pools)
     yield from enumeration_pairs()
+    yield from crop_pairs()
     yield from watching()
 
 
