@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
-from src.activations import watch
+from src.activations import stream
 from src.errors import Refusal
+from src.measures.base import squares
 from src.measures.phase_tree import Phases, PhaseTree
 from src.measures.subject import Subject
 from src.measures.traced import Steps, padding_of
@@ -146,16 +147,20 @@ def enumerated(subject: Subject, x: Float[Tensor, "n c H W"], shifts: Int64[Tens
     outputs: list[Tensor] = []
     squared: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
     still: dict[str, Tensor] = {}
-    with watch(subject.net, subject.layers) as maps:
+
+    def see(name: str, maps: Tensor) -> None:
+        for moved in maps.split(len(x)):  # the first roll is none
+            first = still.setdefault(name, moved.clone())
+            squared[name].append(squares(moved, first).sum(1))
+
+    with stream(subject.net, subject.layers, see):
         for some in shifts.split(max(1, TOGETHER // len(x))):
             moved = torch.cat([x.roll((down, right), (2, 3)) for down, right in some.tolist()])
             outputs.append(subject.answer(subject.net(moved)).unflatten(0, (len(some), -1)))
-            for name in subject.layers:
-                values = maps[name].flatten(1).unflatten(0, (len(some), -1))
-                first = still.setdefault(name, values[0].clone())
-                squared[name].append((values - first).square().sum(2))
     return RollTable(
-        torch.cat(outputs).transpose(0, 1), {name: torch.cat(one).T for name, one in squared.items()}, still
+        torch.cat(outputs).transpose(0, 1),
+        {name: torch.stack(one, 1) for name, one in squared.items()},
+        {name: one.flatten(1) for name, one in still.items()},
     )
 
 
