@@ -130,9 +130,9 @@ def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     fewer than 16, shifts are drawn instead (protocol ``sampled_crops``).
     """
     shifts, most, protocol = every_shift(scene.margin), len(scene.canvas), "all_crops"
-    total, few = forwards or allowance(most), min(FEWEST, most)
     device = next(subject.net.parameters()).device
     crops = prepare(subject, scene.canvas[:2].to(device), scene.margin)
+    total, few = forwards or allowance(most, crops.fragments is not None), min(FEWEST, most)
     count = int(total / crops.forwards)
     if count < few:
         others = 1 + torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(scene.seed))

@@ -79,14 +79,14 @@ class RollLayer(Measure):
         return means[1:] / means[0]
 
 
-def allowance(images: int) -> int:
-    """Forward passes that many shifts of a few images may cost: ten for each image there is, but no fewer than 16 × 16
-    shifts of 16 images take.
+def allowance(images: int, shared: bool) -> int:
+    """Forward passes that many shifts of a few images may cost: for each image there is ten where shifts share work,
+    else four; but no fewer than all 17 × 17 shifts by up to 8 pixels of 16 images take.
 
-    >>> allowance(1000), allowance(100)
-    (10000, 4096)
+    >>> allowance(1000, shared=True), allowance(1000, shared=False), allowance(100, shared=False)
+    (10000, 4624, 4624)
     """
-    return max(10 * images, FEWEST * 16 * 16)
+    return max((10 if shared else 4) * images, FEWEST * 17 * 17)
 
 
 def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
@@ -101,10 +101,10 @@ def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
         scene: the images.
         forwards: forward passes to spend; by default ``allowance``.
     """
-    forwards = forwards or allowance(len(scene.canvas))
     device = next(subject.net.parameters()).device
     images = crop(scene.canvas, torch.zeros(len(scene.canvas), 2, dtype=torch.long), scene.margin)
     rolls = prepare(subject, subject.normalise(images[:2].to(device)))
+    forwards = forwards or allowance(len(images), rolls.tree is not None)
     count, protocol = int(forwards / rolls.forwards), "all_rolls"
     if count < FEWEST <= len(images):
         count, protocol, every = FEWEST, "sampled_rolls", len(rolls.shifts)

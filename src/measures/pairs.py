@@ -6,12 +6,12 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from src.activations import stream
 from src.measures import pair_measures
-from src.measures.base import Measure, Moved, PairMeasure, Still, resamples
+from src.measures.base import Measure, Moved, PairMeasure, Still, estimates, resamples
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
@@ -87,23 +87,22 @@ class Fed:
         def row(layer: str, name: str, estimate: Estimate) -> Row:
             return Row(layer, one.name, one.protocol, amount, name, estimate)
 
-        for layer, measures in self.measures.items():
-            for measure in measures:
-                for name, estimate in measure.estimates(weights):
-                    yield row(layer, name, estimate)
-            for name, estimate in _estimates(self.floors.get(layer, ()), weights):
-                yield row(layer, f"{name}_floor", estimate)
-            if layer in self.equivariance:
-                for name, estimate in _estimates([self.equivariance[layer]], weights):
-                    yield row(layer, name, estimate)
+        yield from (row(*found) for found in _estimates(self.measures, weights))
+        for layer, name, estimate in _estimates(self.floors, weights):
+            yield row(layer, f"{name}_floor", estimate)
+        yield from (row(*found) for found in _estimates({k: [one] for k, one in self.equivariance.items()}, weights))
 
 
-def _estimates(measures: Sequence[Measure], weights: Tensor) -> Iterator[tuple[str, Estimate]]:
-    """Of those that have been fed."""
-    for measure in measures:
-        if measure.update_called:
-            n = sum(map(len, measure.kept))
-            yield from measure.estimates(weights if n == weights.shape[1] else resamples(n))
+def _estimates(
+    measures: Mapping[str, Sequence[Measure]], weights: Float[Tensor, "draws n"]
+) -> Iterator[tuple[str, str, Estimate]]:
+    """(layer, name, estimate) of those that have been fed, with as many images each."""
+    fed = [(layer, one) for layer, some in measures.items() for one in some if one.update_called]
+    if fed:
+        n = sum(map(len, fed[0][1].kept))
+        layers = {one: layer for layer, one in fed}
+        for one, name, estimate in estimates([*layers], weights if n == weights.shape[1] else resamples(n)):
+            yield layers[one], name, estimate
 
 
 def every_measure(subject: Subject, scene: Scene) -> Fresh:
