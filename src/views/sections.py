@@ -71,6 +71,19 @@ MEASURED_SECTIONS = (
         planes.roll_maps,
     ),
     Section(
+        "All crops: which ones a layer notices",
+        "The same for every shift of a window over what lies beyond the image: no shift in the middle. How far it is "
+        "dark around the middle is how much a layer forgives.",
+        planes.crop_maps,
+        "crops",
+    ),
+    Section(
+        "All crops: sensitivity maps",
+        "Cosine of a layer's output for the image and for the image shifted, by shift: yellow = 1, the same direction; "
+        "dark = the cosine of two different images, written above each map, which after a ReLU is far above 0.",
+        planes.sensitivity,
+    ),
+    Section(
         "How fast the answer changes when the image begins to move",
         "The square of the answer's speed, by a pixel, a degree or a per cent, over the mean squared distance of two "
         f"images' answers: 0 = the beginning of the motion changes nothing. Untrained: {TWIN_IS}. "
