@@ -17,7 +17,7 @@ from src.measures.base import Moved, Still, resamples
 from src.measures.invariance_error import InvarianceError
 from src.measures.rolls import Rolls, enumerated, prepare
 from src.measures.subject import Subject
-from src.measures.suite import measure
+from src.measures.suite import follow_rows, measure, scene_of
 from src.models import module, network
 from src.pooling import POOLS
 from tests.bench.paired import Ratio, paired
@@ -155,6 +155,9 @@ def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
             pass
 
     yield Pair("the whole suite / an epoch of training", whole, epoch, 3, 1.0)
+    scene = scene_of(cfg, splits)
+    follow = lambda: [*follow_rows(trained, splits, scene)]  # noqa: E731
+    yield Pair("following a shift while it trains / an epoch of training", follow, epoch, 3, 0.05)
 
 
 def every(pools: list[str]) -> Iterator[Pair]:
