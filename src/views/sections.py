@@ -72,9 +72,9 @@ MEASURED_SECTIONS = (
     ),
     Section(
         "All crops: which ones a layer notices",
-        "Invariance error of each shift of the window over what lies beyond the image, of each variant's first seed: no "
-        "shift in the middle; axes in pixels, down and right. Dark = 0, not noticed, and how far it is dark is how much "
-        "a layer forgives; yellow = the high end, written above each map and the same for a layer in all rows.",
+        "Invariance error of each shift of the window over what lies beyond the image, of each variant's first seed: "
+        "no shift in the middle; axes in pixels, down and right. Dark = 0, not noticed, and how far it is dark is how "
+        "much a layer forgives; yellow = the high end, written above each map and the same for a layer in all rows.",
         planes.crop_maps,
         "crops",
     ),
