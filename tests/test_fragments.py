@@ -2,6 +2,7 @@
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from src.errors import Refusal
 from src.ledger import ShapeError
 from src.ledger.book import Layer
-from src.measures import Note, all_crops
+from src.measures import Grid, Note, Row, all_crops
 from src.measures.all_crops import Crops, crop_rows, enumerated, every_shift, prepare
 from src.measures.fragments import Fragments
 from src.measures.subject import Scene, Subject
@@ -20,6 +21,7 @@ from src.models import ARCHITECTURES
 from src.pooling import POOLS
 from tests.helpers import architectures, network
 from tests.test_phase_tree import off, shaken
+from tests.test_rolls import by_shift
 
 MARGIN = 4
 every_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -38,7 +40,7 @@ def check(net: nn.Module, size: tuple[int, int], channels: int = 1, margin: int 
     """All windows, both ways."""
     of, pixels, shifts = subject(net), canvas(size, channels=channels, margin=margin), every_shift(margin)
     crops = prepare(of, pixels, margin)
-    right = enumerated(of, pixels, shifts, margin)
+    right = enumerated(of, pixels, shifts, margin).outputs
     if crops.fragments:
         assert crops.forwards < len(shifts)
         assert crops.why == ""
@@ -136,7 +138,7 @@ def test_any_net(data):
     except (Refusal, ShapeError, ValueError):  # nothing is left of the map
         return
     of, pixels, shifts = subject(net), canvas(size, n=2, margin=3), every_shift(3)
-    assert off(prepare(of, pixels, 3)(pixels, shifts), enumerated(of, pixels, shifts, 3)) < 1e-10
+    assert off(prepare(of, pixels, 3)(pixels, shifts), enumerated(of, pixels, shifts, 3).outputs) < 1e-10
 
 
 # --- recognised ------------------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ def rows(of: Subject, forwards: int, monkeypatch: pytest.MonkeyPatch | None = No
         monkeypatch.setattr(all_crops, "Fragments", refuse)
     found = list(crop_rows(of, Scene(canvas((12, 12), n=20), MARGIN, torch.arange(20) % 5), forwards))
     (note,) = (one.words for one in found if isinstance(one, Note))
-    return {row.measure: row for row in found if not isinstance(row, Note)}, note
+    return {row.measure: row for row in found if isinstance(row, Row)}, note
 
 
 def refuse(*_: object) -> Fragments:
@@ -211,6 +213,28 @@ def test_both_ways_give_the_same_rows(monkeypatch):
     assert note.startswith("all 81 windows by fragments of the canvas; all cost ")
     assert note.endswith(" forward passes an image (20 images)")
     assert other == "all 81 windows, a forward pass each, as they share nothing: not today (20 images)"
+
+
+@pytest.mark.parametrize("padding", ["valid", "zeros"])
+def test_maps_of_layers_by_hand(padding):
+    net = shaken(network((1, 12, 12), padding=padding, convs=1)).double()
+    of = Subject(net, ["stage1"], lambda x: x.double() / 255 - 0.5)
+    pixels = canvas((12, 12), n=5, margin=2)
+    found = list(crop_rows(of, Scene(pixels, 2)))
+    grids = {one.measure: one.plane for one in found if isinstance(one, Grid)}
+    rows = {row.measure: row for row in found if isinstance(row, Row) and row.layer == "stage1"}
+    places = [(2, 2), *((a, b) for a in range(5) for b in range(5) if (a, b) != (2, 2))]
+    with torch.no_grad():
+        cut = [net.stage1(pixels[..., a : a + 12, b : b + 12].double() / 255 - 0.5).flatten(1) for a, b in places]
+    error, cosine, random = by_shift(np.stack([one.numpy() for one in cut], 1))
+    for (a, b), e, c in zip(places, error, cosine, strict=True):
+        # the window at (a, b) is the image moved by (2 - a, 2 - b), at its place around the middle
+        assert grids["crop_map"][4 - a, 4 - b] == pytest.approx(e, rel=1e-5, abs=1e-9)
+        assert grids["crop_cosine"][4 - a, 4 - b] == pytest.approx(c, rel=1e-5)
+    assert grids["crop_map"].argmin() == 12, "no shift in the middle"
+    expected = {"invariance_error": error.mean(), "cosine": cosine.mean(), "cosine_random": random}
+    assert {name: row.estimate.value for name, row in rows.items()} == pytest.approx(expected, rel=1e-9)
+    assert {(row.protocol, row.amount, row.estimate.n) for row in rows.values()} == {("all_crops", 25, 5)}
 
 
 def test_where_even_a_few_images_cost_too_much_windows_are_drawn():

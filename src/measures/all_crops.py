@@ -8,13 +8,11 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from src.activations import evaluating
 from src.errors import Refusal
-from src.measures.all_rolls import FEWEST, RollOutputs, allowance
-from src.measures.base import resamples
+from src.measures.all_rolls import FEWEST, ShiftLayer, ShiftOutputs, allowance, shift_rows
 from src.measures.fragments import Fragments
-from src.measures.rolls import AGREEMENT, ROOM, TOGETHER, TRIED
-from src.measures.rows import Note, Row
+from src.measures.rolls import AGREEMENT, ROOM, TOGETHER, TRIED, ShiftTable, one_by_one
+from src.measures.rows import Grid, Note, Row
 from src.measures.subject import Scene, Subject
 from src.measures.traced import padding_of
 from src.transforms import crop
@@ -56,7 +54,7 @@ class Crops:
     def __call__(self, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"]) -> Float[Tensor, "n m d"]:
         """The answer of image i moved (down, right) by shift j at [i, j]."""
         if self.fragments is None:
-            return enumerated(self.subject, canvas, shifts, self.margin)
+            return enumerated(self.subject, canvas, shifts, self.margin).outputs
         with torch.no_grad():
             outputs = self.fragments(self.subject.normalise(canvas), self.margin - shifts, TOGETHER).flatten(0, 1)
             answers: Tensor = self.subject.answer(outputs).unflatten(0, (len(canvas), -1))
@@ -76,19 +74,16 @@ class Crops:
         return f"{some} by fragments of the canvas; all cost {self.forwards:.3g} forward passes an image"
 
 
-@torch.no_grad()
 def enumerated(
     subject: Subject, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"], margin: int
-) -> Float[Tensor, "n m d"]:
-    """Each window a forward pass; for any net."""
-    found = []
-    with evaluating(subject.net):
-        for some in shifts.split(max(1, TOGETHER // len(canvas))):
-            many = canvas.repeat_interleave(len(some), 0)
-            moved = crop(many, some.to(canvas.device).repeat(len(canvas), 1), margin)
-            answers = subject.answer(subject.net(subject.normalise(moved)))
-            found.append(answers.unflatten(0, (len(canvas), -1)))
-    return torch.cat(found, 1)
+) -> ShiftTable:
+    """Each window a forward pass; for any net, and for its layers."""
+
+    def moved(some: Int64[Tensor, "k 2"]) -> Tensor:
+        many = some.to(canvas.device).repeat_interleave(len(canvas), 0)
+        return subject.normalise(crop(canvas.repeat(len(some), 1, 1, 1), many, margin))
+
+    return one_by_one(subject, len(canvas), shifts, moved)
 
 
 def prepare(subject: Subject, canvas: UInt8[Tensor, "n c H W"], margin: int) -> Crops:
@@ -122,30 +117,43 @@ def _sees_the_end(net: nn.Module, name: str) -> str:
     return f"{name} pads with {mode}, so it sees where a window ends" if mode else f"{name} sees where a window ends"
 
 
-def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Note]:
-    """Rows for all shifts of up to the scene's margin (protocol ``all_crops``; ``amount`` is their number), and a note
-    that says how they were had, and why not by fragments where they were not.
+def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
+    """Rows for all shifts of up to the scene's margin (protocol ``all_crops``; ``amount`` is their number), each
+    layer's maps of them, and a note that says how they were had, and why not by fragments where they were not.
 
     They are taken of as many images as ``forwards`` forward passes pay for (by default ``allowance``). Where that is
-    fewer than 16, shifts are drawn instead (protocol ``sampled_crops``).
+    fewer than 16, shifts are drawn instead (protocol ``sampled_crops``). Layers take every window one by one; where
+    the answers do not, 16 images will do for them.
     """
     shifts, most, protocol = every_shift(scene.margin), len(scene.canvas), "all_crops"
-    total, few = forwards or allowance(most), min(FEWEST, most)
     device = next(subject.net.parameters()).device
     crops = prepare(subject, scene.canvas[:2].to(device), scene.margin)
+    total, few = forwards or allowance(most, crops.fragments is not None), min(FEWEST, most)
     count = int(total / crops.forwards)
     if count < few:
         others = 1 + torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(scene.seed))
-        alone = replace(crops, fragments=None)
-        crops, count, protocol = alone, few, "sampled_crops"
+        crops, count, protocol = replace(crops, fragments=None), few, "sampled_crops"
         shifts = shifts[[0, *others[: max(1, total // few - 1)].tolist()]]
-    count = min(most, max(2, count))
-    measure = RollOutputs(subject.what)
-    for index in scene.take(torch.arange(count)).batches():
-        labels = None if scene.labels is None else scene.labels[index].to(device)
-        some = (scene.canvas[part].to(device) for part in index.split(crops.batch))
-        measure.update(torch.cat([crops(canvas, shifts) for canvas in some]), labels)
-    yield Note("crops", f"{crops.how(len(shifts))} ({count} images)")
-    for name, estimate in measure.estimates(resamples(count, scene.seed)):
-        if scene.labels is not None or name not in ("accuracy", "worst_case"):
-            yield Row("output", "shift", protocol, len(shifts), name, estimate)
+    chosen = scene.take(torch.arange(min(most, max(2, count))))
+    answers, layers = ShiftOutputs(subject.what), {name: ShiftLayer() for name in subject.layers}
+
+    def answered(outputs: Tensor, index: Tensor) -> None:
+        answers.update(outputs, None if chosen.labels is None else chosen.labels[index].to(device))
+
+    for index in chosen.batches() if crops.fragments else ():
+        some = (chosen.canvas[part].to(device) for part in index.split(crops.batch))
+        answered(torch.cat([crops(canvas, shifts) for canvas in some]), index)
+    seen = chosen.take(torch.arange(few)) if crops.fragments else chosen
+    for index in seen.batches():
+        table = enumerated(subject, seen.canvas[index].to(device), shifts, scene.margin)
+        if not crops.fragments:
+            answered(table.outputs, index)
+        for name, layer in layers.items():
+            layer.update(table, name)
+    yield Note("crops", f"{crops.how(len(shifts))} ({len(chosen.canvas)} images)")
+    yield from shift_rows(answers, layers, protocol, len(shifts), scene)
+    for layer_name, layer in layers.items() if protocol == "all_crops" else ():
+        for name, values in layer.maps().items():
+            plane = values.new_empty(2 * scene.margin + 1, 2 * scene.margin + 1)
+            plane[tuple((shifts + scene.margin).to(values.device).unbind(1))] = values
+            yield Grid(layer_name, f"crop_{name}", plane.float().cpu().numpy())

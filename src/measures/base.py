@@ -5,7 +5,7 @@ maps, so memory does not grow with their size; ``compute`` gives its numbers by 
 intervals. What it computes stands beside it as a pure function.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from typing import Any, ClassVar
 
@@ -92,12 +92,22 @@ class Measure(Metric):
 
     def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
         """(name, estimate) of all images so far; ``weights`` as from ``resamples``, for as many images."""
-        kept = dim_zero_cat(self.kept).double().cpu()
-        n = len(kept)
-        found, resampled = self.of_means(kept.mean(0)), self.of_means(weights @ kept / n)
+        for _, name, estimate in estimates([self], weights):
+            yield name, estimate
+
+
+def estimates(
+    measures: Sequence[Measure], weights: Float[Tensor, "draws n"]
+) -> Iterator[tuple[Measure, str, Estimate]]:
+    """The numbers of measures that have seen the same number of images, in one product: many small ones take longer."""
+    kept = [dim_zero_cat(measure.kept).double().cpu() for measure in measures]
+    n = weights.shape[1]
+    resampled = (weights @ torch.cat(kept, 1) / n).split([one.shape[1] for one in kept], 1)
+    for measure, own, means in zip(measures, kept, resampled, strict=True):
+        found, drawn = measure.of_means(own.mean(0)), measure.of_means(means)
         for name, value in found.items():
-            ends = around(value.item(), resampled[name]) if self.picks_best else interval(resampled[name])
-            yield name, Estimate(value.item(), *ends, n)
+            ends = around(value.item(), drawn[name]) if measure.picks_best else interval(drawn[name])
+            yield measure, name, Estimate(value.item(), *ends, n)
 
 
 def in_memory(maps: Float[Tensor, "n c ..."]) -> tuple[Float[Tensor, "n ..."], int]:

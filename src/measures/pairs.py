@@ -6,12 +6,12 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from src.activations import evaluating, watch
+from src.activations import stream
 from src.measures import pair_measures
-from src.measures.base import Measure, Moved, PairMeasure, Still, resamples
+from src.measures.base import Measure, Moved, PairMeasure, Still, estimates, resamples
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
@@ -28,11 +28,13 @@ FEWER_IMAGES = 250
 FLOORS = (OutputDistance, InvarianceError)
 
 
+#: takes a place's outputs: ``output``'s or a layer's
+See = Callable[[str, Tensor], None]
 #: told how far a measuring is
 Tell = Callable[[str], None]
 
 
-def nobody(words: str) -> None:
+def nobody(*words: object) -> None:
     """Hears nothing."""
 
 
@@ -85,23 +87,22 @@ class Fed:
         def row(layer: str, name: str, estimate: Estimate) -> Row:
             return Row(layer, one.name, one.protocol, amount, name, estimate)
 
-        for layer, measures in self.measures.items():
-            for measure in measures:
-                for name, estimate in measure.estimates(weights):
-                    yield row(layer, name, estimate)
-            for name, estimate in _estimates(self.floors.get(layer, ()), weights):
-                yield row(layer, f"{name}_floor", estimate)
-            if layer in self.equivariance:
-                for name, estimate in _estimates([self.equivariance[layer]], weights):
-                    yield row(layer, name, estimate)
+        yield from (row(*found) for found in _estimates(self.measures, weights))
+        for layer, name, estimate in _estimates(self.floors, weights):
+            yield row(layer, f"{name}_floor", estimate)
+        yield from (row(*found) for found in _estimates({k: [one] for k, one in self.equivariance.items()}, weights))
 
 
-def _estimates(measures: Sequence[Measure], weights: Tensor) -> Iterator[tuple[str, Estimate]]:
-    """Of those that have been fed."""
-    for measure in measures:
-        if measure.update_called:
-            n = sum(map(len, measure.kept))
-            yield from measure.estimates(weights if n == weights.shape[1] else resamples(n))
+def _estimates(
+    measures: Mapping[str, Sequence[Measure]], weights: Float[Tensor, "draws n"]
+) -> Iterator[tuple[str, str, Estimate]]:
+    """(layer, name, estimate) of those that have been fed, with as many images each."""
+    fed = [(layer, one) for layer, some in measures.items() for one in some if one.update_called]
+    if fed:
+        n = sum(map(len, fed[0][1].kept))
+        layers = {one: layer for layer, one in fed}
+        for one, name, estimate in estimates([*layers], weights if n == weights.shape[1] else resamples(n)):
+            yield layers[one], name, estimate
 
 
 def every_measure(subject: Subject, scene: Scene) -> Fresh:
@@ -138,49 +139,52 @@ def pair_rows(
     fed = [Fed(setting, subject.layers, fresh, equivariance=whole) for setting in settings(scene, names, only)]
     device = next(subject.net.parameters()).device
 
-    def answer(pixels: Shaped[Tensor, "b c h w"]) -> Tensor:
-        return subject.answer(subject.net(subject.normalise(pixels)))
+    take: See = nobody
 
-    def stay(pixels: Shaped[Tensor, "b c h w"]) -> dict[str, Still]:
-        with watch(subject.net, subject.layers) as maps:
-            outputs = {OUTPUT: answer(pixels)} | maps
-        return {place: Still(x) for place, x in outputs.items()}
+    def see(place: str, x: Tensor) -> None:
+        take(place, x)
 
-    def move(pixels: Shaped[Tensor, "b c h w"], still: dict[str, Still], *take: Callable[[str, Moved], None]) -> None:
-        def see(place: str, x: Tensor) -> None:
-            moved = Moved(still[place], x)
-            for one in take:
-                one(place, moved)
+    def look(pixels: Shaped[Tensor, "b c h w"], taking: See) -> None:
+        nonlocal take
+        take = taking
+        see(OUTPUT, subject.answer(subject.net(subject.normalise(pixels))))
 
-        with watch(subject.net, subject.layers, see):
-            see(OUTPUT, answer(pixels))
-
-    with evaluating(subject.net):  # once, not for every forward
+    with stream(subject.net, subject.layers, see):
         for index in scene.batches() if fed else ():
             tell(f"measuring {len(fed)} transforms: image {int(index[0])} of {len(scene.canvas)}")
             canvas = scene.canvas[index].to(device)
             labels = None if scene.labels is None else scene.labels[index].to(device)
-            stills: dict[bool, dict[str, Still]] = {}
+            stills: dict[bool, dict[str, Still]] = {False: {}, True: {}}
             for one in fed:
                 transform, parameters = one.setting.transform, one.setting.parameters[index].to(device)
-                pixels = transform.still(canvas, scene.margin)
-                if transform.disc not in stills:
-                    stills[transform.disc] = stay(pixels)
-                still, images = stills[transform.disc], transform.images(canvas, parameters, scene.margin)
-                take = [partial(_feed, one.measures, labels)]
+                pixels, still = transform.still(canvas, scene.margin), stills[transform.disc]
+                if not still:
+                    look(pixels, partial(_keep, still))
+                images = transform.images(canvas, parameters, scene.margin)
+                takers = [partial(_feed, one.measures, labels)]
                 if int(index[0]) < FEWER_IMAGES:
-                    take.append(
-                        partial(_equivariance, one.equivariance, transform, parameters, (pixels, images), subject.jumps)
-                    )
-                move(images, still, *take)
+                    both = pixels, images
+                    takers.append(partial(_equivariance, one.equivariance, transform, parameters, both, subject.jumps))
+                look(images, partial(_compare, still, takers))
                 if one.floors and int(index[0]) < FEWER_IMAGES:
                     # a canvas around the image keeps what a larger image loses at its border on the way back
                     before, after = (0, scene.margin) if transform.around else (scene.margin, 0)
-                    back = transform.there_and_back(cut(canvas, before), parameters)
-                    move(transform.still(back.clamp(0, 255), after), still, partial(_feed, one.floors, labels))
+                    back = transform.there_and_back(cut(canvas, before), parameters).clamp(0, 255)
+                    takers = [partial(_feed, one.floors, labels)]
+                    look(transform.still(back, after), partial(_compare, still, takers))
     weights = resamples(len(scene.canvas), scene.seed)
     for one in fed:
         yield from one.rows(weights)
+
+
+def _keep(still: dict[str, Still], place: str, x: Tensor) -> None:
+    still[place] = Still(x.clone())
+
+
+def _compare(still: dict[str, Still], takers: Sequence[Callable[[str, Moved], None]], place: str, x: Tensor) -> None:
+    moved = Moved(still[place], x)
+    for take in takers:
+        take(place, moved)
 
 
 def _feed(measures: dict[str, list[PairMeasure]], labels: Tensor | None, place: str, moved: Moved) -> None:

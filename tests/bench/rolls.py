@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src.activations import watch
+from src.activations import stream
 from src.config import Config, Model, from_dict
 from src.data.splits import split
 from src.measures import all_crops
@@ -17,7 +17,7 @@ from src.measures.base import Moved, Still, resamples
 from src.measures.invariance_error import InvarianceError
 from src.measures.rolls import Rolls, enumerated, prepare
 from src.measures.subject import Subject
-from src.measures.suite import measure
+from src.measures.suite import follow_rows, measure, scene_of
 from src.models import module, network
 from src.pooling import POOLS
 from tests.bench.paired import Ratio, paired
@@ -99,7 +99,7 @@ def enumeration_pairs() -> Iterator[Pair]:
 
 
 def crop_pairs() -> Iterator[Pair]:
-    """A forward pass for each of 289 windows against fragments, of an unpadded net; what the multiply-adds say, halved."""
+    """Each of 289 windows a forward pass against fragments, of an unpadded net; half of what multiply-adds say."""
     torch.manual_seed(0)
     of = network(Model(padding="valid", depth=2), (1, 28, 28), 10).to(memory_format=torch.channels_last).eval()
     subject = Subject(of, [], lambda x: x.float() / 255)
@@ -117,10 +117,16 @@ def crop_pairs() -> Iterator[Pair]:
 def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
     """The invariance error of every layer."""
     measures = {layer: InvarianceError() for layer in layers}
-    with watch(of, layers) as maps:
+    stills: dict[str, Still] = {}
+
+    def see(layer: str, y: Tensor) -> None:
+        if layer in stills:
+            measures[layer].update(stills[layer], Moved(stills[layer], y))
+        else:
+            stills[layer] = Still(y)
+
+    with stream(of, layers, see):
         of(x)
-    stills = {layer: Still(maps[layer]) for layer in layers}
-    with watch(of, layers, lambda layer, y: measures[layer].update(stills[layer], Moved(stills[layer], y))):
         of(gx)
     for one in measures.values():
         one.compute()
@@ -149,6 +155,9 @@ def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
             pass
 
     yield Pair("the whole suite / an epoch of training", whole, epoch, 3, 1.0)
+    scene = scene_of(cfg, splits)
+    follow = lambda: [*follow_rows(trained, splits, scene)]  # noqa: E731
+    yield Pair("following a shift while it trains / an epoch of training", follow, epoch, 3, 0.05)
 
 
 def every(pools: list[str]) -> Iterator[Pair]:
