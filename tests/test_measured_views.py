@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from src.views.maps import centred, picture
 from src.views.page import conclude, leave_measured
 from src.views.terminal import console, show_closing, show_measured, show_notes
 from src.views.wandb import Tracker
-from tests.helpers import tiny
+from tests.helpers import tiny, wandb_records
 from tests.test_comparison import leave_run
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
@@ -308,10 +306,7 @@ def test_wandb_gets_the_grids(tmp_path: Path) -> None:
     (tmp_path / "sweep" / "one").mkdir(parents=True)
     tracker.log_grids({"roll_map/stage1": ROLLS, "effective_field/stage1": np.eye(4)})
     tracker.finish(failed=False)
-    (log,) = tmp_path.glob("sweep/one/wandb/offline-run-*/*.wandb")
-    wandb = Path(sys.executable).with_name("wandb")
-    text = subprocess.run([wandb, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True).stdout
-    logged = [line["history"]["item"] for line in map(json.loads, text.splitlines()) if line["type"] == "history"]
+    logged = [one["history"]["item"] for one in wandb_records(tmp_path / "sweep" / "one") if one["type"] == "history"]
     kinds = {key: value for item in logged for key, value in item.items() if key.endswith("_type")}
     assert kinds == {"grids/roll_map/stage1._type": "image-file", "grids/effective_field/stage1._type": "image-file"}
 
