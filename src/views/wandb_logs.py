@@ -25,10 +25,13 @@ def logged_before(run: Path, identity: str) -> dict[tuple[str, Any], int]:
         run: its folder. No process may be at work in it.
         identity: its id at W&B; others' logs may lie there too.
     """
+    logs = sorted(run.glob(f"wandb/*run-*/run-{identity}.wandb"))
+    if not logs:
+        return {}
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made for each protobuf
 
     found: dict[tuple[str, Any], int] = {}
-    for log in run.glob(f"wandb/*run-*/run-{identity}.wandb"):
+    for log in logs:
         content = log.read_bytes()
         if not content.startswith(HEADER[: len(content)]):
             continue  # of another version: its own to mend
