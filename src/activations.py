@@ -38,12 +38,12 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
         KeyError: a name the net does not have.
     """
     modules = _named(net, names)
-    overwrites = any(getattr(module, "inplace", False) for module in net.modules())
+    safe = _safe(net)
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = output.clone() if overwrites else output
+            outputs[name] = safe(output)
 
         return hook
 
@@ -67,7 +67,7 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
     Raises:
         KeyError: a name the net does not have.
     """
-    modules = _named(net, names)
+    modules, safe = _named(net, names), _safe(net)
     runs, seen = Counter[str](), Counter[str]()
     first: dict[str, Tensor] = {}
 
@@ -75,7 +75,7 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
             seen[name] += 1
             if not runs:
-                first[name] = output.clone()
+                first[name] = safe(output)
             elif seen[name] == runs[name]:
                 see(name, output)
 
@@ -93,6 +93,12 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
             stack.callback(module.register_forward_hook(show(name)).remove)
         stack.callback(net.register_forward_hook(over).remove)
         yield
+
+
+def _safe(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What makes an output safe to keep while the net runs on: a copy, where it has modules that overwrite."""
+    overwrites = any(getattr(module, "inplace", False) for module in net.modules())
+    return Tensor.clone if overwrites else lambda output: output
 
 
 def _named(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
