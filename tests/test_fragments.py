@@ -212,7 +212,7 @@ def test_both_ways_give_the_same_rows(monkeypatch):
         assert (row.protocol, row.amount, row.estimate.n) == ("all_crops", 81, 20)
     assert note.startswith("all 81 windows by fragments of the canvas; all cost ")
     assert note.endswith(" forward passes an image (20 images)")
-    assert other == "all 81 windows, a forward pass each, as they share nothing: not today (20 images)"
+    assert other == "all 81 windows, a forward pass each, as little or nothing can be shared: not today (20 images)"
 
 
 @pytest.mark.parametrize("padding", ["valid", "zeros"])
@@ -241,7 +241,7 @@ def test_where_even_a_few_images_cost_too_much_windows_are_drawn():
     of = subject(shaken(network((1, 12, 12))).double())
     found, note = rows(of, 16 * 10)
     assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("sampled_crops", 10, 16)}
-    assert note.startswith("10 of 81 windows, drawn, a forward pass each, as they share nothing: stage1.conv1 pads")
+    assert note.startswith("10 of 81 windows, drawn, a forward pass each, as little or nothing can be shared: stage1.conv1 pads")
 
 
 def test_nothing_is_left_behind():
