@@ -216,17 +216,17 @@ def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]"
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 (all it does is one system call)
+            preexec_fn=end_with_parent,  # noqa: PLW1509 (all it does is one system call)
         )
 
 
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def _end_with_parent() -> None:
-    """In a job: be told to stop when the process that started it is gone, also by kill -9."""
+def end_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
+    """In a process: get a signal when the one that started it is gone, also by kill -9."""
     if _PRCTL is not None:
-        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        _PRCTL(1, signum)  # PR_SET_PDEATHSIG
 
 
 def why(job: Job, code: int) -> str:

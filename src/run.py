@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import platform
+import signal
 import time
 import traceback
 import warnings
@@ -26,6 +27,8 @@ from src.config import Config, to_dict
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.probe import probe_images
 from src.data.splits import Splits, split
+from src.errors import Stopped
+from src.jobs import end_with_parent
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
 from src.measures import COLUMNS
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from src.models.training import Training
+
+#: in the environment of the ranks that Lightning starts: the process that they belong to
+MAIN = "WHATWHERE_MAIN"
 
 
 def run(cfg: Config, folder: Path) -> None:
@@ -56,8 +62,9 @@ def run(cfg: Config, folder: Path) -> None:
         console.print(f"  finished before, kept: {folder}")
         return
     if not is_main_process():
-        _fit(cfg, folder, None)
+        _follow(cfg, folder)
         return
+    os.environ[MAIN] = str(os.getpid())
     with at_work(folder):
         if finished(folder, cfg):  # by whoever was at work here until now
             return
@@ -70,6 +77,18 @@ def run(cfg: Config, folder: Path) -> None:
             with suppress(OSError):  # a full disk: what stopped the run is what is to be said
                 files.write(failed, traceback.format_exc())
             raise
+
+
+def _follow(cfg: Config, folder: Path) -> None:
+    """Train as one of the ranks that write no files."""
+    if MAIN not in os.environ:  # a scheduler has started all of them, and looks after each
+        _fit(cfg, folder, None)
+        return
+    end_with_parent(signal.SIGKILL)  # whatever this one is at: alone it would wait for the other for ever
+    if os.getppid() != int(os.environ[MAIN]):
+        return  # it is gone already
+    with suppress(Stopped):  # Lightning kills the first rank where another ends with a code; that one has still to end
+        _fit(cfg, folder, None)
 
 
 def _run(cfg: Config, folder: Path) -> None:
