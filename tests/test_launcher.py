@@ -175,6 +175,11 @@ def test_what_would_go_wrong_is_refused_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
+def test_slurm_takes_further_options_of_sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher.shutil, "which", lambda name: name)
+    assert plan(["-m", "data=shapes", "hydra/launcher=slurm", "+hydra.launcher.extra.reservation=mine"]) is not None
+
+
 def test_gpus_are_a_number_or_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
     assert gpu_ids(None) == ["4", "5", "6"]
