@@ -14,7 +14,7 @@ import signal
 import time
 import traceback
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ from src.views.terminal import console, show_closing, show_ledger, show_notes
 from src.views.wandb import Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from src.models.training import Training
 
@@ -64,7 +64,6 @@ def run(cfg: Config, folder: Path) -> None:
     if not is_main_process():
         _follow(cfg, folder)
         return
-    os.environ[MAIN] = str(os.getpid())
     with at_work(folder):
         if finished(folder, cfg):  # by whoever was at work here until now
             return
@@ -89,6 +88,16 @@ def _follow(cfg: Config, folder: Path) -> None:
         return  # it is gone already
     with suppress(Stopped):  # Lightning kills the first rank where another ends with a code; that one has still to end
         _fit(cfg, folder, None)
+
+
+@contextmanager
+def _followed() -> "Iterator[None]":
+    """The ranks that are started meanwhile know whom they belong to."""
+    os.environ[MAIN] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[MAIN]
 
 
 def _run(cfg: Config, folder: Path) -> None:
@@ -167,7 +176,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     saved = resume_from(checkpoints, tell=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
     if saved is None:
         net.fit(splits.train.images, splits.normalise)
-    trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
+    with _followed():
+        trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
     _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
     return net.to(device), splits, book  # Lightning has put it back on the CPU
