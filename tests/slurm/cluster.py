@@ -76,7 +76,8 @@ def _configure(folder: Path) -> None:
         for node in NODES
     )
     # A job that is queued again starts after twice cred_expire; a node may believe in more CPUs than it has; one that
-    # has not answered for SlurmdTimeout is down.
+    # has not answered for SlurmdTimeout is down. With pgid, signals reach what SLURM started and not what that started,
+    # as with the cgroups of most clusters.
     (folder / "slurm.conf").write_text(f"""
 ClusterName=private
 SlurmctldHost={HOST}(127.0.0.1)
@@ -87,7 +88,7 @@ SlurmdTimeout=15
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none

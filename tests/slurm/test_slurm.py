@@ -120,6 +120,11 @@ class Rank:
     def kill(self, signum: signal.Signals) -> None:
         os.kill(self.pid, signum)
 
+    def has_pending(self, signum: signal.Signals) -> bool:
+        """Whether it has got a signal that it, being stopped, has not seen."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return bool(int(status.partition("ShdPnd:")[2].split()[0], 16) >> (signum - 1) & 1)
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
@@ -142,7 +147,7 @@ def numbers(run: Path) -> tuple[list[dict[str, str]], str]:
     return history, (run / files.MEASURES).read_text()
 
 
-def test_a_sweep_survives_preemption_a_killed_job_and_ctrl_c(
+def test_a_sweep_survives_preemption_a_killed_job_and_an_interruption(
     sweep: Callable[..., Sweep], cluster: Cluster, undisturbed: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     words = [*THREE, "hydra.launcher.array_size=2", f"+hydra.launcher.extra.nodelist={NODES[0]}"]
@@ -163,7 +168,7 @@ def test_a_sweep_survives_preemption_a_killed_job_and_ctrl_c(
     (killed,) = (pool for pool in POOLS if not (first.run(f"pool={pool}") / files.RUN).exists())
     before = first.epochs(f"pool={killed}")
     again.wait("the killed one to train", lambda: first.epochs(f"pool={killed}") > before)
-    again.process.send_signal(signal.SIGINT)
+    again.process.terminate()  # as Ctrl-C, which a shell keeps from what it runs in the background
     assert "the same command goes on" in again.end(130)
     assert cluster.ask("squeue", "--noheader") == ""
     assert first.log(f"pool={killed}").splitlines()[-1].startswith("stopped by SIGTERM"), "it has saved"
@@ -178,14 +183,14 @@ def test_a_sweep_survives_preemption_a_killed_job_and_ctrl_c(
 def test_a_sweep_survives_the_end_of_its_time_a_requeue_a_lost_node_and_its_own_command(
     sweep: Callable[..., Sweep], cluster: Cluster, undisturbed: Callable[[Path], Path], tmp_path: Path
 ) -> None:
-    words = [*THREE, "hydra.launcher.time=1", "hydra.launcher.grace=10"]
+    words = [*THREE, "hydra.launcher.time=2", "hydra.launcher.grace=10"]
     first = sweep(tmp_path / "sweep", *words)
     first.wait("all to begin", lambda: all(first.ranks(f"pool={pool}") for pool in POOLS))
     ranks = {pool: first.ranks(f"pool={pool}")[0] for pool in POOLS}
     nodes = [one.node for one in ranks.values()]
     slow, requeued, lost = sorted(POOLS, key=lambda pool: nodes.count(ranks[pool].node), reverse=True)
     faults: dict[str, Callable[[], object]] = {
-        slow: lambda: ranks[slow].kill(signal.SIGSTOP),  # until SLURM announces the end of its time, with a SIGCONT
+        slow: lambda: ranks[slow].kill(signal.SIGSTOP),
         requeued: lambda: cluster.ask("scontrol", "requeue", ranks[requeued].job),
         lost: lambda: cluster.lose(ranks[lost].node),
     }
@@ -199,6 +204,8 @@ def test_a_sweep_survives_the_end_of_its_time_a_requeue_a_lost_node_and_its_own_
         first.wait("all to train", struck)
         first.process.kill()
         again = sweep(first.folder, *words)
+        again.wait("the end of its time", lambda: ranks[slow].has_pending(signal.SIGUSR2))
+        ranks[slow].kill(signal.SIGCONT)
         assert "still in SLURM's queue, taken up: 3 jobs" in again.end()
     finally:
         cluster.find(ranks[lost].node)
