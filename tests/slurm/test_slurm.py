@@ -51,6 +51,8 @@ def sweep(cluster: Cluster) -> Iterator[Callable[..., "Sweep"]]:
         one.process.kill()
         one.process.communicate()
     cluster.ask("scancel", "--user=root")
+    for pid in [pid for one in begun for pid in one.processes(str(one.folder))]:  # of a test that failed
+        os.kill(pid, signal.SIGKILL)
 
 
 class Sweep:
@@ -99,9 +101,13 @@ class Sweep:
 
     def ranks(self, word: str) -> list["Rank"]:
         """The processes that train the one job with this word in its name."""
-        names = [one.name for one in self.folder.glob(f"*{word}*")]
-        found = [pid for pid, words in processes("cmdline") if any(name in one for name in names for one in words)]
-        return sorted(map(Rank, found), key=lambda one: one.number)
+        runs = [str(one) for one in self.folder.glob(f"*{word}*")]
+        pids = [pid for run in runs for pid in self.processes(run) if os.getsid(pid) == pid]  # not what they start
+        return sorted(map(Rank, pids), key=lambda one: one.number)
+
+    def processes(self, word: str) -> list[int]:
+        """Those with this word in their command line."""
+        return [pid for pid, words in processes("cmdline") if any(word in one for one in words)]
 
     def compared(self) -> int:
         """How many variants have a result in its comparison."""
