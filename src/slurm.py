@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 LAG = 15.0
 #: allocations in a row that may end before anything new is saved
 PATIENCE = 10
+#: the batch script's last lines: a rank that is told to stop while Python loads dies of it, and has nothing to save
+AT_ONCE = (
+    "code=$?",
+    "if [ $code = 140 ] || [ $code = 143 ]; then",
+    "  scontrol show job $SLURM_JOB_ID | grep -q JobState=RUNNING && scontrol requeue $SLURM_JOB_ID",
+    "fi",
+    "exit $code",
+)
 
 
 @dataclass(frozen=True)
@@ -196,6 +204,7 @@ class Jobs:
                 array_parallelism=options.array_parallelism,
                 signal_delay_s=options.grace,
                 setup=options.setup,
+                teardown=list(AT_ONCE),
                 # srun does not take the first from sbatch since 22.05; a rank that fails ends those that wait for it
                 srun_args=[f"--cpus-per-task={options.cpus}", "--kill-on-bad-exit"],
                 additional_parameters={"requeue": True} | options.extra,

@@ -1,14 +1,19 @@
 """What the launcher makes of what SLURM says, with stand-ins for its commands; the real ones are in ``tests/slurm``."""
 
 import pickle
+import signal
+import subprocess
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from src import files, slurm
+from src import files, jobs, slurm
 from src.jobs import Job
+from src.locks import at_work
 from src.slurm import PATIENCE, Jobs, Task
 
 Command = Callable[[str, str], Path]
@@ -68,9 +73,9 @@ def test_a_job_is_lost_once_it_has_been_gone_for_a_while(
     command("scontrol", "JobId=7 JobState=OUT_OF_MEMORY Reason=None")
     sweep = tmp_path / "sweep"
     names = ("finished", "failed", "lost", "waits")
-    finished, failed, lost, waits = jobs = [job(sweep, name) for name in names]
+    finished, failed, lost, waits = all_of_them = [job(sweep, name) for name in names]
     queue = Jobs(sweep)
-    queue.tasks = {f"7_{i}": task(one) for i, one in enumerate(jobs)}
+    queue.tasks = {f"7_{i}": task(one) for i, one in enumerate(all_of_them)}
     files.write(finished.folder / files.RUN, "{}")
     trace = "Traceback:\n  …\nRuntimeError: ended by SIGKILL\n"
     files.write(JobPaths(queue.folder, "7_1", 0).result_pickle, pickle.dumps(("error", trace)))
@@ -89,6 +94,31 @@ def test_slurm_that_does_not_answer_has_lost_nothing(command: Command, tmp_path:
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
     with pytest.raises(OSError, match="no controller"):
         Jobs(tmp_path).states()
+
+
+def test_a_job_waits_for_a_process_that_is_still_at_work_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, held, order = job(tmp_path, "a"), ExitStack(), list[str]()
+
+    def start(job: Job, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+        order.append("start")
+        return subprocess.Popen(["true"], start_new_session=True)
+
+    def let_go() -> None:
+        order.append("let go")
+        held.close()
+
+    monkeypatch.setattr(jobs, "start", start)
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR2)}
+    held.enter_context(at_work(one.folder))
+    threading.Timer(0.5, let_go).start()
+    try:
+        assert task(one)() == {}
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+    assert order == ["let go", "start"]
 
 
 @pytest.fixture

@@ -260,11 +260,15 @@ def test_two_nodes_train_one_net_and_none_waits_for_one_that_is_gone(
     assert losses(run) == pytest.approx(losses(undisturbed(run)), rel=1e-4)
 
 
-def test_several_jobs_share_an_allocation_each_with_its_gpu(sweep: Callable[..., Sweep], tmp_path: Path) -> None:
+def test_several_jobs_share_an_allocation_each_with_its_gpu_also_when_told_to_stop_at_once(
+    sweep: Callable[..., Sweep], cluster: Cluster, tmp_path: Path
+) -> None:
     options = {"jobs_per_allocation": 2, "jobs_at_once": 2, "setup": "[echo the allocation]"}
     words = [f"hydra.launcher.{key}={value}" for key, value in options.items()]
     packed = sweep(tmp_path / "packed", "model.pool=max,avg", "train.epochs=1", "trainer.accelerator=auto", *words)
+    packed.wait("SLURM to start it", lambda: "python" in cluster.ask("squeue", "--noheader", "--steps", "--format=%j"))
+    cluster.ask("scancel", "--signal=USR2", *cluster.ask("squeue", "--noheader", "--format=%i").split())
     packed.end()
-    assert packed.logs().count("the allocation") == 1
+    assert packed.logs().count("the allocation") == 2
     logs = [path.read_text().splitlines()[0] for path in packed.folder.glob(f"*/{files.LOG}")]
     assert sorted(line.split()[1] for line in logs) == [f"CUDA_VISIBLE_DEVICES={i}" for i in range(2)]
