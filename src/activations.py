@@ -1,5 +1,6 @@
 """Named layers → their outputs, inside a ``with``."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 def evaluating(net: nn.Module) -> Iterator[None]:
     """``net.eval()`` inside the ``with``; every module gets its own train/eval flag back afterwards."""
     flags = {module: module.training for module in net.modules()}
+    if not any(flags.values()):
+        yield
+        return
     net.eval()
     try:
         yield
@@ -23,7 +27,8 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """The outputs of the named modules, in eval mode: a dict filled anew by every forward inside the ``with``.
 
     Hooks and flags are gone at its end, also after an exception. Outputs are references, so watching is free; they
-    are cloned only where the net has in-place modules, which could overwrite them.
+    are cloned only where the net has in-place modules, which could overwrite them. Of a module that runs several times
+    in a forward it is the last.
 
     Args:
         net: any module.
@@ -32,21 +37,73 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     Raises:
         KeyError: a name the net does not have.
     """
-    modules, names = dict(net.named_modules()), list(names)
-    missing = [name for name in names if name not in modules]
-    if missing:
-        raise KeyError(f"no layer {', '.join(missing)}; the net has {', '.join(filter(None, modules))}")
-    overwrites = any(getattr(module, "inplace", False) for module in modules.values())
+    modules = _named(net, names)
+    safe = _safe(net)
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = output.clone() if overwrites else output
+            outputs[name] = safe(output)
 
         return hook
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(net))
-        for name in names:
-            stack.callback(modules[name].register_forward_hook(keep(name)).remove)
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(keep(name)).remove)
         yield outputs
+
+
+@contextmanager
+def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """``see`` is given each name and output of the named modules as soon as one has run, while caches hold it: as
+    ``watch``, but nothing is kept. In the first forward, which tells how often each module runs, at its end.
+
+    Args:
+        net: any module.
+        names: names of submodules.
+        see: may keep what it makes of an output, not the output, which may be overwritten.
+
+    Raises:
+        KeyError: a name the net does not have.
+    """
+    modules, safe = _named(net, names), _safe(net)
+    runs, seen = Counter[str](), Counter[str]()
+    first: dict[str, Tensor] = {}
+
+    def show(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            seen[name] += 1
+            if not runs:
+                first[name] = safe(output)
+            elif seen[name] == runs[name]:
+                see(name, output)
+
+        return hook
+
+    def over(module: nn.Module, inputs: object, output: object) -> None:
+        runs.update({} if runs else seen)
+        seen.clear()
+        for name in list(first):
+            see(name, first.pop(name))
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(net))
+        for name, module in modules.items():
+            stack.callback(module.register_forward_hook(show(name)).remove)
+        stack.callback(net.register_forward_hook(over).remove)
+        yield
+
+
+def _safe(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What makes an output safe to keep while the net runs on: a copy, where it has modules that overwrite."""
+    overwrites = any(getattr(module, "inplace", False) for module in net.modules())
+    return Tensor.clone if overwrites else lambda output: output
+
+
+def _named(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    modules, names = dict(net.named_modules()), list(names)
+    missing = [name for name in names if name not in modules]
+    if missing:
+        raise KeyError(f"no layer {', '.join(missing)}; the net has {', '.join(filter(None, modules))}")
+    return {name: modules[name] for name in names}

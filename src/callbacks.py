@@ -76,8 +76,7 @@ class Follow(Callback):
         """Look."""
         if (trainer.current_epoch + 1) % self.every == 0:
             assert isinstance(pl_module, Training)
-            epoch = {"epoch": trainer.current_epoch + 1.0}  # epochs trained; W&B would have Lightning's, from 0
-            pl_module.log_dict(self.look(pl_module) | epoch, rank_zero_only=True)
+            pl_module.log_dict(self.look(pl_module), rank_zero_only=True)
 
 
 class SaveConfig(Callback):
@@ -92,20 +91,23 @@ class SaveConfig(Callback):
 
 
 class Track(Callback):
-    """Starts W&B behind the first training step, and attaches its logger before the first epoch is logged."""
+    """Starts W&B behind the first training step, and logs there what ``history.csv`` holds.
 
-    def __init__(self, tracker: Tracker | None) -> None:
-        self.tracker = tracker
+    An epoch is logged only once it is saved: one that was not, is done again, and would be logged twice.
+    """
+
+    def __init__(self, tracker: Tracker | None, history: History) -> None:
+        self.tracker, self.history = tracker, history
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """The first step is done: begin."""
-        if self.tracker is not None and trainer.logger is None:
+        if self.tracker is not None:
             self.tracker.begin()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is something to log."""
-        if self.tracker is not None and trainer.logger is None:
-            trainer.logger = self.tracker.logger()
+    def log(self) -> None:
+        """The epochs so far are saved: log those that are not logged yet."""
+        if self.tracker is not None:
+            self.tracker.log_history(self.history.rows)
 
 
 #: bytes that a run's feature maps may take, before they are compressed

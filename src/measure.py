@@ -10,6 +10,8 @@
 options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,… (all; see measure.what)
          out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv; a page of figures
          goes beside it: measures.html)
+         wandb.mode=auto|online|offline|disabled (disabled: a look is often repeated, and each is a run of its own at
+         W&B, in the group "measure")  wandb.project=NAME  wandb.entity=NAME (the run's own)
 against=FILE: instead, how alike its layers are to those of another run, on the same images (CKA;
          out=the run's own against-RUN.csv)
 of net=: weights=default (the library's, downloaded)|none (random)|FILE (.pt .pth .ckpt .safetensors, read as data only)
@@ -19,13 +21,15 @@ of net=: weights=default (the library's, downloaded)|none (random)|FILE (.pt .pt
 """
 
 import sys
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from src.config import Config
     from src.data.splits import Splits
+    from src.measures import Grid, Note, Row
     from src.measures.subject import Scene, Subject
     from src.models.training import Training
     from src.nets import Image
@@ -44,6 +48,15 @@ class Images:
 
     name: str = "folder"
     root: str | None = None
+
+
+@dataclass
+class Wandb:
+    """Whether W&B gets what was measured; null is the run's own, or the default of a run."""
+
+    mode: str = "disabled"
+    project: str | None = None
+    entity: str | None = None
 
 
 @dataclass
@@ -66,6 +79,7 @@ class Options:
     floor: bool = True
     root: str | None = None  # data.root, as it was called when there were checkpoints alone
     out: str | None = None
+    wandb: Wandb = field(default_factory=Wandb)
 
 
 #: of a net that has no run; of one for images of 224 pixels, 100 of them take minutes on two cores
@@ -89,6 +103,7 @@ def check_options(options: Options) -> None:
         Refusal: in one line.
     """
     from src.errors import Refusal
+    from src.views.wandb import mode_of
 
     if (options.checkpoint is None) == (options.net is None):
         raise Refusal(
@@ -99,6 +114,7 @@ def check_options(options: Options) -> None:
         if value is not None and value < least:
             raise Refusal(f"{key}={value}: must be a whole number of at least {least}")
     families_of(options.what)
+    mode_of(at_wandb(options))
     if options.out and Path(options.out).suffix == ".html":
         raise Refusal(f"out={options.out}: name the table, as in again.csv; its page goes beside it, as again.html")
     default = Options()
@@ -160,7 +176,10 @@ def measure_net(options: Options) -> None:
     show_measured(write_measures(out, found), out)
     run = FinishedRun(out.parent, {}, out)
     show_notes(run.notes)
-    show_page(run, f"{name}, weights {options.weights}", out)
+    title = f"{name}, weights {options.weights}"
+    show_page(run, title, out)
+    settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
+    log(options, title, out, found, settings | {"what": families, "layers": subject.layers, "size": height})
 
 
 def families_of(what: str | None) -> list[str]:
@@ -214,6 +233,7 @@ def measure_again(options: Options) -> None:
         Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
     from src import files
+    from src.config import to_dict
     from src.measures.suite import measure
     from src.runs import FinishedRun, summary, write_measures
     from src.views.terminal import console, show_closing, show_notes
@@ -222,11 +242,13 @@ def measure_again(options: Options) -> None:
     console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
     run, out = place_of(options, files.MEASURES)
     with console.status("measuring") as status:
-        rows = write_measures(out, measure(net, cfg, splits, status.update))
+        found = list(measure(net, cfg, splits, status.update))
+    rows = write_measures(out, found)
     done = FinishedRun(run, {}, out)
     show_notes(done.notes)
     show_closing(summary(rows), out)
     show_page(done, f"{cfg.model.name}, pool {cfg.model.pool}, {cfg.data.name}", out)
+    log(options, run.name, out, found, to_dict(cfg) | {"checkpoint": options.checkpoint}, cfg)
 
 
 def compare_layers(options: Options) -> None:
@@ -235,6 +257,7 @@ def compare_layers(options: Options) -> None:
     Raises:
         Refusal: as ``measure_again``, or the nets take images of different shapes.
     """
+    from src.config import to_dict
     from src.errors import Refusal
     from src.measures.capture import AGAINST, against_rows
     from src.measures.suite import scene_of, subject_of_run
@@ -259,7 +282,10 @@ def compare_layers(options: Options) -> None:
         found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, scene)]
     write_measures(out, found)
     console.print(f"  CKA on {len(scene.canvas)} test images of {cfg.data.name}\n  {out}", soft_wrap=True, markup=False)
-    show_page(FinishedRun(run, {}, out), f"{run.name} against {name}", out)
+    title = f"{run.name} against {name}"
+    show_page(FinishedRun(run, {}, out), title, out)
+    compared = {"checkpoint": options.checkpoint, "against": options.against}
+    log(options, title, out, found, to_dict(cfg) | compared, cfg)
 
 
 def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
@@ -309,6 +335,46 @@ def show_page(run: "FinishedRun", title: str, table: Path) -> None:
 
     page = leave_measured(run, title, table.with_suffix(".html"))
     console.print(f"  {page.resolve()}\n", soft_wrap=True, markup=False)
+
+
+def at_wandb(options: Options, cfg: "Config | None" = None) -> "Config":
+    """The config, or the default, with what the options say of W&B.
+
+    Raises:
+        Refusal: there is no such mode.
+    """
+    from src.config import Config, from_dict, to_dict
+
+    tree = to_dict(cfg or Config())
+    said = {key: value for key, value in asdict(options.wandb).items() if value is not None}
+    return from_dict(tree | {"wandb": tree["wandb"] | said})
+
+
+def log(
+    options: Options,
+    name: str,
+    table: Path,
+    found: "Iterable[Row | Grid | Note]",
+    settings: Mapping[str, Any],
+    cfg: "Config | None" = None,
+) -> None:
+    """Send what was measured to W&B, as a run of its own, if that is asked for."""
+    from src.measures import Grid, Row
+    from src.views.terminal import console
+    from src.views.wandb import Tracker
+
+    told = {"name": name, "group": "measure", "job_type": "measure", "config": dict(settings)}
+    tracker = Tracker(at_wandb(options, cfg), table.parent, **told)
+    found = list(found)
+    failed = True
+    try:
+        grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
+        tracker.log_measures([one for one in found if isinstance(one, Row)], grids)
+        failed = False
+    finally:
+        tracker.finish(failed)
+    if tracker.place:
+        console.print(f"  {tracker.place}\n", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from src.errors import Stopped
 from src.jobs import end_with_parent
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
-from src.measures import COLUMNS
 from src.models import module
 from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
 from src.views.maps import finish_maps
@@ -116,13 +115,13 @@ def _run(cfg: Config, folder: Path) -> None:
             status.update("looking inside")
             look = inside_of_run(net, cfg, splits, book, probe_images(cfg.probe, splits))
             files.write_arrays(folder / files.INSIDE, look)
+        tracker.log_history(files.read_rows(folder / files.HISTORY))  # what a kill after the last epoch took
         tracker.log_maps(finish_maps(folder))
-        tracker.log_table("measures", COLUMNS, [row.values() for row in rows])
-        tracker.log_grids(FinishedRun(folder, {}).grids)
+        tracker.log_measures(rows, FinishedRun(folder, {}).grids)
         tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
         facts = _facts(cfg, splits, book, folder) | {"hardware": hardware(net.device)}
         facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run
-        tracker.log_summary(summary(rows) | facts)
+        tracker.log_summary(facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
         (folder / files.CHECKPOINTS / files.PREVIOUS).unlink(missing_ok=True)
         failed = False
@@ -150,7 +149,9 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     probe = probe_images(cfg.probe, splits).images
     best, mode = net.task.best
     checkpoints = folder / files.CHECKPOINTS
-    saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes)
+    history = History(folder)
+    track = Track(tracker, history)
+    saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, then=track.log)
     maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every)
     follow = [Follow(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
@@ -160,8 +161,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
-        logger=False,  # Track attaches it
-        callbacks=[SaveConfig(cfg), Track(tracker), *follow, History(folder), maps, Bar(console), saving],
+        logger=False,  # see Track
+        callbacks=[SaveConfig(cfg), track, *follow, history, maps, Bar(console), saving],
         plugins=[WholeFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,

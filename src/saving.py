@@ -53,10 +53,11 @@ class Saving(Checkpoint):
         folder: of the checkpoints.
         score, mode: logged number that tells the best epoch, and whether as its ``max`` or ``min``.
         minutes: between two checkpoints within an epoch; 0: none but those that a signal asks for.
+        then: is called when an epoch is saved.
     """
 
-    def __init__(self, folder: Path, score: str, mode: str, minutes: float) -> None:
-        self.folder, self.score, self.minutes = folder, score, minutes
+    def __init__(self, folder: Path, score: str, mode: str, minutes: float, then: Callable[[], None]) -> None:
+        self.folder, self.score, self.minutes, self.then = folder, score, minutes, then
         self.sign = 1 if mode == "max" else -1
         self.best = -math.inf
         self.signum: int | None = None
@@ -105,6 +106,7 @@ class Saving(Checkpoint):
             self.best = -math.inf if math.isnan(score) else score
             trainer.save_checkpoint(self.folder / BEST)  # first: the other one holds that this is done
         self.save(trainer)
+        self.then()
         if _agreed(trainer, STOP if self.signum else NOTHING, always=True):
             self._stop()
 

@@ -24,6 +24,7 @@ from src.ledger import Ledger, ledger
 from src.models import network
 from src.models.tasks import Task
 from src.runs import finished
+from src.views.wandb import mode_of
 
 #: overrides that do not name a folder: they say where a run happens, not what it computes
 UNNAMED = ("hydra", "data.root", "wandb.", "trainer.")
@@ -149,6 +150,8 @@ def _check(jobs: dict[Path, Config]) -> None:
         except Refusal as refusal:
             where = f"{run.name}: " if len(jobs) > 1 else ""
             raise Refusal(f"{where}{refusal}") from None
+        if str(cfg.wandb.mode) == "online":  # else there is nothing to ask, and W&B takes a second to import
+            mode_of(cfg)
     for run, cfg in jobs.items():
         if not finished(run, cfg):
             split(cfg.data)

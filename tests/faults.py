@@ -136,19 +136,19 @@ def family(process: ForkProcess) -> list[int]:
 class Killer:
     """Starts what has to be done until it is done, and kills it at random moments, by every fault in turn.
 
-    Whoever takes up a run is given a few seconds, drawn at random: less or more than the run takes. So is one in five
-    of the commands, whatever they are at then.
+    Whoever takes up a run is given a few seconds, drawn at random. So is one in five of the commands, whatever they are
+    at then.
 
     Attributes:
         kills: after so many the rest is let live.
-        longest: seconds that are given.
+        longest: seconds that are given; of what the sweep takes, a share for each kill.
         injected: fault → how often.
     """
 
     sweep: Sweep
     kills: int
     chance: random.Random
-    longest: float = 4.0
+    longest: float = 0
     injected: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -285,8 +285,10 @@ def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
     """
     undisturbed, disturbed = (Sweep(folder / name, options.jobs) for name in ("undisturbed", "disturbed"))
     src.sweep.plan(undisturbed.whole()[1:])  # what all processes need is read once, before they fork
+    begin = time.monotonic()
     Killer(undisturbed, 0, random.Random()).until_done([undisturbed.whole()])
-    killer = Killer(disturbed, options.kills, random.Random(options.seed))
+    longest = (time.monotonic() - begin) / max(options.kills, 1)
+    killer = Killer(disturbed, options.kills, random.Random(options.seed), longest)
     if options.launcher:
         killer.until_done([disturbed.whole(f"hydra/launcher={options.launcher}")])
     else:

@@ -1,5 +1,9 @@
 """What several files of tests use."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
@@ -90,6 +94,22 @@ def tiny(**sections: Any) -> Config:
     """The config of such a run, with further keys in its sections."""
     deep = {key: TINY.get(key, {}) | value if isinstance(value, dict) else value for key, value in sections.items()}
     return from_dict(TINY | deep)
+
+
+WANDB = Path(sys.executable).with_name("wandb")  # the environment need not be activated
+
+
+def wandb_records(run: Path) -> list[dict[str, Any]]:
+    """All that W&B's own reader finds in the logs that a run left, a part after the other; it finds each whole."""
+    import wandb
+
+    wandb.teardown()  # it closes a log a moment after its run has finished, or as here
+    records: list[dict[str, Any]] = []
+    for log in sorted(run.glob("wandb/offline-run-*/*.wandb")):
+        done = subprocess.run([WANDB, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True)
+        assert not done.stderr, done.stderr
+        records += map(json.loads, done.stdout.splitlines())
+    return records
 
 
 PADS = {"clip": {"constant_values": np.nan}, "circular": {}, "reflect": {}, "replicate": {}}

@@ -1,12 +1,13 @@
 """Watching layers leaves no trace: hooks, flags, memory."""
 
 import gc
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
-from src.activations import evaluating, watch
+from src.activations import evaluating, stream, watch
 
 X = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
 
@@ -61,6 +62,47 @@ def test_an_in_place_layer_does_not_change_what_was_captured(net):
         net(X)
     assert maps["0"].min() < 0
     torch.testing.assert_close(maps["0"], net[0](X))
+
+
+def test_each_output_is_shown_as_it_comes_before_an_in_place_layer_changes_it(net):
+    shown = []
+    with stream(net, ["0", "3.0"], lambda name, output: shown.append((name, output.clone()))):
+        answers = [net(scale * X) for scale in (1, 2, 3)]
+    assert [name for name, _ in shown] == ["0", "3.0"] * 3
+    for i, y in enumerate(answers):
+        torch.testing.assert_close(shown[2 * i][1], net[0]((i + 1) * X))
+        torch.testing.assert_close(shown[2 * i + 1][1].relu(), y)
+
+
+def test_of_a_layer_that_runs_twice_the_last_output_is_shown():
+    relu, shown = nn.ReLU(), []
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 2, 3), relu)
+    with stream(net, ["1", "2"], lambda name, output: shown.append((name, tuple(output.shape)))):
+        net(X), net(X), net(X)
+    one = [("1", (2, 2, 4, 4)), ("2", (2, 2, 4, 4))]
+    assert sorted(shown[:2]) == one
+    assert shown[2:4] == shown[4:] == one[::-1]
+
+
+def test_what_is_shown_is_not_kept(net):
+    kept = []
+    with torch.no_grad(), stream(net, ["0"], lambda name, output: kept.append(weakref.ref(output))):
+        for _ in range(3):
+            net(X)
+        gc.collect()
+        assert [one() for one in kept] == [None] * 3
+
+
+def test_a_stream_leaves_nothing_behind_after_an_exception(net):
+    before = flags(net)
+
+    def fail(name: str, output: torch.Tensor) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), stream(net, ["0", "1", "3"], fail):
+        net(X)
+    assert hooks(net) == 0
+    assert flags(net) == before
 
 
 def test_inside_all_is_in_eval_mode(net):

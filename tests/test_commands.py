@@ -12,6 +12,8 @@ import torch
 
 from src import files
 from src.config import ROOT
+from src.views.wandb import fitting
+from tests.helpers import wandb_records
 
 TINY = (
     "data=shapes data.image_size=16 data.train_size=256 data.val_size=100 model.depth=2 model.width=4 train.epochs=1 "
@@ -62,9 +64,12 @@ def test_the_same_command_keeps_what_is_finished(sweep: Path) -> None:
 def test_a_checkpoint_is_measured_again_to_the_same_numbers(sweep: Path, tmp_path: Path) -> None:
     run = next(sweep.glob("*avg*"))
     again = tmp_path / "again.csv"
-    done = command("src.measure", f"checkpoint={run / 'checkpoints/best.ckpt'}", f"out={again}")
+    done = command("src.measure", f"checkpoint={run / 'checkpoints/best.ckpt'}", f"out={again}", "wandb.mode=offline")
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == (run / files.MEASURES).read_bytes()
+    started = next(record["run"] for record in wandb_records(tmp_path) if record["type"] == "run")
+    assert (started["display_name"], started["run_group"]) == (fitting(run.name), "measure")
+    assert started["config"]["update"]["model"]["pool"] == "avg"
 
 
 def test_two_runs_are_held_against_each_other(sweep: Path, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ ROOMS = [
 # What is imported nowhere else.
 ONLY_IN = {
     "hydra": {"config", "launcher", "sweep", "train", "shapes"},
-    "lightning": {"models/training", "callbacks", "saving", "run", "views/wandb"},
-    "wandb": {"views/wandb"},
+    "lightning": {"models/training", "callbacks", "saving", "run"},
+    "wandb": {"views/wandb", "views/wandb_logs"},
     "captum": {"measures/cam"},
     "wandb_workspaces": {"views/wandb_report"},
     "submitit": {"slurm"},

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from src.views.maps import centred, picture
 from src.views.page import conclude, leave_measured
 from src.views.terminal import console, show_closing, show_measured, show_notes
 from src.views.wandb import Tracker
-from tests.helpers import tiny
+from tests.helpers import tiny, wandb_records
 from tests.test_comparison import leave_run
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
@@ -37,6 +35,7 @@ TABLE = [
     ("output", "shift", "roll", 2, "consistency", 0.75),
     ("output", "rotate", "disc", 15, "output_distance", 0.5),
     ("output", "rotate", "disc", 15, "output_distance_floor", 0.05),
+    ("stage1", "shift", "all_crops", 9, "cosine_random", 0.6),
     ("stage1", "shift", "crop", 1, "invariance_error", 0.31),
     ("stage2", "shift", "crop", 1, "invariance_error", 0.32),
     ("stage1", "shift", "roll", 1, "equivariance_error", 0.11),
@@ -60,6 +59,7 @@ TABLE = [
     ("stage1", "none", "test", 0, "effective_field", 5.5),
 ]
 ROLLS = np.arange(12.0).reshape(3, 4)
+CROPS = np.abs(np.arange(9.0) - 4).reshape(3, 3)
 #: figure → title of a panel, end of the measure's name, x, y
 EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[float]]]] = {
     measured.transform_curves: [
@@ -101,7 +101,8 @@ def rows(table: list[tuple[str, str, str, float, str, float]]) -> list[Row]:
 
 
 def grids() -> list[Grid]:
-    return [Grid("stage1", "roll_map", ROLLS), Grid("stage1", "effective_field", np.eye(4))]
+    crops = [Grid("stage1", "crop_map", CROPS), Grid("stage1", "crop_cosine", 1 - CROPS / 20)]
+    return [Grid("stage1", "roll_map", ROLLS), Grid("stage1", "effective_field", np.eye(4)), *crops]
 
 
 @pytest.fixture
@@ -143,6 +144,17 @@ def test_the_zero_roll_is_in_the_middle_of_its_map(variant: Variant) -> None:
     assert trace.z[1][2] == ROLLS[0, 0]
     assert trace.z[1][3] == ROLLS[0, 1], "by a pixel to the right"
     assert trace.zmax == ROLLS.max()
+
+
+def test_crops_have_no_shift_in_the_middle_and_cosines_begin_at_that_of_two_images(variant: Variant) -> None:
+    (errors,), (cosines,) = (one([variant]).data for one in (planes.crop_maps, planes.sensitivity))
+    for trace in (errors, cosines):
+        np.testing.assert_array_equal(trace.x, [-1, 0, 1])
+        np.testing.assert_array_equal(trace.y, [-1, 0, 1])
+    np.testing.assert_array_equal(errors.z, CROPS)
+    assert (errors.zmin, errors.zmax) == (0, CROPS.max())
+    assert (cosines.zmin, cosines.zmax) == (0.6, 1)
+    assert planes.sensitivity([variant]).layout.annotations[0].text == "stage1: 0.60 to 1"
 
 
 def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path: Path) -> None:
@@ -294,10 +306,7 @@ def test_wandb_gets_the_grids(tmp_path: Path) -> None:
     (tmp_path / "sweep" / "one").mkdir(parents=True)
     tracker.log_grids({"roll_map/stage1": ROLLS, "effective_field/stage1": np.eye(4)})
     tracker.finish(failed=False)
-    (log,) = tmp_path.glob("sweep/one/wandb/offline-run-*/*.wandb")
-    wandb = Path(sys.executable).with_name("wandb")
-    text = subprocess.run([wandb, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True).stdout
-    logged = [line["history"]["item"] for line in map(json.loads, text.splitlines()) if line["type"] == "history"]
+    logged = [one["history"]["item"] for one in wandb_records(tmp_path / "sweep" / "one") if one["type"] == "history"]
     kinds = {key: value for item in logged for key, value in item.items() if key.endswith("_type")}
     assert kinds == {"grids/roll_map/stage1._type": "image-file", "grids/effective_field/stage1._type": "image-file"}
 

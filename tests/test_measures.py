@@ -9,7 +9,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
-from src.measures import COLUMNS, Row, pair_measures
+from src.measures import COLUMNS, Note, Row, pair_measures
 from src.measures.accuracy import accuracy_rows
 from src.measures.all_crops import crop_rows
 from src.measures.base import Measure, interval, resamples
@@ -316,7 +316,9 @@ def test_the_worst_case_over_all_crops_by_hand():
     canvas = torch.randint(0, 256, (20, 1, 10, 10), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.arange(20) % 3
     subject = Subject(net, [], lambda x: x.double() / 255)
-    found = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=25 * 20)}
+    note, *rows = crop_rows(subject, Scene(canvas, 2, labels), forwards=25 * 20)
+    assert isinstance(note, Note)
+    found = {row.measure: row for row in rows}
     with torch.no_grad():
         answers = torch.stack(
             [net(canvas[..., a : a + 6, b : b + 6].double() / 255).argmax(1) for a in range(5) for b in range(5)], 1
@@ -327,5 +329,5 @@ def test_the_worst_case_over_all_crops_by_hand():
     assert found["accuracy"].estimate.value == pytest.approx(right.double().mean().item())
     assert found["consistency"].estimate.value == pytest.approx(shares.square().sum(1).mean().item())
     assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("all_crops", 25, 20)}
-    some = {row.measure: row for row in crop_rows(subject, Scene(canvas, 2, labels), forwards=5 * 20)}
-    assert {(row.protocol, row.amount) for row in some.values()} == {("sampled_crops", 100 // 16)}
+    _, *some = crop_rows(subject, Scene(canvas, 2, labels), forwards=5 * 20)
+    assert {(row.protocol, row.amount) for row in some} == {("sampled_crops", 100 // 16)}

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
-from src import files, measure
+from src import files, measure, train
 from src.config import ROOT
 from src.data.foreign import resized, sample
 from src.data.sets import MARGIN, Images
@@ -25,6 +25,9 @@ from src.errors import Refusal
 from src.measures.subject import Scene, normaliser, subject_of
 from src.measures.suite import rows
 from src.nets import answer, default_layers, fill, list_layers, load_net, outputs, pick_layers, read_weights, run_once
+from src.runs import FinishedRun
+from src.views import wandb as views_wandb
+from tests.helpers import wandb_records
 from tests.test_activations import flags, hooks
 from tests.test_commands import command
 
@@ -403,6 +406,52 @@ def test_a_folder_is_measured_from_the_command_line(
     assert all(trained[key] == trained[*key[:2], f"{key[2]}_untrained"] for key in names), "the same weights twice"
 
 
+@pytest.mark.filterwarnings("default")  # W&B's own
+def test_what_is_measured_goes_to_wandb_where_it_is_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "net" / "measures.csv"
+    words = f"net={SMALL} weights=none size=32 images=4 max_shift=1 data.root={folder} layers=features.3 out={out}"
+    monkeypatch.setattr(sys, "argv", ["src.measure", *words.split(), "what=shift,field"])
+    measure.main()
+    assert not (out.parent / "wandb").exists()
+    sys.argv += ["wandb.mode=offline", "wandb.project=elsewhere"]
+    measure.main()
+    (log,) = out.parent.glob("wandb/offline-run-*")
+    assert f"wandb sync {log}" in capsys.readouterr().out
+    records = wandb_records(out.parent)
+    (started,) = [one["run"] for one in records if one["type"] == "run"]
+    assert started["display_name"] == f"{SMALL}, weights none"
+    assert (started["run_group"], started["job_type"], started["project"]) == ("measure", "measure", "elsewhere")
+    settings = started["config"]["update"]
+    assert (settings["net"], settings["images"], settings["seed"], settings["what"]) == (
+        SMALL,
+        4,
+        0,
+        ["shift", "field"],
+    )
+    history = [one["history"]["item"] for one in records if one["type"] == "history"]
+    assert [row["measures.nrows"] for row in history if "measures.nrows" in row] == [len(files.read_rows(out))]
+    left = FinishedRun(out.parent, {}, out)
+    pictures = [key for row in history for key, value in row.items() if value == "image-file"]
+    assert sorted(pictures) == sorted(f"grids/{name}._type" for name in left.grids)
+    summary = {k: v for one in records if one["type"] == "summary" for k, v in one["summary"]["update"].items()}
+    assert {key: summary[key] for key in left.numbers} == pytest.approx(left.numbers, nan_ok=True)
+
+
+@pytest.mark.parametrize("words", [["src.measure", f"net={SMALL}", "data.root=nowhere"], ["src.train", "data=shapes"]])
+def test_online_without_a_login_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(views_wandb, "logged_in", lambda: False)
+    monkeypatch.setattr(sys, "argv", [*words, "wandb.mode=online"])
+    with pytest.raises(SystemExit) as exited:
+        (measure if words[0] == "src.measure" else train).main()
+    assert exited.value.code == 2
+    said = "refused: wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline"
+    assert capsys.readouterr().err.strip() == said
+
+
 def test_layers_are_listed_without_lightning_data_or_weights() -> None:
     script = f"import sys, runpy; sys.argv = ['src.measure', 'net={SMALL}', 'size=64', 'layers=list']; "
     script += "runpy.run_module('src.measure', run_name='__main__'); "
@@ -423,6 +472,11 @@ def test_layers_are_listed_without_lightning_data_or_weights() -> None:
         (f"net={SMALL} weights=none data.root=nowhere", "data.root=nowhere: no such folder"),
         (f"net={SMALL} weights=none data=shape", "data=shape: choose one of"),
         (f"net={SMALL} weights=none images=1", "images=1: must be a whole number of at least 2"),
+        (
+            f"net={SMALL} data.root=nowhere wandb.mode=off",
+            "wandb.mode: Invalid value 'off', expected one of",
+        ),
+        (f"net={SMALL} data.root=nowhere wandb=offline", "valid here: mode, project, entity"),
         (f"net={SMALL} weights=none data=shapes size=2", "the net does not take 3×2×2 images"),
         (f"net={SMALL} weights=none data=shapes layers=*fire", "layers=*fire: the net has none"),
     ],

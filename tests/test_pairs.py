@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from src.data.splits import split
 from src.ledger import ledger
 from src.measures import EquivarianceError, Row, suite
-from src.measures.pairs import EQUIVARIANCE_IMAGES, FLOORS, OUTPUT, _equivariance, every_measure, pair_rows, settings
+from src.measures.base import Moved, Still
+from src.measures.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
 from src.measures.subject import Scene, Subject
 from src.models import module
 from src.transforms import TRANSFORMS, cut
@@ -116,7 +117,8 @@ def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
     found = {}
     for jumps in (None, (2.0, 2.0)):
         measure = EquivarianceError()
-        _equivariance(measure, one, steps, (maps, moved), (cut(on.canvas, MARGIN), images), jumps)
+        both, pair = (cut(on.canvas, MARGIN), images), Moved(Still(maps), moved)
+        _equivariance({"maps": measure}, one, steps, both, {"maps": jumps} if jumps else {}, "maps", pair)
         found[jumps] = measure.compute()["equivariance_error"].item()
     assert found[2.0, 2.0] < 1e-9
     assert found[None] > 0.01, "the image over the map is more than 2 pixels"
@@ -193,9 +195,10 @@ def test_every_transform_has_rows_of_all_measures(name):
 @every_transform
 def test_a_floor_stands_where_pixels_are_interpolated(name):
     one = TRANSFORMS[name]
-    found = {row.measure for row in taken(Same(), name) if row.measure in {f"{floor}_floor" for floor in FLOORS}}
+    floors = {"output_distance_floor", "invariance_error_floor"}
+    found = {row.measure for row in taken(Same(), name)} & floors
     interpolates = one.disc or name == "subpixel/fourier"
-    assert found == ({f"{floor}_floor" for floor in FLOORS} if interpolates else set())
+    assert found == (floors if interpolates else set())
 
 
 def test_a_floor_is_what_the_way_there_and_back_costs():
@@ -272,11 +275,12 @@ def test_a_shift_beyond_the_margin_is_left_out():
     assert [s.amount for s in settings(scene(), ["shift/crop"], [2.0, 7.0])] == [2]
 
 
-def test_equivariance_is_taken_on_the_first_images():
-    rows = taken(Same(), "flip/mirror", scene(EQUIVARIANCE_IMAGES + 60, batch=50))
+def test_equivariance_and_floors_are_taken_on_the_first_images():
+    rows = taken(Same(), "subpixel/fourier", scene(FEWER_IMAGES + 60, batch=50))
     found = {row.measure: row.estimate for row in rows}
-    assert EQUIVARIANCE_IMAGES <= found["equivariance_error"].n < EQUIVARIANCE_IMAGES + 60
-    assert found["invariance_error"].n == EQUIVARIANCE_IMAGES + 60
+    for one in ("equivariance_error", "invariance_error_floor"):
+        assert FEWER_IMAGES <= found[one].n < FEWER_IMAGES + 60
+    assert found["invariance_error"].n == FEWER_IMAGES + 60
     assert found["equivariance_error"].low <= found["equivariance_error"].value <= found["equivariance_error"].high
 
 

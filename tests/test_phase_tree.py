@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from src.errors import Refusal
 from src.measures.base import Still
 from src.measures.phase_tree import ONE, Phases, PhaseTree, decimated, rolled
-from src.measures.rolls import Rolls, RollTable, all_shifts, enumerated
+from src.measures.rolls import Rolls, ShiftTable, all_shifts, enumerated
 from src.measures.subject import Subject
 from src.models import ARCHITECTURES
 from src.pooling import POOLS, Pool, swap_pools
@@ -56,7 +56,7 @@ def off(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
-def compared(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> tuple[PhaseTree, RollTable, RollTable]:
+def compared(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> tuple[PhaseTree, ShiftTable, ShiftTable]:
     """The tree, its table, and the table of plain enumeration."""
     size, of = (x.shape[2], x.shape[3]), subject(net, layers)
     tree = PhaseTree(net, (x.shape[1], *size), of.layers)

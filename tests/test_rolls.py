@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from src.measures import Grid, Note, Row, all_rolls
-from src.measures.all_rolls import RollOutputs, roll_rows
+from src.measures.all_rolls import ShiftOutputs, roll_rows
 from src.measures.rolls import Rolls, all_shifts, enumerated, prepare
 from src.measures.subject import Scene, Subject
 from tests.helpers import network
@@ -130,7 +130,7 @@ def test_the_worst_case_is_right_for_every_roll():
     outputs = torch.zeros(3, 4, 2)
     outputs[..., 0] = 1
     outputs[1, 2] = torch.tensor([0.0, 1.0])  # one roll in four is answered otherwise
-    measure = RollOutputs()
+    measure = ShiftOutputs()
     measure.update(outputs + 0.01 * torch.arange(3)[:, None, None] * torch.tensor([1.0, 0]), torch.tensor([0, 0, 1]))
     found = {name: value.item() for name, value in measure.compute().items()}
     assert found["worst_case"] == pytest.approx(1 / 3)
@@ -142,21 +142,30 @@ def test_the_worst_case_is_right_for_every_roll():
 def test_grids_by_hand(axes):
     of, on = subject(**axes), scene(batch=125)
     found = list(roll_rows(of, on))
-    grids = {one.layer: one for one in found if isinstance(one, Grid)}
-    assert list(grids) == LAYERS
+    grids = {(one.layer, one.measure): one.plane for one in found if isinstance(one, Grid)}
+    assert list(grids) == [(layer, measure) for layer in LAYERS for measure in ("roll_map", "roll_cosine")]
     x = images(on)
-    for layer, grid in grids.items():
-        assert grid.measure == "roll_map"
-        assert grid.plane.shape == (SIDE, SIDE)
+    for layer in LAYERS:
         rolls = [x.roll((a, b), (2, 3)) for a in range(SIDE) for b in range(SIDE)]
         with torch.no_grad():
             maps = np.stack([through(of.net, layer, one).flatten(1).numpy() for one in rolls], 1)
-        squared = ((maps - maps[:, :1]) ** 2).sum(2)
-        others = np.mean([((a - b) ** 2).sum() for a, b in itertools.permutations(maps[:, 0], 2)])
-        np.testing.assert_allclose(grid.plane, squared.mean(0).reshape(SIDE, SIDE) / others, rtol=1e-5, atol=1e-7)
-        assert grid.plane[0, 0] == 0
-        value = table(found, layer)["invariance_error"].estimate.value
-        assert value == pytest.approx(squared.mean() / others, abs=1e-10)
+        error, cosine, random = by_shift(maps)
+        np.testing.assert_allclose(grids[layer, "roll_map"].ravel(), error, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(grids[layer, "roll_cosine"].ravel(), cosine, rtol=1e-5)
+        assert grids[layer, "roll_map"].shape == grids[layer, "roll_cosine"].shape == (SIDE, SIDE)
+        assert grids[layer, "roll_map"][0, 0] == 0
+        values = {name: row.estimate.value for name, row in table(found, layer).items()}
+        expected = {"invariance_error": error.mean(), "cosine": cosine.mean(), "cosine_random": random}
+        assert values == pytest.approx(expected, abs=1e-9)
+
+
+def by_shift(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Of outputs (images, shifts, numbers), the first shift being none: error and cosine by shift, random cosine."""
+    squared = ((maps - maps[:, :1]) ** 2).sum(2)
+    others = np.mean([((a - b) ** 2).sum() for a, b in itertools.permutations(maps[:, 0], 2)])
+    unit = maps / np.linalg.norm(maps, axis=2, keepdims=True)
+    random = np.mean([a @ b for a, b in itertools.permutations(unit[:, 0], 2)])
+    return squared.mean(0) / others, (unit * unit[:, :1]).sum(2).mean(0), random
 
 
 def through(net: nn.Module, layer: str, x: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,9 +18,8 @@ from src.errors import Refusal
 from src.measures import COLUMNS
 from src.run import run
 from src.runs import FinishedRun, find_runs, finished, read_checkpoint
-from tests.helpers import model, tiny
+from tests.helpers import model, tiny, wandb_records
 
-WANDB = Path(sys.executable).with_name("wandb")  # the environment need not be activated
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
 
 
@@ -123,11 +120,7 @@ def test_the_checkpoint_is_plain_data_with_the_whole_config(done: Path) -> None:
 
 
 def test_wandb_holds_history_config_summary_tables_and_maps(done: Path) -> None:
-    (log,) = done.glob("wandb/offline-run-*/*.wandb")
-    text = subprocess.run(
-        [str(WANDB), "leet", "inspect", "--json", str(log)], capture_output=True, text=True, check=True
-    ).stdout
-    records = [json.loads(line) for line in text.splitlines()]
+    records = wandb_records(done)
     started = next(r["run"] for r in records if r["type"] == "run")
     assert started["run_group"] == done.parent.name
     assert started["config"]["update"]["model"]["pool"] == "max"

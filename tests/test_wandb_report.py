@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,11 +24,10 @@ from src.runs import find_runs
 from src.views import wandb_report
 from src.views.comparison import variants
 from src.views.wandb_report import leave_report, markdown_table
-from tests.helpers import tiny
+from tests.helpers import tiny, wandb_records
 from tests.test_comparison import leave_run
-from tests.wandb_server import serving
+from tests.wandb_server import KEY, serving, surroundings
 
-WANDB = Path(sys.executable).with_name("wandb")
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
 
 
@@ -86,9 +84,7 @@ def headings(spec: internal.ReportViewspec) -> list[str]:
 @cache
 def history_of(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], set[str]]:
     """What a run's log holds: how it was started, the rows of its history, and the keys of its summary."""
-    (log,) = folder.glob("wandb/offline-run-*/*.wandb")
-    text = subprocess.run([WANDB, "leet", "inspect", "--json", log], capture_output=True, text=True, check=True).stdout
-    records = [json.loads(line) for line in text.splitlines()]
+    records = wandb_records(folder)
     started = next(record["run"] for record in records if record["type"] == "run")
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     summary = {key for record in records if record["type"] == "summary" for key in record["summary"]["update"]}
@@ -263,17 +259,11 @@ def test_runs_that_were_not_logged_have_no_report(tmp_path: Path) -> None:
 
 
 def python(script: str, address: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own, as W&B keeps what it has once read of its surroundings; all that it may ask is ``address``.
-
-    Its home holds no key, whoever runs the tests.
-    """
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    own = {"HOME": str(home), "NETRC": str(home / "netrc"), "WANDB_BASE_URL": address, "WANDB_ERROR_REPORTING": "false",
-           "WANDB_CONFIG_DIR": str(home), "WANDB_CACHE_DIR": str(home), "OMP_NUM_THREADS": "1"}  # fmt: skip
+    """A process of its own, as W&B keeps what it has once read of its surroundings."""
     return subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,
-        env=kept | own | environment,
+        env=surroundings(address, home) | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -324,7 +314,7 @@ def test_the_client_saves_loads_and_deletes_a_report(logged: Path, factorial: Pa
     """
     script = CLIENT.format(folders=[str(folder) for folder in (logged, tmp_path, factorial)])
     with serving("whatwhere") as (address, root):
-        done = python(script, address, tmp_path, WANDB_API_KEY=40 * "0")
+        done = python(script, address, tmp_path, WANDB_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
     first, second, loaded = root.saved
     assert first["id"] == second["id"] == loaded["id"]

@@ -92,6 +92,10 @@ def _tensorflow(name: str, module: Any, layer: Layer) -> Layer:
     return places(name, pad(name, layer, *pads), windows)
 
 
+def _size(layer: Layer) -> tuple[int, int]:
+    return layer.rows.size, layer.columns.size
+
+
 def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
     out = layer
     for window in pool.windows:
@@ -99,8 +103,7 @@ def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
     return replace(
         out,
         parameters=pool.parameters_by_formula(layer.channels),
-        multiply_adds=pool.multiply_adds(layer.channels) * out.rows.size * out.columns.size
-        + pool.multiply_adds_read(layer.channels) * layer.rows.size * layer.columns.size,
+        multiply_adds=pool.multiply_adds(layer.channels, _size(layer), _size(out)),
     )
 
 

@@ -10,9 +10,10 @@ from torch import Tensor, fft, nn
 
 from src.activations import evaluating
 from src.measures.base import Measure, resamples
-from src.measures.phase_tree import ONE, rolled
+from src.measures.phase_tree import rolled
 from src.measures.rows import Row
 from src.measures.subject import Scene, Subject, in_place
+from src.measures.traced import ONE
 from src.pooling import Pool
 from src.pooling.polyphase import Polyphase
 

@@ -1,22 +1,31 @@
-"""All shifts of a window over its canvas, one by one: the worst case under true shifts.
+"""All shifts of a window over its canvas: the worst case under true shifts; by fragments, else one by one.
 
-Windows share little that can be shared exactly: a padded net sees the border of each in every layer. So each is a
-forward pass, on as many images as there are passes for.
+What a padded net's windows have in common, the inside of their first maps (a third of the default net's work), is not
+shared: to cut such maps into strips and to join them again takes as long as to compute them whole (0.9 to 1.2 of the
+time on a CPU, layer by layer).
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
-from src.activations import evaluating
-from src.measures.all_rolls import FEWEST, RollOutputs, allowance
-from src.measures.base import resamples
-from src.measures.rolls import TOGETHER
-from src.measures.rows import Row
+from src.errors import Refusal
+from src.measures.all_rolls import FEWEST, ShiftLayer, ShiftOutputs, allowance, shift_rows
+from src.measures.fragments import Fragments
+from src.measures.rolls import AGREEMENT, ROOM, TOGETHER, TRIED, ShiftTable, one_by_one
+from src.measures.rows import Grid, Note, Row
 from src.measures.subject import Scene, Subject
+from src.measures.traced import padding_of
 from src.transforms import crop
+
+#: fragments are worth it up to this share of a forward pass for each window
+WORTH = 0.9
+#: images whose fragments are held at once
+IMAGES = 8
 
 
 def every_shift(margin: int) -> Int64[Tensor, "shifts 2"]:
@@ -30,41 +39,126 @@ def every_shift(margin: int) -> Int64[Tensor, "shifts 2"]:
     return torch.cat([shifts.new_zeros(1, 2), shifts[shifts.abs().amax(1) > 0]])
 
 
-@torch.no_grad()
-def windows(
-    subject: Subject, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "shifts 2"], margin: int
-) -> Float[Tensor, "n shifts d"]:
-    """The answer of image i moved by shift j at [i, j]."""
-    found = []
-    with evaluating(subject.net):
-        for some in shifts.split(max(1, TOGETHER // len(canvas))):
-            many = canvas.repeat_interleave(len(some), 0)
-            moved = crop(many, some.to(canvas.device).repeat(len(canvas), 1), margin)
-            answers = subject.answer(subject.net(subject.normalise(moved)))
-            found.append(answers.unflatten(0, (len(canvas), -1)))
-    return torch.cat(found, 1)
+@dataclass(frozen=True)
+class Crops:
+    """How a net's answers for shifted windows are had.
+
+    Attributes:
+        margin: around the images, in pixels; shifts are up to it.
+        forwards: what all windows of an image cost, in forward passes.
+        fragments: share what neighbouring windows have in common; None: each is a forward pass of its own.
+        why: fragments are not used, in a line; empty where they are.
+    """
+
+    subject: Subject
+    margin: int
+    forwards: float
+    fragments: Fragments | None = None
+    why: str = ""
+
+    def __call__(self, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"]) -> Float[Tensor, "n m d"]:
+        """The answer of image i moved (down, right) by shift j at [i, j]."""
+        if self.fragments is None:
+            return enumerated(self.subject, canvas, shifts, self.margin).outputs
+        with torch.no_grad():
+            outputs = self.fragments(self.subject.normalise(canvas), self.margin - shifts, TOGETHER).flatten(0, 1)
+            answers: Tensor = self.subject.answer(outputs).unflatten(0, (len(canvas), -1))
+            return answers
+
+    @property
+    def batch(self) -> int:
+        """Images at once."""
+        return TOGETHER if self.fragments is None else max(1, min(IMAGES, ROOM // self.fragments.peak))
+
+    def how(self, count: int) -> str:
+        """What is done with so many of the windows, at what cost, and why it is not done for less."""
+        every = (2 * self.margin + 1) ** 2
+        some = f"all {every:,} windows" if count == every else f"{count:,} of {every:,} windows, drawn"
+        if self.fragments is None:
+            return f"{some}, a forward pass each, as little or nothing can be shared: {self.why}"
+        return f"{some} by fragments of the canvas; all cost {self.forwards:.3g} forward passes an image"
 
 
-def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row]:
-    """Rows for all shifts of up to the scene's margin (protocol ``all_crops``; ``amount`` is their number).
+def enumerated(
+    subject: Subject, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"], margin: int
+) -> ShiftTable:
+    """Each window a forward pass; for any net, and for its layers."""
+
+    def moved(some: Int64[Tensor, "k 2"]) -> Tensor:
+        many = some.to(canvas.device).repeat_interleave(len(canvas), 0)
+        return subject.normalise(crop(canvas.repeat(len(some), 1, 1, 1), many, margin))
+
+    return one_by_one(subject, len(canvas), shifts, moved)
+
+
+def prepare(subject: Subject, canvas: UInt8[Tensor, "n c H W"], margin: int) -> Crops:
+    """By fragments, if that spares anything and gives what the net gives for random windows of two images; else one by
+    one.
+    """
+    shifts, some = every_shift(margin), canvas[:2]
+    alone = Crops(subject, margin, len(shifts))
+    channels, height, width = subject.normalise(some).shape[1:]
+    try:
+        fragments = Fragments(subject.net, (channels, height - 2 * margin, width - 2 * margin), margin)
+    except Refusal as error:
+        return replace(alone, why=str(error))
+    forwards = fragments.forwards if math.isfinite(fragments.forwards) else WORTH * alone.forwards
+    if len(fragments.local) == 1 or forwards > WORTH * alone.forwards:
+        return replace(alone, why=_sees_the_end(subject.net, fragments.first_alone))
+    if fragments.peak > ROOM:
+        return replace(alone, why="the fragments of the canvas do not fit into memory")
+    shared = replace(alone, forwards=forwards, fragments=fragments)
+    drawn = shifts[torch.randperm(len(shifts), generator=torch.Generator().manual_seed(0))[:TRIED]]
+    right = alone(some, drawn)
+    off = (shared(some, drawn) - right).abs().max() / right.abs().max()
+    if not off <= AGREEMENT.get(right.dtype, 1e-2):
+        return replace(alone, why=f"what fragments give is off by {off:.1e}")
+    return shared
+
+
+def _sees_the_end(net: nn.Module, name: str) -> str:
+    """Why a layer does not give a window what it gives the canvas there, as far as its padding says so."""
+    mode = padding_of(net, name)
+    return f"{name} pads with {mode}, so it sees where a window ends" if mode else f"{name} sees where a window ends"
+
+
+def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
+    """Rows for all shifts of up to the scene's margin (protocol ``all_crops``; ``amount`` is their number), each
+    layer's maps of them, and a note that says how they were had, and why not by fragments where they were not.
 
     They are taken of as many images as ``forwards`` forward passes pay for (by default ``allowance``). Where that is
-    fewer than 16, shifts are drawn instead (protocol ``sampled_crops``).
+    fewer than 16, shifts are drawn instead (protocol ``sampled_crops``). Layers take every window one by one; where
+    the answers do not, 16 images will do for them.
     """
-    shifts, most = every_shift(scene.margin), len(scene.canvas)
-    total = forwards or allowance(most)
-    few = min(FEWEST, most)
-    if total < few * len(shifts):
-        others = 1 + torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(scene.seed))
-        shifts, protocol = shifts[[0, *others[: max(1, total // few - 1)].tolist()]], "sampled_crops"
-    else:
-        protocol = "all_crops"
-    count = min(most, max(2, total // len(shifts)))
+    shifts, most, protocol = every_shift(scene.margin), len(scene.canvas), "all_crops"
     device = next(subject.net.parameters()).device
-    measure = RollOutputs(subject.what)
-    for index in torch.arange(count).tensor_split(-(-count // TOGETHER)):
-        labels = None if scene.labels is None else scene.labels[index].to(device)
-        measure.update(windows(subject, scene.canvas[index].to(device), shifts, scene.margin), labels)
-    for name, estimate in measure.estimates(resamples(count, scene.seed)):
-        if scene.labels is not None or name not in ("accuracy", "worst_case"):
-            yield Row("output", "shift", protocol, len(shifts), name, estimate)
+    crops = prepare(subject, scene.canvas[:2].to(device), scene.margin)
+    total, few = forwards or allowance(most, crops.fragments is not None), min(FEWEST, most)
+    count = int(total / crops.forwards)
+    if count < few:
+        others = 1 + torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(scene.seed))
+        crops, count, protocol = replace(crops, fragments=None), few, "sampled_crops"
+        shifts = shifts[[0, *others[: max(1, total // few - 1)].tolist()]]
+    chosen = scene.take(torch.arange(min(most, max(2, count))))
+    answers, layers = ShiftOutputs(subject.what), {name: ShiftLayer() for name in subject.layers}
+
+    def answered(outputs: Tensor, index: Tensor) -> None:
+        answers.update(outputs, None if chosen.labels is None else chosen.labels[index].to(device))
+
+    for index in chosen.batches() if crops.fragments else ():
+        some = (chosen.canvas[part].to(device) for part in index.split(crops.batch))
+        answered(torch.cat([crops(canvas, shifts) for canvas in some]), index)
+    seen = chosen.take(torch.arange(few)) if crops.fragments else chosen
+    for index in seen.batches():
+        table = enumerated(subject, seen.canvas[index].to(device), shifts, scene.margin)
+        if not crops.fragments:
+            answered(table.outputs, index)
+        for name, layer in layers.items():
+            layer.update(table, name)
+    yield Note("crops", f"{crops.how(len(shifts))} ({len(chosen.canvas)} images)")
+    yield from shift_rows(answers, layers, protocol, len(shifts), scene)
+    for layer_name, layer in layers.items() if protocol == "all_crops" else ():
+        for name, values in layer.maps().items():
+            plane = values.new_empty(2 * scene.margin + 1, 2 * scene.margin + 1)
+            plane[tuple((shifts + scene.margin).to(values.device).unbind(1))] = values
+            yield Grid(layer_name, f"crop_{name}", plane.float().cpu().numpy())

@@ -1,6 +1,6 @@
-"""What all rolls of an image do: at the output, where the worst case is known, and at every layer."""
+"""What all rolls of an image do: at the output, where the worst case is known, and at every layer, by roll."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,8 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from src.measures.base import Measure, Still, resamples
 from src.measures.consistency import chance_corrected
-from src.measures.rolls import prepare
-from src.measures.rows import Grid, Note, Row
+from src.measures.rolls import ShiftTable, prepare
+from src.measures.rows import Estimate, Grid, Note, Row
 from src.measures.subject import Scene, Subject
 from src.transforms import crop
 
@@ -21,12 +21,12 @@ from src.transforms import crop
 FEWEST = 16
 
 
-class RollOutputs(Measure):
-    """What all rolls do to the answer: nothing is drawn, so nothing is left to chance but the images.
+class ShiftOutputs(Measure):
+    """What many shifts do to the answer; where they are all there are, nothing is left to chance but the images.
 
-    ``output_distance``: mean over all rolls g of ``‖f(gx) - f(x)‖`` over the mean distance between images. For classes
-    also: ``consistency``, P[argmax f(gx) = argmax f(hx)] over all pairs of rolls, with the same corrected for chance;
-    ``accuracy`` over all rolls; ``worst_case``, P[right for every roll].
+    ``output_distance``: mean over all shifts g of ``‖f(gx) - f(x)‖`` over the mean distance between images. For classes
+    also: ``consistency``, P[argmax f(gx) = argmax f(hx)] over all pairs of shifts, with the same corrected for chance;
+    ``accuracy`` over all shifts; ``worst_case``, P[right for every shift].
     """
 
     def __init__(self, what: bool = True, **options: Any) -> None:
@@ -62,31 +62,53 @@ class RollOutputs(Measure):
         return found
 
 
-class RollLayer(Measure):
-    """``invariance_error`` of a layer, the mean over all rolls; and its map, the same for each roll alone."""
+class ShiftLayer(Measure):
+    """What many shifts do to a layer: ``invariance_error``; ``cosine``, with ``cosine_random`` of two images beside it;
+    the means over all shifts, and a map of each, by shift.
+    """
 
-    def of_images(self, squared: Float[Tensor, "n rolls"], still: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """How far the others are, then how far each roll moves it."""
-        return torch.cat([Still(still).squared[:, None], squared], 1)
+    errors: Tensor
+    cosines: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in ("errors", "cosines"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, table: ShiftTable, name: str) -> None:
+        """Add the layer of that name in a batch's table."""
+        squared, lengths, still = table.squared[name], table.lengths[name], Still(table.still[name])
+        product = (lengths[:, :1].square() + lengths.square() - squared) / 2  # by the law of cosines
+        cosines = torch.where(lengths > 0, product / (lengths[:, :1] * lengths), 0)
+        self.errors, self.cosines = self.errors + squared.double().sum(0), self.cosines + cosines.double().sum(0)
+        super().update(still, squared.mean(1), cosines.mean(1))
+
+    def of_images(
+        self, still: Still, squared: Float[Tensor, " n"], cosines: Float[Tensor, " n"]
+    ) -> Float[Tensor, "n k"]:
+        """How far the others are, how far shifts move it; the cosine with them, and with the others."""
+        return torch.stack([still.squared, squared, cosines, still.cosine], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """One number."""
-        return {"invariance_error": means[..., 1:].mean(-1) / means[..., 0]}
+        """By name."""
+        others, squared, cosine, random = means.unbind(-1)
+        return {"invariance_error": squared / others, "cosine": cosine, "cosine_random": random}
 
-    def map(self) -> Float[Tensor, " rolls"]:
-        """The error of each roll."""
+    def maps(self) -> dict[str, Float[Tensor, " shifts"]]:
+        """Of each shift: its invariance error, and its cosine."""
         means = dim_zero_cat(self.kept).double().mean(0)
-        return means[1:] / means[0]
+        n = sum(map(len, self.kept))
+        return {"map": self.errors / n / means[0], "cosine": self.cosines / n}
 
 
-def allowance(images: int) -> int:
-    """Forward passes that many shifts of a few images may cost: ten for each image there is, but no fewer than 16 × 16
-    shifts of 16 images take.
+def allowance(images: int, shared: bool) -> int:
+    """Forward passes that many shifts of a few images may cost: for each image there is ten where shifts share work,
+    else four; but no fewer than all 17 × 17 shifts by up to 8 pixels of 16 images take.
 
-    >>> allowance(1000), allowance(100)
-    (10000, 4096)
+    >>> allowance(1000, shared=True), allowance(1000, shared=False), allowance(100, shared=False)
+    (10000, 4624, 4624)
     """
-    return max(10 * images, FEWEST * 16 * 16)
+    return max((10 if shared else 4) * images, FEWEST * 17 * 17)
 
 
 def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
@@ -101,29 +123,40 @@ def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
         scene: the images.
         forwards: forward passes to spend; by default ``allowance``.
     """
-    forwards = forwards or allowance(len(scene.canvas))
     device = next(subject.net.parameters()).device
     images = crop(scene.canvas, torch.zeros(len(scene.canvas), 2, dtype=torch.long), scene.margin)
     rolls = prepare(subject, subject.normalise(images[:2].to(device)))
+    forwards = forwards or allowance(len(images), rolls.tree is not None)
     count, protocol = int(forwards / rolls.forwards), "all_rolls"
     if count < FEWEST <= len(images):
         count, protocol, every = FEWEST, "sampled_rolls", len(rolls.shifts)
         some = torch.randperm(every - 1, generator=torch.Generator().manual_seed(scene.seed))
         rolls = replace(rolls, tree=None, shifts=rolls.shifts[[0, *(1 + some[: forwards // FEWEST - 1]).tolist()]])
     count = min(max(count, 2), len(images))
-    outputs, layers = RollOutputs(subject.what), {name: RollLayer() for name in subject.layers}
+    outputs, layers = ShiftOutputs(subject.what), {name: ShiftLayer() for name in subject.layers}
     for part in torch.arange(count).tensor_split(-(-count // rolls.batch)):
         table = rolls(subject.normalise(images[part].to(device)))
         outputs.update(table.outputs, None if scene.labels is None else scene.labels[part].to(device))
         for name, layer in layers.items():
-            layer.update(table.squared[name], table.still[name])
-    weights, amount = resamples(count, scene.seed), len(rolls.shifts)
+            layer.update(table, name)
     yield Note("rolls", f"{rolls.how} ({count} images)")
-    for name, estimate in outputs.estimates(weights):
+    yield from shift_rows(outputs, layers, protocol, len(rolls.shifts), scene)
+    for layer_name, layer in layers.items() if protocol == "all_rolls" else ():
+        for name, plane in layer.maps().items():
+            yield Grid(layer_name, f"roll_{name}", plane.view(images.shape[2:]).float().cpu().numpy())
+
+
+def shift_rows(
+    outputs: ShiftOutputs, layers: Mapping[str, ShiftLayer], protocol: str, amount: int, scene: Scene
+) -> Iterator[Row]:
+    """Rows of the output and of every layer, by so many shifts."""
+
+    def estimates(measure: Measure) -> Iterator[tuple[str, Estimate]]:
+        return measure.estimates(resamples(sum(map(len, measure.kept)), scene.seed))
+
+    for name, estimate in estimates(outputs):
         if scene.labels is not None or name not in ("accuracy", "worst_case"):
             yield Row("output", "shift", protocol, amount, name, estimate)
     for layer_name, layer in layers.items():
-        for name, estimate in layer.estimates(weights):
+        for name, estimate in estimates(layer):
             yield Row(layer_name, "shift", protocol, amount, name, estimate)
-        if protocol == "all_rolls":
-            yield Grid(layer_name, "roll_map", layer.map().view(images.shape[2:]).float().cpu().numpy())

@@ -53,7 +53,9 @@ class NVI(PairMeasure):
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Over channels: a mean and a share."""
         ratio = self.ratio(means)
-        return {"nvi": ratio.nanmean(-1), "constant_channels": ratio.isnan().to(ratio).mean(-1)}
+        varies = ~ratio.isnan()
+        share = varies.to(ratio).mean(-1)
+        return {"nvi": torch.where(varies, ratio, 0).mean(-1) / share, "constant_channels": 1 - share}
 
 
 MEASURE = NVI

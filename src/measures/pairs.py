@@ -1,17 +1,20 @@
 """One pass over the test images: every transform, every amount, every layer; each forward feeds all measures."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from src.activations import watch
+from src.activations import stream
 from src.measures import pair_measures
-from src.measures.base import Measure, Moved, PairMeasure, Still, resamples
+from src.measures.base import Measure, Moved, PairMeasure, Still, estimates, resamples
 from src.measures.equivariance_error import EquivarianceError
+from src.measures.invariance_error import InvarianceError
+from src.measures.output_distance import OutputDistance
 from src.measures.rows import Estimate, Row
 from src.measures.subject import Scene, Subject
 from src.transforms import TRANSFORMS, Transform, cut, real
@@ -19,17 +22,19 @@ from src.transforms import TRANSFORMS, Transform, cut, real
 OUTPUT = "output"
 #: ``output`` or a layer's name → measures that have seen nothing yet
 Fresh = Callable[[str], list[PairMeasure]]
-#: images whose maps are compared with moved maps: moving maps costs more than a small net's forward pass
-EQUIVARIANCE_IMAGES = 250
+#: images whose maps are compared with moved maps, which costs more than a small net's forward pass, and for floors
+FEWER_IMAGES = 250
 #: measures of what interpolation alone does: the image moved there and back
-FLOORS = ("output_distance", "invariance_error")
+FLOORS = (OutputDistance, InvarianceError)
 
 
+#: takes a place's outputs: ``output``'s or a layer's
+See = Callable[[str, Tensor], None]
 #: told how far a measuring is
 Tell = Callable[[str], None]
 
 
-def nobody(words: str) -> None:
+def nobody(*words: object) -> None:
     """Hears nothing."""
 
 
@@ -69,7 +74,9 @@ class Fed:
     def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh, equivariance: bool) -> None:
         self.setting = setting
         self.measures = {place: fresh(place) for place in [OUTPUT, *layers]}
-        self.floors = {place: fresh(place) for place in [OUTPUT, *layers]}
+        self.floors: dict[str, list[PairMeasure]] = {}
+        if setting.interpolated:
+            self.floors = {place: [one for one in fresh(place) if isinstance(one, FLOORS)] for place in self.measures}
         followed = layers if equivariance and setting.transform.moves else []
         self.equivariance = {layer: EquivarianceError() for layer in followed}
 
@@ -80,24 +87,22 @@ class Fed:
         def row(layer: str, name: str, estimate: Estimate) -> Row:
             return Row(layer, one.name, one.protocol, amount, name, estimate)
 
-        for layer, measures in self.measures.items():
-            for measure in measures:
-                for name, estimate in measure.estimates(weights):
-                    yield row(layer, name, estimate)
-            for name, estimate in _estimates(self.floors[layer], weights):
-                if name in FLOORS:
-                    yield row(layer, f"{name}_floor", estimate)
-            if layer in self.equivariance:
-                for name, estimate in _estimates([self.equivariance[layer]], weights):
-                    yield row(layer, name, estimate)
+        yield from (row(*found) for found in _estimates(self.measures, weights))
+        for layer, name, estimate in _estimates(self.floors, weights):
+            yield row(layer, f"{name}_floor", estimate)
+        yield from (row(*found) for found in _estimates({k: [one] for k, one in self.equivariance.items()}, weights))
 
 
-def _estimates(measures: Sequence[Measure], weights: Tensor) -> Iterator[tuple[str, Estimate]]:
-    """Of those that have been fed."""
-    for measure in measures:
-        if measure.update_called:
-            n = sum(map(len, measure.kept))
-            yield from measure.estimates(weights if n == weights.shape[1] else resamples(n))
+def _estimates(
+    measures: Mapping[str, Sequence[Measure]], weights: Float[Tensor, "draws n"]
+) -> Iterator[tuple[str, str, Estimate]]:
+    """(layer, name, estimate) of those that have been fed, with as many images each."""
+    fed = [(layer, one) for layer, some in measures.items() for one in some if one.update_called]
+    if fed:
+        n = sum(map(len, fed[0][1].kept))
+        layers = {one: layer for layer, one in fed}
+        for one, name, estimate in estimates([*layers], weights if n == weights.shape[1] else resamples(n)):
+            yield layers[one], name, estimate
 
 
 def every_measure(subject: Subject, scene: Scene) -> Fresh:
@@ -133,65 +138,79 @@ def pair_rows(
     whole, fresh = fresh is None, fresh or every_measure(subject, scene)
     fed = [Fed(setting, subject.layers, fresh, equivariance=whole) for setting in settings(scene, names, only)]
     device = next(subject.net.parameters()).device
-    with watch(subject.net, subject.layers) as maps:
 
-        def outputs(pixels: Shaped[Tensor, "b c h w"]) -> dict[str, Tensor]:
-            answers = subject.answer(subject.net(subject.normalise(pixels)))
-            return {layer: maps[layer] for layer in subject.layers} | {OUTPUT: answers}
+    take: See = nobody
 
+    def see(place: str, x: Tensor) -> None:
+        take(place, x)
+
+    def look(pixels: Shaped[Tensor, "b c h w"], taking: See) -> None:
+        nonlocal take
+        take = taking
+        see(OUTPUT, subject.answer(subject.net(subject.normalise(pixels))))
+
+    with stream(subject.net, subject.layers, see):
         for index in scene.batches() if fed else ():
             tell(f"measuring {len(fed)} transforms: image {int(index[0])} of {len(scene.canvas)}")
             canvas = scene.canvas[index].to(device)
             labels = None if scene.labels is None else scene.labels[index].to(device)
-            stills: dict[bool, dict[str, Still]] = {}
+            stills: dict[bool, dict[str, Still]] = {False: {}, True: {}}
             for one in fed:
                 transform, parameters = one.setting.transform, one.setting.parameters[index].to(device)
-                if transform.disc not in stills:
-                    pixels = transform.still(canvas, scene.margin)
-                    stills[transform.disc] = {layer: Still(x) for layer, x in outputs(pixels).items()}
-                still = stills[transform.disc]
+                pixels, still = transform.still(canvas, scene.margin), stills[transform.disc]
+                if not still:
+                    look(pixels, partial(_keep, still))
                 images = transform.images(canvas, parameters, scene.margin)
-                moved = {layer: Moved(still[layer], x) for layer, x in outputs(images).items()}
-                _feed(one.measures, moved, labels)
-                for layer, measure in one.equivariance.items() if int(index[0]) < EQUIVARIANCE_IMAGES else ():
-                    if len(still[layer].places) == 2 and min(still[layer].maps.shape[2:]) > 1:
-                        both = (transform.still(canvas, scene.margin), images)
-                        jumps, pair = subject.jumps.get(layer), (still[layer].maps, moved[layer].maps)
-                        _equivariance(measure, transform, parameters, pair, both, jumps)
-                        del pair
-                if one.setting.interpolated:
+                takers = [partial(_feed, one.measures, labels)]
+                if int(index[0]) < FEWER_IMAGES:
+                    both = pixels, images
+                    takers.append(partial(_equivariance, one.equivariance, transform, parameters, both, subject.jumps))
+                look(images, partial(_compare, still, takers))
+                if one.floors and int(index[0]) < FEWER_IMAGES:
                     # a canvas around the image keeps what a larger image loses at its border on the way back
                     before, after = (0, scene.margin) if transform.around else (scene.margin, 0)
-                    back = transform.there_and_back(cut(canvas, before), parameters)
-                    returned = outputs(transform.still(back.clamp(0, 255), after))
-                    _feed(one.floors, {layer: Moved(still[layer], x) for layer, x in returned.items()}, labels)
+                    back = transform.there_and_back(cut(canvas, before), parameters).clamp(0, 255)
+                    takers = [partial(_feed, one.floors, labels)]
+                    look(transform.still(back, after), partial(_compare, still, takers))
     weights = resamples(len(scene.canvas), scene.seed)
     for one in fed:
         yield from one.rows(weights)
 
 
-def _feed(measures: dict[str, list[PairMeasure]], moved: dict[str, Moved], labels: Tensor | None) -> None:
-    for layer, some in measures.items():
-        for measure in some:
-            measure.update(moved[layer].still, moved[layer], labels)
+def _keep(still: dict[str, Still], place: str, x: Tensor) -> None:
+    still[place] = Still(x.clone())
+
+
+def _compare(still: dict[str, Still], takers: Sequence[Callable[[str, Moved], None]], place: str, x: Tensor) -> None:
+    moved = Moved(still[place], x)
+    for take in takers:
+        take(place, moved)
+
+
+def _feed(measures: dict[str, list[PairMeasure]], labels: Tensor | None, place: str, moved: Moved) -> None:
+    for measure in measures[place]:
+        measure.update(moved.still, moved, labels)
 
 
 def _equivariance(
-    measure: EquivarianceError,
+    measures: dict[str, EquivarianceError],
     transform: Transform,
     parameters: Tensor,
-    maps: tuple[Tensor, Tensor],
     pixels: tuple[Tensor, Tensor],
-    jumps: tuple[float, float] | None,
+    jumps: Mapping[str, tuple[float, float]],
+    place: str,
+    moved: Moved,
 ) -> None:
     """Compare the moved image's map with the still one's map moved; and so the pixels, at the map's resolution."""
-    still, moved = maps
+    still = moved.still.maps
+    if place not in measures or still.dim() != 4 or min(still.shape[2:]) < 2:
+        return
     size = (still.shape[2], still.shape[3])
     sides = pixels[0].shape[2] / size[0], pixels[0].shape[3] / size[1]  # of the averaged pixels, whatever the layer's
     coarse, coarse_moved = (F.adaptive_avg_pool2d(real(one), size) for one in pixels)
-    steps = jumps or sides
-    measure.update(
-        moved,
+    steps = jumps.get(place) or sides
+    measures[place].update(
+        moved.maps,
         transform.maps(still, parameters, steps),
         transform.valid(still, parameters, steps),
         coarse_moved,

@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -24,13 +23,7 @@ from torch import Tensor, fx, nn
 
 from src.activations import evaluating
 from src.errors import Refusal
-from src.ledger import graph, ledger
-
-Steps = tuple[int, int]
-ONE: Steps = (1, 1)
-
-#: a layer is open to rolls if they change no more than this share of the largest value; float32 leaves about 1e-6
-ROUNDING = 1e-4
+from src.measures.traced import ONE, Steps, Traced, close, name_of
 
 
 @dataclass(frozen=True)
@@ -127,7 +120,7 @@ class Step:
         return self.unit is not None and any(s > 1 and u > 1 for s, u in zip(self.stride, self.unit, strict=True))
 
 
-class PhaseTree:
+class PhaseTree(Traced):
     """A net made ready for all rolls of its images.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1, padding_mode="circular"), nn.Flatten())
@@ -156,9 +149,8 @@ class PhaseTree:
     """
 
     def __init__(self, net: nn.Module, image: tuple[int, int, int], layers: Iterable[str] = ()) -> None:
-        self.net, self.image, self.size = net, image, (image[1], image[2])
-        self.graph = graph(net)
-        self.modules = dict(net.named_modules())
+        super().__init__(net)
+        self.image, self.size = image, (image[1], image[2])
         self.steps: dict[fx.Node, Step] = {}
         self.alone: list[str] = []
         self.peak = 0
@@ -169,7 +161,6 @@ class PhaseTree:
         for name in layers:
             self.wanted.setdefault(self._last_in(name), []).append(name)
         self.forwards = self._cost()
-        self.last_use = {one: node for node in self.graph.nodes for one in node.all_input_nodes}
         self.overwrites = any(getattr(module, "inplace", False) for module in net.modules())
 
     def __call__(self, x: Float[Tensor, "n c H W"]) -> dict[str, Phases]:
@@ -200,27 +191,15 @@ class PhaseTree:
         """A node's value: phases, or what it gives as it is."""
         step = self.steps.get(node)
         if step is None:
-            return self._call(node, lambda one: value.values if isinstance(value := values[one], Phases) else value)
+            return self.call(node, lambda one: value.values if isinstance(value := values[one], Phases) else value)
         takes = step.takes if step.dense else step.steps
         given = {
             one: values[one].at(takes).values if one in self.steps else values[one] for one in node.all_input_nodes
         }
         if step.dense is None:
-            return Phases(self._call(node, given.__getitem__), step.steps, step.unit)
+            return Phases(self.call(node, given.__getitem__), step.steps, step.unit)
         (one,) = node.all_input_nodes
         return Phases(decimated(step.dense(given[one]), step.takes, step.stride), step.steps, step.unit)
-
-    def _call(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
-        """What a node gives for such inputs."""
-        target: Any = node.target
-        if node.op == "get_attr":
-            return attrgetter(target)(self.net)
-        args, options = fx.node.map_arg((node.args, node.kwargs), value)
-        if node.op == "call_module":
-            return self.modules[target](*args, **options)
-        if node.op == "call_method":
-            return getattr(args[0], target)(*args[1:], **options)
-        return target(*args, **options)
 
     # --- planning ----------------------------------------------------------------------------------------------
 
@@ -237,7 +216,7 @@ class PhaseTree:
                 values[node] = torch.randn(2, *self.image, dtype=weight.dtype, device=weight.device)
                 self.steps[node] = Step(ONE, unit=ONE)
                 continue
-            value = values[node] = self._call(node, values.__getitem__)
+            value = values[node] = self.call(node, values.__getitem__)
             if isinstance(value, tuple | list) and any(isinstance(one, Tensor) for one in value):
                 raise Refusal(f"{node.name}: the phase tree does not follow layers with several outputs")
             if isinstance(value, Tensor) and any(one in self.steps for one in node.all_input_nodes):
@@ -259,10 +238,10 @@ class PhaseTree:
         if takes == self.size or not units:
             return Step(takes)
         fresh = {one: _noise_like(values[one]) for one in inputs}
-        trial = Trial(self.size, takes, fresh, units, lambda drawn: self._call(node, (values | drawn).__getitem__))
+        trial = Trial(self.size, takes, fresh, units, lambda drawn: self.call(node, (values | drawn).__getitem__))
         step = trial.step()
         if step is None or step.uneven:
-            self.alone.append(str(node.target) if node.op == "call_module" else node.name)
+            self.alone.append(name_of(node))
         if step is None:
             return Step(self.size)
         if max(step.stride) > 1 and node.op == "call_module" and set(units.values()) == {ONE}:
@@ -284,13 +263,9 @@ class PhaseTree:
         return last
 
     def _cost(self) -> float:
-        try:
-            book = ledger(self.net, self.image)
-        except Refusal:
-            return math.nan
+        """Forward passes, by the ledger."""
         times = {str(node.target): math.prod(step.steps) for node, step in self.steps.items()}
-        total = sum(times.get(row.name, math.prod(self.size)) * row.multiply_adds for row in book.layers)
-        return total / book.multiply_adds if book.multiply_adds else math.nan
+        return self.forwards_of(self.image, lambda name: times.get(name, math.prod(self.size)))
 
 
 def _common(steps: list[Steps]) -> Steps:
@@ -353,22 +328,21 @@ class Trial:
         })  # fmt: skip
 
 
-def close(one: Tensor, other: Tensor) -> bool:
-    """Whether two layers' outputs differ by rounding alone."""
-    if one.dtype == torch.bool:
-        return torch.equal(one, other)
-    return bool((one - other).abs().max() <= ROUNDING * other.abs().max())
+def _unstrided(layer: nn.Module) -> nn.Module:
+    twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
+    for part in twin.modules():
+        if hasattr(part, "stride"):
+            setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
+    return twin
 
 
 def dense_twin(layer: nn.Module, noise: Float[Tensor, "b c h w"], stride: Steps) -> nn.Module | None:
-    """A layer with stride 1 that gives all phases of the strided one at once; None where trying shows that it does
-    not (phases that are chosen, spectra, windows that start elsewhere).
+    """A layer with stride 1 that gives all phases of the strided one at once: its own ``dense()``, where it has one.
+    None where trying shows that it does not (phases that are chosen, windows that start elsewhere).
     """
     try:
-        twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
-        for part in twin.modules():
-            if hasattr(part, "stride"):
-                setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
+        dense = getattr(layer, "dense", None)
+        twin = dense() if callable(dense) else _unstrided(layer)
         found = decimated(twin(noise), ONE, stride)
     except (RuntimeError, ValueError):  # no copy of it can be made, its windows do not fit, or its size is another
         return None

@@ -4,16 +4,19 @@ Both ways give the same table of rolls, so the measures on it do not know which 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
-from src.activations import watch
+from src.activations import stream
 from src.errors import Refusal
-from src.measures.phase_tree import Phases, PhaseTree, Steps
+from src.measures.base import Still, squares
+from src.measures.phase_tree import Phases, PhaseTree
 from src.measures.subject import Subject
+from src.measures.traced import Steps, padding_of
 
 #: the tree is used if what it gives for random rolls is what the net gives, up to this share of the largest …
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -26,17 +29,19 @@ ROOM = 2**26
 
 
 @dataclass(frozen=True)
-class RollTable:
-    """What rolls do to a batch of images.
+class ShiftTable:
+    """What shifts do to a batch of images.
 
     Attributes:
-        outputs: of image i under roll g at [i, g]; the first roll is none.
+        outputs: of image i under shift g at [i, g]; the first shift is none.
         squared: layer → ``‖φ(gx) - φ(x)‖²`` in the same places.
+        lengths: layer → ``‖φ(gx)‖`` in the same places.
         still: layer → φ(x) of the batch, flattened.
     """
 
-    outputs: Float[Tensor, "n rolls d"]
-    squared: dict[str, Float[Tensor, "n rolls"]]
+    outputs: Float[Tensor, "n shifts d"]
+    squared: dict[str, Float[Tensor, "n shifts"]]
+    lengths: dict[str, Float[Tensor, "n shifts"]]
     still: dict[str, Float[Tensor, "n _"]]
 
 
@@ -59,16 +64,17 @@ class Rolls:
     shifts: Int64[Tensor, "rolls 2"]
     forwards: float
 
-    def __call__(self, x: Float[Tensor, "n c H W"]) -> RollTable:
+    def __call__(self, x: Float[Tensor, "n c H W"]) -> ShiftTable:
         """The table of a batch of normalised images."""
         if self.tree is None:
             return enumerated(self.subject, x, self.shifts)
         phases, size = self.tree(x), self.tree.size
         outputs = self.subject.answer(phases["output"].everywhere(size).flatten(1, 2).flatten(0, 1))
         layers = {name: phases[name] for name in self.subject.layers}
-        return RollTable(
+        return ShiftTable(
             outputs.unflatten(0, (len(x), -1)),
             {name: squared_distances(one, size).flatten(1) for name, one in layers.items()},
+            {name: lengths(one, size).flatten(1) for name, one in layers.items()},
             {name: one.split()[:, 0, 0].flatten(1) for name, one in layers.items()},
         )
 
@@ -115,11 +121,9 @@ def prepare(subject: Subject, x: Float[Tensor, "n c H W"]) -> Rolls:
 
 def _closed(net: nn.Module, name: str) -> str:
     """Why a layer answers a roll with something else than a roll, as far as its padding says so."""
-    layer = dict(net.named_modules()).get(name)
-    mode, padding = getattr(layer, "padding_mode", "zeros"), getattr(layer, "padding", 0)
-    if isinstance(layer, nn.Conv2d) and mode != "circular" and padding not in (0, (0, 0), "valid"):
-        return f"{name} pads with {mode}, so it is not open to rolls of the image"
-    return f"{name} is not open to rolls of the image"
+    mode = padding_of(net, name)
+    cause = "" if mode in (None, "circular") else f"pads with {mode}, so it "
+    return f"{name} {cause}is not open to rolls of the image"
 
 
 def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:
@@ -141,23 +145,52 @@ def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:
     return ""
 
 
-@torch.no_grad()
-def enumerated(subject: Subject, x: Float[Tensor, "n c H W"], shifts: Int64[Tensor, "rolls 2"]) -> RollTable:
+def enumerated(subject: Subject, x: Float[Tensor, "n c H W"], shifts: Int64[Tensor, "rolls 2"]) -> ShiftTable:
     """Each roll a forward pass; for any net."""
+
+    def rolled(some: Int64[Tensor, "m 2"]) -> Tensor:
+        return torch.cat([x.roll((down, right), (2, 3)) for down, right in some.tolist()])
+
+    return one_by_one(subject, len(x), shifts, rolled)
+
+
+@torch.no_grad()
+def one_by_one(
+    subject: Subject, n: int, shifts: Int64[Tensor, "shifts 2"], move: Callable[[Tensor], Tensor]
+) -> ShiftTable:
+    """Each shift a forward pass.
+
+    Args:
+        subject: the net.
+        n: images.
+        shifts: (0, 0) first.
+        move: some of the shifts → as the net takes them, all images moved by the first, then all by the next …
+    """
     outputs: list[Tensor] = []
     squared: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
+    length: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
     still: dict[str, Tensor] = {}
-    with watch(subject.net, subject.layers) as maps:
-        for some in shifts.split(max(1, TOGETHER // len(x))):
-            moved = torch.cat([x.roll((down, right), (2, 3)) for down, right in some.tolist()])
-            outputs.append(subject.answer(subject.net(moved)).unflatten(0, (len(some), -1)))
-            for name in subject.layers:
-                values = maps[name].flatten(1).unflatten(0, (len(some), -1))
-                first = still.setdefault(name, values[0].clone())
-                squared[name].append((values - first).square().sum(2))
-    return RollTable(
-        torch.cat(outputs).transpose(0, 1), {name: torch.cat(one).T for name, one in squared.items()}, still
+
+    def see(name: str, maps: Tensor) -> None:
+        for part in maps.split(n):
+            first = still.setdefault(name, part.clone())
+            squared[name].append(squares(part, first).sum(1))
+            length[name].append(Still(part).length)
+
+    with stream(subject.net, subject.layers, see):
+        for some in shifts.split(max(1, TOGETHER // n)):
+            outputs.append(subject.answer(subject.net(move(some))).unflatten(0, (len(some), -1)))
+    return ShiftTable(
+        torch.cat(outputs).transpose(0, 1),
+        {name: torch.stack(one, 1) for name, one in squared.items()},
+        {name: torch.stack(one, 1) for name, one in length.items()},
+        {name: one.flatten(1) for name, one in still.items()},
     )
+
+
+def lengths(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
+    """``‖φ(gx)‖`` for every roll g, at [i, a, b] for that of image i by (a, b): as long as the phase it rolls."""
+    return replace(phases, values=Still(phases.values).length, unit=None).everywhere(size)
 
 
 def squared_distances(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:

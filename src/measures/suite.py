@@ -8,6 +8,7 @@ import torch
 
 from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
+from src.data.sets import Images
 from src.data.splits import Splits, canvas
 from src.ledger import ledger
 from src.measures import Grid, Note, Row
@@ -19,6 +20,7 @@ from src.measures.base import PairMeasure
 from src.measures.capture import capture_rows
 from src.measures.consistency import Consistency
 from src.measures.effective_field import field_rows
+from src.measures.folding import folded
 from src.measures.goodfellow import unit_rows
 from src.measures.invariance_error import InvarianceError
 from src.measures.lee import speed_rows
@@ -32,6 +34,9 @@ from src.transforms import TABLE, TRANSFORMS
 if TYPE_CHECKING:
     from src.config import Config
     from src.models.training import Training
+
+#: families that run the net so often that its norms are folded first
+MANY = ("rolls", "crops")
 
 TRAIN_SAMPLE = 5000
 #: test images that are looked at while a net trains
@@ -73,17 +78,27 @@ def rows(subject: Subject, scene: Scene, what: Collection[str] = MEASURES, tell:
     [('rotate', 'disc'), ('rotate', 'quarter'), ('shift', 'crop'), ('shift', 'roll')]
     """
     names = [name for family, names in MOVES.items() if family in what for name in names]
-    yield from pair_rows(subject, scene, names, tell=tell)
+    quick = replace(subject, net=folded(subject.net, subject.layers))
+    yield from pair_rows(quick, scene, names, tell=tell)
     for family, found in FAMILIES.items():
         if family in what:
             tell(f"measuring {family}")
-            yield from found(subject, scene)
+            yield from found(quick if family in MANY else subject, scene)
+
+
+def drawn(images: Images, count: int, seed: int) -> Images:
+    """Some of them, at random."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images.take(order[:count])
+
+
+def _for_the_twin(images: int) -> int:
+    return min(images, max(images // 4, TWIN_IMAGES))
 
 
 def scene_of(cfg: "Config", splits: Splits) -> Scene:
     """The test images that a run is measured on."""
-    generator = torch.Generator().manual_seed(cfg.measure.seed)
-    chosen = splits.test.take(torch.randperm(len(splits.test), generator=generator)[: cfg.measure.images])
+    chosen = drawn(splits.test, cfg.measure.images, cfg.measure.seed)
     surrounded = canvas(chosen, cfg.measure.max_shift, splits.beyond)
     positions = chosen.positions if chosen.positions.numel() else None
     return Scene(surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed)
@@ -115,13 +130,15 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
     twin = module(cfg, splits.image, len(splits.classes)).to(net.device)
     scene = scene_of(cfg, splits)
-    few = scene.take(torch.arange(min(len(scene.canvas), max(len(scene.canvas) // 4, TWIN_IMAGES))))
+    few = scene.take(torch.arange(_for_the_twin(len(scene.canvas))))
     book = ledger(net, splits.image)
     jumps = {name: (book[name].rows.jump, book[name].columns.jump) for name in net.stages}
     nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", few)]
     for one, suffix, images in nets:
         parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
-        if not suffix:
+        if suffix:
+            parts = {name: drawn(part, _for_the_twin(len(part)), cfg.measure.seed) for name, part in parts.items()}
+        else:
             parts |= {"val": splits.val, "train": sample}
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from src.geometry import Window
 
+#: (height, width) of a map
+Size = tuple[int, int]
 BORDERS = ("clip", "circular", "reflect", "replicate")
 
 
@@ -166,14 +168,11 @@ class Pool(nn.Module):
         """Learned numbers for a map of so many channels."""
         return 0
 
-    def multiply_adds(self, channels: int) -> int:
-        """Multiply-adds for one output position, all channels together; comparisons, plain sums, and means whose
-        weights are a pointwise function of the window (lp, soft, lip, stochastic) count as none, as activations do.
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
+        """Multiply-adds for maps of the size that is read and made, all channels together; comparisons, plain sums, and
+        means whose weights are a pointwise function of the window (lp, soft, lip, stochastic) count as none, as
+        activations do.
         """
-        return 0
-
-    def multiply_adds_read(self, channels: int) -> int:
-        """Multiply-adds for one position of the map that is read: of what comes before the map shrinks."""
         return 0
 
     def extend(self, x: Float[Tensor, "n c h w"], window: Window, fill: float | None = 0.0) -> Float[Tensor, "n c H W"]:

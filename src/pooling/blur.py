@@ -1,5 +1,6 @@
 """Poolings that low-pass filter before they subsample: blur, maxblur."""
 
+import math
 from functools import reduce
 
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from src.geometry import Window
-from src.pooling.base import Pool
+from src.pooling.base import Pool, Size
 from src.pooling.windows import Max, weigh_border
 
 
@@ -45,9 +46,9 @@ class Blur(Pool):
         """Taps of the filter: 3 at stride 2 (the paper's most accurate), more as the stride grows."""
         return max(3, 2 * stride - 1)
 
-    def multiply_adds(self, channels: int) -> int:
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
         """One m×m filter a channel."""
-        return channels * self.kernel_size**2
+        return channels * self.kernel_size**2 * math.prod(made)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
@@ -92,9 +93,9 @@ class MaxBlur(Pool):
         """The maximum's window, then the filter's."""
         return self.max.windows + self.blur.windows
 
-    def multiply_adds(self, channels: int) -> int:
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
         """Those of the filter."""
-        return self.blur.multiply_adds(channels)
+        return self.blur.multiply_adds(channels, read, made)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""

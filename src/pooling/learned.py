@@ -1,12 +1,14 @@
 """Downsamplers whose weights decide what is kept: conv, unshuffle, lip, ddac."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.geometry import Window
-from src.pooling.base import Pool, samples, total
+from src.pooling.base import Pool, Size, samples, total
 from src.pooling.mixed import Soft
 
 
@@ -42,9 +44,9 @@ class Conv(Pool):
         """c²k² weights and c biases."""
         return channels**2 * self.kernel_size**2 + channels
 
-    def multiply_adds(self, channels: int) -> int:
-        """c²k²."""
-        return channels**2 * self.kernel_size**2
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
+        """c²k² an output."""
+        return channels**2 * self.kernel_size**2 * math.prod(made)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
@@ -85,9 +87,9 @@ class Unshuffle(Pool):
         """c²s² weights and c biases."""
         return channels**2 * self.stride**2 + channels
 
-    def multiply_adds(self, channels: int) -> int:
-        """c²s²."""
-        return channels**2 * self.stride**2
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
+        """c²s² an output."""
+        return channels**2 * self.stride**2 * math.prod(made)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
@@ -126,9 +128,9 @@ class LIP(Soft):
         """c²."""
         return channels**2
 
-    def multiply_adds_read(self, channels: int) -> int:
-        """c², for the logit map."""
-        return channels**2
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
+        """c² a sample, for the logit map."""
+        return channels**2 * math.prod(read)
 
     def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """G."""
@@ -176,9 +178,9 @@ class DDAC(Pool):
         """gk² filters of ck² weights and a bias."""
         return self.groups_of(channels) * self.kernel_size**2 * (channels * self.kernel_size**2 + 1)
 
-    def multiply_adds(self, channels: int) -> int:
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
         """ck² for each of the gk² logits, and ck² for the filters themselves."""
-        return channels * self.kernel_size**2 * (self.groups_of(channels) * self.kernel_size**2 + 1)
+        return channels * self.kernel_size**2 * (self.groups_of(channels) * self.kernel_size**2 + 1) * math.prod(made)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""

@@ -1,5 +1,6 @@
 """Poolings between ``avg`` and ``max``: mixed, gated, soft, stochastic."""
 
+import math
 from itertools import accumulate
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.pooling.base import Pool, at_least_single, samples, total
+from src.pooling.base import Pool, Size, at_least_single, samples, total
 from src.pooling.windows import Avg, Max
 
 
@@ -67,9 +68,9 @@ class Gated(Mixed):
         """k² + 1."""
         return self.kernel_size**2 + 1
 
-    def multiply_adds(self, channels: int) -> int:
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
         """One k×k filter a channel."""
-        return channels * self.kernel_size**2
+        return channels * self.kernel_size**2 * math.prod(made)
 
     def share(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """The gate of each window."""

@@ -1,5 +1,6 @@
 """Poolings that choose among, or weigh, the s² polyphase components ``x[i::s, j::s]`` of a map: aps, lps, tips."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from src.geometry import Window
-from src.pooling.base import Pool, at_least_single, samples, total
+from src.pooling.base import Pool, Size, at_least_single, samples, total
 
 
 class Polyphase(Pool):
@@ -86,9 +87,9 @@ class Scored(Polyphase):
         """8c weights, 8 biases, 8 weights."""
         return self.hidden * (channels + 2)
 
-    def multiply_adds(self, channels: int) -> int:
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
         """The score of each pixel of a tile."""
-        return self.stride**2 * self.hidden * (channels + 1)
+        return self.stride**2 * self.hidden * (channels + 1) * math.prod(made)
 
     def logits(self, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n phases"]:
         """One a phase, in float32 at least."""
@@ -127,9 +128,9 @@ class TIPS(Scored):
     one-hot.
     """
 
-    def multiply_adds(self, channels: int) -> int:
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
         """The scores, and the sum over a tile."""
-        return super().multiply_adds(channels) + channels * self.stride**2
+        return super().multiply_adds(channels, read, made) + channels * self.stride**2 * math.prod(made)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""

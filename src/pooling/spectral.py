@@ -1,15 +1,16 @@
 """Poolings that cut the spectrum: ideal, flc, wavelet."""
 
+import copy
 import math
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
 from src.geometry import Window
-from src.pooling.base import Pool, at_least_single
+from src.pooling.base import Pool, Size, at_least_single
 
 
 def along_both(
@@ -34,13 +35,24 @@ class FLC(Pool):
 
     A filter without end. ``kernel_size`` is not used; a map that the stride does not divide is continued as the border
     says first (``clip``: the edge repeated). As products with small matrices, in float32 at least: on a CPU and maps of
-    56 a fraction of the time of FFTs. They count no multiply-adds, as an FFT would not.
+    56 a fraction of the time of FFTs.
     """
 
     keeps_range = False  # negative lobes
 
     #: with every frequency its negative is kept, so a real map stays real on each axis alone
     symmetric: ClassVar[bool] = False
+
+    def build(self) -> None:
+        """Make what it holds."""
+        #: pixels between its outputs
+        self.step = self.stride
+
+    def dense(self) -> "FLC":
+        """The same filter with no sample left out."""
+        twin = copy.copy(self)
+        twin.step = 1
+        return twin
 
     @property
     def windows(self) -> list[Window]:
@@ -52,27 +64,47 @@ class FLC(Pool):
         """Kept, of a map of m outputs, in periods a map."""
         return range(-(m // 2), m - m // 2)
 
+    def one_sided(self, *m: int) -> bool:
+        """Whether a frequency is kept without its negative, on all axes of so many outputs."""
+        return not self.symmetric and not any(one % 2 for one in m)
+
+    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
+        """Of the products with both matrices; where a frequency is one-sided, of rank two as well."""
+        (p, q), (h, w) = made, (one * self.stride for one in made)
+        return channels * (h * w * q + p * h * q + self.one_sided(p, q) * 2 * (h * w + 2 * h + 2 * q + p * q))
+
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
         with torch.autocast(x.device.type, enabled=False):
             y = at_least_single(self.tile(x))
-            rows, columns = (self.resampling(n, y) for n in y.shape[2:])
-            z = along_both(y, rows.real, columns.real)
-            if not self.symmetric:
-                z = z - along_both(y, rows.imag, columns.imag)
+            height, width = y.shape[2:]
+            z = along_both(y, self.filter(height, y), self.filter(width, y))
+            if self.one_sided(height // self.stride, width // self.stride):
+                (down, up), (right, left) = self.one_side(height, y), self.one_side(width, y)
+                z = z - along_both(along_both(y, down, right), up, left)
             return z.to(x.dtype)
 
-    def resampling(self, n: int, like: Tensor) -> Complex[Tensor, "p n"]:
-        """From n samples to n/s, by way of the kept frequencies: ``exp(2πi k (s j - i) / n) / n`` summed over k."""
-        m = n // self.stride
-        k = torch.tensor([*self.frequencies(m)], device=like.device)[:, None]
+    def filter(self, n: int, like: Tensor) -> Float[Tensor, "p n"]:
+        """``cos(2π k (t - i) / n) / n`` summed over the kept frequencies, for samples i and outputs at t."""
+        frequencies = torch.tensor([*self.frequencies(n // self.stride)], device=like.device)
+        samples = torch.arange(n, device=like.device)
+        response = waves(frequencies[:, None] * samples, n, like).real.sum(0) / n
+        found: Tensor = response[(samples[:: self.step, None] - samples) % n]
+        return found
 
-        def waves(size: int) -> Complex[Tensor, "k size"]:
-            # whole numbers of periods are left out before they cost digits
-            phase = (k * torch.arange(size, device=like.device) % size).to(like.dtype) * (2 * math.pi / size)
-            return torch.polar(torch.ones_like(phase), phase)
+    def one_side(self, n: int, like: Tensor) -> tuple[Float[Tensor, "2 n"], Float[Tensor, "p 2"]]:
+        """What the frequency without its negative makes of a real map besides: ``sin(2π k (t - i) / n) / n``, as the
+        product of two factors.
+        """
+        wave = waves(self.frequencies(n // self.stride)[0] * torch.arange(n, device=like.device), n, like)
+        outputs = wave[:: self.step]
+        return torch.stack([wave.real, wave.imag]) / n, torch.stack([outputs.imag, -outputs.real], 1)
 
-        return waves(m).mT @ waves(n).conj() / n
+
+def waves(periods: Int64[Tensor, "*f n"], n: int, like: Tensor) -> Complex[Tensor, "*f n"]:
+    """``exp(2πi periods / n)``; whole numbers of periods are left out before they cost digits."""
+    phase = (periods % n).to(like.dtype) * (2 * math.pi / n)
+    return torch.polar(torch.ones_like(phase), phase)
 
 
 class Ideal(FLC):

@@ -117,7 +117,7 @@ def centred(plane: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
 
 def picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "H W 3"]:
     """A grid of a run: dark is 0, yellow its largest number; small ones with pixels of several."""
-    plane = centred(plane) if name.startswith(ROLL_MAP) else plane
+    plane = centred(plane) if name.startswith("roll_") else plane
     levels = np.clip(plane / max(float(plane.max()), 1e-12), 0, 1)
     painted = colours()[(levels * 255).round().astype(np.uint8)]
     step = max(1, 4 * TILE // max(plane.shape))

@@ -1,6 +1,6 @@
 """Figures of what has a number for each place of a plane: maps of rolls, receptive fields, likeness of layers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -23,11 +23,34 @@ Net = tuple[Variant, str, str]
 
 def roll_maps(found: Sequence[Variant]) -> go.Figure:
     """Invariance error of every layer for every roll, no roll in the middle; one colour scale a layer."""
-    tops: dict[str, float] = {}
-    for variant, suffix, _ in nets(found):
-        for layer in _gridded([variant], ROLL_MAP + suffix):
-            tops[layer] = max(tops.get(layer, 0), float(variant.runs[0].grids[f"{ROLL_MAP}{suffix}/{layer}"].max()))
-    return _pictures(found, ROLL_MAP, lambda _, layer: f"{layer}: 0 to {tops[layer]:.2g}", centred, tops)
+    return _errors(found, ROLL_MAP, centred)
+
+
+def crop_maps(found: Sequence[Variant]) -> go.Figure:
+    """The same for every shift by at most so many pixels over what lies beyond the image."""
+    return _errors(found, "crop_map")
+
+
+def _errors(found: Sequence[Variant], measure: str, view: Callable[[Plane], Plane] = np.asarray) -> go.Figure:
+    ends: dict[str, tuple[float, float]] = {}
+    for net in nets(found):
+        for layer in _gridded([net[0]], measure + net[1]):
+            largest = float(net[0].runs[0].grids[f"{measure}{net[1]}/{layer}"].max())
+            ends[layer] = 0, max(ends.get(layer, (0, 0))[1], largest)
+    return _pictures(
+        found, measure, lambda _, layer: f"{layer}: 0 to {ends[layer][1]:.2g}", view, lambda _, layer: ends[layer]
+    )
+
+
+def sensitivity(found: Sequence[Variant]) -> go.Figure:
+    """Cosine of every layer's output with that for the shifted image; from what two images' have in common, to 1."""
+
+    def ends(net: Net, layer: str) -> tuple[float, float]:
+        shifts = net[0].grid(layer, f"crop_cosine{net[1]}")
+        point = None if shifts is None else net[0].point(layer, "all_crops", shifts.size, f"cosine_random{net[1]}")
+        return (point[0] if point else 0), 1
+
+    return _pictures(found, "crop_cosine", lambda net, layer: f"{layer}: {ends(net, layer)[0]:.2f} to 1", ends=ends)
 
 
 def fields(found: Sequence[Variant]) -> go.Figure:
@@ -107,8 +130,8 @@ def _pictures(
     found: Sequence[Variant],
     measure: str,
     title: Callable[[Net, str], str],
-    view: Callable[[Plane], Plane] = lambda plane: plane,
-    tops: Mapping[str, float] | None = None,
+    view: Callable[[Plane], Plane] = np.asarray,
+    ends: Callable[[Net, str], tuple[float, float]] | None = None,
 ) -> go.Figure:
     """A row a net, a column a layer.
 
@@ -117,7 +140,7 @@ def _pictures(
         measure: of the grids.
         title: net, layer → what stands above its picture.
         view: what is done to a grid first.
-        tops: layer → the high end of its colours; None: each picture's own.
+        ends: net, layer → those of its colours; None: 0 and each picture's own largest.
     """
     shown = [net for net in nets(found) if _gridded([net[0]], measure + net[1])]
     order = in_order(_gridded([net[0]], measure + net[1]) for net in shown)
@@ -128,8 +151,9 @@ def _pictures(
         if plane is not None:
             picture = coarse(view(plane))
             y, x = (_pixels(*sides) for sides in zip(plane.shape, picture.shape, strict=True))
+            low, high = ends(net, layer) if ends else (0, picture.max())
             figure.add_heatmap(
-                z=picture, x=x, y=y, zmin=0, zmax=(tops or {}).get(layer, picture.max()), colorscale="Viridis",
+                z=picture, x=x, y=y, zmin=low, zmax=high, colorscale="Viridis",
                 showscale=False, name=net[2], hovertemplate="%{y} px down, %{x} px right: %{z:.3g}", **spot,
             )  # fmt: skip
             figure.update_yaxes(scaleanchor=figure.data[-1].xaxis, **spot)

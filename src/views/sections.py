@@ -71,6 +71,20 @@ MEASURED_SECTIONS = (
         planes.roll_maps,
     ),
     Section(
+        "All crops: which ones a layer notices",
+        "Invariance error of each shift of the window over what lies beyond the image, of each variant's first seed: "
+        "no shift in the middle; axes in pixels, down and right. Dark = 0, not noticed, and how far it is dark is how "
+        "much a layer forgives; yellow = the high end, written above each map and the same for a layer in all rows.",
+        planes.crop_maps,
+        "crops",
+    ),
+    Section(
+        "All crops: sensitivity maps",
+        "Cosine of a layer's output for the image and for the image shifted, by shift: yellow = 1, the same direction; "
+        "dark = the cosine of two different images, written above each map, which after a ReLU is far above 0.",
+        planes.sensitivity,
+    ),
+    Section(
         "How fast the answer changes when the image begins to move",
         "The square of the answer's speed, by a pixel, a degree or a per cent, over the mean squared distance of two "
         f"images' answers: 0 = the beginning of the motion changes nothing. Untrained: {TWIN_IS}. "

@@ -1,8 +1,10 @@
 """Weights & Biases: runs. Online when logged in, else offline, without asking or waiting."""
 
 import hashlib
+import math
 import os
 import re
+import shlex
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.config import Config, to_dict
+from src.errors import Refusal
 from src.files import WANDB_ID, write
+from src.measures.rows import COLUMNS, Row
+from src.runs import summary
 from src.views.maps import picture
+from src.views.wandb_logs import logged_before
 
 if TYPE_CHECKING:
     import numpy as np
-    from lightning.pytorch.loggers import WandbLogger
     from wandb import Run
 
 
@@ -33,11 +38,30 @@ def logged_in() -> bool:
     return bool(wandb.login(prompt=False, verify=False))
 
 
+def mode_of(cfg: Config) -> str:
+    """``online``, ``offline`` or ``disabled``: what the config asks for, where ``auto`` is one of the first two.
+
+    Raises:
+        Refusal: online, and there is no key.
+    """
+    mode = str(cfg.wandb.mode)
+    if mode == "auto":
+        return "online" if logged_in() else "offline"
+    if mode == "online" and not logged_in():
+        raise Refusal("wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline")
+    return mode
+
+
 def default_entity() -> str:
     """Where W&B puts what names no entity; asks the server."""
     import wandb
 
     return str(wandb.Api().default_entity or "")
+
+
+def new_id() -> str:
+    """An id that no other run has."""
+    return uuid.uuid4().hex[:12]
 
 
 def identity(run: Path) -> str | None:
@@ -98,15 +122,18 @@ class Tracker:
 
     Importing and starting W&B takes over a second, so it happens in the background, behind the first training steps;
     whatever needs the run waits for it. With ``wandb.mode=disabled`` nothing is started, and logging does nothing.
+    What an earlier part of the run has logged is not logged again.
 
     Args:
         cfg: of the run.
         run: its folder; W&B's own folder is put inside.
+        told: of what is no training, and is not resumed: its name, group, job_type and config at W&B.
     """
 
-    def __init__(self, cfg: Config, run: Path) -> None:
-        self.cfg, self.folder = cfg, run
+    def __init__(self, cfg: Config, run: Path, **told: Any) -> None:
+        self.cfg, self.folder, self.told = cfg, run, told
         self._starting: Future[Run | None] | None = None
+        self._logged: set[tuple[str, Any]] = set()
 
     def begin(self) -> "Future[Run | None]":
         """Start in the background, once."""
@@ -120,46 +147,57 @@ class Tracker:
         return self.begin().result()
 
     def _start(self) -> "Run | None":
-        mode = str(self.cfg.wandb.mode)
+        mode = mode_of(self.cfg)
         if mode == "disabled":
             return None
         import wandb
 
-        if mode == "auto":
-            mode = "online" if logged_in() else "offline"
+        training = {"name": self.folder.name, "group": group_of(self.folder), "job_type": "train"}
+        told: dict[str, Any] = self.told or training | {"config": to_dict(self.cfg)}
+        known = new_id() if self.told else self._identity()
+        before = logged_before(self.folder, known)
         experiment = wandb.init(
             project=self.cfg.wandb.project,
             entity=self.cfg.wandb.entity,
-            group=group_of(self.folder),
-            name=fitting(self.folder.name),
-            id=self._identity(),
+            id=known,
             resume="allow",
             dir=self.folder,
             mode="online" if mode == "online" else "offline",
-            config=to_dict(self.cfg),
             settings=wandb.Settings(
                 console="off",
                 silent=True,
                 x_disable_stats=True,
                 disable_git=True,
-                x_transaction_log_flush_interval=1,  # seconds; a process that is killed loses no more
+                x_transaction_log_flush_interval=0.1,  # seconds; a process that is killed loses no more
             ),
+            **told | {"name": fitting(told["name"])},
         )
+        sent = math.inf if experiment.offline else experiment.starting_step  # a kill takes what W&B had yet to send
+        self._logged = {one for one, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)
-        for keys in ("train/*", "val/*", "lr", "maps/*", "invariance/*"):
+        for keys in ("train/*", "val/*", "lr", "step", "maps/*", "invariance/*"):
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 
     def _identity(self) -> str:
         if identity(self.folder) is None:
-            write(self.folder / WANDB_ID, uuid.uuid4().hex[:12])
+            write(self.folder / WANDB_ID, new_id())
         return identity(self.folder) or ""
 
-    def logger(self) -> "WandbLogger | None":
-        """Lightning's logger of the run."""
-        from lightning.pytorch.loggers import WandbLogger
+    def _log(self, row: Mapping[str, Any]) -> None:
+        """Log a row, once."""
+        names = {(name, row.get("epoch")) for name in row}
+        if self.experiment is not None and not names <= self._logged:
+            self.experiment.log(dict(row))
+            self._logged |= names
 
-        return None if self.experiment is None else WandbLogger(experiment=self.experiment)
+    def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """The rows of ``history.csv``, those too that W&B lost when an earlier part of the run was killed.
+
+        The seconds of an epoch are left out: W&B has its own clock, and the summary the run's.
+        """
+        for row in rows:
+            self._log({name: float(value) for name, value in row.items() if value != "" and name != "seconds"})
 
     def log_maps(self, pictures: Mapping[int, Mapping[str, Path]]) -> None:
         """Feature maps, one call an epoch, so that an epoch's stages stand side by side; then a table of all."""
@@ -170,7 +208,7 @@ class Tracker:
         variant, rows = variant_of(self.folder), []
         for epoch, stages in pictures.items():
             images = {stage: wandb.Image(str(path)) for stage, path in stages.items()}
-            self.experiment.log({"epoch": epoch, **{f"maps/{stage}": image for stage, image in images.items()}})
+            self._log({"epoch": epoch, **{f"maps/{stage}": image for stage, image in images.items()}})
             rows += [(variant, stage, epoch, image) for stage, image in images.items()]
         self.log_table("maps", ("variant", "stage", "epoch", "picture"), rows)
 
@@ -180,8 +218,7 @@ class Tracker:
             return
         import wandb
 
-        images = {f"grids/{name}": wandb.Image(picture(name, plane)) for name, plane in grids.items()}
-        self.experiment.log(images)
+        self._log({f"grids/{name}": wandb.Image(picture(name, plane)) for name, plane in grids.items()})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table of numbers and words."""
@@ -190,12 +227,27 @@ class Tracker:
         import wandb
 
         with _staging_in(self.folder / "wandb"):
-            self.experiment.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+            self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def log_measures(self, rows: Sequence[Row], grids: Mapping[str, "np.ndarray"]) -> None:
+        """What was measured: its table, its grids, and every number of the net under the name that stays."""
+        self.log_table("measures", COLUMNS, [row.values() for row in rows])
+        self.log_grids(grids)
+        self.log_summary(summary(rows))
 
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
         """The run's closing numbers, under names that stay."""
         if self.experiment is not None:
             self.experiment.summary.update(dict(numbers))
+
+    @property
+    def place(self) -> str:
+        """Where the run is to be seen, or how it gets there; nothing where W&B is disabled."""
+        if self.experiment is None:
+            return ""
+        if self.experiment.offline:
+            return f"wandb sync {shlex.quote(str(Path(self.experiment.dir).parent))}"
+        return self.experiment.url or ""
 
     def finish(self, failed: bool) -> None:
         """Close the run, if it was started."""

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from src.activations import watch
+from src.activations import stream
 from src.config import Config, Model, from_dict
 from src.data.splits import split
+from src.measures import all_crops
 from src.measures.base import Moved, Still, resamples
 from src.measures.invariance_error import InvarianceError
 from src.measures.rolls import Rolls, enumerated, prepare
 from src.measures.subject import Subject
-from src.measures.suite import measure
+from src.measures.suite import follow_rows, measure, scene_of
 from src.models import module, network
 from src.pooling import POOLS
 from tests.bench.paired import Ratio, paired
@@ -97,16 +98,36 @@ def enumeration_pairs() -> Iterator[Pair]:
         )  # fmt: skip
 
 
+def crop_pairs() -> Iterator[Pair]:
+    """Each of 289 windows a forward pass against fragments, of an unpadded net; half of what multiply-adds say."""
+    torch.manual_seed(0)
+    of = network(Model(padding="valid", depth=2), (1, 28, 28), 10).to(memory_format=torch.channels_last).eval()
+    subject = Subject(of, [], lambda x: x.float() / 255)
+    canvas, shifts = torch.randint(0, 256, (IMAGES, 1, 44, 44)).to(torch.uint8), all_crops.every_shift(8)
+    crops = all_crops.prepare(subject, canvas, 8)
+    assert crops.fragments, crops.why
+    yield Pair(
+        f"enumerate all 289 crops / fragments ({289 / crops.forwards:.0f} by multiply-adds)",
+        lambda: all_crops.enumerated(subject, canvas, shifts, 8),
+        lambda: crops(canvas, shifts), 3, 289 / crops.forwards / 2, least=True,
+    )  # fmt: skip
+
+
 @torch.no_grad()
 def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
     """The invariance error of every layer."""
     measures = {layer: InvarianceError() for layer in layers}
-    with watch(of, layers) as maps:
+    stills: dict[str, Still] = {}
+
+    def see(layer: str, y: Tensor) -> None:
+        if layer in stills:
+            measures[layer].update(stills[layer], Moved(stills[layer], y))
+        else:
+            stills[layer] = Still(y)
+
+    with stream(of, layers, see):
         of(x)
-        stills = {layer: Still(maps[layer]) for layer in layers}
         of(gx)
-        for layer, one in measures.items():
-            one.update(stills[layer], Moved(stills[layer], maps[layer]))
     for one in measures.values():
         one.compute()
 
@@ -134,12 +155,16 @@ def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
             pass
 
     yield Pair("the whole suite / an epoch of training", whole, epoch, 3, 1.0)
+    scene = scene_of(cfg, splits)
+    follow = lambda: [*follow_rows(trained, splits, scene)]  # noqa: E731
+    yield Pair("following a shift while it trains / an epoch of training", follow, epoch, 3, 0.05)
 
 
 def every(pools: list[str]) -> Iterator[Pair]:
     """(a) to (d)."""
     yield from pool_pairs(pools)
     yield from enumeration_pairs()
+    yield from crop_pairs()
     yield from watching()
 
 

@@ -1,0 +1,98 @@
+"""Norms folded into convolutions: the same outputs, of all nets and at all layers that are kept."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.activations import watch
+from src.measures.folding import folded
+from src.models import ARCHITECTURES
+from src.nets import default_layers, load_net
+from src.pooling import POOLS
+from tests.helpers import network
+from tests.test_phase_tree import off, shaken
+
+X = torch.randn(3, 3, 40, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def norms(net: nn.Module) -> int:
+    return sum(isinstance(one, nn.BatchNorm2d) for one in net.modules())
+
+
+def outputs(net: nn.Module, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
+    with torch.no_grad(), watch(net, layers) as maps:
+        return {"output": net(x)} | maps
+
+
+def check(net: nn.Module, layers: list[str]) -> nn.Module:
+    """Folded, with the same outputs, and the net itself as it was."""
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    twin = folded(net, layers)
+    right = outputs(net, X, layers)
+    for name, found in outputs(twin, X, layers).items():
+        assert off(found, right[name]) < 1e-10, name
+    assert list(net.state_dict()) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    return twin
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_every_pool(pool):
+    net = shaken(network((3, 40, 40), pool=pool)).double().train()
+    behind_pools = 2 if pool in ("conv", "unshuffle") else 0
+    assert norms(check(net, ["stage1", "stage2", "features"])) == behind_pools
+    assert norms(net) >= 4
+    assert all(module.training for module in net.modules())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture(name):
+    net = shaken(network((3, 40, 40), name=name)).double()
+    check(net, [])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vgg11_bn"])
+def test_nets_of_torchvision(name):
+    net = shaken(load_net(f"torchvision/{name}", "none").net)
+    layers = default_layers(net, (3, 40, 40))
+    assert norms(check(net.double(), layers)) == 0 < norms(net)
+
+
+def test_a_convolution_that_is_looked_at_keeps_its_outputs():
+    net = shaken(network((3, 40, 40))).double()
+    leaves = [name for name, one in net.named_modules() if not list(one.children())]
+    assert folded(net, leaves) is net
+    assert norms(check(net, ["stage1.conv1"])) == 1
+
+
+class Twice(nn.Module):
+    """A convolution with two readers, and a norm that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both, self.one, self.other = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.left, self.right, self.shared = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.both(x)
+        z = self.one(y) + self.other(y)
+        return self.shared(self.left(z)) + self.shared(self.right(z))
+
+
+def test_what_several_share_is_left():
+    net = shaken(Twice()).double()
+    assert folded(net) is net
+
+
+def test_norms_without_running_statistics_are_left():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).double()
+    assert folded(net) is net
+
+
+def test_a_net_that_cannot_be_followed_is_left():
+    class Fork(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Fork()).double()
+    assert folded(net) is net
