@@ -251,7 +251,8 @@ class SlurmLauncher(_Processes):
                     self._look(queue, screen, failed)
                     time.sleep(self.options.poll if queue.tasks else 0)
         except BaseException:
-            screen.console.print("  taking the jobs from SLURM's queue, once they have saved")
+            with suppress(OSError):  # the terminal is gone
+                screen.console.print("  taking the jobs from SLURM's queue, once they have saved")
             with suppress(OSError):  # SLURM does not answer
                 queue.cancel()
             raise
