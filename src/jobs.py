@@ -151,6 +151,7 @@ class Queue:
         at_once = max(1, min(places.free, len(jobs), fit or places.free))
         self.threads = threads or max(1, cores() // (at_once if alone else at_once * most))
         self.running: dict[Job, tuple[subprocess.Popen[bytes], list[str]]] = {}
+        self.told: signal.Signals | None = None
 
     def run(self) -> dict[Job, str]:
         """Run all of them; whatever ends this early ends them too, after they have saved.
@@ -161,7 +162,7 @@ class Queue:
         failed: dict[Job, str] = {}
         try:
             with self.screen:
-                while self.waiting or self.running:
+                while self.running or (self.waiting and not self.told):
                     self._start_what_fits()
                     for job in [one for one, (process, _) in self.running.items() if not _alive(process)]:
                         process, gpus = self.running.pop(job)
@@ -175,24 +176,35 @@ class Queue:
                     time.sleep(POLL)
         finally:
             self.stop(signal.SIGTERM)
-        return failed
+        return failed | dict.fromkeys(self.waiting, "stopped")
 
     def _start_what_fits(self) -> None:
-        while self.waiting and (gpus := self.places.take(0 if self.alone else self.waiting[0].gpus)) is not None:
+        while self.waiting and not self.told:
+            gpus = self.places.take(0 if self.alone else self.waiting[0].gpus)
+            if gpus is None:
+                break
             job = self.waiting.popleft()
             environment = dict(os.environ) if self.alone else own_environment(job, gpus, self.threads)
             if self.alone:
                 environment |= dict.fromkeys(THREADS, str(self.threads))
             self.running[job] = start(job, environment), gpus
+            if self.told:  # meanwhile
+                self.tell(self.told)
             self.screen.started(job, gpus)
-        if self.waiting and not self.running:
+        if self.waiting and not self.running and not self.told:
             raise RuntimeError(f"{self.waiting[0].name} takes {self.waiting[0].gpus} GPUs: there are too few")
 
-    def stop(self, signum: signal.Signals, grace: float = GRACE) -> None:
-        """Tell every job that still runs to save and to end; end those that do not within ``grace`` seconds."""
+    def tell(self, signum: signal.Signals) -> "list[subprocess.Popen[bytes]]":
+        """Ask every job that still runs to save and to end, and start no other; a signal's handler may do it."""
+        self.told = signum
         processes = [process for process, _ in self.running.values()]
         for process in filter(_alive, processes):
             process.send_signal(signum)
+        return processes
+
+    def stop(self, signum: signal.Signals, grace: float = GRACE) -> None:
+        """The same, and end those that have not ended within ``grace`` seconds."""
+        processes = self.tell(signum)
         try:
             until = time.monotonic() + grace
             while any(map(_alive, processes)) and time.monotonic() < until:
@@ -216,17 +228,17 @@ def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]"
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 (all it does is one system call)
+            preexec_fn=end_with_parent,  # noqa: PLW1509 (all it does is one system call)
         )
 
 
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def _end_with_parent() -> None:
-    """In a job: be told to stop when the process that started it is gone, also by kill -9."""
+def end_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
+    """In a process: get a signal when the one that started it is gone, also by kill -9."""
     if _PRCTL is not None:
-        _PRCTL(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        _PRCTL(1, signum)  # PR_SET_PDEATHSIG
 
 
 def why(job: Job, code: int) -> str:

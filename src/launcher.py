@@ -4,17 +4,14 @@
 submitit. Both start a job as its own command, in Hydra's single-run mode; the options stand in ``conf/hydra/launcher``.
 """
 
-import math
-import os
 import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -25,10 +22,8 @@ from rich.console import Console
 
 from src import files
 from src.errors import Refusal
-from src.jobs import GRACE, POLL, Job, Places, Queue, Screen, cores, quoted, visible_gpus
-
-if TYPE_CHECKING:
-    from submitit import Job as Submitted
+from src.jobs import Job, Places, Queue, Screen, cores, quoted, visible_gpus
+from src.slurm import Jobs
 
 #: under which Hydra finds the launchers
 PLUGINS = "hydra_plugins.whatwhere"
@@ -243,128 +238,37 @@ class SlurmLauncher(_Processes):
         return gpus_of(trainer, 0 if self.options.gpus == 0 else None)
 
     def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
-        """Submit them, wait for them; Ctrl-C takes them from the queue."""
+        """Submit them, wait for them; Ctrl-C takes them from the queue, after those that run have saved."""
         failed: dict[Job, str] = {}
-        left = dict(self._submit(jobs))
+        queue = Jobs(jobs[0].folder.parent)
         try:
             with screen, _interrupted_by(signal.SIGTERM):
-                while left:
-                    next(iter(left.values())).watcher.update()  # one question to SLURM about all of them
-                    for task in [one for one, handle in left.items() if handle.done()]:
-                        lost = _outcome(left.pop(task), task)
-                        failed |= lost
-                        for job in task.jobs:
-                            screen.ended(job, lost.get(job))
-                    queued = [job for task in left for job in task.jobs]
-                    begun = [job for job in queued if (job.folder / files.LOG).exists()]
-                    for job in begun:
-                        screen.started(job)
-                    screen.update(begun, len(queued) - len(begun))
-                    time.sleep(self.options.poll if left else 0)
-        finally:
-            for handle in left.values():
-                handle.cancel(check=False)
+                new = queue.take_up(jobs)
+                if len(new) < len(jobs):
+                    screen.console.print(f"  still in SLURM's queue, taken up: {len(jobs) - len(new)} jobs")
+                queue.submit(new, self.options)
+                while queue.tasks:
+                    self._look(queue, screen, failed)
+                    time.sleep(self.options.poll if queue.tasks else 0)
+        except BaseException:
+            with suppress(OSError):  # the terminal is gone
+                screen.console.print("  taking the jobs from SLURM's queue, once they have saved")
+            with suppress(OSError):  # SLURM does not answer
+                queue.cancel()
+            raise
         return failed
 
-    def _submit(self, jobs: list[Job]) -> "Iterator[tuple[Task, Submitted[dict[str, str]]]]":
-        from submitit import SlurmExecutor
-
-        options = self.options
-
-        def kind(job: Job) -> tuple[int, int, int]:
-            return job.nodes, job.devices, job.gpus
-
-        sweep = jobs[0].folder.parent
-        for (nodes, devices, gpus), same in groupby(sorted(jobs, key=kind), key=kind):
-            several = options.jobs_per_allocation > 1
-            packs = list(_chunks(list(same), options.jobs_per_allocation))
-            executor = SlurmExecutor(folder=sweep / "slurm", max_num_timeout=10_000)  # each gets further
-            executor.update_parameters(
-                job_name=sweep.name[:40],
-                time=options.time,
-                nodes=nodes,
-                # several jobs in one allocation start their own ranks
-                ntasks_per_node=1 if several else devices,
-                cpus_per_task=options.cpus,
-                mem=f"{options.memory:g}GB" if options.memory else "0",
-                gpus_per_node=(gpus * options.jobs_at_once if options.gpus is None else options.gpus) or None,
-                array_parallelism=options.array_parallelism,
-                signal_delay_s=options.grace,
-                setup=options.setup,
-                srun_args=[f"--cpus-per-task={options.cpus}"],  # srun does not take it from sbatch since 22.05
-                additional_parameters={"requeue": True} | options.extra,
-                **{
-                    key: getattr(options, key)
-                    for key in ("partition", "account", "qos", "constraint")
-                    if getattr(options, key) is not None
-                },
-            )
-            for some in _chunks(packs, options.array_size):
-                tasks = [Task(tuple(pack), several, options.jobs_at_once) for pack in some]
-                yield from zip(tasks, executor.submit_array(tasks), strict=True)
-
-
-def _chunks(things: list[Any], size: int) -> Iterator[Any]:
-    for start in range(0, len(things), size):
-        yield things[start : start + size]
-
-
-def _outcome(handle: "Submitted[dict[str, str]]", task: "Task") -> dict[Job, str]:
-    """Which jobs of an allocation failed, and why; files say more than a scheduler."""
-    reasons: dict[str, str] = {}
-    state = ""
-    error = handle.exception()
-    if error is None:
-        reasons = handle.results()[0]
-    else:
-        state = f"{handle.state}; {handle.paths.stderr}"
-    return {job: reasons.get(job.name) or f"lost by SLURM: {state}" for job in task.jobs if not job.finished}
-
-
-@dataclass(frozen=True)
-class Task:
-    """What an allocation does: its job, or several.
-
-    Attributes:
-        jobs: to run.
-        several: whether they share the allocation; each then starts its own ranks. Else every task of SLURM is a rank.
-        at_once: of several.
-    """
-
-    jobs: tuple[Job, ...]
-    several: bool
-    at_once: int
-
-    def __call__(self) -> dict[str, str]:
-        """Run them; gives those that failed, and why."""
-        ids = visible_gpus() if self.several else []
-        jobs = [one for one in self.jobs if not one.finished]
-        wanted = self.at_once * max((one.gpus for one in jobs), default=0)
-        places = Places(self.at_once, ids, math.ceil(wanted / max(len(ids), 1)))
-        rank = int(os.environ.get("SLURM_PROCID", "0"))
-        screen = Screen(Console(quiet=rank > 0), len(jobs))
-        queue = Queue(jobs, places, screen, alone=not self.several)
-        _QUEUES.append(queue)
-        failed = queue.run()
-        if "stopped" in failed.values():  # by the signal that this process is about to get too
-            _wait_for_requeue()
-        return {job.name: reason for job, reason in failed.items()}
-
-    def checkpoint(self) -> Any:
-        """submitit's, when the allocation is about to end: every job saves, and the same is done again later."""
-        from submitit.helpers import DelayedSubmission
-
-        for queue in _QUEUES:
-            queue.waiting.clear()
-            queue.stop(signal.SIGUSR2)
-        return DelayedSubmission(self)
-
-
-#: what runs in this process, for the handler of its signal
-_QUEUES: list[Queue] = []
-
-
-def _wait_for_requeue() -> None:
-    until = time.monotonic() + GRACE
-    while time.monotonic() < until:
-        time.sleep(POLL)
+    def _look(self, queue: Jobs, screen: Screen, failed: dict[Job, str]) -> None:
+        try:
+            states = queue.states()
+        except OSError:  # SLURM does not answer now
+            return
+        for task, lost in queue.ended(states):
+            failed |= lost
+            for job in task.jobs:
+                screen.ended(job, lost.get(job))
+        left = [(states.get(number), job) for number, task in queue.tasks.items() for job in task.jobs]
+        begun = [job for state, job in left if state == "RUNNING" and (job.folder / files.LOG).exists()]
+        for job in begun:
+            screen.started(job)
+        screen.update(begun, len(left) - len(begun))

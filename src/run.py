@@ -10,10 +10,11 @@ import hashlib
 import logging
 import os
 import platform
+import signal
 import time
 import traceback
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from src.config import Config, to_dict
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.probe import probe_images
 from src.data.splits import Splits, split
+from src.errors import Stopped
+from src.jobs import end_with_parent
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
 from src.models import module
@@ -35,9 +38,12 @@ from src.views.terminal import console, show_closing, show_ledger, show_notes
 from src.views.wandb import Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from src.models.training import Training
+
+#: in the environment of the ranks that Lightning starts: the process that they belong to
+MAIN = "WHATWHERE_MAIN"
 
 
 def run(cfg: Config, folder: Path) -> None:
@@ -55,7 +61,7 @@ def run(cfg: Config, folder: Path) -> None:
         console.print(f"  finished before, kept: {folder}")
         return
     if not is_main_process():
-        _fit(cfg, folder, None)
+        _follow(cfg, folder)
         return
     with at_work(folder):
         if finished(folder, cfg):  # by whoever was at work here until now
@@ -69,6 +75,28 @@ def run(cfg: Config, folder: Path) -> None:
             with suppress(OSError):  # a full disk: what stopped the run is what is to be said
                 files.write(failed, traceback.format_exc())
             raise
+
+
+def _follow(cfg: Config, folder: Path) -> None:
+    """Train as one of the ranks that write no files."""
+    if MAIN not in os.environ:  # a scheduler has started all of them, and looks after each
+        _fit(cfg, folder, None)
+        return
+    end_with_parent(signal.SIGKILL)  # whatever this one is at: alone it would wait for the other for ever
+    if os.getppid() != int(os.environ[MAIN]):
+        return  # it is gone already
+    with suppress(Stopped):  # Lightning kills the first rank where another ends with a code; that one has still to end
+        _fit(cfg, folder, None)
+
+
+@contextmanager
+def _followed() -> "Iterator[None]":
+    """The ranks that are started meanwhile know whom they belong to."""
+    os.environ[MAIN] = str(os.getpid())
+    try:
+        yield
+    finally:
+        del os.environ[MAIN]
 
 
 def _run(cfg: Config, folder: Path) -> None:
@@ -149,7 +177,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     saved = resume_from(checkpoints, tell=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
     if saved is None:
         net.fit(splits.train.images, splits.normalise)
-    trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
+    with _followed():
+        trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
     _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
     return net.to(device), splits, book  # Lightning has put it back on the CPU

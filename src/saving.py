@@ -74,13 +74,14 @@ class Saving(Checkpoint):
     # --- when ------------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note who handles the signals, before Lightning does."""
-        if threading.current_thread() is threading.main_thread():
-            found = {signum: signal.getsignal(signum) for signum in SIGNALS}
-            self.before = {signum: one for signum, one in found.items() if one not in (signal.SIG_IGN, None)}
+        """Keep Lightning's handler of SIGTERM out: it speaks to the other ranks whatever they are at, and both hang."""
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to save."""
+        if threading.current_thread() is threading.main_thread():
+            found = {signum: signal.getsignal(signum) for signum in SIGNALS}
+            self.before = {signum: one for signum, one in found.items() if one not in (signal.SIG_IGN, None)}
         for signum in self.before:
             signal.signal(signum, self._asked)
         self.saved = time.monotonic()

@@ -72,7 +72,7 @@ def plan(arguments: list[str]) -> Plan | None:
         multirun = bool(args.multirun or master.hydra.mode == RunMode.MULTIRUN)
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
         if multirun:
-            composed = _jobs(loader, master, args.overrides)
+            composed = _jobs(loader, master, list(master.hydra.overrides.task))
         else:
             composed = [master]
             for override in parsed:

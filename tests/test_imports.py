@@ -22,6 +22,7 @@ ROOMS = [
     {"views"},
     {"callbacks", "saving"},
     {"run"},
+    {"slurm"},
     {"launcher"},
     {"sweep"},
     {"train", "measure", "shapes", "pools", "report"},  # the entry points
@@ -34,7 +35,7 @@ ONLY_IN = {
     "wandb": {"views/wandb", "views/wandb_logs"},
     "captum": {"measures/cam"},
     "wandb_workspaces": {"views/wandb_report"},
-    "submitit": {"launcher"},
+    "submitit": {"slurm"},
 }
 
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

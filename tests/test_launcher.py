@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,54 @@ def test_interrupted_it_leaves_no_process_and_goes_on_to_the_same_numbers(tmp_pa
     assert (folder / files.MEASURES).read_bytes() == (tmp_path / "undisturbed" / files.MEASURES).read_bytes()
 
 
+#: ``src.train``, whose first rank gets a SIGTERM at a method's first call; at its end it has something to do
+TERMINATED = """
+import os, signal, time
+from src import train
+from lightning.pytorch.strategies import DDPStrategy
+from src.saving import Saving
+from src.views.wandb import Tracker
+
+def terminated(*given):
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return method(*given)
+
+method = {place}
+{place} = terminated
+Tracker.finish = lambda *_: time.sleep(6)
+train.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("DDPStrategy.setup_environment", -signal.SIGTERM),  # the other rank has just been started
+        ("Saving.on_train_start", -signal.SIGTERM),  # Lightning had a handler of its own by then
+        ("Saving.on_train_batch_end", 128 + signal.SIGTERM),  # saved; Lightning looks every 5 s how the others ended
+    ],
+)
+def test_a_rank_that_is_told_to_stop_leaves_no_other_behind(place: str, code: int, tmp_path: Path) -> None:
+    script = tmp_path / "terminated.py"
+    script.write_text(TERMINATED.format(place=place))
+    words = [*SHORT, "trainer.devices=2", "trainer.strategy=ddp", f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "told").open("w") as told:
+        first = subprocess.Popen(
+            [sys.executable, script, *words], env=environment, stdout=told, stderr=told, start_new_session=True
+        )
+    try:
+        assert first.wait(120) == code, (tmp_path / "told").read_text()
+        until = time.monotonic() + 120  # for the other to come to the point at which it notices
+        while subprocess.run(["pgrep", "-f", str(script)], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+            assert time.monotonic() < until, "a rank waits for ever"
+            time.sleep(0.2)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(first.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -124,6 +173,11 @@ def test_what_would_go_wrong_is_refused_before_anything_starts(
         plan(["-m", "data=shapes", *words])
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_slurm_takes_further_options_of_sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher.shutil, "which", lambda name: name)
+    assert plan(["-m", "data=shapes", "hydra/launcher=slurm", "+hydra.launcher.extra.reservation=mine"]) is not None
 
 
 def test_gpus_are_a_number_or_ids(monkeypatch: pytest.MonkeyPatch) -> None:
