@@ -12,7 +12,7 @@ SRC = Path(__file__).parent.parent / "src"
 # code; what is imported under TYPE_CHECKING, for hints alone, is free.
 ROOMS = [
     {"errors", "files", "geometry"},
-    {"jobs"},
+    {"jobs", "weights"},
     {"pooling", "activations", "transforms"},
     {"ledger"},
     {"models", "data"},

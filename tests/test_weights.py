@@ -1,0 +1,131 @@
+"""Weights from files: the same bit for bit whatever wraps them, or refused in one line, and never run."""
+
+import pickle
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+
+from src.errors import Refusal
+from src.nets import load_net
+from src.weights import fill, read_weights
+from tests.test_nets import SMALL, TIMM, same, weights
+
+
+@pytest.fixture(scope="module")
+def shaken() -> dict[str, Tensor]:
+    """Weights that no seed draws."""
+    generator = torch.Generator().manual_seed(5)
+    drawn = weights(load_net(SMALL, "none").net)
+    return {key: one + torch.randn(one.shape, generator=generator) for key, one in drawn.items()}
+
+
+FORMS: dict[str, Any] = {
+    "plain.pt": lambda tree: tree,
+    "state_dict.ckpt": lambda tree: {"state_dict": tree, "epoch": 3},
+    "model.pth": lambda tree: {"model": tree, "args": Namespace(lr=0.1)},
+    "model_state_dict.pt": lambda tree: {"model_state_dict": tree},
+    "module.pt": lambda tree: {f"module.{key}": one for key, one in tree.items()},
+    "lightning.ckpt": lambda tree: {"state_dict": {f"model.net.{key}": one for key, one in tree.items()}},
+}
+
+
+@pytest.mark.parametrize("form", [*FORMS, "plain.safetensors"])
+def test_weights_from_a_file_are_the_same_bit_for_bit(form: str, shaken: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / form
+    if form in FORMS:
+        torch.save(FORMS[form](shaken), path)
+    else:
+        save_file(shaken, path)
+    assert same(weights(load_net(SMALL, str(path)).net), shaken)
+
+
+def test_weights_of_timm_come_from_a_file_too(tmp_path: Path) -> None:
+    tree = {key: one + 1 for key, one in weights(load_net(TIMM, "none").net).items()}
+    torch.save(tree, tmp_path / "own.pt")
+    assert same(weights(load_net(TIMM, str(tmp_path / "own.pt")).net), tree)
+
+
+def test_a_file_with_the_librarys_name_is_taken_for_what_it_is(shaken: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(shaken, tmp_path / "squeezenet1_1-b8a52dc0.pth")
+    torch.save(shaken, tmp_path / "own.pth")
+    classes = load_net(SMALL, str(tmp_path / "squeezenet1_1-b8a52dc0.pth")).classes
+    assert classes is not None
+    assert classes[0] == "tench"
+    assert load_net(SMALL, str(tmp_path / "own.pth")).classes is None
+
+
+def test_googlenets_file_may_hold_what_only_training_asks_for(tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    tree = models.googlenet(weights=None, init_weights=False).state_dict()
+    assert any(key.startswith("aux1.") for key in tree)
+    for file, transforms in {"googlenet-1378be20.pth": True, "own.pth": False}.items():
+        torch.save(tree, tmp_path / file)
+        net = load_net("torchvision/googlenet", str(tmp_path / file)).net
+        assert net.transform_input == transforms
+        assert same(weights(net), {key: one for key, one in tree.items() if not key.startswith("aux")})
+
+
+def test_names_of_older_files_are_known() -> None:
+    dense = nn.Module()
+    dense.denselayer1 = nn.ModuleDict({"norm1": nn.BatchNorm2d(2)})
+    old = {f"denselayer1.norm.1.{key}": torch.full((2,), 3.0) for key in "weight bias running_mean running_var".split()}
+    fill(dense, old, "")
+    assert dense.denselayer1["norm1"].running_var.tolist() == [3, 3]
+
+
+class Malicious:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_malicious_file_is_refused_and_not_run(tmp_path: Path) -> None:
+    proof = tmp_path / "it ran"
+    pickle.loads(pickle.dumps(Malicious(proof)))
+    assert proof.exists(), "it would"
+    proof.unlink()
+    for path in (tmp_path / "evil.pt", tmp_path / "evil.pth"):
+        tree = {"state_dict": Malicious(proof)}
+        torch.save(tree, path) if path.suffix == ".pt" else path.write_bytes(pickle.dumps(tree))
+        with pytest.raises(Refusal, match="cannot be read as plain data"):
+            load_net(SMALL, str(path))
+        assert not proof.exists()
+
+
+@pytest.mark.parametrize("tree", [{"epoch": 3}, {}, [1, 2], {"state_dict": {"a": "b"}}])
+def test_a_file_without_weights_is_refused(tree: object, tmp_path: Path) -> None:
+    torch.save(tree, tmp_path / "other.pt")
+    with pytest.raises(Refusal, match="holds no state_dict"):
+        read_weights(tmp_path / "other.pt")
+
+
+def test_a_whole_net_or_no_file_is_refused(tmp_path: Path) -> None:
+    torch.save(nn.Conv2d(1, 1, 1), tmp_path / "net.pt")
+    with pytest.raises(Refusal, match=r"save net.state_dict\(\), not the net"):
+        read_weights(tmp_path / "net.pt")
+    with pytest.raises(Refusal, match="no such file"):
+        load_net(SMALL, str(tmp_path / "nothing.pt"))
+
+
+def test_a_mismatch_says_how_many_and_names_three() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    before = weights(net)
+    found = before | {"2.weight": torch.zeros(5, 4)} | {f"3.w{i}": torch.zeros(1) for i in range(5)}
+    del found["0.weight"], found["1.num_batches_tracked"]
+    with pytest.raises(Refusal) as refusal:
+        fill(net, found, "it does not fit")
+    assert str(refusal.value) == (
+        "it does not fit: 1 missing (0.weight); 5 unexpected (3.w0, 3.w1, 3.w2 …); "
+        "1 of other shape (2.weight 5×4 for 2×4)"
+    )
+    assert same(weights(net), before), "all or none"
