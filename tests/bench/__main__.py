@@ -5,11 +5,12 @@ from datetime import date
 
 import torch
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 from src.run import hardware
 from tests.bench import parallel, pools, rolls, startup, training
-from tests.bench.paired import paired
+from tests.bench.paired import Pair
 
 
 def main() -> None:
@@ -24,23 +25,17 @@ def main() -> None:
     table = Table(title=f"{machine}, torch {torch.__version__}, {platform.system()}, {date.today()}")
     for heading in ("A / B", "ratio of medians", "single pairs", "bound"):
         table.add_column(heading)
-    for name, a, b, pairs, bound in (
-        ("start to first step / import torch, lightning", startup.to_first_step, startup.imports, 5, 1.30),
-        ("training with everything on / bare loop", training.with_lightning, training.bare, 3, 1.10),
-    ):
-        with console.status(f"{name}: {pairs} pairs"):
-            ratio = paired(a, b, pairs)
-        table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", f"{bound:.2f}")
+    start = Pair("start to first step / import torch, lightning", startup.to_first_step, startup.imports, 5, 1.3)
+    everything = Pair("training with everything on / bare loop", training.with_lightning, training.bare, 3, 1.1)
     name = "jobs an hour: two at a time / one at a time"
-    with console.status(f"{name}: 3 pairs"):
-        ratio = paired(parallel.one_at_a_time, parallel.two_at_a_time, 3)
-    table.add_row(name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", "at least 1.15")
-    for pair in (*rolls.every(["max"]), *rolls.suite(training.bare)):
-        with console.status(f"{pair.name}: {pair.pairs} pairs"):
+    jobs = Pair(name, parallel.one_at_a_time, parallel.two_at_a_time, 3, 1.15, least=True)
+    with Live(table, console=console):
+        for pair in (start, everything, jobs, *rolls.every(["max"]), *rolls.suite(training.bare)):
+            table.caption = f"{pair.name}: {pair.pairs} pairs"
             ratio = pair.run()
-        bound = f"at {'least' if pair.least else 'most'} {pair.bound:.2f}"
-        table.add_row(pair.name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", bound)
-    console.print(table)
+            bound = f"at {'least' if pair.least else 'most'} {pair.bound:.2f}"
+            table.add_row(pair.name, f"{ratio.median:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}", bound)
+        table.caption = None
     pools.show()
 
 

@@ -26,3 +26,20 @@ def paired(a: Callable[[], object], b: Callable[[], object], pairs: int) -> Rati
             kept.append(own if isinstance(own, float) else time.perf_counter() - start)
     each = [x / y for x, y in zip(*times, strict=True)]
     return Ratio(statistics.median(times[0]) / statistics.median(times[1]), min(each), max(each), pairs)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways, and the ratio they are held to."""
+
+    name: str
+    a: Callable[[], object]
+    b: Callable[[], object]
+    pairs: int
+    bound: float
+    least: bool = False  # the bound is the least that the ratio may be
+
+    def run(self) -> Ratio:
+        """Once each to warm up, then by turns."""
+        self.a(), self.b()
+        return paired(self.a, self.b, self.pairs)

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,26 +19,9 @@ from src.measures.subject import Subject
 from src.measures.suite import follow_rows, measure, scene_of
 from src.models import module, network
 from src.pooling import POOLS
-from tests.bench.paired import Ratio, paired
+from tests.bench.paired import Pair
 
 SIDE, IMAGES = 32, 8
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two ways, and the ratio they are held to."""
-
-    name: str
-    a: Callable[[], object]
-    b: Callable[[], object]
-    pairs: int
-    bound: float
-    least: bool = False  # the bound is the least that the ratio may be
-
-    def run(self) -> Ratio:
-        """Once each to warm up, then by turns."""
-        self.a(), self.b()
-        return paired(self.a, self.b, self.pairs)
 
 
 def net(pool: str = "max") -> nn.Module:
