@@ -1,5 +1,6 @@
-"""What every test gets: seeded torch, and property tests that are quick, always the same, and leave no files."""
+"""What every test gets: seeded torch, signals that are heeded, property tests that are quick and always the same."""
 
+import signal
 import tempfile
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis.configuration import set_hypothesis_home_dir
 import src  # noqa: F401  (before any test imports torchvision)
 
 torch.set_num_threads(1)  # for maps this small, more threads take longer
+# a shell ignores it for what runs in its background, and so would all that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 set_hypothesis_home_dir(tempfile.gettempdir())
 settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20, database=None)
 settings.load_profile("quick")
