@@ -287,7 +287,7 @@ def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
     src.sweep.plan(undisturbed.whole()[1:])  # what all processes need is read once, before they fork
     begin = time.monotonic()
     Killer(undisturbed, 0, random.Random()).until_done([undisturbed.whole()])
-    longest = (time.monotonic() - begin) / max(options.kills, 1)
+    longest = (time.monotonic() - begin) / max(options.kills, options.jobs)
     killer = Killer(disturbed, options.kills, random.Random(options.seed), longest)
     if options.launcher:
         killer.until_done([disturbed.whole(f"hydra/launcher={options.launcher}")])
