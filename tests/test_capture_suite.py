@@ -232,6 +232,26 @@ def test_a_run_measures_its_net_and_the_untrained_twin():
     assert own[distance].estimate.value != twin[(*distance[:4], "output_distance_untrained")].estimate.value
 
 
+def test_the_twin_has_as_many_images_where_their_number_counts():
+    """A probe that learned from fewer images knows less, whatever the net; a mean over fewer is as good, but noisier."""
+    cfg = tiny(measure={"what": ["shift", "layers", "units", "aliasing"], "images": 150})
+    splits = split(cfg.data)
+    net = module(cfg, splits.image, len(splits.classes))
+    found = {key(row): row for row in only_rows(measure(net, cfg, splits))}
+    twin = {values: row for values, row in found.items() if row.measure.endswith("_untrained")}
+    fewer = set()
+    for values, row in twin.items():
+        own = found[(*values[:4], row.measure.removesuffix("_untrained"))]
+        if own.estimate.n != row.estimate.n:
+            assert (own.estimate.n, row.estimate.n) == ((2000, 250) if values[2] == "test" else (150, 125)), values
+            fewer.add(values[4])
+        else:  # the same weights and the same images
+            assert own.estimate.value == pytest.approx(row.estimate.value, rel=1e-5, abs=1e-6, nan_ok=True), values
+    assert {"output_distance_untrained", "aliasing_fraction_untrained", "accuracy_untrained"} <= fewer
+    counted = {row.measure for row in twin.values()} - fewer
+    assert {"probe_accuracy_untrained", "goodfellow_untrained", "effective_rank_untrained"} <= counted
+
+
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 

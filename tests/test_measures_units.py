@@ -215,13 +215,14 @@ def reduced_by_hand(x: np.ndarray, train: np.ndarray, dim: int) -> np.ndarray:
     return found / found[train].std(0)
 
 
-def test_features_are_reduced_by_what_the_training_images_say():
-    x, train = normal(60, 7) @ normal(7, 30, seed=1) + 0.1 * normal(60, 30, seed=2) + 5, np.arange(40)
+@pytest.mark.parametrize("images", [40, 20], ids=["more images than features", "fewer"])
+def test_features_are_reduced_by_what_the_training_images_say(images):
+    x, train = normal(60, 7) @ normal(7, 30, seed=1) + 0.1 * normal(60, 30, seed=2) + 5, np.arange(images)
     np.testing.assert_allclose(abs(reduced(x, train, 6)), abs(reduced_by_hand(x.numpy(), train, 6)), atol=1e-6)
     small = x[:, [0, 1, 2, 3, 3]]  # smaller than asked for, and one feature twice
     found = reduced(torch.cat([small, torch.ones(60, 2)], 1), train, 6)
     assert found.shape == (60, 4)
-    np.testing.assert_allclose(found[:40].T @ found[:40] / 40, np.eye(4), atol=1e-9)
+    np.testing.assert_allclose(found[train].T @ found[train] / images, np.eye(4), atol=1e-9)
     assert reduced(torch.ones(60, 100), train, 6).shape == (60, 1)
 
 

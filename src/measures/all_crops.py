@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from src.errors import Refusal
-from src.measures.all_rolls import FEWEST, ShiftLayer, ShiftOutputs, allowance, shift_rows
+from src.measures.all_rolls import FEWEST, ShiftLayer, ShiftOutputs, allowance, sample, shift_rows
 from src.measures.fragments import Fragments
 from src.measures.rolls import AGREEMENT, ROOM, TOGETHER, TRIED, ShiftTable, one_by_one
 from src.measures.rows import Grid, Note, Row
@@ -127,18 +127,17 @@ def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     layer's maps of them, and a note that says how they were had, and why not by fragments where they were not.
 
     They are taken of as many images as ``forwards`` forward passes pay for (by default ``allowance``). Where that is
-    fewer than 16, shifts are drawn instead (protocol ``sampled_crops``). Layers take every window one by one; where
-    the answers do not, 16 images will do for them.
+    fewer than 8, shifts are drawn instead (protocol ``sampled_crops``, by ``sample``). Layers take every window one by
+    one; where the answers do not, fewer images will do for them.
     """
     shifts, most, protocol = every_shift(scene.margin), len(scene.canvas), "all_crops"
     device = next(subject.net.parameters()).device
     crops = prepare(subject, scene.canvas[:2].to(device), scene.margin)
-    total, few = forwards or allowance(most, crops.fragments is not None), min(FEWEST, most)
-    count = int(total / crops.forwards)
-    if count < few:
-        others = 1 + torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(scene.seed))
-        crops, count, protocol = replace(crops, fragments=None), few, "sampled_crops"
-        shifts = shifts[[0, *others[: max(1, total // few - 1)].tolist()]]
+    total = forwards or allowance(most, crops.fragments is not None)
+    count, few = int(total / crops.forwards), (forwards or allowance(most, shared=False)) // len(shifts)
+    if count < min(FEWEST, most):
+        crops, protocol = replace(crops, fragments=None), "sampled_crops"
+        count, shifts = sample(shifts, total, most, scene.seed)
     chosen = scene.take(torch.arange(min(most, max(2, count))))
     answers, layers = ShiftOutputs(subject.what), {name: ShiftLayer() for name in subject.layers}
 
@@ -148,7 +147,7 @@ def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     for index in chosen.batches() if crops.fragments else ():
         some = (chosen.canvas[part].to(device) for part in index.split(crops.batch))
         answered(torch.cat([crops(canvas, shifts) for canvas in some]), index)
-    seen = chosen.take(torch.arange(few)) if crops.fragments else chosen
+    seen = chosen.take(torch.arange(min(len(chosen.canvas), max(2, few)))) if crops.fragments else chosen
     for index in seen.batches():
         table = enumerated(subject, seen.canvas[index].to(device), shifts, scene.margin)
         if not crops.fragments:

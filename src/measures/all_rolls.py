@@ -17,8 +17,10 @@ from src.measures.rows import Estimate, Grid, Note, Row
 from src.measures.subject import Scene, Subject
 from src.transforms import crop
 
-#: images that rolls are drawn for where all rolls of as many cost too much
-FEWEST = 16
+#: images that are too few to say anything of others: rather than all shifts of fewer, some are drawn
+FEWEST = 8
+#: shifts by up to 8 pixels, (2 · 8 + 1)²: as many are drawn of an image
+DRAWN = 17 * 17
 
 
 class ShiftOutputs(Measure):
@@ -103,20 +105,32 @@ class ShiftLayer(Measure):
 
 def allowance(images: int, shared: bool) -> int:
     """Forward passes that many shifts of a few images may cost: for each image there is ten where shifts share work,
-    else four; but no fewer than all 17 × 17 shifts by up to 8 pixels of 16 images take.
+    else five; but no fewer than all 17 × 17 shifts by up to 8 pixels of 8 images take.
 
     >>> allowance(1000, shared=True), allowance(1000, shared=False), allowance(100, shared=False)
-    (10000, 4624, 4624)
+    (10000, 5000, 2312)
     """
-    return max((10 if shared else 4) * images, FEWEST * 17 * 17)
+    return max((10 if shared else 5) * images, FEWEST * DRAWN)
+
+
+def sample(
+    shifts: Int64[Tensor, "shifts 2"], forwards: int, images: int, seed: int
+) -> tuple[int, Int64[Tensor, "some 2"]]:
+    """How many of the images to take, and which shifts, the first of which is none, where each costs a forward pass.
+
+    There are 289 of as many images as that pays for, and fewer where that would be fewer than 8 images.
+    """
+    count = min(images, max(FEWEST, forwards // DRAWN))
+    order = torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(seed))
+    return count, shifts[[0, *(1 + order[: max(1, forwards // count - 1)]).tolist()]]
 
 
 def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
     """Rows for all H · W rolls (protocol ``all_rolls``; ``amount`` is their number), and each layer's map of them,
     and a note that says how they were had, and why not by the phase tree where they were not.
 
-    As many images are taken as cost ``forwards`` forward passes; where that is fewer than 16, rolls are drawn instead
-    (protocol ``sampled_rolls``).
+    As many images are taken as cost ``forwards`` forward passes; where that is fewer than 8, rolls are drawn instead
+    (protocol ``sampled_rolls``, by ``sample``).
 
     Args:
         subject: the net.
@@ -129,9 +143,9 @@ def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     forwards = forwards or allowance(len(images), rolls.tree is not None)
     count, protocol = int(forwards / rolls.forwards), "all_rolls"
     if count < FEWEST <= len(images):
-        count, protocol, every = FEWEST, "sampled_rolls", len(rolls.shifts)
-        some = torch.randperm(every - 1, generator=torch.Generator().manual_seed(scene.seed))
-        rolls = replace(rolls, tree=None, shifts=rolls.shifts[[0, *(1 + some[: forwards // FEWEST - 1]).tolist()]])
+        protocol = "sampled_rolls"
+        count, some = sample(rolls.shifts, forwards, len(images), scene.seed)
+        rolls = replace(rolls, tree=None, shifts=some)
     count = min(max(count, 2), len(images))
     outputs, layers = ShiftOutputs(subject.what), {name: ShiftLayer() for name in subject.layers}
     for part in torch.arange(count).tensor_split(-(-count // rolls.batch)):

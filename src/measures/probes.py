@@ -62,9 +62,19 @@ def reduced(features: Float[Tensor, "n d"], train: Int64[np.ndarray, " m"], dim:
     the training images alone.
     """
     x = _standardised(features.double().numpy(), train)
-    _, values, axes = np.linalg.svd(x[train], full_matrices=False)  # half the time of scikit-learn's randomized_svd
-    kept = max(1, min(dim, int((values > ROUNDING * values[0]).sum())))  # one of zeros, where nothing varies
-    return _standardised(x @ axes[:kept].T, train)
+    axes = _axes(x[train], dim)
+    return _standardised(x @ axes, train)
+
+
+def _axes(x: Array, dim: int) -> Array:
+    """The first principal axes, each a column of any length: by the smaller of the two Gram matrices, a third of the
+    time of a singular value decomposition.
+    """
+    wide = x.shape[1] > x.shape[0]
+    values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    kept = max(1, min(dim, int((values > ROUNDING**2 * values[-1]).sum())))  # one of zeros, where nothing varies
+    found: Array = vectors[:, : -kept - 1 : -1]
+    return x.T @ found if wide else found
 
 
 def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:

@@ -166,25 +166,26 @@ def one_by_one(
         shifts: (0, 0) first.
         move: some of the shifts → as the net takes them, all images moved by the first, then all by the next …
     """
+    together = max(1, min(TOGETHER // n, len(shifts)))
     outputs: list[Tensor] = []
     squared: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
     length: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
     still: dict[str, Tensor] = {}
 
     def see(name: str, maps: Tensor) -> None:
-        for part in maps.split(n):
-            first = still.setdefault(name, part.clone())
-            squared[name].append(squares(part, first).sum(1))
-            length[name].append(Still(part).length)
+        if name not in still:
+            still[name] = torch.cat([maps[:n]] * together)  # as often as shifts are compared with it at once
+        squared[name].append(squares(maps, still[name][: len(maps)]).sum(1).view(-1, n))
+        length[name].append(Still(maps).length.view(-1, n))
 
     with stream(subject.net, subject.layers, see):
-        for some in shifts.split(max(1, TOGETHER // n)):
+        for some in shifts.split(together):
             outputs.append(subject.answer(subject.net(move(some))).unflatten(0, (len(some), -1)))
     return ShiftTable(
         torch.cat(outputs).transpose(0, 1),
-        {name: torch.stack(one, 1) for name, one in squared.items()},
-        {name: torch.stack(one, 1) for name, one in length.items()},
-        {name: one.flatten(1) for name, one in still.items()},
+        {name: torch.cat(one).T for name, one in squared.items()},
+        {name: torch.cat(one).T for name, one in length.items()},
+        {name: one[:n].flatten(1) for name, one in still.items()},
     )
 
 

@@ -29,14 +29,22 @@ def class_selectivity(
     >>> class_selectivity(x, torch.tensor([0, 0, 1])).tolist()
     [[0.5, 0.0, nan]]
     """
-    weights = pooled.new_ones(1, len(pooled)) if weights is None else weights.to(pooled)
+    if weights is None:
+        _, places, counts = labels.unique(return_inverse=True, return_counts=True)
+        means = pooled.new_zeros(len(counts), pooled.shape[1]).index_add_(0, places, pooled) / counts[:, None]
+        return _selectivity(means.amax(0, keepdim=True), means.sum(0, keepdim=True), len(counts))
+    weights = weights.to(pooled)
     best = total = pooled.new_zeros(len(weights), pooled.shape[1])
     classes = pooled.new_zeros(len(weights), 1)
-    for label in labels.unique():
+    for label in labels.unique():  # not all at once: there may be a thousand
         mine = labels == label
         count = weights[:, mine].sum(1, keepdim=True)  # 0 where a resample lacks the class
         mean = weights[:, mine] @ pooled[mine] / count.clamp(min=1)
         best, total, classes = best.maximum(mean), total + mean, classes + (count > 0)
+    return _selectivity(best, total, classes)
+
+
+def _selectivity(best: Tensor, total: Tensor, classes: Tensor | int) -> Tensor:
     other = (total - best) / (classes - 1)
     return (best - other) / (best + other)
 

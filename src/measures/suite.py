@@ -35,14 +35,16 @@ if TYPE_CHECKING:
     from src.config import Config
     from src.models.training import Training
 
-#: families that run the net so often that its norms are folded first
-MANY = ("rolls", "crops")
+#: families that look at what a convolution has and gives; for the others its norm is folded into it, which is quicker
+UNFOLDED = ("aliasing", "layers")
+#: families whose numbers depend on how many images there are, as what a probe learns: two nets need the same
+COUNTED = ("layers", "units")
 
 TRAIN_SAMPLE = 5000
 #: test images that are looked at while a net trains
 FOLLOWED_IMAGES = 250
-#: the least that an untrained twin is measured on
-TWIN_IMAGES = 250
+#: the least that means over images are taken of for an untrained twin
+TWIN_IMAGES = 125
 
 Found = Iterator[Row | Grid | Note]
 
@@ -65,8 +67,16 @@ FAMILIES: dict[str, Callable[[Subject, Scene], Found]] = {
 }
 
 
-def rows(subject: Subject, scene: Scene, what: Collection[str] = MEASURES, tell: Tell = nobody) -> Found:
+def rows(
+    subject: Subject,
+    scene: Scene,
+    what: Collection[str] = MEASURES,
+    tell: Tell = nobody,
+    few: Scene | None = None,
+) -> Found:
     """All rows of a net on some images, and the grids to look at; ``tell`` hears how far it is.
+
+    ``few``, if given, are the images for what is a mean over images, the same in expectation however many there are.
 
     >>> from torch import nn
     >>> from src.measures.subject import normaliser
@@ -79,11 +89,12 @@ def rows(subject: Subject, scene: Scene, what: Collection[str] = MEASURES, tell:
     """
     names = [name for family, names in MOVES.items() if family in what for name in names]
     quick = replace(subject, net=folded(subject.net, subject.layers))
-    yield from pair_rows(quick, scene, names, tell=tell)
+    few = few or scene
+    yield from pair_rows(quick, few, names, tell=tell)
     for family, found in FAMILIES.items():
         if family in what:
             tell(f"measuring {family}")
-            yield from found(quick if family in MANY else subject, scene)
+            yield from found(subject if family in UNFOLDED else quick, scene if family in COUNTED else few)
 
 
 def drawn(images: Images, count: int, seed: int) -> Images:
@@ -93,7 +104,7 @@ def drawn(images: Images, count: int, seed: int) -> Images:
 
 
 def _for_the_twin(images: int) -> int:
-    return min(images, max(images // 4, TWIN_IMAGES))
+    return min(images, max(images // 8, TWIN_IMAGES))
 
 
 def scene_of(cfg: "Config", splits: Splits) -> Scene:
@@ -124,25 +135,26 @@ def follow_rows(net: "Training", splits: Splits, scene: Scene) -> Iterator[Row]:
 def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody) -> Found:
     """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
 
-    The twin has the same seed and no training, and a quarter of the images will do for it; its rows end in
-    ``_untrained``.
+    The twin has the same seed and no training; its rows end in ``_untrained``. An eighth of the images will do for its
+    means, which vary more with the seed; it has all where numbers depend on how many there are.
     """
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
     twin = module(cfg, splits.image, len(splits.classes)).to(net.device)
     scene = scene_of(cfg, splits)
-    few = scene.take(torch.arange(_for_the_twin(len(scene.canvas))))
+    eighth = scene.take(torch.arange(_for_the_twin(len(scene.canvas))))
     book = ledger(net, splits.image)
     jumps = {name: (book[name].rows.jump, book[name].columns.jump) for name in net.stages}
-    nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", few)]
-    for one, suffix, images in nets:
+    nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", eighth)]
+    for one, suffix, few in nets:
         parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
         if suffix:
             parts = {name: drawn(part, _for_the_twin(len(part)), cfg.measure.seed) for name, part in parts.items()}
         else:
             parts |= {"val": splits.val, "train": sample}
+        quick = folded(one)
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)
-            for row in accuracy_rows(one, batches, net.task, name):
+            for row in accuracy_rows(quick, batches, net.task, name):
                 if row.measure == "accuracy":
                     accuracies[name] = row.estimate
                 yield replace(row, measure=row.measure + suffix)
@@ -150,5 +162,5 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
             leak = location_leak(accuracies["test"], accuracies["dissimilar"])
             yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
         subject = replace(subject_of_run(one, splits), jumps=jumps)
-        for found in rows(subject, images, cfg.measure.what, tell):
+        for found in rows(subject, scene, cfg.measure.what, tell, few):
             yield replace(found, measure=found.measure + suffix)
