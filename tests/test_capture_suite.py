@@ -233,7 +233,7 @@ def test_a_run_measures_its_net_and_the_untrained_twin():
 
 
 def test_the_twin_has_as_many_images_where_their_number_counts():
-    """A probe that learned from fewer images knows less, whatever the net; a mean over fewer is as good, but noisier."""
+    """A probe that learned from fewer images knows less, a mean over fewer is as good, but noisier."""
     cfg = tiny(measure={"what": ["shift", "layers", "units", "aliasing"], "images": 150})
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes))
