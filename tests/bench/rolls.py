@@ -22,6 +22,7 @@ from src.pooling import POOLS
 from tests.bench.paired import Pair
 
 SIDE, IMAGES = 32, 8
+STAGES = ["stage1", "stage2", "stage3"]
 
 
 def net(pool: str = "max") -> nn.Module:
@@ -115,13 +116,14 @@ def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
 
 
 def watching() -> Iterator[Pair]:
-    """(d) All layers watched and compared against two plain forward passes."""
+    """(d) The layers that a run looks at, and all there are, watched and compared against two plain forward passes."""
     of, x = net(), images(125)
-    gx, layers, plain = x.roll((1, 2), (2, 3)), leaves(of), forward(of, x)
-    yield Pair(
-        "every layer's invariance error / two forward passes",
-        lambda: watched(of, layers, x, gx), lambda: (plain(), plain()), 9, 1.3,
-    )  # fmt: skip
+    gx, plain = x.roll((1, 2), (2, 3)), forward(of, x)
+    for what, layers in (("every stage", [*STAGES, "features"]), ("every layer", leaves(of))):
+        yield Pair(
+            f"{what}'s invariance error ({len(layers)}) / two forward passes",
+            lambda layers=layers: watched(of, layers, x, gx), lambda: (plain(), plain()), 9, 1.3,
+        )  # fmt: skip
 
 
 def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
