@@ -204,9 +204,10 @@ def squared_distances(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
         parts = phases.split().flatten(3)
         return replace(phases, values=(parts - parts[:, :1, :1]).square().sum(3).flatten(0, 2)).everywhere(size)
     maps = phases.values
-    maps = maps - maps.mean((0, 2, 3), keepdim=True)
+    maps = (maps - maps.mean((0, 2, 3), keepdim=True)).contiguous()
     norms = maps.square().sum((1, 2, 3)).view(-1, *phases.steps)
-    spectra = fft.rfft2(maps).unflatten(0, (-1, *phases.steps))
+    # one axis after the other: of many small maps in half the time of rfft2 on a CPU
+    spectra = fft.fft(fft.rfft(maps, dim=3), dim=2).unflatten(0, (-1, *phases.steps))
     cross = (spectra[:, :1, :1] * spectra.conj()).sum(3)
     dots = fft.irfft2(cross, s=maps.shape[2:])[..., :: phases.unit[0], :: phases.unit[1]]
     found = norms[:, :1, :1, None, None] + norms[..., None, None] - 2 * dots  # phase (oy, ox), rolled on by (k, l)
