@@ -57,6 +57,17 @@ def test_all_by_hand(layout, size, at_once):
 
 
 @every_layout
+@given(size=sizes, turns=st.integers(1, 4), at_once=st.integers(1, 400))
+def test_fewer_others_are_taken_again_and_again(layout, size, turns, at_once):
+    others, maps = made(size, layout), made((turns * size[0], *size[1:]), layout, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "AT_ONCE", at_once)
+        found = base.squares(maps, others)
+    apart = maps.numpy() - np.concatenate([others.numpy()] * turns)
+    np.testing.assert_allclose(found, per_channel(apart**2), rtol=1e-6)
+
+
+@every_layout
 @pytest.mark.parametrize("n", [2, 125, 1000])
 def test_a_constant_channel_deviates_by_nothing_and_a_faint_one_by_what_it_does(layout, n):
     x = made((n, 3, 2, 2), "contiguous").float()

@@ -133,15 +133,21 @@ def total(outputs: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
     return summed
 
 
-def squares(maps: Float[Tensor, "n c ..."], others: Float[Tensor, "_ c ..."]) -> Float[Tensor, "n c"]:
-    """Of each image and channel, the sum over positions of the squared difference; ``others`` may be one image."""
+def squares(maps: Float[Tensor, "n c ..."], others: Float[Tensor, "m c ..."]) -> Float[Tensor, "n c"]:
+    """Of each image and channel, the sum over positions of the squared difference. Where there are fewer others (n is a
+    multiple of m), they are taken again and again.
+    """
     maps, at = in_memory(maps)
-    others = others.detach().movedim(1, at).expand_as(maps)
-    places = tuple(set(range(1, maps.dim())) - {at})
+    others = others.detach().movedim(1, at)
+    places = tuple(1 + place for place in range(1, maps.dim()) if place != at)
     # a CPU does as many images at once as its caches hold
     images = max(1, AT_ONCE // max(1, maps[:1].numel())) if maps.device.type == "cpu" else len(maps)
-    apart = (F.mse_loss(*both, reduction="none") for both in zip(maps.split(images), others.split(images), strict=True))
-    return torch.cat([part.sum(places) if places else part for part in apart])
+    found = []
+    for turns in maps.unflatten(0, (-1, len(others))).split(max(1, images // len(others))):
+        both = zip(turns.split(images, 1), others.split(images), strict=True)
+        apart = (F.mse_loss(one, other.expand_as(one), reduction="none") for one, other in both)
+        found.append(torch.cat([part.sum(places) if places else part for part in apart], 1))
+    return torch.cat(found).flatten(0, 1)
 
 
 class Still:

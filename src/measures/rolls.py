@@ -166,7 +166,6 @@ def one_by_one(
         shifts: (0, 0) first.
         move: some of the shifts → as the net takes them, all images moved by the first, then all by the next …
     """
-    together = max(1, min(TOGETHER // n, len(shifts)))
     outputs: list[Tensor] = []
     squared: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
     length: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
@@ -174,18 +173,18 @@ def one_by_one(
 
     def see(name: str, maps: Tensor) -> None:
         if name not in still:
-            still[name] = torch.cat([maps[:n]] * together)  # as often as shifts are compared with it at once
-        squared[name].append(squares(maps, still[name][: len(maps)]).sum(1).view(-1, n))
+            still[name] = maps[:n].clone()
+        squared[name].append(squares(maps, still[name]).sum(1).view(-1, n))
         length[name].append(Still(maps).length.view(-1, n))
 
     with stream(subject.net, subject.layers, see):
-        for some in shifts.split(together):
+        for some in shifts.split(max(1, TOGETHER // n)):
             outputs.append(subject.answer(subject.net(move(some))).unflatten(0, (len(some), -1)))
     return ShiftTable(
         torch.cat(outputs).transpose(0, 1),
         {name: torch.cat(one).T for name, one in squared.items()},
         {name: torch.cat(one).T for name, one in length.items()},
-        {name: one[:n].flatten(1) for name, one in still.items()},
+        {name: one.flatten(1) for name, one in still.items()},
     )
 
 
