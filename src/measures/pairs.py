@@ -15,11 +15,12 @@ from src.measures.base import Measure, Moved, PairMeasure, Still, estimates, res
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
+from src.measures.position import PositionEquivariance, stays_inside
 from src.measures.rows import Estimate, Row
 from src.measures.subject import Scene, Subject
 from src.transforms import TRANSFORMS, Transform, cut, real
 
-OUTPUT = "output"
+OUTPUT, POSITION = "output", "position"
 #: ``output`` or a layer's name → measures that have seen nothing yet
 Fresh = Callable[[str], list[PairMeasure]]
 #: images whose maps are compared with moved maps, which costs more than a small net's forward pass, and for floors
@@ -69,15 +70,18 @@ def settings(scene: Scene, names: Sequence[str], only: Sequence[float] | None = 
 
 
 class Fed:
-    """The measures of one setting."""
+    """The measures of one setting; also whether maps and positions move along, where that is asked for."""
 
-    def __init__(self, setting: Setting, layers: Sequence[str], fresh: Fresh, equivariance: bool) -> None:
+    def __init__(
+        self, setting: Setting, layers: Sequence[str], fresh: Fresh, maps: bool = False, positions: bool = False
+    ) -> None:
         self.setting = setting
+        self.position = [PositionEquivariance()] if positions and setting.transform.name == "shift" else []
         self.measures = {place: fresh(place) for place in [OUTPUT, *layers]}
         self.floors: dict[str, list[PairMeasure]] = {}
         if setting.interpolated:
             self.floors = {place: [one for one in fresh(place) if isinstance(one, FLOORS)] for place in self.measures}
-        followed = layers if equivariance and setting.transform.moves else []
+        followed = layers if maps and setting.transform.moves else []
         self.equivariance = {layer: EquivarianceError() for layer in followed}
 
     def rows(self, weights: Tensor) -> Iterator[Row]:
@@ -91,6 +95,7 @@ class Fed:
         for layer, name, estimate in _estimates(self.floors, weights):
             yield row(layer, f"{name}_floor", estimate)
         yield from (row(*found) for found in _estimates({k: [one] for k, one in self.equivariance.items()}, weights))
+        yield from (row(*found) for found in _estimates({OUTPUT: self.position}, weights))
 
 
 def _estimates(
@@ -125,7 +130,7 @@ def pair_rows(
 
     Every image gets its own parameters of each amount, the same for every net. Beside the measures stand what
     interpolation alone would cost (``…_floor``), where a transform interpolates, and for layers that are maps the
-    equivariance error, where the transform moves pixels.
+    equivariance error, where the transform moves pixels; for answers to "where?" that of the answer, under shifts.
 
     Args:
         subject: the net.
@@ -136,7 +141,8 @@ def pair_rows(
         tell: hears how far it is, in words.
     """
     whole, fresh = fresh is None, fresh or every_measure(subject, scene)
-    fed = [Fed(setting, subject.layers, fresh, equivariance=whole) for setting in settings(scene, names, only)]
+    positions = whole and subject.position is not None and scene.positions is not None
+    fed = [Fed(one, subject.layers, fresh, whole, positions) for one in settings(scene, names, only)]
     device = next(subject.net.parameters()).device
 
     take: See = nobody
@@ -147,7 +153,10 @@ def pair_rows(
     def look(pixels: Shaped[Tensor, "b c h w"], taking: See) -> None:
         nonlocal take
         take = taking
-        see(OUTPUT, subject.answer(subject.net(subject.normalise(pixels))))
+        outputs = subject.net(subject.normalise(pixels))
+        see(OUTPUT, subject.answer(outputs))
+        if positions and subject.position:
+            see(POSITION, subject.position(outputs))
 
     with stream(subject.net, subject.layers, see):
         for index in scene.batches() if fed else ():
@@ -162,6 +171,11 @@ def pair_rows(
                     look(pixels, partial(_keep, still))
                 images = transform.images(canvas, parameters, scene.margin)
                 takers = [partial(_feed, one.measures, labels)]
+                if one.position and scene.positions is not None:
+                    sides = torch.tensor(images.shape[-2:], device=device)
+                    takers.append(
+                        partial(_position, one.position, scene.positions[index].to(device), parameters / sides)
+                    )
                 if int(index[0]) < FEWER_IMAGES:
                     both = pixels, images
                     takers.append(partial(_equivariance, one.equivariance, transform, parameters, both, subject.jumps))
@@ -188,8 +202,17 @@ def _compare(still: dict[str, Still], takers: Sequence[Callable[[str, Moved], No
 
 
 def _feed(measures: dict[str, list[PairMeasure]], labels: Tensor | None, place: str, moved: Moved) -> None:
-    for measure in measures[place]:
+    for measure in measures.get(place, ()):
         measure.update(moved.still, moved, labels)
+
+
+def _position(
+    measures: list[PositionEquivariance], positions: Tensor, shifts: Tensor, place: str, moved: Moved
+) -> None:
+    """``shifts`` are (down, right) in units of the side, and positions (x, y)."""
+    for measure in measures if place == POSITION else ():
+        shift = shifts.flip(1)
+        measure.update(moved.still.maps, moved.maps, shift, stays_inside(positions, shift))
 
 
 def _equivariance(

@@ -30,6 +30,7 @@ class Subject:
         normalise: pixels from 0 to 255 (n c h w), bytes or floats, to what the net takes.
         answer: the part of the net's outputs that is the answer (n d).
         what: whether the answer is a class.
+        position: the part of the outputs that says where the object is, (x, y) in units of the side; None: none does.
         jumps: layer → pixels between neighbouring outputs down and right, where a ledger has said so; else they are
             taken to be the image's side over the map's, which is a little off where borders change a map's size.
     """
@@ -39,6 +40,7 @@ class Subject:
     normalise: Callable[[Tensor], Tensor]
     answer: Callable[[Tensor], Tensor] = identity
     what: bool = True
+    position: Callable[[Tensor], Tensor] | None = None
     jumps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 

@@ -117,7 +117,8 @@ def scene_of(cfg: "Config", splits: Splits) -> Scene:
 
 def subject_of_run(net: "Training", splits: Splits) -> Subject:
     """The net of a run: every stage, and what its head reads."""
-    return Subject(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what)
+    position = net.task.position if net.task.where else None
+    return Subject(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what, position)
 
 
 def follow_rows(net: "Training", splits: Splits, scene: Scene) -> Iterator[Row]:

@@ -52,6 +52,16 @@ def flip_curves(found: Sequence[Variant]) -> go.Figure:
     return multiples(found, [panel(protocol) for protocol in SHIFTS], "share of answers that change")
 
 
+def position_curves(found: Sequence[Variant]) -> go.Figure:
+    """How much of a shift the answer to "where?" misses, by its size."""
+
+    def panel(protocol: str) -> Panel:
+        name = "position_equivariance_error"
+        return Panel(f"{protocol} (px)", lambda variant: {s: variant.curve(OUTPUT, protocol, name + s) for s in TWINS})
+
+    return multiples(found, [panel(protocol) for protocol in SHIFTS], "position equivariance error")
+
+
 def layer_curves(found: Sequence[Variant], amount: float = 1) -> go.Figure:
     """Invariance error of every layer for shifts of one size, for each protocol."""
     order = layers(found, "invariance_error")

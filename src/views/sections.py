@@ -43,6 +43,12 @@ MEASURED_SECTIONS = (
         measured.flip_curves,
     ),
     Section(
+        "Does the answer “where” move as the object does?",
+        "How far the answer is from where it should have moved, over how far the object has: 0 = it moves along, 1 = "
+        f"it stays where it was, as that of a net that sees the object and not its place. {TWIN}.",
+        measured.position_curves,
+    ),
+    Section(
         "How far a 1-px shift moves each layer",
         f"Invariance error: 0 = the layer does not notice, 1 = it moves as far as to another image's. {TWIN}.",
         measured.layer_curves,
