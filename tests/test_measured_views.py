@@ -33,6 +33,8 @@ TABLE = [
     ("output", "shift", "crop", 2, "output_distance", 0.2),
     ("output", "shift", "crop", 1, "output_distance_untrained", 0.4),
     ("output", "shift", "roll", 2, "consistency", 0.75),
+    ("output", "shift", "crop", 2, "position_equivariance_error", 0.35),
+    ("output", "shift", "crop", 2, "position_equivariance_error_untrained", 1.0),
     ("output", "rotate", "disc", 15, "output_distance", 0.5),
     ("output", "rotate", "disc", 15, "output_distance_floor", 0.05),
     ("stage1", "shift", "all_crops", 9, "cosine_random", 0.6),
@@ -69,6 +71,7 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
         ("rotate, disc (degrees)", [15], [0.05]),
     ],
     measured.flip_curves: [("roll (px)", [2], [0.25])],
+    measured.position_curves: [("crop (px)", [2], [0.35]), ("crop (px)", [2], [1.0])],
     measured.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
     measured.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
     measured.worst_case: [

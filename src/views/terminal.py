@@ -66,10 +66,13 @@ def show_comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapp
 def show_differences(rows: Sequence[Mapping[str, Any]], baseline: str, columns: Mapping[str, str]) -> None:
     """The differences from a baseline; nothing where they are too wide for a terminal."""
     table = _comparison(rows, f"\ndifferences from {escape(baseline)}, seed by seed", columns)
-    if rows and console.measure(table, options=console.options.update(max_width=1000)).maximum <= min(
-        100, console.width
-    ):
+    if rows and _width(table) <= min(100, console.width):
         console.print(table)
+
+
+def _width(table: Table) -> int:
+    """That it would take."""
+    return console.measure(table, options=console.options.update(max_width=1000)).maximum
 
 
 def _comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> Table:
@@ -80,6 +83,7 @@ def _comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[
         )
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in columns))
+    table.collapse_padding = _width(table) > console.width  # before names are broken
     return table
 
 
