@@ -209,10 +209,21 @@ def test_maps_are_averaged_to_four_by_four_and_keep_their_places():
 
 
 def reduced_by_hand(x: np.ndarray, train: np.ndarray, dim: int) -> np.ndarray:
-    """Scaled by, and whitened in the first axes of, the training images."""
+    """Scaled by, and whitened in the first axes of, the training images; within their range."""
+    x = np.clip(x, x[train].min(0), x[train].max(0))
     x = (x - x[train].mean(0)) / x[train].std(0)
     found = PCA(dim, svd_solver="full").fit(x[train]).transform(x)
-    return found / found[train].std(0)
+    return np.clip(found, found[train].min(0), found[train].max(0)) / found[train].std(0)
+
+
+def test_a_unit_that_whispers_in_training_and_shouts_in_the_test_does_not_drown_the_others():
+    positions = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)).double()
+    test, train = np.split(np.random.default_rng(0).permutation(200), [60])
+    features = torch.cat([positions + 0.01 * normal(200, 2), torch.zeros(200, 1)], 1)
+    features[train[::2], 2] = 1e-3 * positions[train[::2], 0]
+    features[test[:3], 2] = 1
+    found = numbers(list(probe_rows({"layer": features}, positions=positions)))
+    assert found["layer", "probe_r2"].value > 0.95
 
 
 @pytest.mark.parametrize("images", [40, 20], ids=["more images than features", "fewer"])

@@ -59,7 +59,7 @@ def reduced(features: Float[Tensor, "n d"], train: Int64[np.ndarray, " m"], dim:
 
     Layers of fewer features keep as many as they have, turned as well: alike features, as of channels that duplicate
     one another, would be a hard problem for a solver. Directions without variance are no features. All is fitted on
-    the training images alone.
+    the training images alone, and no other image's feature goes beyond theirs.
     """
     x = _standardised(features.double().numpy(), train)
     axes = _axes(x[train], dim)
@@ -78,8 +78,12 @@ def _axes(x: Array, dim: int) -> Array:
 
 
 def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
+    """By the training images' mean and spread, and within their range: of a unit that hardly fires for any of them another
+    may be a thousand standard deviations away, and no probe has learned what that means.
+    """
     mean, spread = x[train].mean(0), x[train].std(0)
-    found: Array = (x - mean) / np.where(spread > ROUNDING * np.abs(mean), spread, np.inf)
+    seen = np.clip(x, x[train].min(0), x[train].max(0))
+    found: Array = (seen - mean) / np.where(spread > ROUNDING * np.abs(mean), spread, np.inf)
     return found
 
 

@@ -53,11 +53,13 @@ def flip_curves(found: Sequence[Variant]) -> go.Figure:
 
 
 def position_curves(found: Sequence[Variant]) -> go.Figure:
-    """How much of a shift the answer to "where?" misses, by its size."""
+    """How much of a shift the answer to "where?" misses, by its size; untrained nets, off by several shifts, are not
+    shown: the floor is an answer that stays.
+    """
 
     def panel(protocol: str) -> Panel:
         name = "position_equivariance_error"
-        return Panel(f"{protocol} (px)", lambda variant: {s: variant.curve(OUTPUT, protocol, name + s) for s in TWINS})
+        return Panel(f"{protocol} (px)", lambda variant: {"": variant.curve(OUTPUT, protocol, name)})
 
     return multiples(found, [panel(protocol) for protocol in SHIFTS], "position equivariance error")
 

@@ -15,9 +15,10 @@ from plotly.subplots import make_subplots
 
 from src.views.comparison import MEASURED, Variant
 
-# Okabe & Ito: told apart by every kind of colour vision; lines differ in their marks as well
+# Okabe & Ito: told apart by every kind of colour vision; lines differ in their marks as well, of which there are more,
+# so that the ninth variant does not look like the first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#B8A800")
-MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down")
+MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down", "hourglass")
 GRID = "rgba(128,128,128,0.25)"
 #: end of a measure's name → how its line is drawn
 LINES: dict[str, dict[str, Any]] = {
@@ -196,7 +197,7 @@ def _with_bounds(variant: Variant, key: str) -> tuple[float, float, float]:
 def dressed(figure: go.Figure) -> go.Figure:
     """One look for all, on a light page and on a dark one; the legend above all panels and their titles."""
     names = [trace.name for trace in figure.data if trace.name and trace.showlegend]
-    head = ABOVE + 20 * -(-sum(7 * len(name) + 50 for name in names) // 1000)  # a line of it has room for 1000 pixels
+    head = ABOVE + 30 * -(-sum(7 * len(name) + 50 for name in names) // 1000) - 10  # 30 pixels a line of 1000
     height = (figure.layout.height or 380) - ABOVE + head
     figure.update_layout(
         height=height, margin={"l": 40, "r": 10, "t": head, "b": 10}, paper_bgcolor="rgba(0,0,0,0)",

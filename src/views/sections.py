@@ -45,7 +45,7 @@ MEASURED_SECTIONS = (
     Section(
         "Does the answer “where” move as the object does?",
         "How far the answer is from where it should have moved, over how far the object has: 0 = it moves along, 1 = "
-        f"it stays where it was, as that of a net that sees the object and not its place. {TWIN}.",
+        "it stays where it was, as that of a net that sees the object and not its place.",
         measured.position_curves,
     ),
     Section(
