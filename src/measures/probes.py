@@ -78,8 +78,8 @@ def _axes(x: Array, dim: int) -> Array:
 
 
 def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
-    """By the training images' mean and spread, and within their range: of a unit that hardly fires for any of them another
-    may be a thousand standard deviations away, and no probe has learned what that means.
+    """By the training images' mean and spread, and within their range: a unit that hardly fires for any of them may be
+    a thousand standard deviations away for another, and no probe has learned what that means.
     """
     mean, spread = x[train].mean(0), x[train].std(0)
     seen = np.clip(x, x[train].min(0), x[train].max(0))
