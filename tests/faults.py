@@ -285,9 +285,10 @@ def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
     """
     undisturbed, disturbed = (Sweep(folder / name, options.jobs) for name in ("undisturbed", "disturbed"))
     src.sweep.plan(undisturbed.whole()[1:])  # what all processes need is read once, before they fork
-    begin = time.monotonic()
     Killer(undisturbed, 0, random.Random()).until_done([undisturbed.whole()])
-    longest = (time.monotonic() - begin) / max(options.kills, options.jobs)
+    # of the seconds of training alone: what comes before and after it may be quicker the next time
+    seconds = sum(float(row["seconds"]) for run in undisturbed.runs() for row in files.read_rows(run / files.HISTORY))
+    longest = seconds / max(options.kills, options.jobs)
     killer = Killer(disturbed, options.kills, random.Random(options.seed), longest)
     if options.launcher:
         killer.until_done([disturbed.whole(f"hydra/launcher={options.launcher}")])

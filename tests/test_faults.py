@@ -19,7 +19,8 @@ def test_a_sweep_whose_processes_are_killed_ends_with_the_same_comparison(tmp_pa
         [sys.executable, "-m", "tests.faults", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search("2 jobs, 2 at a time, 4 faults", done.stdout)
+    faults = re.search(r"2 jobs, 2 at a time, (\d) faults", done.stdout)
+    assert faults and 2 <= int(faults[1]) <= 4, done.stdout  # a job may end before a moment drawn for it
     assert "lost: 0" in done.stdout
 
 
