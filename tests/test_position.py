@@ -1,12 +1,14 @@
 """Whether an answer to "where?" moves along: at answers that move by a known share, and in a run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from src.data.splits import split
 from src.measures import suite
-from src.measures.pairs import pair_rows
+from src.measures.pairs import pair_rows, settings
 from src.measures.subject import Scene, Subject
 from src.models import module
 from tests.helpers import tiny
@@ -44,10 +46,20 @@ def dots(n: int = 40) -> Scene:
 def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain):
     """Of dots that leave the image, or come back on its other side, the answer cannot move along: they do not count."""
     of = Subject(Centre(gain), [], pixels, lambda x: x + 0.5, what=False, position=lambda x: x + 0.5)
-    rows = list(pair_rows(of, dots(), [name]))
-    found = {row.amount: row.estimate.value for row in rows if row.measure == "position_equivariance_error"}
+    on = dots()
+    rows = list(pair_rows(of, on, [name]))
+    found = {row.amount: row.estimate for row in rows if row.measure == "position_equivariance_error"}
     assert list(found) == [1, 2, 3, 4]
-    assert list(found.values()) == pytest.approx([1 - gain] * 4, abs=1e-6)
+    assert [one.value for one in found.values()] == pytest.approx([1 - gain] * 4, abs=1e-6)
+    for setting in settings(on, [name]):
+        there = on.positions + setting.parameters.flip(1) / SIDE
+        assert found[setting.amount].n == ((there > 0) & (there < 1)).all(1).sum() < len(there)
+
+
+def test_where_every_object_leaves_there_is_no_number():
+    on = replace(dots(2), positions=torch.full((2, 2), 2.0))
+    of = Subject(Centre(1.0), [], pixels, what=False, position=lambda x: x + 0.5)
+    assert not [row for row in pair_rows(of, on, ["shift/crop"]) if row.measure == "position_equivariance_error"]
 
 
 @pytest.mark.parametrize(("task", "asked"), [("what", False), ("where", True), ("both", True)])

@@ -209,10 +209,11 @@ def _feed(measures: dict[str, list[PairMeasure]], labels: Tensor | None, place: 
 def _position(
     measures: list[PositionEquivariance], positions: Tensor, shifts: Tensor, place: str, moved: Moved
 ) -> None:
-    """``shifts`` are (down, right) in units of the side, and positions (x, y)."""
-    for measure in measures if place == POSITION else ():
-        shift = shifts.flip(1)
-        measure.update(moved.still.maps, moved.maps, shift, stays_inside(positions, shift))
+    """``shifts`` are (down, right) in units of the side, positions (x, y); what leaves the image cannot be followed."""
+    shifts = shifts.flip(1)
+    inside = stays_inside(positions, shifts)
+    for measure in measures if place == POSITION and inside.any() else ():
+        measure.update(moved.still.maps[inside], moved.maps[inside], shifts[inside])
 
 
 def _equivariance(

@@ -28,7 +28,7 @@ def position_equivariance_error(
 
 
 class PositionEquivariance(Measure):
-    """``position_equivariance_error``, over the images whose object's centre is still within the image once shifted.
+    """``position_equivariance_error``, to be fed with the images whose object ``stays_inside``.
 
     An answer that is always the same scores 1 exactly; so does one that sees the object and not where it is.
     """
@@ -41,10 +41,8 @@ class PositionEquivariance(Measure):
         return torch.stack([(moved - still - shift).norm(dim=1), shift.norm(dim=1)], 1)
 
     def of_images(self, *inputs: Any) -> Float[Tensor, "n k"]:
-        """Both lengths; 0 for images that do not count."""
-        still, moved, shift, counts = inputs
-        found: Tensor = self.lengths(still, moved, shift) * counts[:, None]
-        return found
+        """Both lengths."""
+        return self.lengths(*inputs)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""

@@ -23,7 +23,6 @@ from src.pooling import POOLS
 from tests.bench.paired import Pair
 
 SIDE, IMAGES = 32, 8
-STAGES = ["stage1", "stage2", "stage3"]
 
 
 def net(pool: str = "max") -> nn.Module:
@@ -128,7 +127,7 @@ def watching() -> Iterator[Pair]:
     """(d) The layers that a run looks at, and all there are, watched and compared against two plain forward passes."""
     of, x = net(), images(125)
     gx, plain = x.roll((1, 2), (2, 3)), forward(of, x)
-    for what, layers in (("every stage", [*STAGES, "features"]), ("every layer", leaves(of))):
+    for what, layers in (("every stage", [*of.stages, "features"]), ("every layer", leaves(of))):
         yield Pair(
             f"{what}'s invariance error ({len(layers)}) / two forward passes",
             lambda layers=layers: watched(of, layers, x, gx), lambda: (plain(), plain()), 9, 1.3,
