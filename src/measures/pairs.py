@@ -210,9 +210,11 @@ def _position(
     measures: list[PositionEquivariance], positions: Tensor, shifts: Tensor, place: str, moved: Moved
 ) -> None:
     """``shifts`` are (down, right) in units of the side, positions (x, y); what leaves the image cannot be followed."""
+    if place != POSITION:
+        return
     shifts = shifts.flip(1)
     inside = stays_inside(positions, shifts)
-    for measure in measures if place == POSITION and inside.any() else ():
+    for measure in measures if inside.any() else ():
         measure.update(moved.still.maps[inside], moved.maps[inside], shifts[inside])
 
 
