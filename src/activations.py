@@ -4,20 +4,29 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """``net.eval()`` inside the ``with``; every module gets its own train/eval flag back afterwards."""
-    flags = {module: module.training for module in net.modules()}
-    if not any(flags.values()):
-        yield
-        return
-    net.eval()
+    """``net.eval()`` and true float32 inside the ``with``; every module gets its own train/eval flag back afterwards.
+
+    GPUs multiply float32 as TF32, with a mantissa of 10 bits, where they may: nothing for training, but a net that is
+    exactly invariant would be measured as one that is so to three digits.
+    """
+    flags = {module: module.training for module in net.modules() if module.training}
+    precisions = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    asked = [one.fp32_precision for one in precisions]
     try:
+        for one in precisions:
+            one.fp32_precision = "ieee"
+        if flags:
+            net.eval()
         yield
     finally:
+        for one, precision in zip(precisions, asked, strict=True):
+            one.fp32_precision = precision
         for module, flag in flags.items():
             module.training = flag
 

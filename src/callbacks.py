@@ -16,6 +16,7 @@ from torch import Tensor
 
 from src.activations import watch
 from src.config import Config, to_dict
+from src.errors import Refusal
 from src.files import HISTORY, read_rows, write_rows
 from src.models.blocks import Network
 from src.models.training import Training
@@ -56,6 +57,23 @@ class History(Callback):
         counts = {"epoch": int(numbers.pop("epoch")), "step": trainer.global_step}
         self.rows.append(counts | numbers | {"seconds": round(time.perf_counter() - self.start, 3)})
         write_rows(self.path, self.rows)
+
+
+class Finite(Callback):
+    """Ends a training whose weights are no longer numbers, and says so: there is nothing to learn, or to measure."""
+
+    def __init__(self, lr: float) -> None:
+        self.lr = lr
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, once an epoch.
+
+        Raises:
+            Refusal: some are infinite, or none.
+        """
+        if not torch.stack([one.isfinite().all() for one in pl_module.parameters()]).all():
+            epoch = trainer.current_epoch + 1
+            raise Refusal(f"train.lr={self.lr:g}: the training diverged in epoch {epoch} (weights are nan); take less")
 
 
 class Follow(Callback):

@@ -87,6 +87,12 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
         return dict(kept)
 
 
+def last_line(path: Path) -> str:
+    """What a log, or a traceback, ends with; empty where there is none."""
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1].strip().removeprefix("src.errors.Refusal: ") if lines else ""
+
+
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 

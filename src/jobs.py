@@ -249,9 +249,8 @@ def why(job: Job, code: int) -> str:
         return f"ended by {signal.Signals(-code).name}"
     for path in (job.folder / files.FAILED, job.folder / files.LOG):
         with suppress(OSError):
-            lines = path.read_text(errors="replace").strip().splitlines()
-            if lines:
-                return lines[-1].strip()
+            if words := files.last_line(path):
+                return words
     return f"exit code {code}"
 
 

@@ -135,7 +135,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     """Build, check and train, from the last checkpoint if there is one; gives the net of the epoch to keep."""
     from lightning.pytorch import Trainer
 
-    from src.callbacks import Bar, Follow, History, ProbeMaps, SaveConfig, Track
+    from src.callbacks import Bar, Finite, Follow, History, ProbeMaps, SaveConfig, Track
     from src.saving import Saving, WholeFiles, resume_from
 
     _quiet()
@@ -162,7 +162,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see Track
-        callbacks=[SaveConfig(cfg), track, *follow, history, maps, Bar(console), saving],
+        callbacks=[SaveConfig(cfg), Finite(cfg.train.lr), track, *follow, history, maps, Bar(console), saving],
         plugins=[WholeFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -194,9 +194,7 @@ def _why_not(run: Path) -> str:
     """Why a run is not finished: who is at work on it, or the last line of its ``failed.txt``."""
     if holder := who_is_at_work(run):
         return f"{holder} is at work on it"
-    failed = run / files.FAILED
-    lines = failed.read_text().strip().splitlines() if failed.exists() else []
-    return lines[-1] if lines else "not finished"
+    return files.last_line(run / files.FAILED) or "not finished"
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, str, float, str]:

@@ -112,6 +112,22 @@ def test_inside_all_is_in_eval_mode(net):
         assert torch.equal(net(X), net(X))
 
 
+@pytest.mark.parametrize("asked", ["ieee", "tf32"])
+def test_inside_float32_is_float32_and_afterwards_what_was_asked_for(net, asked):
+    precisions = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [one.fp32_precision for one in precisions]
+    try:
+        for one in precisions:
+            one.fp32_precision = asked
+        with pytest.raises(ZeroDivisionError), evaluating(net):
+            assert [one.fp32_precision for one in precisions] == ["ieee", "ieee"]
+            raise ZeroDivisionError
+        assert [one.fp32_precision for one in precisions] == [asked, asked]
+    finally:
+        for one, precision in zip(precisions, before, strict=True):
+            one.fp32_precision = precision
+
+
 def test_hooks_and_flags_are_as_before(net):
     before = flags(net)
     assert set(before) == {True, False}

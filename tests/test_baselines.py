@@ -1,4 +1,6 @@
-"""The baselines' frozen features against scikit-image and scikit-learn."""
+"""The baselines' frozen features against scikit-image and scikit-learn; their runs, which have no maps to show."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from sklearn.decomposition import PCA
 from src.activations import watch
 from src.errors import Refusal
 from src.models.hog import Histograms
-from tests.helpers import network
+from src.run import run
+from src.views.page import leave_page
+from tests.helpers import composed, network
 
 
 @settings(max_examples=30)
@@ -54,3 +58,13 @@ def test_more_components_than_pixels_or_images_are_refused():
         network((2, 5, 6), name="pca", width=61)
     with pytest.raises(Refusal, match=r"^model\.width=9: 8 training images have no more components$"):
         network((2, 5, 6), name="pca", width=9).fit(torch.zeros(8, 2, 5, 6, dtype=torch.uint8), torch.Tensor.float)
+
+
+@pytest.mark.filterwarnings("default")  # Lightning's own
+@pytest.mark.parametrize("name", ["pixels", "pca", "hog"])
+def test_a_run_of_its_own_ends_with_a_page(name, tmp_path: Path) -> None:
+    keys = "data=shapes data.image_size=16 data.train_size=128 data.val_size=64 measure.what=[shift] measure.images=20"
+    width = ["model.width=8"] if name == "pca" else []
+    run(composed(f"model={name}", "train.epochs=1", "wandb.mode=disabled", *keys.split(), *width), tmp_path)
+    leave_page(tmp_path)
+    assert "output distance" in (tmp_path / "report.html").read_text()

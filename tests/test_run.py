@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from src.errors import Refusal
 from src.measures import COLUMNS
 from src.run import run
 from src.runs import FinishedRun, find_runs, finished, read_checkpoint
+from src.views.maps import read_maps, read_scale, save_maps
 from tests.helpers import model, tiny, wandb_records
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
@@ -198,6 +200,24 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     run(tiny(), folder)
     assert not (folder / files.FAILED).exists()
     assert same_numbers(done, folder)
+
+
+def test_a_training_that_diverges_ends_there_and_says_so_in_a_line(tmp_path: Path) -> None:
+    cfg = tiny(train={"lr": 1e30, "optimizer": "sgd"}, model={"norm": "none"})
+    line = r"train.lr=1e+30: the training diverged in epoch 1 (weights are nan); take less"
+    for _ in range(2):  # done again, it says the same
+        with pytest.raises(Refusal, match=f"^{re.escape(line)}$"):
+            run(cfg, tmp_path)
+    with pytest.raises(Refusal) as refusal:
+        find_runs(tmp_path)
+    assert str(refusal.value).endswith(f": {line})")
+
+
+def test_maps_too_large_for_what_they_are_kept_in_stay_at_its_end(tmp_path: Path) -> None:
+    maps = {"stage1": np.float32([0, 3e4, 1e9, -1e9]).reshape(1, 1, 2, 2)}
+    save_maps(tmp_path, 0, np.zeros((1, 1, 4, 4), np.uint8), maps)
+    np.testing.assert_array_equal(read_maps(tmp_path, 0)[1]["stage1"].ravel(), [0, 3e4, 65504, -65504])
+    assert read_scale(tmp_path)["stage1"] == [-65504, pytest.approx(65504, rel=0.01)]
 
 
 def test_a_run_is_followed_while_it_trains(tmp_path: Path) -> None:

@@ -73,8 +73,7 @@ class Fragments(Traced):
         super().__init__(net)
         self.places, self.first_alone = 2 * margin + 1, ""
         self.local: dict[fx.Node, Local] = {}
-        with evaluating(net), torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(0)
+        with self.trying():
             self._plan(image)
         rows, columns = (math.lcm(*axis) for axis in zip(*(one.steps for one in self.local.values()), strict=True))
         #: windows along each axis: with some beyond the canvas, for the strides to divide them

@@ -154,8 +154,7 @@ class PhaseTree(Traced):
         self.steps: dict[fx.Node, Step] = {}
         self.alone: list[str] = []
         self.peak = 0
-        with evaluating(net), torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(0)
+        with self.trying():
             self._plan()
         self.wanted: dict[fx.Node, list[str]] = {}
         for name in layers:

@@ -1,13 +1,15 @@
 """A net as the graph of its calls, to be run node by node in another way than it runs by itself."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from src.activations import evaluating
 from src.errors import Refusal
 from src.ledger import graph, ledger
 
@@ -32,6 +34,14 @@ class Traced:
         self.net, self.graph, self.modules = net, graph(net), dict(net.named_modules())
         #: node → the last one that takes it; then its value can go
         self.last_use = {one: node for node in self.graph.nodes for one in node.all_input_nodes}
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """To run layers on noise: always on the same, and what others draw is what it would have been."""
+        device = next(self.net.parameters(), torch.empty(0)).device
+        with evaluating(self.net), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            yield
 
     def call(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
         """What a node gives where the nodes that it takes have such values."""

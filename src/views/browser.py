@@ -28,7 +28,7 @@ def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
         cap: numbers in all.
     """
     runs = [(variant.name, variant.runs[0], epochs_of(variant.runs[0].folder)) for variant in found]
-    runs = [one for one in runs if one[2]]
+    runs = [(name, run, each) for name, run, each in runs if each and read_scale(run.folder)]  # pixels has no stages
     if not runs:
         return {}
     epochs = sorted({epoch for _, _, each in runs for epoch in each})

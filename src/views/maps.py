@@ -18,6 +18,8 @@ TILE, GAP, HEAD, SIDE = 56, 2, 22, 10
 INK = (40, 40, 46)
 SCALE = "scale.json"
 ROLL_MAP = "roll_map"
+#: of what a map is kept in: nets that diverge have larger numbers
+LARGEST = float(np.finfo(np.float16).max)
 
 
 def save_maps(
@@ -33,6 +35,7 @@ def save_maps(
     """
     folder = run / MAPS
     packed = io.BytesIO()
+    maps = {stage: np.clip(one, -LARGEST, LARGEST) for stage, one in maps.items()}
     np.savez_compressed(packed, images=images, **{k: v.astype(np.float16) for k, v in maps.items()})  # type: ignore[arg-type]
     write(folder / f"epoch_{epoch:03d}.npz", packed.getvalue())
     scale = {stage: _wider(read_scale(run).get(stage), value) for stage, value in maps.items()}

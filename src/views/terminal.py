@@ -27,9 +27,13 @@ def millions(number: float) -> str:
     return f"{number:.3g}"
 
 
+def _table(title: str, **options: Any) -> Table:
+    return Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, **options)
+
+
 def show_ledger(book: Ledger, title: str) -> None:
     """Every layer on a line; pointwise layers stand dimmed."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = _table(title)
     table.add_column("layer", no_wrap=True)
     for column in ("channels", "size", "field", "jump", "start", "parameters", "mult-adds", "sees"):
         table.add_column(column, justify="right")
@@ -65,7 +69,7 @@ def show_comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapp
 
 def show_differences(rows: Sequence[Mapping[str, Any]], baseline: str, columns: Mapping[str, str]) -> None:
     """The differences from a baseline; nothing where they are too wide for a terminal."""
-    table = _comparison(rows, f"\ndifferences from {escape(baseline)}, seed by seed", columns)
+    table = _comparison(rows, f"\ndifferences from {baseline}, seed by seed", columns)
     if rows and _width(table) <= min(100, console.width):
         console.print(table)
 
@@ -76,7 +80,7 @@ def _width(table: Table) -> int:
 
 
 def _comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
+    table = _table(title, padding=(0, 1))
     for i, heading in enumerate(columns.values()):
         table.add_column(
             heading, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i > 0, vertical="bottom"
@@ -112,7 +116,7 @@ def show_notes(notes: Mapping[str, str]) -> None:
 
 def show_layers(layers: Sequence[Mapping[str, Any]], chosen: Sequence[str], title: str) -> None:
     """Every layer that can be measured on a line; those that are, if nothing else is asked for, stand out."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = _table(title)
     for column, justify in {"layer": "left", "kind": "left", "output": "right", "parameters": "right"}.items():
         table.add_column(column, justify=justify, no_wrap=column == "layer")  # type: ignore[arg-type]
     for layer in layers:

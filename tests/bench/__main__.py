@@ -10,7 +10,7 @@ from rich.table import Table
 
 from src.run import hardware
 from tests.bench import parallel, pools, rolls, startup, training
-from tests.bench.paired import Pair
+from tests.bench.paired import DEVICE, Pair
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
 
     src.run.console = src.views.terminal.console = quiet  # the table is all that is shown
     console = Console()
-    machine = hardware(torch.device("cpu"))
+    machine = hardware(DEVICE)
     table = Table(title=f"{machine}, torch {torch.__version__}, {platform.system()}, {date.today()}")
     for heading in ("A / B", "ratio of medians", "single pairs", "bound"):
         table.add_column(heading)

@@ -5,6 +5,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
+#: where nets run
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def now() -> float:
+    """Seconds, once all that was asked of a GPU is done."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -21,9 +33,9 @@ def paired(a: Callable[[], object], b: Callable[[], object], pairs: int) -> Rati
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(pairs):
         for one, kept in zip((a, b), times, strict=True):
-            start = time.perf_counter()
+            start = now()
             own = one()
-            kept.append(own if isinstance(own, float) else time.perf_counter() - start)
+            kept.append(own if isinstance(own, float) else now() - start)
     each = [x / y for x, y in zip(*times, strict=True)]
     return Ratio(statistics.median(times[0]) / statistics.median(times[1]), min(each), max(each), pairs)
 

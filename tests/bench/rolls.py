@@ -3,13 +3,12 @@
 ``python -m tests.bench.rolls`` takes the pools one by one; ``make bench`` takes ``max`` alone.
 """
 
-import time
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from src.activations import stream
+from src.activations import evaluating, stream
 from src.config import Config, Model, from_dict
 from src.data.splits import split
 from src.measures import all_crops
@@ -20,7 +19,7 @@ from src.measures.subject import Subject
 from src.measures.suite import follow_rows, measure, scene_of
 from src.models import module, network
 from src.pooling import POOLS
-from tests.bench.paired import Pair
+from tests.bench.paired import DEVICE, Pair, now
 
 SIDE, IMAGES = 32, 8
 
@@ -29,12 +28,12 @@ def net(pool: str = "max") -> nn.Module:
     """Net M of performance.md: three stages 32, 64, 128 of 2 × (conv3-BN-ReLU), then a pool; circular."""
     torch.manual_seed(0)
     model = Model(pool=pool, padding="circular", depth=3, convs=2, width=32)
-    return network(model, (1, SIDE, SIDE), 10).to(memory_format=torch.channels_last).eval()
+    return network(model, (1, SIDE, SIDE), 10).to(DEVICE, memory_format=torch.channels_last).eval()
 
 
 def images(n: int) -> Tensor:
     """As a net gets them."""
-    return torch.randn(n, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
+    return torch.randn(n, 1, SIDE, SIDE).to(DEVICE, memory_format=torch.channels_last)
 
 
 def leaves(of: nn.Module) -> list[str]:
@@ -55,16 +54,22 @@ def made(pool: str, layers: bool = False) -> Rolls:
 
 
 def forward(of: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    """One pass."""
-    return torch.no_grad()(lambda: of(x))
+    """One pass, as precise as what is measured."""
+
+    def once() -> Tensor:
+        with evaluating(of), torch.no_grad():
+            out: Tensor = of(x)
+            return out
+
+    return once
 
 
 def each(of: Callable[[], object], batches: int = 8) -> float:
     """Seconds a batch, of several: one of 20 ms alone, after seconds of something else, has cold caches."""
-    start = time.perf_counter()
+    start = now()
     for _ in range(batches):
         of()
-    return (time.perf_counter() - start) / batches
+    return (now() - start) / batches
 
 
 def pool_pairs(pools: list[str]) -> Iterator[Pair]:
@@ -92,9 +97,9 @@ def enumeration_pairs() -> Iterator[Pair]:
 def crop_pairs() -> Iterator[Pair]:
     """Each of 289 windows a forward pass against fragments, of an unpadded net; half of what multiply-adds say."""
     torch.manual_seed(0)
-    of = network(Model(padding="valid", depth=2), (1, 28, 28), 10).to(memory_format=torch.channels_last).eval()
+    of = network(Model(padding="valid", depth=2), (1, 28, 28), 10).to(DEVICE, memory_format=torch.channels_last).eval()
     subject = Subject(of, [], lambda x: x.float() / 255)
-    canvas, shifts = torch.randint(0, 256, (IMAGES, 1, 44, 44)).to(torch.uint8), all_crops.every_shift(8)
+    canvas, shifts = torch.randint(0, 256, (IMAGES, 1, 44, 44)).to(DEVICE, torch.uint8), all_crops.every_shift(8)
     crops = all_crops.prepare(subject, canvas, 8)
     assert crops.fragments, crops.why
     yield Pair(
@@ -139,7 +144,7 @@ def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
     cfg: Config = from_dict({"wandb": {"mode": "disabled"}})
     splits = split(cfg.data)
     torch.manual_seed(0)
-    trained = module(cfg, splits.image, len(splits.classes)).to(memory_format=torch.channels_last)
+    trained = module(cfg, splits.image, len(splits.classes)).to(DEVICE, memory_format=torch.channels_last)
 
     def whole() -> None:
         resamples.cache_clear()  # a run draws them once

@@ -1,7 +1,6 @@
 """What Lightning with history, metrics, maps, checkpoints and W&B costs over a bare loop of the same batches."""
 
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from src.models import network
 from src.models.optimisers import SCHEDULES, optimiser
 from src.run import _fit
 from src.views.wandb import Tracker
+from tests.bench.paired import DEVICE, now
 
 IMAGES = None  # all of them, as in the default run
 
@@ -36,9 +36,9 @@ def with_lightning() -> float:
 
         def timed(self: Trainer, *args: object, **kwargs: object) -> None:
             nonlocal seconds
-            start = time.perf_counter()
+            start = now()
             fit(self, *args, **kwargs)  # type: ignore[arg-type]
-            seconds = time.perf_counter() - start
+            seconds = now() - start
 
         Trainer.fit = timed  # type: ignore[method-assign, assignment]
         try:
@@ -54,13 +54,13 @@ def bare() -> float:
     cfg = config()
     splits = split(cfg.data)
     torch.manual_seed(0)
-    net = network(cfg.model, splits.image, len(splits.classes)).to(memory_format=torch.channels_last)
+    net = network(cfg.model, splits.image, len(splits.classes)).to(DEVICE, memory_format=torch.channels_last)
     optimizer = optimiser("adamw", net.parameters(), cfg.train.lr, cfg.train.weight_decay)
-    train = Batches(splits.train, cfg.train.batch_size, splits.mean, splits.std, seed=0)
-    val = Batches(splits.val, EVALUATION_BATCH, splits.mean, splits.std)
+    train = Batches(splits.train.to(DEVICE), cfg.train.batch_size, splits.mean, splits.std, seed=0)
+    val = Batches(splits.val.to(DEVICE), EVALUATION_BATCH, splits.mean, splits.std)
     schedule = SCHEDULES["onecycle"](optimizer, cfg.train.lr, len(train))
-    start = time.perf_counter()
-    sums = torch.zeros(2)
+    start = now()
+    sums = torch.zeros(2, device=DEVICE)
     for x, y, _ in train:
         logits = net(x)
         loss = F.cross_entropy(logits, y)
@@ -74,4 +74,4 @@ def bare() -> float:
         for x, y, _ in val:
             logits = net(x)
             sums += torch.stack([F.cross_entropy(logits, y), (logits.argmax(1) == y).float().mean()])
-    return time.perf_counter() - start
+    return now() - start
