@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     exactly invariant would be measured as one that is so to three digits.
     """
     flags = {module: module.training for module in net.modules() if module.training}
-    precisions = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    precisions: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     asked = [one.fp32_precision for one in precisions]
     try:
         for one in precisions:

@@ -61,9 +61,10 @@ def run(cfg: Config, folder: Path) -> None:
         console.print(f"  finished before, kept: {folder}")
         return
     if not is_main_process():
-        _follow(cfg, folder)
+        with _repeatable():
+            _follow(cfg, folder)
         return
-    with at_work(folder):
+    with at_work(folder), _repeatable():
         if finished(folder, cfg):  # by whoever was at work here until now
             return
         files.remove_parts(folder)
@@ -226,6 +227,25 @@ def hardware(device: torch.device) -> str:
 def is_main_process() -> bool:
     """Whether this is the one process of a run that writes its files."""
     return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+@contextmanager
+def _repeatable() -> "Iterator[None]":
+    """A GPU adds in the same order every time, wherever it has a way to: the same seed then gives the same numbers."""
+    if not torch.cuda.is_available():  # a CPU does
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # nothing here reads what it did not write
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _quiet() -> None:
