@@ -73,7 +73,7 @@ def test_a_pool_gives_and_learns_what_it_does_on_a_cpu(name, pool) -> None:
         x = x[..., 1:, :]
     found = []
     for device in (torch.device("cpu"), GPU):
-        layer, given = one.to(device), x.to(device).requires_grad_()
+        layer, given = one.to(device), x.to(device).detach().requires_grad_()
         layer.zero_grad()
         with evaluating(layer):
             y = layer(given)
@@ -109,9 +109,9 @@ def test_every_measure_gives_what_it_gives_on_a_cpu(axes) -> None:
         found.append(table | planes)
     cpu, gpu = found
     assert list(cpu) == list(gpu)
-    wrong = {
-        key: (cpu[key], gpu[key]) for key in cpu if gpu[key] != pytest.approx(cpu[key], rel=2e-3, abs=2e-3, nan_ok=True)
-    }
+    # where there is nothing to learn, as here, rounding decides which penalty of a probe is the best
+    keys = [key for key in cpu if not str(key[-1]).startswith("probe_r2")]
+    wrong = {key: (cpu[key], gpu[key]) for key in keys if gpu[key] != pytest.approx(cpu[key], 2e-3, 2e-3, nan_ok=True)}
     assert not wrong, f"{len(wrong)} of {len(cpu)}: {wrong}"
 
 

@@ -237,6 +237,6 @@ def windows(
     every = every.unflatten(0, (-1, math.prod(steps)))
     step = torch.tensor(steps, device=places.device)
     down, right = (places // step).unbind(1)
-    which = places % step @ torch.tensor([steps[1], 1], device=places.device)
+    which = (places % step * torch.tensor([steps[1], 1], device=places.device)).sum(1)
     found: Tensor = every[:, which, down, right]  # n, m, c, p, q
     return found.flatten(0, 1).contiguous(memory_format=torch.channels_last)
