@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from src.config import Config
     from src.data.splits import Splits
     from src.measures import Grid, Note, Row
@@ -150,15 +152,13 @@ def measure_net(options: Options) -> None:
         show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), f"{name}, {height}×{width}")
         return
 
-    import torch
-
     from src import files
     from src.measures.subject import subject_of
     from src.measures.suite import rows
     from src.runs import FinishedRun, write_measures
     from src.views.terminal import console, show_measured, show_notes
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = fastest()
     subject = subject_of(loaded, image, names_of(options.layers))
     scene = scene_of(options, subject, image)
     subject.net.to(device)
@@ -274,7 +274,7 @@ def compare_layers(options: Options) -> None:
         )
     scene = scene_of(cfg, splits)
     ours, theirs = subject_of_run(net, splits), subject_of_run(other, others)
-    twin = replace(ours, net=module(cfg, splits.image, len(splits.classes)))
+    twin = replace(ours, net=module(cfg, splits.image, len(splits.classes)).to(net.device))
     name = Path(options.against or "").resolve().parent.parent.name
     run, out = place_of(options, f"against-{name}.csv")
     with console.status("measuring"):
@@ -316,7 +316,14 @@ def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise Refusal(f"{path} does not hold the weights of its own config, a {cfg.model.name}: {reason}") from error
-    return net, cfg, splits
+    return net.to(fastest()), cfg, splits
+
+
+def fastest() -> "torch.device":
+    """Where nets are measured: on the GPU, if there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def place_of(options: Options, name: str) -> tuple[Path, Path]:
