@@ -165,20 +165,29 @@ class PhaseTree(Traced):
     def __call__(self, x: Float[Tensor, "n c H W"]) -> dict[str, Phases]:
         """The phases of the wanted layers and of the output (``"output"``) for normalised images."""
         found: dict[str, Phases] = {}
+
+        def keep(name: str, phases: Phases) -> None:
+            found[name] = replace(phases, values=phases.values.clone()) if self.overwrites else phases
+
+        self.stream(x, keep)
+        return found
+
+    def stream(self, x: Float[Tensor, "n c H W"], see: Callable[[str, Phases], None]) -> None:
+        """``see`` is given the same one after the other, as soon as they are there, while caches hold them; it may keep
+        what it makes of them, not them, which a layer that works in place may overwrite.
+        """
         values: dict[fx.Node, Any] = {}
         with evaluating(self.net), torch.no_grad():
             for node in self.graph.nodes:
                 if node.op == "output":
-                    found["output"] = values[node.args[0]]
+                    see("output", values[node.args[0]])
                     break
                 values[node] = Phases(x, ONE, ONE) if node.op == "placeholder" else self._run(node, values)
                 for name in self.wanted.get(node, ()):
-                    one = values[node]
-                    found[name] = replace(one, values=one.values.clone()) if self.overwrites else one
+                    see(name, values[node])
                 for used in node.all_input_nodes:
                     if self.last_use[used] is node:
                         del values[used]
-        return found
 
     @property
     def shares_nothing(self) -> bool:

@@ -6,6 +6,7 @@ Both ways give the same table of rolls, so the measures on it do not know which 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int64
@@ -24,6 +25,8 @@ AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
 TRIED = 3
 #: images in a forward pass where each roll is one
 TOGETHER = 256
+#: positions up to which a map's correlations are quicker by products than by FFT
+FEW = 64
 #: numbers that the largest value of a pass may have: 256 MB in float32
 ROOM = 2**26
 
@@ -68,15 +71,19 @@ class Rolls:
         """The table of a batch of normalised images."""
         if self.tree is None:
             return enumerated(self.subject, x, self.shifts)
-        phases, size = self.tree(x), self.tree.size
-        outputs = self.subject.answer(phases["output"].everywhere(size).flatten(1, 2).flatten(0, 1))
-        layers = {name: phases[name] for name in self.subject.layers}
-        return ShiftTable(
-            outputs.unflatten(0, (len(x), -1)),
-            {name: squared_distances(one, size).flatten(1) for name, one in layers.items()},
-            {name: lengths(one, size).flatten(1) for name, one in layers.items()},
-            {name: one.split()[:, 0, 0].flatten(1) for name, one in layers.items()},
-        )
+        size, table = self.tree.size, ShiftTable(x.new_empty(0, 1, 1), {}, {}, {})
+        outputs: list[Tensor] = []
+
+        def see(name: str, phases: Phases) -> None:
+            if name == "output":
+                outputs.append(self.subject.answer(phases.everywhere(size).flatten(1, 2).flatten(0, 1)))
+            else:
+                table.squared[name] = squared_distances(phases, size).flatten(1)
+                table.lengths[name] = lengths(phases, size).flatten(1)
+                table.still[name] = phases.split()[:, 0, 0].clone(memory_format=torch.contiguous_format).flatten(1)
+
+        self.tree.stream(x, see)
+        return replace(table, outputs=outputs[0].unflatten(0, (len(x), -1)))
 
     @property
     def how(self) -> str:
@@ -190,31 +197,59 @@ def one_by_one(
 
 def lengths(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
     """``‖φ(gx)‖`` for every roll g, at [i, a, b] for that of image i by (a, b): as long as the phase it rolls."""
-    return replace(phases, values=Still(phases.values).length, unit=None).everywhere(size)
+    (phase, _), found = rolls_of(size, phases.steps), Still(phases.values).length
+    return found.view(-1, math.prod(phases.steps))[:, phase.to(found.device)]
 
 
 def squared_distances(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
     """``‖φ(gx) - φ(x)‖²`` for every roll g, at [i, a, b] for the roll of image i by (a, b).
 
-    A layer that is open gives, for each phase, a cross-correlation with the map of the image in place: by FFT, less the
-    channels' means, which all have in common and which would only cost precision.
+    A layer that is open gives, for each phase, a cross-correlation with the map of the image in place; less the mean of
+    each channel there, which would only cost precision.
     """
+    parts, (phase, turn) = phases.split().flatten(1, 2), rolls_of(size, phases.steps)
     if phases.unit is None:
-        parts = phases.split().flatten(3)
-        return replace(phases, values=(parts - parts[:, :1, :1]).square().sum(3).flatten(0, 2)).everywhere(size)
-    maps = phases.values
-    maps = (maps - maps.mean((0, 2, 3), keepdim=True)).contiguous()
-    norms = maps.square().sum((1, 2, 3)).view(-1, *phases.steps)
-    # one axis after the other: of many small maps in half the time of rfft2 on a CPU
-    spectra = fft.fft(fft.rfft(maps, dim=3), dim=2).unflatten(0, (-1, *phases.steps))
-    cross = (spectra[:, :1, :1] * spectra.conj()).sum(3)
-    dots = fft.irfft2(cross, s=maps.shape[2:])[..., :: phases.unit[0], :: phases.unit[1]]
-    found = norms[:, :1, :1, None, None] + norms[..., None, None] - 2 * dots  # phase (oy, ox), rolled on by (k, l)
-    rows, columns = (
-        (torch.arange(n // s) * s - torch.arange(s)[:, None]) % n for n, s in zip(size, phases.steps, strict=True)
-    )
-    whole = found.new_empty(len(found), *size)
-    whole[:, rows[:, None, :, None], columns[None, :, None, :]] = found
+        return (parts - parts[:, :1]).flatten(2).square().sum(2)[:, phase.to(parts.device)]
+    maps = (parts - parts[:, :1].mean((3, 4), keepdim=True)).flatten(0, 1)
+    norms = Still(maps).length.square().view(len(parts), -1, 1)
+    correlate = correlations_by_products if maps[0, 0].numel() <= FEW else correlations_by_fft
+    dots = correlate(maps, phases.steps)[..., :: phases.unit[0], :: phases.unit[1]]
+    found = norms[:, :1] + norms - 2 * dots.reshape(*norms.shape[:2], -1)
+    whole = found.flatten(1)[:, (phase * found.shape[2] + turn).to(found.device)]
     whole[:, 0, 0] = 0  # not even rounding
     distances: Tensor = whole.clamp(min=0)
     return distances
+
+
+@cache
+def rolls_of(size: Steps, steps: Steps) -> tuple[Int64[Tensor, "H W"], Int64[Tensor, "H W"]]:
+    """For each roll of the image by (a, b): which phase it rolls, and by which of that phase's own rolls, both counted
+    row by row: phase o, of the image rolled by -o, is rolled on by k times its step where ``a = k · step - o``.
+    """
+    phases, turns = [], []
+    for n, step in zip(size, steps, strict=True):
+        phases.append(-torch.arange(n) % step)
+        turns.append((torch.arange(n) + phases[-1]) // step % (n // step))
+    across = size[1] // steps[1]
+    return phases[0][:, None] * steps[1] + phases[1], turns[0][:, None] * across + turns[1]
+
+
+def correlations_by_fft(maps: Float[Tensor, "m c h w"], steps: Steps) -> Float[Tensor, "n Sy Sx h w"]:
+    """Of each image's first phase with each of its phases, rolled on by (k, l) pixels of the map, at [i, oy, ox, k, l]:
+    ``Σ φ₀[c, y, x] φ[c, y - k, x - l]``.
+    """
+    # one axis after the other: of many small maps in half the time of rfft2 on a CPU
+    spectra = fft.fft(fft.rfft(maps.permute(0, 2, 3, 1), dim=2), dim=1).unflatten(0, (-1, *steps))
+    return fft.irfft2(torch.linalg.vecdot(spectra, spectra[:, :1, :1]), s=maps.shape[2:])
+
+
+def correlations_by_products(maps: Float[Tensor, "m c h w"], steps: Steps) -> Float[Tensor, "n Sy Sx h w"]:
+    """The same from the products of all pairs of positions, of which there are few in a small map."""
+    height, width = maps.shape[2:]
+    places, n = height * width, math.prod(steps)
+    flat = maps.permute(0, 2, 3, 1).reshape(-1, n * places, maps.shape[1])
+    products = (flat[:, :places] @ flat.mT).view(-1, places, n, places)
+    rows, columns = ((torch.arange(side)[:, None] - torch.arange(side)) % side for side in (height, width))
+    other = (rows[:, None, :, None] * width + columns[None, :, None, :]).view(places, places)  # of (y, x), of (k, l)
+    other = other[None, :, None].expand(len(products), -1, n, -1).to(maps.device)
+    return products.gather(3, other).sum(1).view(-1, *steps, height, width)
