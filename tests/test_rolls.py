@@ -6,16 +6,27 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.measures import Grid, Note, Row, all_rolls
+from src.measures import Grid, Note, Row, all_rolls, rolls
 from src.measures.all_rolls import ShiftOutputs, roll_rows, sample
-from src.measures.rolls import Rolls, all_shifts, enumerated, prepare
+from src.measures.rolls import (
+    Rolls,
+    all_shifts,
+    correlations_by_fft,
+    correlations_by_products,
+    enumerated,
+    prepare,
+    rolls_of,
+)
 from src.measures.subject import Scene, Subject
 from tests.helpers import network
 
 SIDE, MARGIN = 8, 2
 LAYERS = ["stage1", "stage2", "features"]
+STEPS = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -63,7 +74,9 @@ def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("axes", [{}, {"head": "flatten"}, {"pool": "aps"}, {"stride": 3}])
-def test_the_tree_and_enumeration_give_the_same_rows(axes, monkeypatch):
+@pytest.mark.parametrize("few", [0, 64], ids=["fft", "products"])
+def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
+    monkeypatch.setattr(rolls, "FEW", few)
     of, on = subject(**axes), scene()
     assert prepare(of, images(on)).tree is not None
     shared = list(roll_rows(of, on))
@@ -78,6 +91,29 @@ def test_the_tree_and_enumeration_give_the_same_rows(axes, monkeypatch):
         elif isinstance(one, Grid):
             assert (one.layer, one.measure) == (other.layer, other.measure)
             np.testing.assert_allclose(one.plane, other.plane, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("way", [correlations_by_fft, correlations_by_products])
+@given(
+    n=st.integers(1, 3), steps=STEPS, c=st.integers(1, 4), h=st.integers(1, 9), w=st.integers(1, 9), last=st.booleans()
+)
+def test_phases_are_correlated_as_by_hand(way, n, steps, c, h, w, last):
+    maps = torch.randn(n, *steps, c, h, w, dtype=torch.float64)
+    expected = torch.empty(n, *steps, h, w, dtype=torch.float64)
+    for down, right in itertools.product(range(h), range(w)):
+        expected[..., down, right] = (maps[:, :1, :1] * maps.roll((down, right), (4, 5))).sum((3, 4, 5))
+    flat = maps.flatten(0, 2)
+    found = way(flat.to(memory_format=torch.channels_last) if last else flat, steps)
+    torch.testing.assert_close(found, expected)
+
+
+@given(steps=STEPS, turns=STEPS)
+def test_each_roll_is_a_phase_rolled_on(steps, turns):
+    size = steps[0] * turns[0], steps[1] * turns[1]
+    for a, b in itertools.product(range(size[0]), range(size[1])):
+        phase, turn = (int(one[a, b]) for one in rolls_of(size, steps))
+        (oy, ox), (down, right) = divmod(phase, steps[1]), divmod(turn, turns[1])
+        assert ((down * steps[0] - oy) % size[0], (right * steps[1] - ox) % size[1]) == (a, b)
 
 
 def test_enumeration_is_roll_by_roll():

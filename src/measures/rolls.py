@@ -240,7 +240,8 @@ def correlations_by_fft(maps: Float[Tensor, "m c h w"], steps: Steps) -> Float[T
     """
     # one axis after the other: of many small maps in half the time of rfft2 on a CPU
     spectra = fft.fft(fft.rfft(maps.permute(0, 2, 3, 1), dim=2), dim=1).unflatten(0, (-1, *steps))
-    return fft.irfft2(torch.linalg.vecdot(spectra, spectra[:, :1, :1]), s=maps.shape[2:])
+    dots: Tensor = fft.irfft2(torch.linalg.vecdot(spectra, spectra[:, :1, :1]), s=maps.shape[2:])
+    return dots
 
 
 def correlations_by_products(maps: Float[Tensor, "m c h w"], steps: Steps) -> Float[Tensor, "n Sy Sx h w"]:

@@ -7,7 +7,7 @@ from torch import nn, optim
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, OneCycleLR
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
-    # fused: a kernel for all parameters, not some for each; of a small net's step that is a twentieth
+    # fused: all parameters by one kernel, in a third of the time of one after the other, on a CPU too
     "adamw": partial(optim.AdamW, fused=True),
     "adam": partial(optim.Adam, fused=True),
     "adadelta": partial(optim.Adadelta, eps=1e-6),  # its lr is a factor: 1 is Zeiler's
