@@ -35,7 +35,7 @@ demo: data  ## from a fresh clone to a comparison to look at: max, avg, none
 test: $(READY)  ## the tests, on all cores
 	@$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-test-faults: $(READY)  ## kill a sweep's processes at 30 random moments, and compare (a quarter of an hour)
+test-faults: $(READY)  ## kill a sweep's processes at 30 random moments, and compare (a minute or two)
 	@$(PY) -m tests.faults kills=30
 
 test-slurm: $(READY)  ## sweeps through a real SLURM, installed and started for it; needs root on a Debian
