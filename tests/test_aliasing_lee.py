@@ -9,7 +9,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from src.measures.aliasing import aliasing, aliasing_fraction, strided, undecimated
-from src.measures.lee import LEE, MOTIONS, slopes, velocities
+from src.measures.lee import LEE, MOTIONS, slopes, speed_rows, velocities
+from src.measures.subject import Scene, Subject
 from src.pooling import POOLS, Pool
 from src.pooling.polyphase import Polyphase
 from src.transforms import rotated, scaled
@@ -274,3 +275,36 @@ def test_no_gradients_are_asked_for_and_single_precision_will_do():
     assert outputs.dtype == velocity.dtype == torch.float32
     assert not velocity.requires_grad
     assert all(one.grad is None for one in net.parameters())
+
+
+def test_of_maps_that_are_channels_last_velocities_are_the_same():
+    net = network((3, 16, 16), norm="group", pool="blur").double().eval()
+    x = torch.randn(3, 3, 16, 16, dtype=torch.float64)
+    expected = velocities(net, x, MOTIONS["rotate"])
+    last = velocities(
+        net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last), MOTIONS["rotate"]
+    )
+    for found, right in zip(last, expected, strict=True):
+        torch.testing.assert_close(found, right)
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_a_net_without_a_derivative_is_told_in_a_note():
+    class Opaque(torch.autograd.Function):
+        @staticmethod
+        def forward(x):
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+    class Own(nn.Module):
+        def forward(self, x):
+            return Opaque.apply(self.weight * x)
+
+    own = Own()
+    own.weight = nn.Parameter(torch.ones(()))
+    subject = Subject(nn.Sequential(own, nn.Flatten()), [], lambda pixels: pixels / 255)
+    (note,) = speed_rows(subject, Scene(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 1))
+    assert note.words.startswith("not measured, PyTorch has no derivative for it: ")

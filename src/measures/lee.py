@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from torch import Tensor, fft, func, nn
 
 from src.activations import evaluating
 from src.measures.base import Measure, Still, resamples
-from src.measures.rows import Row
+from src.measures.rows import Note, Row
 from src.measures.subject import Scene, Subject, in_place
 
 #: images that derivatives are taken of
@@ -87,20 +88,42 @@ class LEE(Measure):
 def velocities(
     net: nn.Module, x: Float[Tensor, "n c h w"], motion: Motion
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-    """f(x) and d/dt f(g_t x): one forward pass that carries the derivative along, in eval mode."""
-    with evaluating(net), torch.no_grad(), warnings.catch_warnings():
+    """f(x) and d/dt f(g_t x): one forward pass that carries the derivative along, in eval mode.
+
+    Raises:
+        RuntimeError: PyTorch has no such derivative of something in the net.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(net))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch's own, at the first derivative
+        for module in net.modules():
+            if isinstance(module, nn.GroupNorm):
+                stack.callback(module.register_forward_pre_hook(_contiguous).remove)
         found: tuple[Tensor, Tensor] = func.jvp(net, (x,), (motion(x),))[:2]
     return found
 
 
-def speed_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
-    """Local equivariance error: how fast the answer changes when the image begins to move (``amount`` 0)."""
+def _contiguous(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Of channels_last maps, torch fails to carry a group norm's derivative along."""
+    return tuple(one.contiguous() for one in inputs)
+
+
+def speed_rows(subject: Subject, scene: Scene) -> Iterator[Row | Note]:
+    """Local equivariance error: how fast the answer changes when the image begins to move (``amount`` 0); a note why
+    not, where PyTorch cannot say.
+    """
     few = scene.take(torch.arange(min(IMAGES, len(scene.canvas))))
     measures = {motion: LEE() for motion in MOTIONS}
     for images in in_place(subject, few):
         for motion, measure in measures.items():
-            measure.update(*velocities(_Answering(subject), images, MOTIONS[motion]))
+            try:
+                found = velocities(_Answering(subject), images, MOTIONS[motion])
+            except RuntimeError as error:  # a layer of one's own may have no derivative that goes forward
+                yield Note("velocity", f"not measured, PyTorch has no derivative for it: {str(error).splitlines()[0]}")
+                return
+            measure.update(*found)
     weights = resamples(len(few.canvas), scene.seed)
     for motion, measure in measures.items():
         for name, estimate in measure.estimates(weights):
