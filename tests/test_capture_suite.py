@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from src.activations import watch
 from src.config import MEASURES, MeasureName
 from src.data.splits import split
-from src.measures import Grid, Row, layer_measures
+from src.measures import Grid, Note, Row, layer_measures
 from src.measures.base import resamples
 from src.measures.capture import against_rows, capture_rows
 from src.measures.cka import CKAMatrix
 from src.measures.subject import Scene, Subject
 from src.measures.suite import FAMILIES, MOVES, measure, rows, scene_of, subject_of_run
-from src.models import module
-from src.transforms import TRANSFORMS
+from src.models import ARCHITECTURES, module
+from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
+from src.pooling import POOLS
+from src.transforms import TABLE, TRANSFORMS
 from tests.helpers import network, tiny
 
 SIDE, MARGIN, N = 12, 2, 44
@@ -287,3 +289,17 @@ def test_pixels_that_a_transform_made_are_not_overwritten():
     torch.testing.assert_close(
         splits.normalise(images.to(torch.uint8)), splits.normalise(images.to(torch.uint8).float())
     )
+
+
+CHOICES = {"norm": NORMS, "activation": ACTIVATIONS, "head": HEADS, "padding": PADDINGS, "pool": POOLS}
+EACH = [(axis, choice) for axis, choices in CHOICES.items() for choice in choices]
+
+
+@pytest.mark.parametrize(("axis", "choice"), [*EACH, *(("name", name) for name in ARCHITECTURES)])
+def test_every_family_takes_nets_of_every_choice_laid_out_as_in_runs(axis, choice):
+    of = subject(**{axis: choice}, **({"depth": 1} if choice == "valid" else {}))  # which leaves little of 12 pixels
+    of.net.to(memory_format=torch.channels_last)
+    of = replace(of, normalise=lambda x: pixels(x).to(memory_format=torch.channels_last))
+    found = list(rows(of, scene(8), EVERYTHING))
+    assert not [one.words for one in found if isinstance(one, Note) and one.words.startswith("not measured")]
+    assert {row.transform for row in only_rows(found)} == {"none", "velocity", *(one.name for one in TABLE)}
