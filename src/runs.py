@@ -56,12 +56,16 @@ def read_config(folder: Path) -> Config:
 
 
 def write_measures(path: Path, found: Iterable[Row | Grid | Note]) -> list[Row]:
-    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any. Gives the rows."""
+    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any, in place of those
+    that were there. Gives the rows.
+    """
     found = list(found)
     rows = [one for one in found if isinstance(one, Row)]
     grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
     files.write_table(path, COLUMNS, [row.values() for row in rows])
     notes = {one.measure: one.words for one in found if isinstance(one, Note)}
+    for name in (files.GRIDS, files.NOTES):
+        path.with_name(name).unlink(missing_ok=True)
     if grids:
         files.write_arrays(path.with_name(files.GRIDS), grids)
     if notes:

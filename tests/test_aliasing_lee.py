@@ -231,6 +231,28 @@ def test_velocities_are_differences_of_small_steps(name):
     assert velocity.abs().max() > 0
 
 
+class Attending(nn.Module):
+    """Both ways in which nets of libraries attend: rows of an image to its rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.logits = nn.MultiheadAttention(16, 2, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = nn.functional.scaled_dot_product_attention(*(x for _ in range(3)))[:, 0]
+        return self.logits(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+
+def test_velocities_of_nets_with_attention_are_differences_of_small_steps():
+    net, x, t = Attending().double().eval(), images(), 1e-5
+    before = torch.backends.mha.get_fastpath_enabled()
+    _, velocity = velocities(net, x, MOTIONS["down"])
+    with torch.no_grad():
+        by_steps = (net(shifted(x, t)) - net(shifted(x, -t))) / (2 * t)
+    assert (velocity - by_steps).abs().max() < 1e-4 * velocity.abs().max()
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
 def measured(net: nn.Module, x: Tensor, motion: str = "down") -> dict[str, float]:
     measure = LEE()
     for some in x.split(3):

@@ -325,3 +325,11 @@ def test_variants_differ_in_colour_and_mark_in_every_figure(tmp_path: Path) -> N
     for figure in (page["How far a transform moves the answer"], page["Training"]):
         pairs = {(one["name"], one["line"]["color"], one["marker"]["symbol"]) for one in figure["data"]}
         assert pairs == {("pool=max", *plots.styles(2)[0]), ("pool=avg", *plots.styles(2)[1])}
+
+
+def test_what_is_measured_anew_leaves_no_grids_and_notes_of_before(tmp_path: Path) -> None:
+    table = tmp_path / "measures.csv"
+    write_measures(table, [*rows(TABLE), *grids(), Note("rolls", "as they were")])
+    assert (tmp_path / files.GRIDS).exists() and (tmp_path / files.NOTES).exists()
+    write_measures(table, rows(TABLE))
+    assert [one.name for one in tmp_path.iterdir()] == ["measures.csv"]

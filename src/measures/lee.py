@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import torch
 from jaxtyping import Float
 from torch import Tensor, fft, func, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from src.activations import evaluating
 from src.measures.base import Measure, Still, resamples
@@ -96,6 +97,10 @@ def velocities(
     with ExitStack() as stack:
         stack.enter_context(evaluating(net))
         stack.enter_context(torch.no_grad())
+        # the one way of attention that has such a derivative
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch's own, at the first derivative
         for module in net.modules():

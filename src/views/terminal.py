@@ -133,7 +133,9 @@ def show_layers(layers: Sequence[Mapping[str, Any]], chosen: Sequence[str], titl
 
 
 def show_measured(rows: Sequence["Row"], out: Path) -> None:
-    """How far the smallest and the largest shift move each layer and the answer; untrained beside it, where it is."""
+    """How far the smallest and the largest shift move each layer and the answer; untrained beside it, where it is. Of
+    other numbers, how many there are.
+    """
     found = {(one.layer, one.protocol, one.amount, one.measure): one.estimate.value for one in rows}
     shifted = [one for one in rows if one.transform == "shift" and one.protocol in SHIFTS]
     amounts = sorted({one.amount for one in shifted})
@@ -148,9 +150,10 @@ def show_measured(rows: Sequence["Row"], out: Path) -> None:
         measure = MOVED.get(layer, "invariance_error")
         values = (found.get((layer, protocol, amount, measure + suffix)) for protocol, amount, suffix in columns)
         table.add_row(escape(layer), *("·" if value is None else f"{value:.3f}" for value in values))
-    console.print(table)
-    console.print("0: the shift is not noticed; 1: it moves as far as another image is")
-    console.print(f"  {out}\n", soft_wrap=True, markup=False)
+    if shifted:
+        console.print(table)
+        console.print("0: the shift is not noticed; 1: it moves as far as another image is")
+    console.print(f"  {len(rows):,} numbers: {out}\n", soft_wrap=True, markup=False)
 
 
 #: layer → the measure shown of it, where it is another than that of layers
