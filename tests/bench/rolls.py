@@ -12,7 +12,7 @@ from src.activations import evaluating, stream
 from src.config import Config, Model, from_dict
 from src.data.splits import split
 from src.measures import all_crops
-from src.measures.base import Moved, Still, resamples
+from src.measures.base import Moved, Still, resamples, squares
 from src.measures.invariance_error import InvarianceError
 from src.measures.rolls import Rolls, enumerated, prepare
 from src.measures.subject import Subject
@@ -128,14 +128,35 @@ def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
         one.compute()
 
 
+@torch.no_grad()
+def compared(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
+    """How far every layer moves; not on the scale of how far other images' lie apart, which all transforms share."""
+    stills: dict[str, Tensor] = {}
+
+    def see(layer: str, y: Tensor) -> None:
+        if layer in stills:
+            squares(y, stills[layer]).sum(1)
+        else:
+            stills[layer] = y
+
+    with stream(of, layers, see):
+        of(x)
+        of(gx)
+
+
 def watching() -> Iterator[Pair]:
     """(d) The layers that a run looks at, and all there are, watched and compared against two plain forward passes."""
     of, x = net(), images(125)
     gx, plain = x.roll((1, 2), (2, 3)), forward(of, x)
-    for what, layers in (("every stage", [*of.stages, "features"]), ("every layer", leaves(of))):
+    stages, every = [*of.stages, "features"], leaves(of)
+    for what, way, layers in (
+        ("every stage's invariance error", watched, stages),
+        ("every layer's squared distance", compared, every),
+        ("every layer's invariance error", watched, every),
+    ):
         yield Pair(
-            f"{what}'s invariance error ({len(layers)}) / two forward passes",
-            lambda layers=layers: watched(of, layers, x, gx), lambda: (plain(), plain()), 9, 1.3,
+            f"{what} ({len(layers)}) / two forward passes",
+            lambda way=way, layers=layers: way(of, layers, x, gx), lambda: (plain(), plain()), 9, 1.3,
         )  # fmt: skip
 
 
