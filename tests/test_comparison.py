@@ -252,3 +252,11 @@ def test_names_in_the_differences_are_text(pools: Path) -> None:
     body = text[text.index("<body>") :]
     assert "<script>alert" not in body
     assert "<option selected>&lt;script&gt;alert(1)" in body and "<td>&lt;script&gt;alert(0)" in body
+
+
+def test_settings_stand_as_a_command_has_them(tmp_path: Path) -> None:
+    leave_run(tmp_path / "early", 0.9, 0.1, model={"pool_at": [1, 2]}, measure={"what": ["shift", "rolls"]})
+    leave_run(tmp_path / "all", 0.8, 0.2, measure={"what": ["shift"]})
+    runs, _ = find_runs(tmp_path)
+    names = {one.name for one in variants(runs)}
+    assert names == {"pool_at=[1,2], measure.what=[shift,rolls]", "pool_at=null, measure.what=[shift]"}

@@ -1,5 +1,6 @@
 """The comparison of a set of runs: one row a variant, mean ± 95% over seeds; and its differences from a baseline."""
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -195,7 +196,7 @@ def variants(runs: list[FinishedRun]) -> Variants:
     varied = axes(runs)
     groups: dict[tuple[str, ...], dict[int, FinishedRun]] = {}
     for run in runs:
-        members = groups.setdefault(tuple(str(run.settings[key]) for key in varied), {})
+        members = groups.setdefault(tuple(written(run.settings[key]) for key in varied), {})
         members.setdefault(run.settings["seed"], run)
     return Variants(
         Variant(
@@ -205,6 +206,17 @@ def variants(runs: list[FinishedRun]) -> Variants:
         )
         for values, members in groups.items()
     )
+
+
+def written(setting: Any) -> str:
+    """A setting as a command has it.
+
+    >>> [written(one) for one in ([1, 2], None, True, 1, 0.5, "max")]
+    ['[1,2]', 'null', 'true', '1', '0.5', 'max']
+    """
+    if isinstance(setting, list):
+        return f"[{','.join(map(written, setting))}]"
+    return json.dumps(setting) if setting is None or isinstance(setting, bool) else str(setting)
 
 
 def short(axis: str) -> str:
@@ -220,7 +232,7 @@ def comparison_rows(found: list[Variant], others: Mapping[str, str] | None = Non
     """
     rows = []
     for variant in found:
-        row: dict[str, Any] = {"variant": variant.name, **{k: str(v) for k, v in variant.settings.items()}}
+        row: dict[str, Any] = {"variant": variant.name, **{k: written(v) for k, v in variant.settings.items()}}
         row["seeds"] = len(variant.runs)
         for key in (*MEASURED, "gap", *FACTS):
             row[key], row[f"{key}_sd"] = variant.mean(key), variant.sd(key)

@@ -31,6 +31,7 @@ from src.views.comparison import (
     shown_differences,
     shown_rows,
     variants,
+    written,
 )
 from src.views.sections import MEASURED_SECTIONS, OF_A_SWEEP, Section
 from src.views.terminal import console, millions, show_comparison, show_differences
@@ -213,7 +214,7 @@ def shared_settings(runs: list[FinishedRun]) -> dict[str, str]:
     default = flatten(Config())
     same = {key: value for key, value in runs[0].settings.items() if all(run.settings[key] == value for run in runs)}
     return {
-        key: str(value)
+        key: written(value)
         for key, value in same.items()
         if value != default[key] and key != "seed" and not key.startswith(CIRCUMSTANCES)
     }
