@@ -237,15 +237,17 @@ def _repeatable() -> "Iterator[None]":
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled: Any = torch.utils.deterministic
+    fill = filled.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # nothing here reads what it did not write
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    filled.fill_uninitialized_memory = False  # it costs, and nothing here reads what it did not write
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        filled.fill_uninitialized_memory = fill
 
 
 def _quiet() -> None:

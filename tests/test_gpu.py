@@ -33,8 +33,9 @@ SIDE = 32
 
 
 def scene(n: int = 40) -> Scene:
-    canvas = torch.randint(0, 256, (n, 1, SIDE + 4, SIDE + 4), generator=torch.Generator().manual_seed(0))
-    return Scene(canvas.to(torch.uint8), 2, torch.arange(n) % 5, torch.rand(n, 2), batch=16)
+    generator = torch.Generator().manual_seed(0)
+    canvas = torch.randint(0, 256, (n, 1, SIDE + 4, SIDE + 4), generator=generator).to(torch.uint8)
+    return Scene(canvas, 2, torch.arange(n) % 5, torch.rand(n, 2, generator=generator), batch=16)
 
 
 def subject(device: torch.device, **axes: object) -> Subject:
@@ -78,10 +79,8 @@ def test_a_pool_gives_and_learns_what_it_does_on_a_cpu(name, pool) -> None:
         with evaluating(layer):
             y = layer(given)
             y.square().sum().backward()
-        learned = [
-            one.grad.clone() for one in layer.parameters() if one.grad is not None
-        ]  # lps draws no line to its own
-        found.append([y, given.grad, *learned])
+        grads = [parameter.grad for parameter in layer.parameters()]  # none for what lps chooses by
+        found.append([y, given.grad, *(grad.clone() for grad in grads if grad is not None)])
     for right, other in zip(*found, strict=True):
         assert off(other, right) < 2e-5
 

@@ -173,8 +173,8 @@ class PhaseTree(Traced):
         return found
 
     def stream(self, x: Float[Tensor, "n c H W"], see: Callable[[str, Phases], None]) -> None:
-        """``see`` is given the same one after the other, as soon as they are there, while caches hold them; it may keep
-        what it makes of them, not them, which a layer that works in place may overwrite.
+        """``see`` is given the same one after the other, so that not all are held at once; it may keep what it makes of
+        them, not them, which a layer that works in place may overwrite.
         """
         values: dict[fx.Node, Any] = {}
         with evaluating(self.net), torch.no_grad():
