@@ -74,7 +74,7 @@ class Finite(Callback):
         if not torch.stack([one.isfinite().all() for one in pl_module.parameters()]).all():
             epoch = trainer.current_epoch + 1
             raise Refusal(
-                f"train.lr={self.lr:g}: the training diverged in epoch {epoch} (its weights are no longer finite); take less"
+                f"train.lr={self.lr:g}: the training diverged in epoch {epoch} (weights are not finite); take less"
             )
 
 
