@@ -69,7 +69,7 @@ class Finite(Callback):
         """Look, once an epoch.
 
         Raises:
-            Refusal: some are infinite, or none.
+            Refusal: some are infinite or nan.
         """
         if not torch.stack([one.isfinite().all() for one in pl_module.parameters()]).all():
             epoch = trainer.current_epoch + 1
