@@ -170,7 +170,7 @@ def test_facts_of_channels_are_those_of_the_measures(places, batch):
     torch.testing.assert_close(column["fires"], (flat.amax(2) > 0).double().mean(0), check_dtype=False)
     torch.testing.assert_close(column["energy"], flat.square().mean((0, 2)).double(), **CLOSE)
     pooled = flat.relu().mean(2).double()
-    torch.testing.assert_close(column["selectivity"], class_selectivity(pooled, labels)[0], equal_nan=True, **CLOSE)
+    torch.testing.assert_close(column["selectivity"], class_selectivity(pooled, labels), equal_nan=True, **CLOSE)
     means = torch.stack([pooled[labels == label].mean(0) for label in (1, 2, 3)])
     assert column["best_class"].tolist() == [
         -1 if channel == 1 else 1 + int(means[:, channel].argmax()) for channel in range(6)

@@ -39,13 +39,9 @@ def taken(measure: PairMeasure, *batches: tuple[Tensor, Tensor]) -> dict[str, Es
 
 def nvi_by_hand(batches: list[tuple[Tensor, Tensor]]) -> np.ndarray:
     """Of each channel, by NumPy's variances at every position."""
-    above, below, images = 0, 0, 0
-    for still, moved in batches:
-        pair = np.stack([still.numpy(), moved.numpy()])
-        above = above + pair.var(0, ddof=1).mean((2, 3)).sum(0)
-        below = below + still.numpy().var(0, ddof=1).mean((1, 2)) * len(still)
-        images += len(still)
-    return np.sqrt(above / below)
+    still, moved = (torch.cat(some).numpy() for some in zip(*batches, strict=True))
+    above = np.stack([still, moved]).var(0, ddof=1).mean((2, 3)).mean(0)
+    return np.sqrt(above / still.var(0, ddof=1).mean((1, 2)))
 
 
 def test_nvi_by_hand():
@@ -77,7 +73,9 @@ def test_constant_channels_are_left_out_of_nvi():
 def test_vectors_units_are_channels():
     x, gx = normal(20, 5), normal(20, 5, seed=1)
     maps = taken(NVI(), (x[..., None, None], gx[..., None, None]))
-    assert taken(NVI(), (x, gx)) == maps
+    vectors = taken(NVI(), (x, gx))
+    assert vectors["nvi"] == maps["nvi"]
+    assert vectors["constant_channels"].value == maps["constant_channels"].value
 
 
 # --- cosine ----------------------------------------------------------------------------------------------------------
@@ -87,10 +85,9 @@ def test_cosines_by_hand():
     x, gx = normal(9, 2, 3).abs(), normal(9, 2, 3, seed=1).abs()
     found = taken(Cosine(), (x[:5], gx[:5]), (x[5:], gx[5:]))
     unit = [one.flatten(1).numpy() / np.linalg.norm(one.flatten(1).numpy(), axis=1, keepdims=True) for one in (x, gx)]
-    others = [unit[0][i] @ unit[0][j] for b in (range(5), range(5, 9)) for i in b for j in b if i != j and len(b) == 5]
-    rest = [unit[0][i] @ unit[0][j] for i in range(5, 9) for j in range(5, 9) if i != j]
+    others = [unit[0][i] @ unit[0][j] for i in range(9) for j in range(9) if i != j]
     assert found["cosine"].value == pytest.approx((unit[0] * unit[1]).sum(1).mean())
-    assert found["cosine_random"].value == pytest.approx((5 * np.mean(others) + 4 * np.mean(rest)) / 9)
+    assert found["cosine_random"].value == pytest.approx(np.mean(others))
     np.testing.assert_allclose(cosine(x, gx), (unit[0] * unit[1]).sum(1))
 
 
@@ -107,7 +104,7 @@ def test_cosine_at_its_nulls():
 def test_outputs_of_zeros_have_no_direction():
     x = torch.tensor([[0.0, 0], [1e-10, 0], [2, 0]])
     assert cosine(x, x).tolist() == [0, 1, 1]
-    assert Still(x).cosine.tolist() == [0, 0.5, 0.5]
+    assert Still(x).cosine.mean().item() == pytest.approx(1 / 3), "of the three pairs one is alike"
 
 
 # --- Goodfellow ------------------------------------------------------------------------------------------------------
@@ -151,7 +148,7 @@ def test_goodfellow_by_hand():
     assert found["goodfellow"].value == pytest.approx(score)
     assert found["goodfellow_dead"].value == pytest.approx(dead)
     assert 0 < dead < 0.6
-    assert found["goodfellow"].low < score < found["goodfellow"].high
+    assert math.isnan(found["goodfellow"].low), "the best of a sample look better than they are"
     bits = [torch.from_numpy(one) > limit for one in flat]
     each = scores(*bits, rate=0.05)
     assert each[~each.isnan()].sort().values[-math.ceil(0.2 * (30 * (1 - dead))) :].mean().item() == pytest.approx(
@@ -258,7 +255,7 @@ def test_probes_are_those_of_scikit_learn(digits):
     right = int((what.predict(x[test]) == labels.numpy()[test]).sum())
     wilson = binomtest(right, 120).proportion_ci(method="wilson")
     accuracy, r2 = found["layer", "probe_accuracy"], found["layer", "probe_r2"]
-    assert accuracy == Estimate(right / 120, wilson.low, wilson.high, 120)
+    assert (accuracy.value, accuracy.low, accuracy.high) == pytest.approx((right / 120, wilson.low, wilson.high))
     assert r2.value == pytest.approx(r2_score(positions.numpy()[test], where.predict(x[test])), abs=1e-6)
     assert r2.low < r2.value < r2.high
     assert found["layer", "probe_dimension"].value == 16

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from src.measures import base
-from src.measures.base import Moved, Still
+from src.measures import NVI, Cosine, InvarianceError, OutputDistance, base
+from src.measures.base import Moved, Population, Still
 
 sizes = st.tuples(st.integers(2, 9), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 LAYOUTS = {
@@ -30,6 +30,12 @@ def per_channel(x: np.ndarray) -> np.ndarray:
     return x.reshape(*x.shape[:2], -1).sum(2)
 
 
+def share(pairs: np.ndarray) -> np.ndarray:
+    """What an image has of the mean over all pairs: twice its mean over the others, less the mean of all."""
+    mean = (pairs.sum(1) - pairs.diagonal()) / (len(pairs) - 1)
+    return 2 * mean - mean.mean()
+
+
 @every_layout
 @given(size=sizes, at_once=st.integers(1, 200))
 def test_all_by_hand(layout, size, at_once):
@@ -43,17 +49,16 @@ def test_all_by_hand(layout, size, at_once):
     flat = a.reshape(len(a), -1)
     apart = ((flat[:, None] - flat) ** 2).sum(2)
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-    others = len(a) - 1
     right = [
         per_channel((a - a.mean(0)) ** 2),
         per_channel((b - a) ** 2),
-        apart.sum(1) / others,
-        np.sqrt(apart).sum(1) / others,
+        share(apart),
+        share(np.sqrt(apart)),
         np.linalg.norm(flat, axis=1),
-        ((unit @ unit.T).sum(1) - 1) / others,
+        share(unit @ unit.T),
     ]
     for one, other in zip(found, right, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
 @every_layout
@@ -78,3 +83,37 @@ def test_a_constant_channel_deviates_by_nothing_and_a_faint_one_by_what_it_does(
     expected = per_channel(((x - x.double().mean(0)) ** 2).numpy())
     assert parts[1].mean() == pytest.approx(expected[:, 1].mean(), rel=0.01)
     np.testing.assert_allclose(parts[2], expected[:, 2], rtol=1e-4, atol=1e-5)
+
+
+@every_layout
+@pytest.mark.parametrize("parts", [[24], [1, 23], [12, 12], [5, 7, 9, 3], [2] * 12])
+def test_distances_to_others_are_over_all_images_however_they_are_batched(layout, parts):
+    x = made((24, 3, 4, 2), layout)
+    everyone = Population(keep=True)
+    for part in x.split(parts):
+        everyone.add(part)
+    whole, batches = Still(x), [Still(part, everyone) for part in x.split(parts)]
+    for name in ("deviation", "squared", "distance", "cosine"):
+        found = torch.cat([getattr(batch, name) for batch in batches])
+        np.testing.assert_allclose(found, getattr(whole, name), rtol=1e-9, atol=1e-12)
+    flat = [Still(part.flatten(1), everyone) for part in x.split(parts)]  # as the phase tree gives them
+    np.testing.assert_allclose(torch.cat([one.squared for one in flat]), whole.squared, rtol=1e-9)
+    np.testing.assert_allclose(torch.cat([one.cosine for one in flat]), whole.cosine, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [OutputDistance, InvarianceError, Cosine, NVI])
+@pytest.mark.parametrize("parts", [[5, 7, 9, 3], [2] * 12, [12, 12]])
+def test_a_measure_in_ones_own_loop_does_not_depend_on_the_batches(kind, parts):
+    x, gx = made((24, 3, 4, 2), "contiguous"), made((24, 3, 4, 2), "contiguous", seed=1)
+    if kind is OutputDistance:
+        x, gx = x.flatten(1), gx.flatten(1)
+    whole, batched = kind(), kind()
+    for measure, sizes in ((whole, [24]), (batched, parts)):
+        measure.update(x[:5], gx[:5])
+        measure.reset()  # forgets these
+        for one, other in zip(x.split(sizes), gx.split(sizes), strict=True):
+            measure.update(one, other)
+    found, right = batched.compute(), whole.compute()
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(
+        {name: value.item() for name, value in right.items()}, rel=1e-9
+    )

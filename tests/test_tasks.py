@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src.data.names import TASKS
 from src.measures.accuracy import accuracy_rows, position_estimates
-from src.measures.base import resamples
+from src.measures.base import interval, resamples
 from src.models import module
 from src.models.tasks import Scores, Task
 from tests.helpers import tiny
@@ -88,11 +88,11 @@ def test_a_bootstrap_interval_of_r2_is_that_of_resampled_images():
     found = truths + 0.1 * torch.randn(30, 2)
     estimates = position_estimates(found, truths)
     drawn = [np.repeat(np.arange(30), weights.int()) for weights in resamples(30)]
-    low, high = np.quantile([r2_score(truths[i], found[i]) for i in drawn], [0.025, 0.975])
+    low, high = interval(torch.tensor([r2_score(truths[i], found[i]) for i in drawn]), 30)
     r2 = estimates["r2"]
     assert (r2.value, r2.low, r2.high) == pytest.approx((r2_score(truths, found), low, high), rel=1e-4)
     distance = np.hypot(*(found - truths).T.numpy())
-    low, high = np.quantile([distance[i].mean() for i in drawn], [0.025, 0.975])
+    low, high = interval(torch.tensor([distance[i].mean() for i in drawn]), 30)
     error = estimates["position_error"]
     assert (error.value, error.low, error.high) == pytest.approx((distance.mean(), low, high), rel=1e-4)
 

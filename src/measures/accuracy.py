@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Float
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from torchmetrics.aggregation import MeanMetric
 
 from src.activations import evaluating
-from src.measures.base import interval, resamples
+from src.measures.base import interval, resamples, wilson
 from src.measures.rows import Estimate, Row
 from src.models.tasks import Scores, Task
 
@@ -45,8 +44,7 @@ def accuracy_rows(
     numbers = {name: number.item() for name, number in scores.compute()} | {"loss": loss.compute().item()}
     estimates = {name: Estimate(value, float("nan"), float("nan"), n) for name, value in numbers.items()}
     if task.what:
-        wilson = binomtest(round(numbers["accuracy"] * n), n).proportion_ci(method="wilson")
-        estimates["accuracy"] = Estimate(numbers["accuracy"], wilson.low, wilson.high, n)
+        estimates["accuracy"] = Estimate(numbers["accuracy"], *wilson(numbers["accuracy"], n), n)
     if task.where:
         estimates |= position_estimates(torch.cat(answers), torch.cat(truths))
     for name, estimate in estimates.items():
@@ -80,4 +78,4 @@ def position_estimates(answers: Float[Tensor, "n 2"], truths: Float[Tensor, "n 2
     r2 = (1 - weights @ squared / total).mean(1)
     error = weights @ squared.sum(1).sqrt() / n
     found = {"r2": r2, "position_error": error}
-    return {name: Estimate(values[0].item(), *interval(values[1:]), n) for name, values in found.items()}
+    return {name: Estimate(values[0].item(), *interval(values[1:], n), n) for name, values in found.items()}

@@ -14,11 +14,11 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from src.errors import Refusal
-from src.measures.all_rolls import FEWEST, ShiftLayer, ShiftOutputs, allowance, sample, shift_rows
+from src.measures.all_rolls import FEWEST, IN_PLACE, ShiftLayer, ShiftOutputs, allowance, sample, shift_rows
 from src.measures.fragments import Fragments
 from src.measures.rolls import AGREEMENT, ROOM, TOGETHER, TRIED, ShiftTable, one_by_one
 from src.measures.rows import Grid, Note, Row
-from src.measures.subject import Scene, Subject
+from src.measures.subject import OUTPUT, Scene, Subject, in_place, populations
 from src.measures.traced import padding_of
 from src.transforms import crop
 
@@ -134,12 +134,17 @@ def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     device = next(subject.net.parameters()).device
     crops = prepare(subject, scene.canvas[:2].to(device), scene.margin)
     total = forwards or allowance(most, crops.fragments is not None)
-    count, few = int(total / crops.forwards), (forwards or allowance(most, shared=False)) // len(shifts)
+    count = int(total / (crops.forwards + IN_PLACE))
+    few = (forwards or allowance(most, shared=False)) // (len(shifts) + IN_PLACE)
     if count < min(FEWEST, most):
         crops, protocol = replace(crops, fragments=None), "sampled_crops"
         count, shifts = sample(shifts, total, most, scene.seed)
     chosen = scene.take(torch.arange(min(most, max(2, count))))
-    answers, layers = ShiftOutputs(subject.what), {name: ShiftLayer() for name in subject.layers}
+    seen = chosen.take(torch.arange(min(len(chosen.canvas), max(2, few)))) if crops.fragments else chosen
+    others = populations(subject, in_place(subject, seen))
+    everyone = others if seen is chosen else populations(subject, in_place(subject, chosen), layers=[])
+    answers = ShiftOutputs(subject.what, everyone[OUTPUT])
+    layers = {name: ShiftLayer(others[name]) for name in subject.layers}
 
     def answered(outputs: Tensor, index: Tensor) -> None:
         answers.update(outputs, None if chosen.labels is None else chosen.labels[index].to(device))
@@ -147,7 +152,6 @@ def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     for index in chosen.batches() if crops.fragments else ():
         some = (chosen.canvas[part].to(device) for part in index.split(crops.batch))
         answered(torch.cat([crops(canvas, shifts) for canvas in some]), index)
-    seen = chosen.take(torch.arange(min(len(chosen.canvas), max(2, few)))) if crops.fragments else chosen
     for index in seen.batches():
         table = enumerated(subject, seen.canvas[index].to(device), shifts, scene.margin)
         if not crops.fragments:

@@ -10,15 +10,17 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from src.measures.base import Measure, Still, resamples
-from src.measures.consistency import chance_corrected
+from src.measures.base import Measure, Population, Still, resamples, wilson
+from src.measures.consistency import agreement_ends, chance_corrected
 from src.measures.rolls import ShiftTable, prepare
 from src.measures.rows import Estimate, Grid, Note, Row
-from src.measures.subject import Scene, Subject
+from src.measures.subject import OUTPUT, Scene, Subject, populations
 from src.transforms import crop
 
 #: images that are too few to say anything of others: rather than all shifts of fewer, some are drawn
 FEWEST = 8
+#: forward passes an image that tell how far the images lie apart
+IN_PLACE = 1
 #: shifts by up to 8 pixels, (2 · 8 + 1)²: as many are drawn of an image
 DRAWN = 17 * 17
 
@@ -31,15 +33,15 @@ class ShiftOutputs(Measure):
     ``accuracy`` over all shifts; ``worst_case``, P[right for every shift].
     """
 
-    def __init__(self, what: bool = True, **options: Any) -> None:
+    def __init__(self, what: bool = True, others: Population | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.what = what
+        self.what, self.others = what, others
 
     def of_images(
         self, outputs: Float[Tensor, "n rolls d"], labels: Int64[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n k"]:
         """Of each image: how far it moves, how far the others are; agreement, right always, right; class shares."""
-        still = Still(outputs[:, 0])
+        still = Still(outputs[:, 0], self.others)
         moved = (outputs - outputs[:, :1]).norm(dim=2).mean(1)
         numbers = [moved, still.distance]
         if self.what:
@@ -63,6 +65,14 @@ class ShiftOutputs(Measure):
             }
         return found
 
+    def ends(self, name: str, found: dict[str, Tensor], drawn: Tensor, means: Tensor, n: int) -> tuple[float, float]:
+        """Wilson's of shares."""
+        if name == "output_distance":
+            return super().ends(name, found, drawn, means, n)
+        if name.startswith("consistency"):
+            return agreement_ends(name, found["consistency"], means[5:], n)
+        return wilson(found[name].item(), n)
+
 
 class ShiftLayer(Measure):
     """What many shifts do to a layer: ``invariance_error``; ``cosine``, with ``cosine_random`` of two images beside it;
@@ -72,14 +82,15 @@ class ShiftLayer(Measure):
     errors: Tensor
     cosines: Tensor
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, others: Population | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self.others = others
         for name in ("errors", "cosines"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, table: ShiftTable, name: str) -> None:
         """Add the layer of that name in a batch's table."""
-        squared, lengths, still = table.squared[name], table.lengths[name], Still(table.still[name])
+        squared, lengths, still = table.squared[name], table.lengths[name], Still(table.still[name], self.others)
         product = (lengths[:, :1].square() + lengths.square() - squared) / 2  # by the law of cosines
         cosines = torch.where(lengths > 0, product / (lengths[:, :1] * lengths), 0)
         self.errors, self.cosines = self.errors + squared.double().sum(0), self.cosines + cosines.double().sum(0)
@@ -108,9 +119,9 @@ def allowance(images: int, shared: bool) -> int:
     else five; but no fewer than all 17 × 17 shifts by up to 8 pixels of 8 images take.
 
     >>> allowance(1000, shared=True), allowance(1000, shared=False), allowance(100, shared=False)
-    (10000, 5000, 2312)
+    (10000, 5000, 2320)
     """
-    return max((10 if shared else 5) * images, FEWEST * DRAWN)
+    return max((10 if shared else 5) * images, FEWEST * (DRAWN + IN_PLACE))
 
 
 def sample(
@@ -120,9 +131,9 @@ def sample(
 
     There are 289 of as many images as that pays for, and fewer where that would be fewer than 8 images.
     """
-    count = min(images, max(FEWEST, forwards // DRAWN))
+    count = min(images, max(FEWEST, forwards // (DRAWN + IN_PLACE)))
     order = torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(seed))
-    return count, shifts[[0, *(1 + order[: max(1, forwards // count - 1)]).tolist()]]
+    return count, shifts[[0, *(1 + order[: max(1, forwards // count - 1 - IN_PLACE)]).tolist()]]
 
 
 def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
@@ -141,13 +152,16 @@ def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     images = crop(scene.canvas, torch.zeros(len(scene.canvas), 2, dtype=torch.long), scene.margin)
     rolls = prepare(subject, subject.normalise(images[:2].to(device)))
     forwards = forwards or allowance(len(images), rolls.tree is not None)
-    count, protocol = int(forwards / rolls.forwards), "all_rolls"
+    count, protocol = int(forwards / (rolls.forwards + IN_PLACE)), "all_rolls"
     if count < FEWEST <= len(images):
         protocol = "sampled_rolls"
         count, some = sample(rolls.shifts, forwards, len(images), scene.seed)
         rolls = replace(rolls, tree=None, shifts=some)
     count = min(max(count, 2), len(images))
-    outputs, layers = ShiftOutputs(subject.what), {name: ShiftLayer() for name in subject.layers}
+    some = images[:count].split(scene.batch)
+    others = populations(subject, (subject.normalise(one.to(device)) for one in some))
+    outputs = ShiftOutputs(subject.what, others[OUTPUT])
+    layers = {name: ShiftLayer(others[name]) for name in subject.layers}
     for part in torch.arange(count).tensor_split(-(-count // rolls.batch)):
         table = rolls(subject.normalise(images[part].to(device)))
         outputs.update(table.outputs, None if scene.labels is None else scene.labels[part].to(device))

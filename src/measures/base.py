@@ -5,6 +5,7 @@ maps, so memory does not grow with their size; ``compute`` gives its numbers by 
 intervals. What it computes stands beside it as a pure function.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from typing import Any, ClassVar
@@ -12,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
+from scipy.special import ndtr, ndtri, stdtrit
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
@@ -35,23 +37,44 @@ def resamples(n: int, seed: int = 0, draws: int = 1000) -> Float[Tensor, "draws 
     return torch.from_numpy(generator.multinomial(n, np.full(n, 1 / n), size=draws)).double()
 
 
-def interval(resampled: Float[Tensor, " draws"]) -> tuple[float, float]:
-    """The middle 95% of resampled values (percentile bootstrap), of those resamples that have one."""
-    low, high = torch.nanquantile(resampled, torch.tensor([0.025, 0.975], dtype=resampled.dtype)).tolist()
+def interval(resampled: Float[Tensor, " draws"], n: int) -> tuple[float, float]:
+    """A 95% interval from values of resamples of n images, of those resamples that have one: their percentiles, a
+    little further out than the middle 95%, so that the interval of a mean is as wide as Student's (expanded percentile
+    bootstrap; Hesterberg 2015). The middle 95% covers 88% with 8 images. nan where n < 2.
+    """
+    if n < 2 or resampled.isnan().all():
+        return float("nan"), float("nan")
+    low, high = torch.nanquantile(resampled, torch.tensor([_tail(n), 1 - _tail(n)], dtype=resampled.dtype)).tolist()
     return low, high
 
 
-def around(value: float, resampled: Float[Tensor, " draws"]) -> tuple[float, float]:
-    """``value ± 1.96`` standard deviations of resampled values: for a number that picks the best of several.
+@cache
+def _tail(n: int) -> float:
+    """Of the percentiles that ``interval`` takes for n images, the lower."""
+    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
 
-    A resample, noisier than its sample, picks better ones yet, and the middle of its values can lie beside the number.
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% interval of a share of n images, in [0, 1] (Wilson 1927); nan where n is 0.
+
+    It has a width at 0 and 1 too, where all resamples are alike. Of a mean of numbers between 0 and 1 it is too wide,
+    if anything, as these vary less than zeros and ones of the same mean.
+
+    >>> [round(end, 3) for end in wilson(1.0, 20)]
+    [0.839, 1.0]
     """
-    half = 1.96 * resampled.std().item()
-    return value - half, value + half
+    if not n > 0 or math.isnan(share):
+        return float("nan"), float("nan")
+    z = float(ndtri(0.975))
+    middle, half = share + z**2 / (2 * n), z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
+    return min(share, max(low, 0.0)), max(share, min(high, 1.0))  # rounding puts no end beyond the share
 
 
 def without_interval(numbers: dict[str, Tensor], n: int) -> Iterator[tuple[str, Estimate]]:
-    """(name, estimate) of numbers that a bootstrap over images would bias, as maxima and ranks."""
+    """(name, estimate) of numbers that no resampling of images gives an interval: maxima, ranks, counts of what never
+    happens. They are biased at any number of images, and a resample, which has fewer different ones, more so.
+    """
     for name, value in numbers.items():
         yield name, Estimate(value.item(), float("nan"), float("nan"), n)
 
@@ -66,8 +89,6 @@ class Measure(Metric):
     full_state_update = False
     is_differentiable = False
     higher_is_better: bool | None = None
-    #: whether it picks the best of several: its interval is then ``around`` the number
-    picks_best: ClassVar[bool] = False
 
     kept: list[Tensor]
 
@@ -87,9 +108,27 @@ class Measure(Metric):
         """Add a batch."""
         self.kept.append(self.of_images(*inputs).detach())
 
+    def statistics(self) -> Float[Tensor, "n k"]:
+        """Of all images so far."""
+        return dim_zero_cat(self.kept).double()
+
     def compute(self) -> dict[str, Tensor]:
         """Its numbers by name, of all images so far."""
-        return self.of_means(dim_zero_cat(self.kept).double().mean(0))
+        return self.of_means(self.statistics().mean(0))
+
+    def ends(
+        self, name: str, found: dict[str, Tensor], drawn: Float[Tensor, " draws"], means: Float[Tensor, " k"], n: int
+    ) -> tuple[float, float]:
+        """The 95% interval of one of its numbers.
+
+        Args:
+            name: of the number.
+            found: all its numbers.
+            drawn: the number in resampled images.
+            means: of the statistics, over images.
+            n: images.
+        """
+        return interval(drawn, n)
 
     def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
         """(name, estimate) of all images so far; ``weights`` as from ``resamples``, for as many images."""
@@ -101,14 +140,14 @@ def estimates(
     measures: Sequence[Measure], weights: Float[Tensor, "draws n"]
 ) -> Iterator[tuple[Measure, str, Estimate]]:
     """The numbers of measures that have seen the same number of images, in one product: many small ones take longer."""
-    kept = [dim_zero_cat(measure.kept).double().cpu() for measure in measures]
+    kept = [measure.statistics().cpu() for measure in measures]
     n = weights.shape[1]
     resampled = (weights @ torch.cat(kept, 1) / n).split([one.shape[1] for one in kept], 1)
-    for measure, own, means in zip(measures, kept, resampled, strict=True):
-        found, drawn = measure.of_means(own.mean(0)), measure.of_means(means)
+    for measure, own, drawn_means in zip(measures, kept, resampled, strict=True):
+        means = own.mean(0)
+        found, drawn = measure.of_means(means), measure.of_means(drawn_means)
         for name, value in found.items():
-            ends = around(value.item(), drawn[name]) if measure.picks_best else interval(drawn[name])
-            yield measure, name, Estimate(value.item(), *ends, n)
+            yield measure, name, Estimate(value.item(), *measure.ends(name, found, drawn[name], means, n), n)
 
 
 def in_memory(maps: Float[Tensor, "n c ..."]) -> tuple[Float[Tensor, "n ..."], int]:
@@ -150,11 +189,103 @@ def squares(maps: Float[Tensor, "n c ..."], others: Float[Tensor, "m c ..."]) ->
     return torch.cat(found).flatten(0, 1)
 
 
-class Still:
-    """A layer's outputs for a batch of untouched images, with what measures need of them, made once when asked for."""
+class Population:
+    """What is known of a layer's outputs for all images measured: every distance to "other images" is over all pairs of
+    these, however they are batched. Fed batch by batch, it keeps a few numbers an output, never the maps.
 
-    def __init__(self, outputs: Float[Tensor, "n ..."]) -> None:
+    Args:
+        keep: also keep the outputs themselves, which distances that are not squared need: for answers, not for maps.
+    """
+
+    def __init__(self, keep: bool = False) -> None:
+        self.keep, self.n = keep, 0
+        self.kept: list[Tensor] = []
+
+    def add(self, outputs: Float[Tensor, "n c ..."]) -> None:
+        """Count in a batch (n ≥ 1)."""
+        maps, at = in_memory(outputs)
+        middle = total(maps.flatten(1)).div(len(maps)).view(1, *maps.shape[1:]).movedim(at, 1)
+        around_middle = squares(outputs, middle).double().sum(0)
+        units = maps.flatten(1) / lengths(maps.flatten(1))[:, None]
+        direction = total(units).view(1, *maps.shape[1:]).movedim(at, 1).double()
+        same = units.square().sum().double()
+        if self.keep:
+            self.kept.append(outputs.detach().flatten(1))
+        if not self.n:
+            self.n, self.mean, self.spread = len(maps), middle.double(), around_middle
+            self.direction, self.same = direction, same
+            return
+        # Chan, Golub & LeVeque (1983): the sums of squares about each mean, and what the means lie apart
+        apart, n = middle.double() - self.mean, self.n + len(maps)
+        squared_apart = apart.square().reshape(*apart.shape[:2], -1).sum((0, 2))
+        self.spread = self.spread + around_middle + squared_apart * self.n * len(maps) / n
+        self.mean = self.mean + apart * len(maps) / n
+        self.direction, self.same, self.n = self.direction + direction, self.same + same, n
+
+    @cached_property
+    def varies(self) -> Bool[Tensor, " c"]:
+        """Of each channel, whether it is not the same for all images; rounding is no difference."""
+        scale = self.mean.square().reshape(*self.mean.shape[:2], -1).sum((0, 2))
+        return self.spread > self.n * ROUNDING**2 * scale
+
+    @cached_property
+    def outputs(self) -> Float[Tensor, "n d"]:
+        """All outputs that were kept."""
+        return torch.cat(self.kept)
+
+    @cached_property
+    def distance(self) -> Float[Tensor, ""]:
+        """The mean l2 distance over all pairs of images."""
+        some = self.outputs.split(max(1, AT_ONCE // self.n))
+        return torch.stack([self.distances(one).sum() for one in some]).sum() / self.n
+
+    def distances(self, outputs: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+        """Of each of the images, the mean of the l2 distances to all others."""
+        apart = torch.cdist(outputs, self.outputs, compute_mode="donot_use_mm_for_euclid_dist")
+        return apart.sum(1) / (self.n - 1)
+
+    @property
+    def variance(self) -> Float[Tensor, " c"]:
+        """Of each channel, that over images, summed over positions; unbiased."""
+        return torch.where(self.varies, self.spread, 0) / (self.n - 1)
+
+    @property
+    def cosine(self) -> Float[Tensor, ""]:
+        """The mean cosine over all pairs of images."""
+        return (self.direction.square().sum() - self.same) / (self.n * (self.n - 1))
+
+
+def lengths(flat: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """The l2 norm of each row, above 0: something that can be divided by."""
+    norms: Tensor = torch.linalg.vector_norm(flat, dim=1)
+    return norms.clamp(min=torch.finfo(flat.dtype).tiny)
+
+
+class Still:
+    """A layer's outputs for a batch of untouched images, with what measures need of them, made once when asked for.
+
+    What compares with other images is given as each image's share ``2·s_i - mean(s)``, where ``s_i`` is its mean over
+    all others: the shares' mean is that of all pairs, and their variance is what the mean of all pairs varies by over
+    draws of images (a U-statistic of two images; Hoeffding 1948). Resampling ``s_i`` itself gives half the standard
+    error, as every image is in the others' means too.
+
+    Args:
+        outputs: of the batch.
+        population: of all images measured, the batch among them; None: the batch is all.
+    """
+
+    def __init__(self, outputs: Float[Tensor, "n ..."], population: Population | None = None) -> None:
         self.maps = outputs
+        self.given = population
+
+    @cached_property
+    def population(self) -> Population:
+        """Of all images measured."""
+        if self.given is not None:
+            return self.given
+        alone = Population(keep=True)
+        alone.add(self.maps)
+        return alone
 
     @cached_property
     def outputs(self) -> Float[Tensor, "n d"]:
@@ -168,27 +299,21 @@ class Still:
 
     @cached_property
     def deviation(self) -> Float[Tensor, "n c"]:
-        """Of each image and channel, the sum over positions of the squared distance to the batch's mean output."""
-        maps, at = in_memory(self.maps)
-        middle = total(self.flat).div(len(maps)).view(1, *maps.shape[1:]).movedim(at, 1)
-        found = squares(self.maps, middle)
-        scale = middle.square().reshape(*middle.shape[:2], -1).sum(2)
-        # rounding is no deviation: a constant channel has none
-        return torch.where(found.mean(0) > ROUNDING**2 * scale, found, 0)
+        """Of each image and channel, the sum over positions of the squared distance to the mean output of all."""
+        found = squares(self.maps, self.population.mean.to(self.maps).reshape(1, *self.maps.shape[1:]))
+        varies = self.population.varies
+        return found * varies.repeat_interleave(found.shape[1] // len(varies))  # a flattened map has many a channel
 
     @cached_property
     def squared(self) -> Float[Tensor, " n"]:
-        """Of each image, the mean of the squared l2 distances to the batch's other images (n ≥ 2)."""
-        norms, n = self.deviation.sum(1), len(self.maps)
-        return (norms + norms.mean()) * n / (n - 1)
+        """Of each image, its share of the mean squared l2 distance over all pairs of images (n ≥ 2)."""
+        n = self.population.n
+        return self.deviation.sum(1) * 2 * n / (n - 1)
 
     @cached_property
     def distance(self) -> Float[Tensor, " n"]:
-        """Of each image, the mean of the l2 distances to the batch's other images (n ≥ 2)."""
-        centred = self.flat - total(self.flat) / len(self.flat)  # what all share would only cost precision
-        apart = torch.cdist(centred, centred, compute_mode="use_mm_for_euclid_dist")
-        apart.fill_diagonal_(0)
-        return apart.sum(1) / (len(apart) - 1)
+        """Of each image, its share of the mean l2 distance over all pairs of images (n ≥ 2)."""
+        return 2 * self.population.distances(self.outputs) - self.population.distance
 
     @cached_property
     def length(self) -> Float[Tensor, " n"]:
@@ -198,9 +323,11 @@ class Still:
 
     @cached_property
     def cosine(self) -> Float[Tensor, " n"]:
-        """Of each image, the mean of the cosines with the batch's other images (n ≥ 2)."""
-        u, n = self.flat / self.length.clamp(min=torch.finfo(self.flat.dtype).tiny)[:, None], len(self.maps)
-        return (u @ total(u) - u.square().sum(1)) / (n - 1)
+        """Of each image, its share of the mean cosine over all pairs of images (n ≥ 2)."""
+        units, at, n = self.flat / lengths(self.flat)[:, None], in_memory(self.maps)[1], self.population.n
+        direction = self.population.direction.to(self.maps).reshape(1, *self.maps.shape[1:]).movedim(1, at).flatten()
+        others = (units @ direction - units.square().sum(1)) / (n - 1)
+        return 2 * others - self.population.cosine.to(others)
 
 
 class Moved(Still):
@@ -225,6 +352,28 @@ class PairMeasure(Measure):
     of_classes: ClassVar[bool] = False
     #: whether it asks for the labels
     needs_labels: ClassVar[bool] = False
+    #: whether it compares with the distance to other images, and so needs their ``Population``
+    relative: ClassVar[bool] = False
+    #: of maps no outputs can be kept
+    keeps_outputs: ClassVar[bool] = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self.others = Population(self.keeps_outputs)
+
+    def statistics(self) -> Float[Tensor, "n k"]:
+        """Of all images so far. Where batches came without a ``Population``, it is that of all of them now."""
+        found = super().statistics()
+        return self.over_all(found, self.others) if self.others.n else found
+
+    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
+        """The statistics of batches, each compared with its own images, put on the scale of all pairs of images."""
+        return statistics
 
     def update(
         self,
@@ -237,6 +386,8 @@ class PairMeasure(Measure):
         Several measures can share one ``Still`` and one ``Moved``, and what these have made.
         """
         still = still if isinstance(still, Still) else Still(still)
+        if self.relative and still.given is None:
+            self.others.add(still.maps)
         super().update(still, moved if isinstance(moved, Moved) else Moved(still, moved), labels)
 
     def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Shaped[Tensor, "n k"]:

@@ -88,7 +88,7 @@ class ChannelFacts(Metric):
         if self.counts.dim() and (self.counts > 0).sum() > 1:
             there = self.counts.cpu().nonzero()[:, 0]
             means = (self.sums.cpu()[there]) / self.counts.cpu()[there, None]
-            selectivity = class_selectivity(means, torch.arange(len(there)))[0]  # a class's mean stands for its images
+            selectivity = class_selectivity(means, torch.arange(len(there)))  # a class's mean stands for its images
             best = torch.where(selectivity.isnan(), -1, there[means.argmax(0)].double())
         others = torch.full_like(fires, -1)
         if self.filters is not None and self.correlation.update_called:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still, wilson
 
 
 def consistency(still: Float[Tensor, "n classes"], moved: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
@@ -29,6 +29,19 @@ def chance_corrected(agreement: Float[Tensor, "..."], shares: Float[Tensor, "...
     return torch.where(chance < 1, (agreement - chance) / (1 - chance), torch.nan)
 
 
+def agreement_ends(
+    name: str, agreement: Float[Tensor, ""], shares: Float[Tensor, " classes"], n: int
+) -> tuple[float, float]:
+    """Wilson's interval of a consistency; corrected for chance, if the name says so, at both ends: how often chance
+    agrees is known far better than how often the net does.
+    """
+    low, high = wilson(agreement.item(), n)
+    if name == "consistency":
+        return low, high
+    both = chance_corrected(torch.tensor([low, high], dtype=shares.dtype), shares.cpu().expand(2, -1))
+    return both[0].item(), both[1].item()
+
+
 class Consistency(PairMeasure):
     """``consistency``, and the same corrected for chance (``consistency_corrected``).
 
@@ -50,6 +63,10 @@ class Consistency(PairMeasure):
         """The raw and the corrected number."""
         same, shares = means[..., 0], means[..., 1:]
         return {"consistency": same, "consistency_corrected": chance_corrected(same, shares)}
+
+    def ends(self, name: str, found: dict[str, Tensor], drawn: Tensor, means: Tensor, n: int) -> tuple[float, float]:
+        """Wilson's, as of any share."""
+        return agreement_ends(name, found["consistency"], means[1:], n)
 
 
 MEASURE = Consistency

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Population, Still
 
 
 def cosine(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
@@ -18,7 +18,7 @@ def cosine(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Floa
 
 
 class Cosine(PairMeasure):
-    """``cosine``, and ``cosine_random``: the mean cosine with the batch's other images, untouched.
+    """``cosine``, and ``cosine_random``: the mean cosine of two different images, over all pairs.
 
     After a ReLU no number is negative, and any two outputs have a cosine well above 0: a layer is invariant by as much
     as ``cosine`` lies above ``cosine_random``. The mean over the others needs no pairs: it is the product with the sum
@@ -26,6 +26,7 @@ class Cosine(PairMeasure):
     """
 
     on = "layers"
+    relative = True
     higher_is_better = True
 
     @staticmethod
@@ -38,6 +39,11 @@ class Cosine(PairMeasure):
     def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """The cosine with itself moved, and with the others."""
         return torch.stack([self.of_pair(still, moved), still.cosine], 1)
+
+    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
+        """Their mean is that of all pairs."""
+        same, random = statistics.unbind(1)
+        return torch.stack([same, random + others.cosine - random.mean()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Both."""

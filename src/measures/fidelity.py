@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Still, wilson
 
 
 def fidelity(
@@ -40,6 +40,10 @@ class Fidelity(PairMeasure):
         """Three shares."""
         both, right, stays = means.unbind(-1)
         return {"fidelity": both, "stays_right": both / right, "accuracy": stays}
+
+    def ends(self, name: str, found: dict[str, Tensor], drawn: Tensor, means: Tensor, n: int) -> tuple[float, float]:
+        """Wilson's, as of any share: ``stays_right`` is one of the images that are right in place."""
+        return wilson(found[name].item(), n * means[1].item() if name == "stays_right" else n)
 
 
 MEASURE = Fidelity

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from src.activations import watch
 from src.measures.base import Moved, PairMeasure, Still
-from src.measures.pairs import OUTPUT, pair_rows
+from src.measures.pairs import pair_rows
 from src.measures.rows import Row
-from src.measures.subject import Scene, Subject, in_place
+from src.measures.subject import OUTPUT, Scene, Subject, in_place
 
 #: shifts that units are tried by, in pixels
 SHIFTS = (1.0, 4.0)
@@ -55,7 +55,8 @@ class Goodfellow(PairMeasure):
     that no image fires, which are left out.
 
     A unit that fires at random scores 1; but the top 20% of a thousand such units, each judged by the few images that
-    fire it, score more: put an untrained net beside it, at the same number of images.
+    fire it, score more: put an untrained net beside it, at the same number of images. For the same reason it has no
+    interval.
 
     Args:
         thresholds: of the units, as from ``thresholds``.
@@ -66,7 +67,6 @@ class Goodfellow(PairMeasure):
 
     on = "layers"
     higher_is_better = True
-    picks_best = True
     thresholds: Tensor
     units: Tensor
 
@@ -102,6 +102,10 @@ class Goodfellow(PairMeasure):
         chosen = torch.arange(local.shape[-1], device=local.device) < count[..., None]
         score = torch.where(chosen, best, 0).sum(-1) / count / self.rate
         return {"goodfellow": score, "goodfellow_dead": 1 - alive / local.shape[-1]}
+
+    def ends(self, name: str, found: dict[str, Tensor], drawn: Tensor, means: Tensor, n: int) -> tuple[float, float]:
+        """None: the best units of a sample look better than they are, and a resample's better yet."""
+        return float("nan"), float("nan")
 
 
 def unit_rows(subject: Subject, scene: Scene) -> Iterator[Row]:

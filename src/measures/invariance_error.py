@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Population, Still
 
 
 def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
@@ -19,12 +19,14 @@ def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."
 
 
 class InvarianceError(PairMeasure):
-    """``invariance_error``, a ratio of sums over all channels and positions; x' runs over the batch's other images.
+    """``invariance_error``, a ratio of sums over all channels and positions; x' runs over all
+    other images, however they are batched.
 
     A dead or constant channel adds nothing above or below, so it needs no leaving out.
     """
 
     on = "layers"
+    relative = True
     higher_is_better = False
 
     @staticmethod
@@ -40,6 +42,11 @@ class InvarianceError(PairMeasure):
     def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """How far each moved, how far the others are."""
         return self.both(still, moved)
+
+    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
+        """Two images lie apart by twice the variance."""
+        moved, apart = statistics.unbind(1)
+        return torch.stack([moved, apart * 2 * others.variance.sum() / apart.mean()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,9 +11,9 @@ from torch import Tensor, fft, func, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from src.activations import evaluating
-from src.measures.base import Measure, Still, resamples
+from src.measures.base import Measure, Population, Still, resamples
 from src.measures.rows import Note, Row
-from src.measures.subject import Scene, Subject, in_place
+from src.measures.subject import OUTPUT, Scene, Subject, in_place, populations
 
 #: images that derivatives are taken of
 IMAGES = 250
@@ -65,7 +66,7 @@ class LEE(Measure):
     """``lee``: ``E‖d/dt f(g_t x)‖²`` at t = 0, ≥ 0; ``lee_relative``: the same over ``E‖f(x) - f(x')‖²``.
 
     The first has the outputs' own scale; the second compares nets: 0.01 for a pixel is a tenth of the way to another
-    image a pixel. The mean is of squares.
+    image a pixel. The mean is of squares. x' runs over all other images of ``others`` (None: of the batch).
 
     >>> summed = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> x = torch.randn(8, 1, 6, 6)
@@ -77,9 +78,13 @@ class LEE(Measure):
 
     higher_is_better = False
 
+    def __init__(self, others: Population | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.others = others
+
     def of_images(self, outputs: Float[Tensor, "n d"], velocity: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Squared speed of each image's outputs, and how far the others are."""
-        return torch.stack([velocity.square().sum(1), Still(outputs).squared], 1)
+        return torch.stack([velocity.square().sum(1), Still(outputs, self.others).squared], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""
@@ -120,7 +125,8 @@ def speed_rows(subject: Subject, scene: Scene) -> Iterator[Row | Note]:
     not, where PyTorch cannot say.
     """
     few = scene.take(torch.arange(min(IMAGES, len(scene.canvas))))
-    measures = {motion: LEE() for motion in MOTIONS}
+    others = populations(subject, in_place(subject, few), layers=[])[OUTPUT]
+    measures = {motion: LEE(others) for motion in MOTIONS}
     for images in in_place(subject, few):
         for motion, measure in measures.items():
             try:

@@ -4,16 +4,16 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Population, Still
 
 
 def variances(still: Still, moved: Moved) -> Float[Tensor, "n k"]:
     """What each image adds to each channel's variance over the transform, then to that over images (n ≥ 2).
 
-    ``½(φ(gx) - φ(x))²`` is the variance of two values; a squared deviation from the batch's mean counts n/(n - 1). So
+    ``½(φ(gx) - φ(x))²`` is the variance of two values; a squared deviation from n images' mean counts n/(n - 1). So
     the means over images are unbiased. Every position has a mean of its own; then positions are averaged.
     """
-    n, positions = len(still.maps), still.maps[0, 0].numel()
+    n, positions = still.population.n, still.maps[0, 0].numel()
     return torch.cat([0.5 * moved.apart, still.deviation * n / (n - 1)], 1) / positions
 
 
@@ -34,10 +34,11 @@ class NVI(PairMeasure):
     """``nvi``, the mean over channels, and ``constant_channels``, the share that is left out of it.
 
     Other than in ``invariance_error``, every channel counts the same, however loud it is. A vector's units are its
-    channels. Images of a batch are compared with one another alone.
+    channels.
     """
 
     on = "layers"
+    relative = True
     higher_is_better = False
 
     @staticmethod
@@ -50,12 +51,23 @@ class NVI(PairMeasure):
         """Both variances of all channels."""
         return variances(still, moved)
 
+    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
+        """The variance over all images, a position."""
+        over_transform, over_images = statistics.chunk(2, 1)
+        positions = others.mean[0, 0].numel()
+        scale = others.variance / positions / over_images.mean(0)
+        return torch.cat([over_transform, torch.where(others.varies, over_images * scale, 0)], 1)
+
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Over channels: a mean and a share."""
         ratio = self.ratio(means)
         varies = ~ratio.isnan()
         share = varies.to(ratio).mean(-1)
         return {"nvi": torch.where(varies, ratio, 0).mean(-1) / share, "constant_channels": 1 - share}
+
+    def ends(self, name: str, found: dict[str, Tensor], drawn: Tensor, means: Tensor, n: int) -> tuple[float, float]:
+        """Of the share of channels none: a resample, which has fewer different images, finds more that are constant."""
+        return super().ends(name, found, drawn, means, n) if name == "nvi" else (float("nan"), float("nan"))
 
 
 MEASURE = NVI

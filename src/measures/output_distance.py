@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Still
+from src.measures.base import Moved, PairMeasure, Population, Still
 
 
 def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -19,17 +19,23 @@ def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) ->
 
 
 class OutputDistance(PairMeasure):
-    """``output_distance``; x' runs over the other images of x's batch.
+    """``output_distance``; x' runs over all other images, however they are batched.
 
     Does not saturate as consistency does, so it is the primary number.
     """
 
     on = "output"
+    relative = True
+    keeps_outputs = True
     higher_is_better = False
 
     def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """How far each moved, how far the others are."""
         return torch.stack([moved.apart.sum(1).sqrt(), still.distance], 1)
+
+    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
+        """The distances anew."""
+        return torch.stack([statistics[:, 0], Still(others.outputs, others).distance.double()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""

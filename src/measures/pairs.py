@@ -11,16 +11,16 @@ from torch import Tensor
 
 from src.activations import stream
 from src.measures import pair_measures
-from src.measures.base import Measure, Moved, PairMeasure, Still, estimates, resamples
+from src.measures.base import Measure, Moved, PairMeasure, Population, Still, estimates, resamples
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
 from src.measures.position import PositionEquivariance, stays_inside
 from src.measures.rows import Estimate, Row
-from src.measures.subject import Scene, Subject
+from src.measures.subject import OUTPUT, Scene, Subject, populations
 from src.transforms import TRANSFORMS, Transform, cut, real
 
-OUTPUT, POSITION = "output", "position"
+POSITION = "position"
 #: ``output`` or a layer's name → measures that have seen nothing yet
 Fresh = Callable[[str], list[PairMeasure]]
 #: images whose maps are compared with moved maps, which costs more than a small net's forward pass, and for floors
@@ -158,6 +158,7 @@ def pair_rows(
         if positions and subject.position:
             see(POSITION, subject.position(outputs))
 
+    everything = {disc: _populations(subject, scene, fed, disc, tell) for disc in (False, True)}
     with stream(subject.net, subject.layers, see):
         for index in scene.batches() if fed else ():
             tell(f"measuring {len(fed)} transforms: image {int(index[0])} of {len(scene.canvas)}")
@@ -168,7 +169,7 @@ def pair_rows(
                 transform, parameters = one.setting.transform, one.setting.parameters[index].to(device)
                 pixels, still = transform.still(canvas, scene.margin), stills[transform.disc]
                 if not still:
-                    look(pixels, partial(_keep, still))
+                    look(pixels, partial(_keep, still, everything[transform.disc]))
                 images = transform.images(canvas, parameters, scene.margin)
                 takers = [partial(_feed, one.measures, labels)]
                 if one.position and scene.positions is not None:
@@ -191,8 +192,22 @@ def pair_rows(
         yield from one.rows(weights)
 
 
-def _keep(still: dict[str, Still], place: str, x: Tensor) -> None:
-    still[place] = Still(x.clone())
+def _populations(
+    subject: Subject, scene: Scene, fed: Sequence[Fed], disc: bool, tell: Tell
+) -> Mapping[str, Population]:
+    """Of the untouched images, whole or cut to a disc, where some measure compares with them."""
+    some = [one for one in fed if one.setting.transform.disc == disc]
+    measures = [one for each in some for found in each.measures.values() for one in found]
+    if not any(measure.relative for measure in measures):
+        return {}
+    tell("measuring how far images lie apart")
+    device, transform = next(subject.net.parameters()).device, some[0].setting.transform
+    canvases = (scene.canvas[index].to(device) for index in scene.batches())
+    return populations(subject, (subject.normalise(transform.still(one, scene.margin)) for one in canvases))
+
+
+def _keep(still: dict[str, Still], everything: Mapping[str, Population], place: str, x: Tensor) -> None:
+    still[place] = Still(x.clone(), everything.get(place))
 
 
 def _compare(still: dict[str, Still], takers: Sequence[Callable[[str, Moved], None]], place: str, x: Tensor) -> None:

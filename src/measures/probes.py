@@ -7,12 +7,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
-from scipy.stats import binomtest
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from src.measures.accuracy import position_estimates
+from src.measures.base import wilson
 from src.measures.health import ROUNDING
 from src.measures.rows import Estimate, Row
 
@@ -157,5 +157,4 @@ def probe_rows(
 
 def _share(right: np.ndarray) -> Estimate:
     count, n = int(right.sum()), len(right)
-    wilson = binomtest(count, n).proportion_ci(method="wilson")
-    return Estimate(count / n, wilson.low, wilson.high, n)
+    return Estimate(count / n, *wilson(count / n, n), n)

@@ -1,18 +1,22 @@
 """What measuring needs: a net with the layers to look at, and images to look with."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
+from src.activations import stream
 from src.errors import Refusal
+from src.measures.base import Population
 from src.nets import Image, Loaded, answer, default_layers, list_layers, outputs, pick_layers
 from src.transforms import cut
 
 #: images a forward pass
 BATCH = 125
+#: what stands for the answer, where layers are named
+OUTPUT = "output"
 
 
 def identity(outputs: Tensor) -> Tensor:
@@ -54,7 +58,7 @@ class Scene:
         labels: class of each, where the net was asked for it.
         positions: x, y of the object in each, in units of the side, where they are known.
         seed: of all that is drawn.
-        batch: images a forward; at least 2, as images are compared with those of their batch.
+        batch: images a forward; no number depends on it but by rounding.
     """
 
     canvas: UInt8[Tensor, "n c H W"]
@@ -79,6 +83,25 @@ def in_place(subject: Subject, scene: Scene) -> Iterator[Float[Tensor, "b c h w"
     device = next(subject.net.parameters()).device
     for index in scene.batches():
         yield subject.normalise(cut(scene.canvas[index].to(device), scene.margin))
+
+
+@torch.no_grad()
+def populations(
+    subject: Subject, batches: Iterable[Float[Tensor, "b c h w"]], layers: Sequence[str] | None = None
+) -> dict[str, Population]:
+    """The ``Population`` of every layer, and of the answer under ``output``: what distances to other images are over.
+
+    Args:
+        subject: the net.
+        batches: all images, as the net takes them.
+        layers: of them; None: all that the subject names.
+    """
+    layers = subject.layers if layers is None else layers
+    found = {OUTPUT: Population(keep=True), **{layer: Population() for layer in layers}}
+    with stream(subject.net, layers, lambda layer, maps: found[layer].add(maps)):
+        for x in batches:
+            found[OUTPUT].add(subject.answer(subject.net(x)))
+    return found
 
 
 def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Tensor], Tensor]:

@@ -25,9 +25,9 @@ from src.measures.goodfellow import unit_rows
 from src.measures.invariance_error import InvarianceError
 from src.measures.lee import speed_rows
 from src.measures.output_distance import OutputDistance
-from src.measures.pairs import OUTPUT, Tell, nobody, pair_rows
+from src.measures.pairs import Tell, nobody, pair_rows
 from src.measures.rows import Estimate
-from src.measures.subject import Scene, Subject
+from src.measures.subject import OUTPUT, Scene, Subject
 from src.models import module
 from src.transforms import TABLE, TRANSFORMS
 
