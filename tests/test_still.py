@@ -31,9 +31,13 @@ def per_channel(x: np.ndarray) -> np.ndarray:
 
 
 def share(pairs: np.ndarray) -> np.ndarray:
-    """What an image has of the mean over all pairs: twice its mean over the others, less the mean of all."""
-    mean = (pairs.sum(1) - pairs.diagonal()) / (len(pairs) - 1)
-    return 2 * mean - mean.mean()
+    """What an image has of the mean over all pairs: n times that, less n - 1 times the same without this image."""
+    n = len(pairs)
+    whole = (pairs.sum() - np.trace(pairs)) / (n * (n - 1))
+    if n == 2:
+        return np.full(2, whole)
+    without = [np.delete(np.delete(pairs, i, 0), i, 1) for i in range(n)]
+    return np.array([n * whole - (one.sum() - np.trace(one)) / (n - 2) for one in without])
 
 
 @every_layout

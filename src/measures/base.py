@@ -261,13 +261,23 @@ def lengths(flat: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     return norms.clamp(min=torch.finfo(flat.dtype).tiny)
 
 
+def shares(others: Float[Tensor, " m"], pairs: Float[Tensor, ""], n: int) -> Float[Tensor, " m"]:
+    """What each of n images has of a mean over all pairs of them, by its own mean over the others: numbers whose mean
+    is that of all pairs, and whose variance over n is that of the mean of all pairs over draws of images.
+
+    The mean over pairs is a U-statistic (Hoeffding 1948), and these are its jackknife's pseudo-values. To resample
+    each image's mean over the others itself gives half the standard error, as it is in the means of the others too.
+
+    >>> shares(torch.tensor([1.0, 2, 3]), torch.tensor(2.0), 3).tolist()
+    [-2.0, 2.0, 6.0]
+    """
+    return pairs + (others - pairs) * 2 * (n - 1) / max(n - 2, 1)
+
+
 class Still:
     """A layer's outputs for a batch of untouched images, with what measures need of them, made once when asked for.
 
-    What compares with other images is given as each image's share ``2·s_i - mean(s)``, where ``s_i`` is its mean over
-    all others: the shares' mean is that of all pairs, and their variance is what the mean of all pairs varies by over
-    draws of images (a U-statistic of two images; Hoeffding 1948). Resampling ``s_i`` itself gives half the standard
-    error, as every image is in the others' means too.
+    What compares with other images is given as each image's share of the mean over all pairs (``shares``).
 
     Args:
         outputs: of the batch.
@@ -308,12 +318,14 @@ class Still:
     def squared(self) -> Float[Tensor, " n"]:
         """Of each image, its share of the mean squared l2 distance over all pairs of images (n ≥ 2)."""
         n = self.population.n
-        return self.deviation.sum(1) * 2 * n / (n - 1)
+        pairs = 2 * self.population.variance.sum().to(self.maps)
+        return shares((self.deviation.sum(1) * n / (n - 1) + pairs / 2).to(self.maps), pairs, n)
 
     @cached_property
     def distance(self) -> Float[Tensor, " n"]:
         """Of each image, its share of the mean l2 distance over all pairs of images (n ≥ 2)."""
-        return 2 * self.population.distances(self.outputs) - self.population.distance
+        others = self.population
+        return shares(others.distances(self.outputs), others.distance, others.n)
 
     @cached_property
     def length(self) -> Float[Tensor, " n"]:
@@ -327,7 +339,7 @@ class Still:
         units, at, n = self.flat / lengths(self.flat)[:, None], in_memory(self.maps)[1], self.population.n
         direction = self.population.direction.to(self.maps).reshape(1, *self.maps.shape[1:]).movedim(1, at).flatten()
         others = (units @ direction - units.square().sum(1)) / (n - 1)
-        return 2 * others - self.population.cosine.to(others)
+        return shares(others, self.population.cosine.to(others), n)
 
 
 class Moved(Still):

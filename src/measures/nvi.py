@@ -34,7 +34,12 @@ class NVI(PairMeasure):
     """``nvi``, the mean over channels, and ``constant_channels``, the share that is left out of it.
 
     Other than in ``invariance_error``, every channel counts the same, however loud it is. A vector's units are its
-    channels.
+    channels. A channel that hardly ever fires has a ratio that few images decide: with one among six, 95% intervals
+    held the truth 88 times in 100 (250 images), else 92 times or more.
+
+    Of a channel it is ``sqrt(mean_x Var_g φ(gx) / Var_x φ(x))``: variances are averaged, then the root is taken. The
+    library that coined the name (tmeasures) averages standard deviations, ``mean_x Std_g / mean_g Std_x``, which is
+    another number: a mean of roots is at most the root of the mean.
     """
 
     on = "layers"
