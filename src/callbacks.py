@@ -1,7 +1,7 @@
 """What happens beside the training of a run: history.csv, the feature maps of the probe images, the progress shown."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from src.config import Config, to_dict
 from src.errors import Refusal
 from src.files import HISTORY, read_rows, write_rows
 from src.models.blocks import Network
+from src.models.norm import calibrated
 from src.models.training import Training
 from src.views.maps import save_maps
 from src.views.wandb import Tracker
@@ -144,7 +145,10 @@ def cadence(every: int, epochs: int, size: int) -> int:
 
 
 class ProbeMaps(Callback):
-    """The maps of the same few test images, before training and after every ``every`` epochs."""
+    """The maps of the same few test images, before training and after every ``every`` epochs.
+
+    Before training the net's batch norms get the statistics of the ``first`` images of its training for it.
+    """
 
     def __init__(
         self,
@@ -153,14 +157,16 @@ class ProbeMaps(Callback):
         normalised: Float[Tensor, "n c h w"],
         channels: int,
         every: int,
+        first: Callable[[torch.device], Iterable[Tensor]],
     ) -> None:
         self.run, self.images, self.normalised = run, images.cpu().numpy(), normalised
-        self.channels, self.every = channels, every
+        self.channels, self.every, self.first = channels, every, first
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Epoch 0, unless this run goes on; written with the first checkpoint, so that training starts at once."""
-        maps, epochs = self._maps(pl_module), trainer.max_epochs or 1
+        with calibrated(pl_module, self.first(pl_module.device)):
+            maps, epochs = self._maps(pl_module), trainer.max_epochs or 1
         size = self.images.nbytes + sum(2 * one.size for one in maps.values())  # kept in float16
         self.cadence = cadence(self.every, epochs, size)
         self.untrained = maps if trainer.global_step == 0 else None

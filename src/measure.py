@@ -14,7 +14,7 @@ options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,
          W&B, in the group "measure")  wandb.project=NAME  wandb.entity=NAME (the run's own)
 against=FILE: instead, how alike its layers are to those of another run, on the same images (CKA;
          out=the run's own against-RUN.csv)
-of net=: weights=default (the library's, downloaded)|none (random)|FILE (.pt .pth .ckpt .safetensors, read as data only)
+of net=: weights=default (the library's, downloaded)|none (random; batch norms get the images' statistics)|FILE (.pt .pth .ckpt .safetensors, read as data only)
          classes=N (outputs, where FILE has others than the library's)  size=PIXELS (the net's own)
          layers=NAME,PATTERN,… (the last of each resolution)|list  data=SET (folder: data.root/CLASS/* or data.root/*)
          batch=N (125)  floor=true|false (the same net with random weights beside it)
@@ -162,6 +162,8 @@ def measure_net(options: Options) -> None:
     subject = subject_of(loaded, image, names_of(options.layers))
     scene = scene_of(options, subject, image)
     subject.net.to(device)
+    if options.weights == "none":
+        with_statistics(subject, scene)
     console.print(
         f"  {name}, weights {options.weights}: {len(scene.canvas)} images of {options.data.name}, {height}×{width}"
     )
@@ -170,6 +172,7 @@ def measure_net(options: Options) -> None:
         found = list(rows(subject, scene, families, status.update))
         if options.floor and options.weights != "none":
             twin = replace(subject, net=load_net(name, "none", options.classes).net.to(device))
+            with_statistics(twin, scene)
             floor = rows(twin, scene, families, lambda words: status.update(f"random weights: {words}"))
             found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
@@ -180,6 +183,16 @@ def measure_net(options: Options) -> None:
     show_page(run, title, out)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
     log(options, title, out, found, settings | {"what": families, "layers": subject.layers, "size": height})
+
+
+def with_statistics(subject: "Subject", scene: "Scene") -> None:
+    """Give the batch norms of a net with random weights the statistics of the images, as a training step would: with
+    mean 0 and variance 1, as they are built, it would be another net than the one that training starts from.
+    """
+    from src.measures.subject import in_place
+    from src.models.norm import calibrate
+
+    calibrate(subject.net, in_place(subject, replace(scene, batch=max(3, scene.batch))))  # of 2 images or more
 
 
 def families_of(what: str | None) -> list[str]:
@@ -261,7 +274,7 @@ def compare_layers(options: Options) -> None:
     from src.errors import Refusal
     from src.measures.capture import AGAINST, against_rows
     from src.measures.suite import scene_of, subject_of_run
-    from src.models import module
+    from src.models import untrained
     from src.runs import FinishedRun, write_measures
     from src.views.terminal import console
 
@@ -274,7 +287,7 @@ def compare_layers(options: Options) -> None:
         )
     scene = scene_of(cfg, splits)
     ours, theirs = subject_of_run(net, splits), subject_of_run(other, others)
-    twin = replace(ours, net=module(cfg, splits.image, len(splits.classes)).to(net.device))
+    twin = replace(ours, net=untrained(cfg, splits, net.device))
     name = Path(options.against or "").resolve().parent.parent.name
     run, out = place_of(options, f"against-{name}.csv")
     with console.status("measuring"):

@@ -31,7 +31,7 @@ from src.errors import Stopped
 from src.jobs import end_with_parent
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
-from src.models import module
+from src.models import first_images, module
 from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger, show_notes
@@ -153,7 +153,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     history = History(folder)
     track = Track(tracker, history)
     saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, then=track.log)
-    maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every)
+    first = partial(first_images, cfg, splits)
+    maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
     follow = [Follow(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
         max_epochs=cfg.train.epochs,

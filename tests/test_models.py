@@ -1,5 +1,6 @@
 """Architectures: every axis, the names that are their contract, seeds, and exact invariance to rolls."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +12,16 @@ from torch import Tensor, nn
 
 from src.activations import watch
 from src.config import Config
+from src.data.splits import split
 from src.errors import Refusal
 from src.ledger import ledger
-from src.models import ARCHITECTURES, architecture, module
+from src.models import ARCHITECTURES, architecture, first_images, module, untrained
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, CircularConv2d, Network
+from src.models.norm import calibrated
 from src.models.optimisers import OPTIMIZERS, SCHEDULES, optimiser
 from src.models.tasks import Task
 from src.pooling import POOLS
-from tests.helpers import architectures, every_architecture, every_architecture_with, model, network, on_paper
+from tests.helpers import architectures, every_architecture, every_architecture_with, model, network, on_paper, tiny
 
 IMAGE = (3, 17, 22)
 BASELINES = ("hog", "pca", "pixels")  # a head on frozen features, without stages
@@ -289,3 +292,48 @@ def test_a_circular_convolution_is_pytorchs_bit_for_bit_and_keeps_the_memory_for
     last = ours.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(last, theirs(x))
     assert last.is_contiguous(memory_format=torch.channels_last)
+
+
+# --- the net that training starts from -------------------------------------------------------------------------------
+
+
+def test_an_untrained_net_has_the_statistics_that_a_step_without_learning_gives_it():
+    cfg = tiny(model={"norm": "batch", "dropout": 0.2, "dropout_kind": "channel"}, train={"batch_size": 32})
+    splits = split(cfg.data)
+    start, plain = untrained(cfg, splits, torch.device("cpu")), module(cfg, splits.image, len(splits.classes))
+    with torch.no_grad():
+        batches = list(first_images(cfg, splits, torch.device("cpu")))
+        assert sum(map(len, batches)) == min(2000, len(splits.train))
+        maps = [plain.stage1.conv1(batch) for batch in batches]
+    norm = start.stage1.norm1
+    torch.testing.assert_close(norm.running_mean, torch.stack([one.mean((0, 2, 3)) for one in maps]).mean(0))
+    variances = torch.stack([one.transpose(0, 1).flatten(1).var(1) for one in maps])
+    torch.testing.assert_close(norm.running_var, variances.mean(0))
+    weights = {name: one for name, one in plain.state_dict().items() if "running" not in name and "num_" not in name}
+    assert all(torch.equal(start.state_dict()[name], one) for name, one in weights.items())
+
+
+@pytest.mark.parametrize("name", ["ladder", "mlp", "pca"])
+def test_calibration_leaves_flags_momentum_and_random_stream_and_gives_statistics_back(name):
+    cfg = replace(tiny(), model=model(name))
+    splits = split(cfg.data)
+    net = module(cfg, splits.image, len(splits.classes)).eval()
+    next(net.children()).train()
+    flags, state, stream = [one.training for one in net.modules()], net.state_dict(), torch.get_rng_state()
+    before = {key: one.clone() for key, one in state.items()}
+    with calibrated(net, first_images(cfg, splits, torch.device("cpu"))):
+        norms = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+        assert all((one.running_mean != 0).any() and one.momentum == 0.1 for one in norms)
+        assert [one.training for one in net.modules()] == flags
+    assert all(torch.equal(one, before[key]) for key, one in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert len(norms) > 0 or name == "pca"
+
+
+def test_the_floor_of_a_fitted_net_is_fitted():
+    cfg = replace(tiny(), model=model("pca"))
+    splits = split(cfg.data)
+    fitted = module(cfg, splits.image, len(splits.classes))
+    fitted.fit(splits.train.images, splits.normalise)
+    start = untrained(cfg, splits, torch.device("cpu"))
+    assert torch.equal(start.components.project.weight, fitted.components.project.weight)

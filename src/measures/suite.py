@@ -28,7 +28,7 @@ from src.measures.output_distance import OutputDistance
 from src.measures.pairs import Tell, nobody, pair_rows
 from src.measures.rows import Estimate
 from src.measures.subject import OUTPUT, Scene, Subject
-from src.models import module
+from src.models import untrained
 from src.transforms import TABLE, TRANSFORMS
 
 if TYPE_CHECKING:
@@ -136,11 +136,12 @@ def follow_rows(net: "Training", splits: Splits, scene: Scene) -> Iterator[Row]:
 def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody) -> Found:
     """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
 
-    The twin has the same seed and no training; its rows end in ``_untrained``. An eighth of the images will do for its
-    means, which vary more with the seed; it has all where numbers depend on how many there are.
+    The twin is the net that training started from (``models.untrained``); its rows end in ``_untrained``. An eighth of
+    the images will do for its means, which vary more with the seed; it has all where numbers depend on how many there
+    are.
     """
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
-    twin = module(cfg, splits.image, len(splits.classes)).to(net.device)
+    twin = untrained(cfg, splits, net.device)
     scene = scene_of(cfg, splits)
     eighth = scene.take(torch.arange(_for_the_twin(len(scene.canvas))))
     book = ledger(net, splits.image)

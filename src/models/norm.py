@@ -1,8 +1,11 @@
-"""Batch norm whose batch is that of all ranks together, so that a net learns the same on one device as on several.
+"""Batch norm whose batch is that of all ranks together, so that a net learns the same on one device as on several; and
+the running statistics of nets that have not been trained.
 
-PyTorch's ``SyncBatchNorm`` does this on GPUs alone; here a CPU's result is to be the same.
+PyTorch's ``SyncBatchNorm`` does the first on GPUs alone; here a CPU's result is to be the same.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +13,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 
 class _Sum(torch.autograd.Function):
@@ -33,7 +37,9 @@ class _Shared(_BatchNorm):
 
     def forward(self, x: Float[Tensor, "n c ..."]) -> Float[Tensor, "n c ..."]:
         """Normalised by the mean and the variance of all ranks' images; outside training by the running ones."""
-        if self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        calibrating = self.momentum is None  # by one process alone
+        ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        if self.training and ranks > 1 and not calibrating:
             return self._over_ranks(x)
         normalised: Tensor = super().forward(x)
         return normalised
@@ -67,3 +73,40 @@ class BatchNorm2d(_Shared, nn.BatchNorm2d):
 
 class BatchNorm1d(_Shared, nn.BatchNorm1d):
     """Of vectors (n, c)."""
+
+
+def calibrate(net: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> None:
+    """Give a net's batch norms the running statistics that training on these batches would, if nothing were learned.
+
+    A batch norm is built with mean 0 and variance 1, but a training step normalises by its batch: the net that training
+    starts from is the one with the statistics of its images. Without them an untrained net's answers are another
+    function of its images. Statistics are means over batches, in train mode (dropout included); weights, flags and
+    torch's random stream stay as they are.
+
+    Args:
+        net: without batch norms it stays as it is.
+        batches: of 2 images or more, as the net takes them.
+    """
+    flags = {module: module.training for module in net.modules()}
+    device = next(net.parameters(), torch.empty(0)).device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            update_bn(batches, net)
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+
+
+@contextmanager
+def calibrated(net: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> Iterator[None]:
+    """``calibrate`` inside the ``with``; the statistics of before come back afterwards."""
+    norms = [one for one in net.modules() if isinstance(one, _BatchNorm)]
+    before = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
+    calibrate(net, batches)
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, before, strict=True):
+            for name, buffer in buffers.items():
+                norm.get_buffer(name).copy_(buffer)
