@@ -275,7 +275,7 @@ def compare_layers(options: Options) -> None:
     from src.errors import Refusal
     from src.measures.capture import AGAINST, against_rows
     from src.measures.suite import scene_of, subject_of_run
-    from src.models import untrained
+    from src.measures.untrained import untrained
     from src.runs import FinishedRun, write_measures
     from src.views.terminal import console
 

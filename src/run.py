@@ -31,7 +31,8 @@ from src.errors import Stopped
 from src.jobs import end_with_parent
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
-from src.models import first_images, module
+from src.measures.untrained import first_images
+from src.models import module
 from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger, show_notes

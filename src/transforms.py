@@ -14,8 +14,58 @@ from torch import Tensor, fft
 
 from src.errors import Refusal
 
-#: pixels between neighbouring outputs of a map: the same along both axes, or (down, right)
-Jump = float | tuple[float, float]
+#: (down, right) of the middle, in pixels or steps of a map
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SamplingGrid:
+    """Where a map's outputs lie in its image, (down, right): output i at ``start + i · jump``, in pixels from the edge.
+
+    Attributes:
+        image: height and width.
+        jump: pixels between neighbouring outputs.
+        start: where the first one's field has its centre; that of the first pixel is 0.5.
+    """
+
+    image: tuple[int, int]
+    jump: tuple[float, float]
+    start: tuple[float, float]
+
+    @classmethod
+    def even(cls, image: tuple[int, int], size: tuple[int, int]) -> "SamplingGrid":
+        """Of a map of that size whose outputs are spread over the image evenly."""
+        down, right = image[0] / size[0], image[1] / size[1]
+        return cls(image, (down, right), (down / 2, right / 2))
+
+    def middle(self, size: tuple[int, int]) -> tuple[float, float]:
+        """How far the middle of a map of that size is from the middle of the image, in pixels (down, right)."""
+        down, right = (
+            start + (n - 1) / 2 * jump - side / 2
+            for start, n, jump, side in zip(self.start, size, self.jump, self.image, strict=True)
+        )
+        return down, right
+
+    def averages(self, images: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c p q"]:
+        """What a layer that only averages pixels gives on this grid: of each output, the mean of the jump × jump pixels
+        around its place, which go round at the border.
+        """
+        rows, columns = (self._weights(axis, n).to(images) for axis, n in enumerate(size))
+        return rows @ images @ columns.mT
+
+    def _weights(self, axis: int, n: int) -> Float[Tensor, "n side"]:
+        side, jump = self.image[axis], self.jump[axis]
+        low = self.start[axis] + torch.arange(n, dtype=torch.float64)[:, None] * jump - jump / 2
+        pixels = torch.arange(side, dtype=torch.float64)
+        around = torch.arange(-1, 2, dtype=torch.float64)[:, None, None] * side  # a window may begin beyond the edge
+        covered = (low + jump).minimum(pixels + around + 1) - low.maximum(pixels + around)
+        weights: Tensor = covered.clamp(min=0).sum(0) / jump
+        return weights
+
+
+#: pixels between neighbouring outputs of a map: the same along both axes, or (down, right), of maps whose middle is
+#: that of the image; or where in the image they lie
+Jump = float | tuple[float, float] | SamplingGrid
 
 
 def gather(
@@ -76,10 +126,14 @@ def cut(canvas: Shaped[Tensor, "n c H W"], margin: int) -> Shaped[Tensor, "n c h
     return canvas[..., margin : canvas.shape[-2] - margin, margin : canvas.shape[-1] - margin]
 
 
-def within(maps: Shaped[Tensor, "n c p q"]) -> Bool[Tensor, "p q"]:
-    """The disc that fits into the maps."""
+def within(maps: Shaped[Tensor, "n c p q"], jump: Jump = 1) -> Bool[Tensor, "p q"]:
+    """The disc that fits into the image; where no grid says where that is, the one that fits into the maps."""
     down, right = (torch.arange(size, device=maps.device) - (size - 1) / 2 for size in maps.shape[-2:])
-    return (down[:, None] ** 2 + right**2).sqrt() <= min(maps.shape[-2:]) / 2
+    radius = min(maps.shape[-2:]) / 2
+    if isinstance(jump, SamplingGrid):
+        (by_row, by_column), (below, beside) = jump.jump, jump.middle((maps.shape[-2], maps.shape[-1]))
+        down, right, radius = down * by_row + below, right * by_column + beside, min(jump.image) / 2
+    return (down[:, None] ** 2 + right**2).sqrt() <= radius
 
 
 def whole(steps: Shaped[Tensor, "n k"]) -> Bool[Tensor, " n"]:
@@ -129,15 +183,25 @@ def warp(maps: Shaped[Tensor, "n c p q"], source: Float[Tensor, "n 2 3"]) -> Flo
     return F.grid_sample(real(maps), grid.to(real(maps).dtype), align_corners=False)
 
 
-def rotated(maps: Shaped[Tensor, "n c p q"], degrees: Float[Tensor, "n 1"]) -> Float[Tensor, "n c p q"]:
-    """Turned about the centre."""
-    cos, sin, zero = degrees.deg2rad().cos(), degrees.deg2rad().sin(), torch.zeros_like(degrees)
-    return warp(maps, torch.cat([cos, -sin, zero, sin, cos, zero], 1).unflatten(1, (2, 3)))
+def about(matrices: Float[Tensor, "n 2 2"], fixed: Point) -> Float[Tensor, "n 2 3"]:
+    """The ``source`` of ``warp`` for a linear map that leaves a point in place, (down, right) of the middle."""
+    point = torch.tensor(fixed[::-1], device=matrices.device, dtype=matrices.dtype)
+    return torch.cat([matrices, (point - matrices @ point)[:, :, None]], 2)
 
 
-def scaled(maps: Shaped[Tensor, "n c p q"], factors: Float[Tensor, "n 1"]) -> Float[Tensor, "n c p q"]:
-    """Enlarged about the centre."""
-    return warp(maps, torch.eye(2, 3, device=maps.device) / factors[:, :, None])
+def rotated(
+    maps: Shaped[Tensor, "n c p q"], degrees: Float[Tensor, "n 1"], fixed: Point = (0, 0)
+) -> Float[Tensor, "n c p q"]:
+    """Turned about a point, (down, right) of the middle."""
+    cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
+    return warp(maps, about(torch.cat([cos, -sin, sin, cos], 1).unflatten(1, (2, 2)), fixed))
+
+
+def scaled(
+    maps: Shaped[Tensor, "n c p q"], factors: Float[Tensor, "n 1"], fixed: Point = (0, 0)
+) -> Float[Tensor, "n c p q"]:
+    """Enlarged about a point, (down, right) of the middle."""
+    return warp(maps, about(torch.eye(2, device=maps.device) / factors[:, :, None], fixed))
 
 
 def turned(maps: Shaped[Tensor, "n c p q"], quarters: Int64[Tensor, "n 1"]) -> Shaped[Tensor, "n c p q"]:
@@ -247,7 +311,10 @@ class Transform:
             where ``back`` is given, and need no clamping where it is not.
         back: parameters → those of the inverse. None for what changes the pixels' values and leaves them in place.
         around: what comes in is what the canvas holds around the image; otherwise the image is all there is.
-        disc: compared on the disc that fits into the image; always interpolated.
+        disc: compared on the disc that fits into the image; always interpolated, about any point: ``act`` takes that as
+            well, in steps (down, right) from the middle.
+        matrix: of what leaves the image's middle in place and needs no interpolation: parameters → where a point goes,
+            as matrices of (down, right).
     """
 
     name: str
@@ -255,10 +322,11 @@ class Transform:
     unit: str
     amounts: tuple[float, ...]
     draw: Callable[[int, float, torch.Generator], Tensor]
-    act: Callable[[Tensor, Tensor], Tensor]
+    act: Callable[..., Tensor]
     back: Callable[[Tensor], Tensor] | None = None
     around: bool = False
     disc: bool = False
+    matrix: Callable[[Tensor], Tensor] | None = None
 
     def images(
         self, canvas: Shaped[Tensor, "n c H W"], parameters: Shaped[Tensor, "n k"], margin: int
@@ -282,6 +350,23 @@ class Transform:
         images = cut(canvas, margin)
         return images * within(images) if self.disc else images
 
+    def about(
+        self, images: Shaped[Tensor, "n c h w"], parameters: Shaped[Tensor, "n k"], fixed: Point
+    ) -> tuple[Shaped[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
+        """The transformed images as they are when not the middle stays in place but another point: rolled by what that
+        makes; and which pixels did not come round the border by it. For what has a ``matrix``.
+
+        Args:
+            images: transformed.
+            parameters: of each image.
+            fixed: (down, right) of the middle, in pixels; whole where doubled.
+        """
+        assert self.matrix is not None
+        matrices, point = self.matrix(parameters.cpu()), torch.tensor(fixed)
+        shifts = (point - matrices @ point).round().long().to(images.device)
+        ones = torch.ones_like(images[:, :1], dtype=torch.float32)
+        return roll(images, shifts), embedded(ones, shifts)[:, 0] > 0
+
     @property
     def moves(self) -> bool:
         """Whether pixels change places, so that maps are expected to follow; else they are expected to stay."""
@@ -293,11 +378,18 @@ class Transform:
         """ρ(g): the transformed images' maps, as an equivariant layer makes them, from the untouched images' maps.
 
         Args:
-            maps: centred as the images are.
+            maps: of the untouched images.
             parameters: as drawn.
-            jump: pixels between neighbouring outputs.
+            jump: pixels between neighbouring outputs, or where they lie. Without the latter, and always for what has a
+                ``matrix``, the maps' middle stays in place; else the image's.
         """
-        return self.act(maps, self._steps(parameters, jump).to(maps.device)) if self.moves else maps
+        if not self.moves:
+            return maps
+        steps = self._steps(parameters, jump).to(maps.device)
+        if not self.disc or not isinstance(jump, SamplingGrid):
+            return self.act(maps, steps)
+        below, beside = jump.middle((maps.shape[2], maps.shape[3]))
+        return self.act(maps, steps, (-below / jump.jump[0], -beside / jump.jump[1]))
 
     def there_and_back(
         self, maps: Shaped[Tensor, "n c p q"], parameters: Shaped[Tensor, "n k"], jump: Jump = 1
@@ -313,7 +405,9 @@ class Transform:
 
         That may be nowhere, on maps smaller than the shift or than 3 × 3.
         """
-        ones = self.still(torch.ones_like(maps[:, :1], dtype=torch.float32), 0)
+        ones = torch.ones_like(maps[:, :1], dtype=torch.float32)
+        if self.disc:
+            ones = ones * within(maps, jump)
         inside = (self.there_and_back if back else self.maps)(ones, parameters, jump) * ones
         return inside[:, 0] > 1 - 1e-4
 
@@ -324,6 +418,7 @@ class Transform:
     def _steps(self, parameters: Shaped[Tensor, "n k"], jump: Jump) -> Shaped[Tensor, "n k"]:
         if self.unit != "px":
             return parameters
+        jump = jump.jump if isinstance(jump, SamplingGrid) else jump
         return parameters / (torch.tensor(jump, device=parameters.device) if isinstance(jump, tuple) else jump)
 
 
@@ -342,15 +437,26 @@ def quarters(count: int, amount: float, generator: torch.Generator) -> Int64[Ten
     return torch.full((count, 1), integer(amount / 90, 3))
 
 
+def turns(quarters: Int64[Tensor, "n 1"]) -> Float[Tensor, "n 2 2"]:
+    """Where a turn by quarters takes (down, right)."""
+    quarter = torch.tensor([[0.0, -1], [1, 0]])
+    return torch.stack([torch.linalg.matrix_power(quarter, int(many)) for many in quarters[:, 0]])
+
+
+def mirrors(parameters: Shaped[Tensor, "n k"]) -> Float[Tensor, "n 2 2"]:
+    """Where a mirror takes (down, right)."""
+    return torch.tensor([[1.0, 0], [0, -1]]).expand(len(parameters), 2, 2)
+
+
 TABLE = (
     Transform("shift", "roll", "px", PIXELS, shifts, rolled, torch.neg),
     Transform("shift", "crop", "px", PIXELS, shifts, embedded, torch.neg, around=True),
     Transform("shift", "embed", "px", PIXELS, shifts, embedded, torch.neg),
     Transform("subpixel", "fourier", "px", (0.25, 0.5), directed, rolled, torch.neg),
     Transform("rotate", "disc", "degrees", (5.0, 15.0, 45.0), signed, rotated, torch.neg, around=True, disc=True),
-    Transform("rotate", "quarter", "degrees", QUARTERS, quarters, turned, lambda turns: -turns % 4),
+    Transform("rotate", "quarter", "degrees", QUARTERS, quarters, turned, lambda turns: -turns % 4, matrix=turns),
     Transform("scale", "disc", "×", (1.1, 1.25, 1.5), factors, scaled, torch.reciprocal, around=True, disc=True),
-    Transform("flip", "mirror", "", (1.0,), constant, lambda maps, _: maps.flip(3), torch.clone),
+    Transform("flip", "mirror", "", (1.0,), constant, lambda maps, _: maps.flip(3), torch.clone, matrix=mirrors),
     Transform("brightness", "offset", "", CONTRASTS, signed, brighter),
     Transform("contrast", "factor", "", CONTRASTS, signed, starker),
     Transform("blur", "gaussian", "px", (0.5, 1.0, 2.0), constant, blurred, around=True),

@@ -19,6 +19,7 @@ from src.measures.capture import against_rows, capture_rows
 from src.measures.cka import CKAMatrix
 from src.measures.subject import Scene, Subject
 from src.measures.suite import FAMILIES, MOVES, measure, rows, scene_of, subject_of_run
+from src.measures.untrained import untrained
 from src.models import ARCHITECTURES, module
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.pooling import POOLS
@@ -238,7 +239,7 @@ def test_the_twin_has_as_many_images_where_their_number_counts():
     """A probe that learned from fewer images knows less, a mean over fewer is as good, but noisier."""
     cfg = tiny(measure={"what": ["shift", "layers", "units", "aliasing"], "images": 150})
     splits = split(cfg.data)
-    net = module(cfg, splits.image, len(splits.classes))
+    net = untrained(cfg, splits, torch.device("cpu"))
     found = {key(row): row for row in only_rows(measure(net, cfg, splits))}
     twin = {values: row for values, row in found.items() if row.measure.endswith("_untrained")}
     fewer = set()

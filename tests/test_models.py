@@ -15,7 +15,8 @@ from src.config import Config
 from src.data.splits import split
 from src.errors import Refusal
 from src.ledger import ledger
-from src.models import ARCHITECTURES, architecture, first_images, module, untrained
+from src.measures.untrained import first_images, untrained
+from src.models import ARCHITECTURES, architecture, module
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, CircularConv2d, Network
 from src.models.norm import calibrated
 from src.models.optimisers import OPTIMIZERS, SCHEDULES, optimiser

@@ -284,7 +284,12 @@ def test_a_folder_is_measured_from_the_command_line(
     trained = {(r["layer"], r["protocol"], r["measure"]): r["value"] for r in files.read_rows(out)}
     names = {key for key in trained if not key[2].endswith("_untrained")}
     assert {(*key[:2], f"{key[2]}_untrained") for key in names} == trained.keys() - names
-    assert all(trained[key] == trained[*key[:2], f"{key[2]}_untrained"] for key in names), "the same weights twice"
+    floors = {key: trained[*key[:2], f"{key[2]}_untrained"] for key in names}
+    assert any(trained[key] != floor for key, floor in floors.items()), "the same weights, with the images' statistics"
+    again = {(r["layer"], r["protocol"], r["measure"]): r["value"] for r in without if r["transform"] == "shift"}
+    both = [key for key in names if key in again and key[0] != "output"]
+    assert both
+    assert all(floors[key] == again[key] for key in both), "as of weights=none"
 
 
 @pytest.mark.filterwarnings("default")  # W&B's own

@@ -15,9 +15,10 @@ from src.ledger import ledger
 from src.measures import EquivarianceError, Row, suite
 from src.measures.base import Moved, Still
 from src.measures.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
-from src.measures.subject import Scene, Subject
+from src.measures.subject import Scene, Subject, grids_of
 from src.models import module
-from src.transforms import TRANSFORMS, cut
+from src.pooling import POOLS
+from src.transforms import TRANSFORMS, SamplingGrid, cut
 from tests.helpers import network, tiny
 
 SIDE, MARGIN = 12, 4
@@ -76,6 +77,37 @@ def values(rows: list[Row], measure: str, layer: str = "maps") -> dict[float, fl
     return {row.amount: row.estimate.value for row in rows if (row.layer, row.measure) == (layer, measure)}
 
 
+@pytest.mark.parametrize("name", ["flip/mirror", "rotate/quarter"])
+@pytest.mark.parametrize(("side", "stages"), [(12, 1), (12, 2), (13, 1), (14, 2), (16, 3)])
+@pytest.mark.parametrize("border", ["circular", "clip"])
+def test_a_symmetric_filter_follows_mirrors_and_turns_exactly_on_its_own_grid(name, side, stages, border):
+    """Three taps with stride 2 on an even map: the grid's middle is half a pixel beside the image's, and more below."""
+    net = nn.Sequential()
+    for stage in range(stages):
+        net.add_module(f"pool{stage}", POOLS["blur"](3, 2, border=border))
+    net.add_module("read", nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
+    net = net.double()
+    net(torch.zeros(1, 1, side, side).double())
+    layers = [f"pool{stage}" for stage in range(stages)]
+    subject = Subject(net, layers, pixels, grids=grids_of(net, (1, side, side), layers))
+    assert any(one.middle((-(-side // 2),) * 2) != (0, 0) for one in subject.grids.values()) or side % 2
+    on = Scene(smooth(10, side + 2 * MARGIN), MARGIN)
+    rows = [row for row in pair_rows(subject, on, [name]) if row.measure.startswith("equivariance")]
+    assert {row.layer for row in rows} >= {*layers[:-1], layers[0]}
+    for row in rows:
+        if side % 2**stages == 0 or border == "clip" or stages == 1:
+            assert math.isnan(row.estimate.value) or row.estimate.value < 1e-6, row
+
+
+def test_off_the_middle_a_grid_taken_as_centred_shows_an_error_that_is_none():
+    net = nn.Sequential(POOLS["blur"](3, 2, border="circular"), nn.Flatten(), nn.Linear(36, 3)).double()
+    on = Scene(smooth(10, 12 + 2 * MARGIN), MARGIN)
+    for grids, exact in (({}, False), (grids_of(net, (1, 12, 12), ["0"]), True)):
+        rows = pair_rows(Subject(net, ["0"], pixels, grids=grids), on, ["flip/mirror"])
+        (error,) = (row.estimate.value for row in rows if row.measure == "equivariance_error")
+        assert (error < 1e-6) == exact
+
+
 # --- nets of which all is known --------------------------------------------------------------------------------------
 
 
@@ -115,16 +147,18 @@ def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
     images = one.images(on.canvas, steps, MARGIN)
     maps, moved = (net[0](pixels(x)).detach() for x in (cut(on.canvas, MARGIN), images))
     found = {}
-    for jumps in (None, (2.0, 2.0)):
+    image, size = (SIDE, SIDE), (maps.shape[2], maps.shape[3])
+    grids = {"even": SamplingGrid.even(image, size), "ledger": SamplingGrid(image, (2.0, 2.0), (1.5, 1.5))}
+    for name, grid in grids.items():
         measure = EquivarianceError()
         both, pair = (cut(on.canvas, MARGIN), images), Moved(Still(maps), moved)
-        _equivariance({"maps": measure}, one, steps, both, {"maps": jumps} if jumps else {}, "maps", pair)
-        found[jumps] = measure.compute()["equivariance_error"].item()
-    assert found[2.0, 2.0] < 1e-9
-    assert found[None] > 0.01, "the image over the map is more than 2 pixels"
+        _equivariance({"maps": measure}, one, steps, both, grid, None, "maps", pair)
+        found[name] = measure.compute()["equivariance_error"].item()
+    assert found["ledger"] < 1e-9
+    assert found["even"] > 0.01, "the image over the map is more than 2 pixels"
 
 
-def test_jumps_of_a_run_are_the_ledgers():
+def test_grids_of_a_run_are_the_ledgers():
     """28 → 14 → 7 → 4 in a default run: the third stage's outputs are 8 pixels apart, not 28 / 4."""
     cfg = tiny(model={"stride": 3})
     splits = split(cfg.data)
@@ -132,14 +166,17 @@ def test_jumps_of_a_run_are_the_ledgers():
     seen = {}
 
     def look(subject, *_):
-        seen.update(subject.jumps)
+        seen.update(subject.grids)
         return iter(())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "rows", look)
         list(suite.measure(net, cfg, splits))
     rows = {name: ledger(net, splits.image)[name].rows for name in net.stages}
-    assert seen == {name: (one.jump, one.jump) for name, one in rows.items()}
+    assert {name: one.jump for name, one in seen.items()} == {name: (one.jump, one.jump) for name, one in rows.items()}
+    assert {name: one.start for name, one in seen.items()} == {
+        name: (one.start, one.start) for name, one in rows.items()
+    }
     assert any(one.jump != splits.image[1] / one.size for one in rows.values()), "else the ratio would d"
 
 

@@ -1,9 +1,12 @@
 """Transforms against other libraries', their way back, and what equivariant toys make of them."""
 
+import math
+
 import kornia
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ from scipy import ndimage
 from scipy.stats import chisquare, kstest
 
 from src.errors import Refusal
-from src.transforms import SHIFTS, TABLE, TRANSFORMS, crop, draw_shifts, gather, roll
+from src.transforms import SHIFTS, TABLE, TRANSFORMS, SamplingGrid, crop, draw_shifts, gather, roll, rotated
 
 MARGIN = 3
 shifts = st.lists(st.tuples(*[st.integers(-MARGIN, MARGIN)] * 2), min_size=1, max_size=4).map(torch.tensor)
@@ -402,3 +405,54 @@ def test_the_table_names_each_once_and_shifts_as_the_older_table_does():
     p = drawn("shift/crop", MARGIN)
     for protocol, move in SHIFTS.items():
         assert torch.equal(TRANSFORMS[f"shift/{protocol}"].images(x, p, MARGIN), move(x, p, MARGIN))
+
+
+# --- where a map's outputs lie ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "n"), [(12, 6), (12, 4), (12, 12), (15, 5)])
+def test_averages_on_an_even_grid_are_pytorchs(side, n):
+    x = torch.randn(2, 3, side, side, dtype=torch.float64)
+    found = SamplingGrid.even((side, side), (n, n)).averages(x, (n, n))
+    torch.testing.assert_close(found, F.adaptive_avg_pool2d(x, n))
+
+
+@pytest.mark.parametrize(("start", "jump", "n"), [(0.5, 2, 6), (1.5, 3, 4), (4.0, 8.0, 2), (-1.5, 4, 5)])
+def test_averages_on_any_grid_are_integrals_that_go_round(start, jump, n):
+    x = torch.randn(1, 1, 12, 1, dtype=torch.float64)
+    grid = SamplingGrid((12, 1), (jump, 1.0), (start, 0.5))
+    fine = x.repeat_interleave(2, 2)[0, 0, :, 0]  # half a pixel a sample: every edge is one
+    expected = []
+    for i in range(n):
+        first = round(2 * (start + i * jump - jump / 2))
+        expected.append(sum(fine[k % 24].item() for k in range(first, first + round(2 * jump))) / (2 * jump))
+    assert grid.averages(x, (n, 1)).flatten().tolist() == pytest.approx(expected)
+    assert grid.middle((n, 1))[0] == pytest.approx(np.mean([start + i * jump for i in range(n)]) - 6)
+
+
+@pytest.mark.parametrize("fixed", [(0.5, -1.0), (2.0, 1.5)])
+def test_a_turn_about_any_point_is_scipys(fixed):
+    x = torch.rand(1, 1, 11, 9)
+    angle = torch.tensor([[30.0]])
+    found = rotated(x, angle, fixed)[0, 0]
+    radians = math.radians(30)
+    back = np.array([[math.cos(radians), math.sin(radians)], [-math.sin(radians), math.cos(radians)]])
+    point = np.array([5 + fixed[0], 4 + fixed[1]])
+    right = ndimage.affine_transform(x[0, 0].numpy(), back, point - back @ point, order=1, mode="grid-constant")
+    np.testing.assert_allclose(found[2:-2, 2:-2], right[2:-2, 2:-2], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["flip/mirror", "rotate/quarter"])
+@pytest.mark.parametrize("fixed", [(0.5, 0.5), (-1.5, 0.5), (2.0, -1.0)])
+def test_about_another_point_a_point_goes_where_the_matrix_says(name, fixed):
+    one = TRANSFORMS[name]
+    for amount in one.amounts:
+        parameters = one.draw(1, amount, torch.Generator())
+        image = torch.zeros(1, 1, 12, 12)
+        image[0, 0, 5, 7] = 1
+        moved, inside = one.about(one.maps(image, parameters), parameters, fixed)
+        middle, point = np.array([5.5, 5.5]), np.array(fixed)
+        matrix = one.matrix(parameters)[0].numpy()
+        there = middle + point + matrix @ (np.array([5, 7]) - middle - point)
+        assert moved[0, 0].nonzero().tolist() == [list(np.round(there).astype(int) % 12)]
+        assert inside.shape == (1, 12, 12)

@@ -13,8 +13,6 @@ from src.data.splits import normalise
 
 #: images a batch where nothing is learned
 EVALUATION_BATCH = 500
-#: training images that give an untrained net's batch norms their statistics
-CALIBRATION = 2000
 
 
 class Batches:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -18,9 +17,11 @@ from src.measures.output_distance import OutputDistance
 from src.measures.position import PositionEquivariance, stays_inside
 from src.measures.rows import Estimate, Row
 from src.measures.subject import OUTPUT, Scene, Subject, populations
-from src.transforms import TRANSFORMS, Transform, cut, real
+from src.transforms import TRANSFORMS, Point, SamplingGrid, Transform, cut, real
 
 POSITION = "position"
+#: of the image, which most transforms leave in place
+MIDDLE: Point = (0.0, 0.0)
 #: ``output`` or a layer's name → measures that have seen nothing yet
 Fresh = Callable[[str], list[PairMeasure]]
 #: images whose maps are compared with moved maps, which costs more than a small net's forward pass, and for floors
@@ -177,10 +178,18 @@ def pair_rows(
                     takers.append(
                         partial(_position, one.position, scene.positions[index].to(device), parameters / sides)
                     )
-                if int(index[0]) < FEWER_IMAGES:
-                    both = pixels, images
-                    takers.append(partial(_equivariance, one.equivariance, transform, parameters, both, subject.jumps))
+                followed = one.equivariance if int(index[0]) < FEWER_IMAGES else {}
+                groups = _by_fixed_point(followed, still, transform, subject.grids, pixels)
+                for layers, grid in groups.pop(MIDDLE, []):
+                    takers.append(partial(_equivariance, layers, transform, parameters, (pixels, images), grid, None))
                 look(images, partial(_compare, still, takers))
+                for point, off_middle in groups.items():
+                    moved, came_in = transform.about(images, parameters, point)
+                    takers = [
+                        partial(_equivariance, layers, transform, parameters, (pixels, moved), grid, came_in)
+                        for layers, grid in off_middle
+                    ]
+                    look(moved, partial(_compare, still, takers))
                 if one.floors and int(index[0]) < FEWER_IMAGES:
                     # a canvas around the image keeps what a larger image loses at its border on the way back
                     before, after = (0, scene.margin) if transform.around else (scene.margin, 0)
@@ -233,27 +242,55 @@ def _position(
         measure.update(moved.still.maps[inside], moved.maps[inside], shifts[inside])
 
 
+def _by_fixed_point(
+    measures: Mapping[str, EquivarianceError],
+    still: Mapping[str, Still],
+    transform: Transform,
+    grids: Mapping[str, SamplingGrid],
+    pixels: Tensor,
+) -> dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]]:
+    """The layers that are maps, each with its grid, by the point that has to stay in place: a mirror or a quarter turn
+    takes a layer's outputs onto each other about the middle of its own grid, and where windows do not tile the image
+    that is not the image's middle. Elsewhere maps are interpolated, and the image's middle will do.
+    """
+    groups: dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]] = {}
+    for place, measure in measures.items():
+        maps = still[place].maps
+        if maps.dim() == 4 and min(maps.shape[2:]) > 1:
+            size, image = (maps.shape[2], maps.shape[3]), (pixels.shape[2], pixels.shape[3])
+            grid = grids.get(place) or SamplingGrid.even(image, size)
+            down, right = grid.middle(size)
+            whole = (2 * down) % 1 == (2 * right) % 1 == (down - right) % 1 == 0
+            point = (down, right) if transform.matrix and whole else MIDDLE
+            groups.setdefault(point, []).append(({place: measure}, grid))
+    return groups
+
+
 def _equivariance(
     measures: dict[str, EquivarianceError],
     transform: Transform,
     parameters: Tensor,
     pixels: tuple[Tensor, Tensor],
-    jumps: Mapping[str, tuple[float, float]],
+    grid: SamplingGrid,
+    inside: Tensor | None,
     place: str,
     moved: Moved,
 ) -> None:
-    """Compare the moved image's map with the still one's map moved; and so the pixels, at the map's resolution."""
-    still = moved.still.maps
-    if place not in measures or still.dim() != 4 or min(still.shape[2:]) < 2:
+    """Compare the moved image's map with the still one's map moved; and so the pixels, averaged on the map's grid.
+
+    ``inside``, if given: the moved image's pixels that count.
+    """
+    if place not in measures:
         return
-    size = (still.shape[2], still.shape[3])
-    sides = pixels[0].shape[2] / size[0], pixels[0].shape[3] / size[1]  # of the averaged pixels, whatever the layer's
-    coarse, coarse_moved = (F.adaptive_avg_pool2d(real(one), size) for one in pixels)
-    steps = jumps.get(place) or sides
+    still, size = moved.still.maps, (moved.maps.shape[2], moved.maps.shape[3])
+    coarse, coarse_moved = (grid.averages(real(one), size) for one in pixels)
+    valid = transform.valid(still, parameters, grid)
+    if inside is not None:
+        valid = valid & (grid.averages(inside[:, None].float(), size)[:, 0] > 1 - 1e-4)
     measures[place].update(
         moved.maps,
-        transform.maps(still, parameters, steps),
-        transform.valid(still, parameters, steps),
+        transform.maps(still, parameters, grid),
+        valid,
         coarse_moved,
-        transform.maps(coarse, parameters, sides),
+        transform.maps(coarse, parameters, grid),
     )

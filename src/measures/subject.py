@@ -1,6 +1,7 @@
 """What measuring needs: a net with the layers to look at, and images to look with."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 
 from src.activations import stream
 from src.errors import Refusal
+from src.ledger import ledger
 from src.measures.base import Population
 from src.nets import Image, Loaded, answer, default_layers, list_layers, outputs, pick_layers
-from src.transforms import cut
+from src.transforms import SamplingGrid, cut
 
 #: images a forward pass
 BATCH = 125
@@ -35,8 +37,8 @@ class Subject:
         answer: the part of the net's outputs that is the answer (n d).
         what: whether the answer is a class.
         position: the part of the outputs that says where the object is, (x, y) in units of the side; None: none does.
-        jumps: layer → pixels between neighbouring outputs down and right, where a ledger has said so; else they are
-            taken to be the image's side over the map's, which is a little off where borders change a map's size.
+        grids: layer → where in the image its outputs lie, where a ledger has said so; else they are taken to be spread
+            evenly, which is a little off where borders change a map's size or a window does not tile it.
     """
 
     net: nn.Module
@@ -45,7 +47,7 @@ class Subject:
     answer: Callable[[Tensor], Tensor] = identity
     what: bool = True
     position: Callable[[Tensor], Tensor] | None = None
-    jumps: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    grids: Mapping[str, SamplingGrid] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,4 +140,20 @@ def subject_of(loaded: Loaded, image: Image | None = None, patterns: Sequence[st
     if silent:
         raise Refusal(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
     what = getattr(net, "num_classes", None) != 0  # timm's nets that end in features say so
-    return Subject(net, layers, normaliser(loaded.mean, loaded.std), answer, what)
+    return Subject(net, layers, normaliser(loaded.mean, loaded.std), answer, what, grids=grids_of(net, image, layers))
+
+
+def grids_of(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, SamplingGrid]:
+    """Where in the image the outputs of those layers lie that are maps, by the ledger; none where it cannot follow the
+    net.
+    """
+    try:
+        book = ledger(net, image)
+    except Refusal:
+        return {}
+    found, sides = {}, (image[1], image[2])
+    for name in layers:
+        with suppress(KeyError):  # the ledger follows calls, and not every module is one
+            rows, columns = book[name].rows, book[name].columns
+            found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.start, columns.start))
+    return found

@@ -10,7 +10,6 @@ from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.sets import Images
 from src.data.splits import Splits, canvas
-from src.ledger import ledger
 from src.measures import Grid, Note, Row
 from src.measures.accuracy import accuracy_rows, location_leak
 from src.measures.aliasing import aliasing_rows
@@ -27,8 +26,8 @@ from src.measures.lee import speed_rows
 from src.measures.output_distance import OutputDistance
 from src.measures.pairs import Tell, nobody, pair_rows
 from src.measures.rows import Estimate
-from src.measures.subject import OUTPUT, Scene, Subject
-from src.models import untrained
+from src.measures.subject import OUTPUT, Scene, Subject, grids_of
+from src.measures.untrained import untrained
 from src.transforms import TABLE, TRANSFORMS
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def follow_rows(net: "Training", splits: Splits, scene: Scene) -> Iterator[Row]:
 def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody) -> Found:
     """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
 
-    The twin is the net that training started from (``models.untrained``); its rows end in ``_untrained``. An eighth of
+    The twin is the net that training started from (``untrained``); its rows end in ``_untrained``. An eighth of
     the images will do for its means, which vary more with the seed; it has all where numbers depend on how many there
     are.
     """
@@ -144,8 +143,7 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
     twin = untrained(cfg, splits, net.device)
     scene = scene_of(cfg, splits)
     eighth = scene.take(torch.arange(_for_the_twin(len(scene.canvas))))
-    book = ledger(net, splits.image)
-    jumps = {name: (book[name].rows.jump, book[name].columns.jump) for name in net.stages}
+    grids = grids_of(net, splits.image, net.stages)
     nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", eighth)]
     for one, suffix, few in nets:
         parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
@@ -163,6 +161,6 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
         if {"test", "dissimilar"} <= accuracies.keys():
             leak = location_leak(accuracies["test"], accuracies["dissimilar"])
             yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
-        subject = replace(subject_of_run(one, splits), jumps=jumps)
+        subject = replace(subject_of_run(one, splits), grids=grids)
         for found in rows(subject, scene, cfg.measure.what, tell, few):
             yield replace(found, measure=found.measure + suffix)

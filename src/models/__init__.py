@@ -5,11 +5,9 @@ An architecture is plain PyTorch, so the ledger of any config is had without Lig
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +16,7 @@ from src.models.blocks import Network
 from src.models.tasks import Task
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from src.config import Config, Model
-    from src.data.splits import Splits
     from src.models.training import Training
 
 SHARED = ("__init__", "blocks", "norm", "optimisers", "tasks", "training")
@@ -61,28 +55,6 @@ def module(cfg: "Config", image: Image, classes: int) -> "Training":
     net: Training = type(kind.__name__, (kind, Training), {})(model, image, task.outputs)
     net.cfg, net.task = cfg, task
     return net.to(memory_format=torch.channels_last)  # as the images come: about a quarter faster
-
-
-def untrained(cfg: "Config", splits: "Splits", device: "torch.device") -> "Training":
-    """The net that a run's training starts from: fitted, where it is (``PCA``), and its batch norms with the statistics
-    of the first 2,000 images that training would see (``norm.calibrate``).
-    """
-    from src.models.norm import calibrate
-
-    net = module(cfg, splits.image, len(splits.classes))
-    net.fit(splits.train.images, splits.normalise)
-    net.to(device)
-    calibrate(net, first_images(cfg, splits, device))
-    return net
-
-
-def first_images(cfg: "Config", splits: "Splits", device: "torch.device") -> "Iterator[Tensor]":
-    """The first batches of a run's training, at least 2,000 images where there are as many, as the net takes them."""
-    from src.data.batches import CALIBRATION, Batches
-
-    size, augment = cfg.train.batch_size, str(cfg.data.augment)
-    batches = Batches(splits.train.to(device), size, splits.mean, splits.std, seed=cfg.seed, augment=augment)
-    return (images for images, _, _ in islice(batches, -(-CALIBRATION // size)))
 
 
 def matched(model: "Model", image: Image, outputs: int) -> "Model":
