@@ -286,10 +286,6 @@ def test_a_folder_is_measured_from_the_command_line(
     assert {(*key[:2], f"{key[2]}_untrained") for key in names} == trained.keys() - names
     floors = {key: trained[*key[:2], f"{key[2]}_untrained"] for key in names}
     assert any(trained[key] != floor for key, floor in floors.items()), "the same weights, with the images' statistics"
-    again = {(r["layer"], r["protocol"], r["measure"]): r["value"] for r in without if r["transform"] == "shift"}
-    both = [key for key in names if key in again and key[0] != "output"]
-    assert both
-    assert all(floors[key] == again[key] for key in both), "as of weights=none"
 
 
 @pytest.mark.filterwarnings("default")  # W&B's own
