@@ -36,9 +36,10 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """The outputs of the named modules, in eval mode: a dict filled anew by every forward inside the ``with``.
 
-    Hooks and flags are gone at its end, also after an exception. Outputs are references, so watching is free; they
-    are cloned only where the net has in-place modules, which could overwrite them. Of a module that runs several times
-    in a forward it is the last.
+    Hooks and flags are gone at its end, also after an exception. Of a module that runs several times in a forward it is
+    the last output. The first forward keeps copies, and sees by the outputs' version counters which of them the net
+    overwrites later (by a module, ``F.relu(x, inplace=True)``, ``x += y`` …); from then on these alone are copied, and
+    the others are references, which are free.
 
     Args:
         net: any module.
@@ -48,19 +49,29 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
         KeyError: a name the net does not have.
     """
     modules = _named(net, names)
-    safe = _safe(net)
     outputs: dict[str, Tensor] = {}
+    first: dict[str, tuple[Tensor, float]] | None = {}
+    overwritten: set[str] = set()
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = safe(output)
+            outputs[name] = output.clone() if first is not None or name in overwritten else output
+            if first is not None:
+                first[name] = output, _version(output)
 
         return hook
+
+    def over(module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal first
+        if first is not None:
+            overwritten.update(name for name, (kept, version) in first.items() if _version(kept) != version)
+            first = None
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(net))
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(keep(name)).remove)
+        stack.callback(net.register_forward_hook(over).remove)
         yield outputs
 
 
@@ -77,7 +88,7 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
     Raises:
         KeyError: a name the net does not have.
     """
-    modules, safe = _named(net, names), _safe(net)
+    modules = _named(net, names)
     runs, seen = Counter[str](), Counter[str]()
     first: dict[str, Tensor] = {}
 
@@ -85,7 +96,7 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
             seen[name] += 1
             if not runs:
-                first[name] = safe(output)
+                first[name] = output.clone()  # it may be overwritten before the forward ends
             elif seen[name] == runs[name]:
                 see(name, output)
 
@@ -105,10 +116,11 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
         yield
 
 
-def _safe(net: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What makes an output safe to keep while the net runs on: a copy, where it has modules that overwrite."""
-    overwrites = any(getattr(module, "inplace", False) for module in net.modules())
-    return Tensor.clone if overwrites else lambda output: output
+def _version(output: Tensor) -> float:
+    """How often a tensor, or what it is a view of, has been written to; nan, which equals nothing, where PyTorch does
+    not count (in inference mode).
+    """
+    return float("nan") if output.is_inference() else output._version
 
 
 def _named(net: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:

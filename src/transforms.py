@@ -168,19 +168,20 @@ def fourier(maps: Shaped[Tensor, "n c p q"], steps: Shaped[Tensor, "n 2"]) -> Fl
         phase = torch.exp(-2j * torch.pi * by[:, None] * frequencies)
         return torch.where(frequencies.abs() == 0.5, phase.real + 0j, phase)
 
-    size = maps.shape[-2:]
-    rows = phases(fft.fftfreq(size[0], device=maps.device), steps[:, 0])
-    columns = phases(fft.rfftfreq(size[1], device=maps.device), steps[:, 1])
-    moved: Tensor = fft.irfft2(fft.rfft2(real(maps)) * rows[:, None, :, None] * columns[:, None, None, :], s=size)
+    maps, size = real(maps), maps.shape[-2:]
+    steps = steps.to(maps.dtype)  # else float64 maps would be moved to float32's digits
+    rows = phases(fft.fftfreq(size[0], device=maps.device, dtype=maps.dtype), steps[:, 0])
+    columns = phases(fft.rfftfreq(size[1], device=maps.device, dtype=maps.dtype), steps[:, 1])
+    moved: Tensor = fft.irfft2(fft.rfft2(maps) * rows[:, None, :, None] * columns[:, None, None, :], s=size)
     return moved
 
 
 def warp(maps: Shaped[Tensor, "n c p q"], source: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c p q"]:
     """What lies at ``source @ (x, y, 1)`` comes to (x, y), steps right and down of the centre; bilinear, 0 beyond."""
-    n, _, height, width = maps.shape
-    half = torch.tensor([width / 2, height / 2, 1], device=maps.device)  # grid_sample calls this 1
-    grid = F.affine_grid(source * half / half[:2, None], [n, 1, height, width], align_corners=False)
-    return F.grid_sample(real(maps), grid.to(real(maps).dtype), align_corners=False)
+    (n, _, height, width), maps = maps.shape, real(maps)
+    half = torch.tensor([width / 2, height / 2, 1], device=maps.device, dtype=maps.dtype)  # grid_sample calls this 1
+    grid = F.affine_grid(source.to(maps) * half / half[:2, None], [n, 1, height, width], align_corners=False)
+    return F.grid_sample(maps, grid, align_corners=False)
 
 
 def about(matrices: Float[Tensor, "n 2 2"], fixed: Point) -> Float[Tensor, "n 2 3"]:
@@ -193,7 +194,8 @@ def rotated(
     maps: Shaped[Tensor, "n c p q"], degrees: Float[Tensor, "n 1"], fixed: Point = (0, 0)
 ) -> Float[Tensor, "n c p q"]:
     """Turned about a point, (down, right) of the middle."""
-    cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
+    radians = degrees.to(real(maps).dtype).deg2rad()
+    cos, sin = radians.cos(), radians.sin()
     return warp(maps, about(torch.cat([cos, -sin, sin, cos], 1).unflatten(1, (2, 2)), fixed))
 
 
@@ -201,7 +203,7 @@ def scaled(
     maps: Shaped[Tensor, "n c p q"], factors: Float[Tensor, "n 1"], fixed: Point = (0, 0)
 ) -> Float[Tensor, "n c p q"]:
     """Enlarged about a point, (down, right) of the middle."""
-    return warp(maps, about(torch.eye(2, device=maps.device) / factors[:, :, None], fixed))
+    return warp(maps, about(torch.eye(2, device=maps.device) / factors.to(real(maps).dtype)[:, :, None], fixed))
 
 
 def turned(maps: Shaped[Tensor, "n c p q"], quarters: Int64[Tensor, "n 1"]) -> Shaped[Tensor, "n c p q"]:
@@ -227,8 +229,8 @@ def blurred(images: Float[Tensor, "n c h w"], sigmas: Float[Tensor, "n 1"]) -> F
 
     def weights(size: int) -> Float[Tensor, "n 1 size size"]:
         place = torch.arange(size, device=images.device)
-        apart = (place - place[:, None]) / sigmas[:, :, None]
-        return (-(apart**2) / 2).softmax(2)[:, None].to(images.dtype)
+        apart = (place - place[:, None]) / sigmas.to(images.dtype)[:, :, None]
+        return (-(apart**2) / 2).softmax(2)[:, None]
 
     return weights(images.shape[2]) @ images @ weights(images.shape[3]).mT
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from hydra import compose, initialize_config_dir
 from numpy.lib.stride_tricks import sliding_window_view
@@ -110,6 +111,32 @@ def wandb_records(run: Path) -> list[dict[str, Any]]:
         assert not done.stderr, done.stderr
         records += map(json.loads, done.stdout.splitlines())
     return records
+
+
+class Overwrites(nn.Module):
+    """Overwrites what its layers gave, in every way that no module says it does."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.one, self.two = how, nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x)
+        y = self.two(x)
+        match self.how:
+            case "function":
+                y = F.relu(y, inplace=True)
+            case "method":
+                y = torch.relu_(y)
+            case "sum":
+                y += x
+            case "product":
+                y.mul_(2)
+            case "view":
+                y.flatten(1).zero_()
+            case "earlier":
+                x.neg_()
+        return y.mean((2, 3))
 
 
 PADS = {"clip": {"constant_values": np.nan}, "circular": {}, "reflect": {}, "replicate": {}}

@@ -5,9 +5,11 @@ import weakref
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from src.activations import evaluating, stream, watch
+from tests.helpers import Overwrites
 
 X = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
 
@@ -132,7 +134,7 @@ def test_hooks_and_flags_are_as_before(net):
     before = flags(net)
     assert set(before) == {True, False}
     with watch(net, ["0", "1", "3"]):
-        assert hooks(net) == 3
+        assert hooks(net) == 3 + 1, "one a layer, and one that sees the forward end"
     assert hooks(net) == 0
     assert flags(net) == before
 
@@ -164,3 +166,68 @@ def test_a_hundred_captures_keep_nothing(net):
         capture()
     assert tensors() == before
     assert hooks(net) == 0
+
+
+# --- outputs that the net overwrites later ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["function", "method", "sum", "product", "view", "earlier"])
+def test_what_a_function_overwrites_later_is_captured_as_it_was(how):
+    net = Overwrites(how)
+    shown: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for scale in (1, 2, 3):  # the first forward, and those after it
+            one = net.one(scale * X)
+            right = {"one": one, "two": net.two(one)}
+            with watch(net, right) as maps:
+                for _ in range(2):
+                    net(scale * X)
+                    for name, expected in right.items():
+                        torch.testing.assert_close(maps[name], expected)
+            with stream(net, right, lambda name, output: shown.update({name: output.clone()})):
+                for _ in range(2):
+                    net(scale * X)
+                    for name, expected in right.items():
+                        torch.testing.assert_close(shown[name], expected)
+
+
+def test_from_the_second_forward_on_only_what_is_overwritten_is_copied():
+    net, seen = Overwrites("function"), {}
+    with torch.no_grad(), watch(net, ["one", "two"]) as maps:
+        for name in ("one", "two"):
+            net.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: seen.update({name: y}))
+        net(X)
+        net(X)
+    assert maps["one"] is seen["one"]
+    assert maps["two"] is not seen["two"]
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "convnext_tiny"])
+def test_published_nets_that_overwrite_are_seen_as_they_run(name):
+    """57 of googlenet's layers used to be measured after a function had overwritten them."""
+    options = {} if name == "convnext_tiny" else {"init_weights": False, "aux_logits": False}
+    net = torchvision.models.get_model(name, weights=None, **options).eval()
+    x = torch.randn(1, 3, 96, 96)
+    layers = [name for name, module in net.named_modules() if name and not [*module.children()]]
+    right: dict[str, torch.Tensor] = {}
+    handles = [
+        net.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: right.update({name: y.clone()}))
+        for name in layers
+    ]
+    with torch.no_grad():
+        net(x)
+        for handle in handles:
+            handle.remove()
+        with watch(net, right) as maps:
+            for _ in range(2):
+                net(x)
+                assert [name for name, expected in right.items() if not torch.equal(maps[name], expected)] == []
+
+
+def test_in_inference_mode_where_nothing_is_counted_all_is_copied():
+    net = Overwrites("product")
+    with torch.inference_mode(), watch(net, ["two"]) as maps:
+        right = net.two(net.one(X))
+        for _ in range(2):
+            net(X)
+            torch.testing.assert_close(maps["two"], right)

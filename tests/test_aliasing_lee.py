@@ -14,7 +14,7 @@ from src.measures.subject import Scene, Subject
 from src.pooling import POOLS, Pool
 from src.pooling.polyphase import Polyphase
 from src.transforms import rotated, scaled
-from tests.helpers import network
+from tests.helpers import Overwrites, network
 
 #: all that are no layer of a net by themselves (none)
 ALL = [name for name, pool in POOLS.items() if pool]
@@ -330,3 +330,38 @@ def test_a_net_without_a_derivative_is_told_in_a_note():
     subject = Subject(nn.Sequential(own, nn.Flatten()), [], lambda pixels: pixels / 255)
     (note,) = speed_rows(subject, Scene(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 1))
     assert note.words.startswith("not measured, PyTorch has no derivative for it: ")
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("times", [1, 3, 6, 12])
+def test_the_new_nyquist_frequency_itself_is_not_above_itself(stride, times):
+    """With stride 5 and float32 frequencies it was, at 30, 60 and 120 pixels."""
+    n = 2 * stride * times
+    for axis in (2, 3):
+        for dtype in (torch.float32, torch.float64):
+            maps = cosine(n, times, axis).to(dtype)
+            assert aliasing_fraction(maps, stride).item() < 1e-9
+            assert aliasing_fraction(cosine(n, times + 1, axis).to(dtype), stride).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("how", ["function", "method", "sum", "product", "view", "earlier", "input"])
+def test_the_velocity_of_a_net_that_overwrites_is_that_of_finite_differences(how):
+    class OfItsInput(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Overwrites("function")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x.sub_(0.1))
+
+    net = (OfItsInput() if how == "input" else Overwrites(how)).double()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    before = x.clone()
+    outputs, velocity = velocities(net, x, MOTIONS["down"])
+    assert torch.equal(x, before), "the images are still what they were"
+    step = 1e-6
+    with torch.no_grad():
+        direction = MOTIONS["down"](x)
+        ahead, behind = net(x + step * direction), net(x - step * direction)
+        torch.testing.assert_close(outputs, net(x.clone()))
+    torch.testing.assert_close(velocity, (ahead - behind) / (2 * step), atol=1e-6, rtol=1e-5)

@@ -456,3 +456,22 @@ def test_about_another_point_a_point_goes_where_the_matrix_says(name, fixed):
         there = middle + point + matrix @ (np.array([5, 7]) - middle - point)
         assert moved[0, 0].nonzero().tolist() == [list(np.round(there).astype(int) % 12)]
         assert inside.shape == (1, 12, 12)
+
+
+@pytest.mark.parametrize("name", ["subpixel/fourier", "rotate/disc", "scale/disc", "blur/gaussian"])
+def test_float64_images_are_transformed_to_float64s_digits(name):
+    one = TRANSFORMS[name]
+    x = 255 * torch.rand(2, 1, 14, 14, dtype=torch.float64)
+    parameters = one.draw(2, one.amounts[0], torch.Generator().manual_seed(0))
+    found = one.images(x, parameters, 1 if one.disc else 0)
+    again = one.images(x, parameters.double(), 1 if one.disc else 0)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, again, rtol=0, atol=1e-11)
+    if name == "subpixel/fourier":
+        shifts = parameters.double().numpy()
+        for i, shift in enumerate(shifts):
+            phases = [np.exp(-2j * np.pi * np.fft.fftfreq(14) * by) for by in shift]
+            for axis in phases:
+                axis[7] = axis[7].real  # the highest frequency cannot turn
+            right = np.fft.ifft2(np.fft.fft2(x[i, 0].numpy()) * np.outer(*phases)).real
+            np.testing.assert_allclose(found[i, 0], right, atol=1e-10)

@@ -41,7 +41,9 @@ class AliasingFraction(Measure):
     def energies(maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tensor, "n 2"]:
         """Of each image: above the new Nyquist frequency, and in all; a mean over frequencies and channels."""
         power = fft.fft2(maps.float() if maps.dtype == torch.half else maps).abs().square().mean(1)
-        above = [fft.fftfreq(n, device=maps.device).abs() > 1 / (2 * stride) for n in maps.shape[2:]]
+        # in whole numbers: as a float, the new Nyquist frequency itself may lie above itself
+        periods = [torch.arange(n, device=maps.device) for n in maps.shape[2:]]
+        above = [2 * stride * one.minimum(len(one) - one) > len(one) for one in periods]
         high = above[0][:, None] | above[1]
         return torch.stack([(power * high).mean((1, 2)), power.mean((1, 2))], 1)
 

@@ -37,7 +37,7 @@ def capture_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
     with watch(subject.net, subject.layers) as maps:
         for index, images in zip(scene.batches(), in_place(subject, scene), strict=True):
             labels = None if scene.labels is None else scene.labels[index].to(device)
-            subject.net(images)
+            subject.net(images.clone())  # it may write to its input
             for layer, measures in fed.items():
                 for measure in measures:
                     if maps[layer].dim() == 4 or not measure.of_maps:

@@ -111,7 +111,7 @@ def velocities(
         for module in net.modules():
             if isinstance(module, nn.GroupNorm):
                 stack.callback(module.register_forward_pre_hook(_contiguous).remove)
-        found: tuple[Tensor, Tensor] = func.jvp(net, (x,), (motion(x),))[:2]
+        found: tuple[Tensor, Tensor] = func.jvp(net, (x.clone(),), (motion(x),))[:2]  # a net may write to its input
     return found
 
 
