@@ -29,7 +29,7 @@ def accuracy_rows(
     """
     device = next(net.parameters()).device
     # one process measures: the metrics must not wait for others
-    scores, loss = Scores(task, device, distributed=False), MeanMetric(sync_on_compute=False).to(device)
+    scores, loss = Scores(task, device, distributed=False), MeanMetric(math.nan, sync_on_compute=False).to(device)
     answers: list[Tensor] = []
     truths: list[Tensor] = []
     n = 0

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from src.measures.base import Measure, Population, Still, resamples, wilson
+from src.measures.base import Measure, Population, Still, resamples, undefined, wilson
 from src.measures.consistency import agreement_ends, chance_corrected
 from src.measures.rolls import ShiftTable, prepare
 from src.measures.rows import Estimate, Grid, Note, Row
@@ -50,7 +50,7 @@ class ShiftOutputs(Measure):
             right = answers == (-1 if labels is None else labels[:, None])
             both = shares.square().sum(1)
             numbers += [both, right.all(1).to(both.dtype), right.to(both.dtype).mean(1), *shares.unbind(1)]
-        return torch.stack(numbers, 1)
+        return undefined(torch.stack(numbers, 1), outputs)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""
@@ -92,7 +92,7 @@ class ShiftLayer(Measure):
         """Add the layer of that name in a batch's table."""
         squared, lengths, still = table.squared[name], table.lengths[name], Still(table.still[name], self.others)
         product = (lengths[:, :1].square() + lengths.square() - squared) / 2  # by the law of cosines
-        cosines = torch.where(lengths > 0, product / (lengths[:, :1] * lengths), 0)
+        cosines = torch.where(lengths == 0, 0, product / (lengths[:, :1] * lengths))
         self.errors, self.cosines = self.errors + squared.double().sum(0), self.cosines + cosines.double().sum(0)
         super().update(still, squared.mean(1), cosines.mean(1))
 

@@ -355,6 +355,14 @@ class Moved(Still):
         return squares(self.maps, self.still.maps)
 
 
+def undefined(statistics: Shaped[Tensor, "n k"], *answers: Float[Tensor, "n ..."]) -> Shaped[Tensor, "n k"]:
+    """The statistics, nan for images with an answer that is nan: of such, ``argmax`` says the first class, so that a
+    net that says nothing would agree with itself, and be right about that class.
+    """
+    missing = torch.stack([one.flatten(1).isnan().any(1) for one in answers]).any(0)
+    return torch.where(missing[:, None], torch.nan, statistics) if missing.any() else statistics
+
+
 class PairMeasure(Measure):
     """Compares a layer's outputs for images with those for the same images transformed."""
 
@@ -400,7 +408,10 @@ class PairMeasure(Measure):
         still = still if isinstance(still, Still) else Still(still)
         if self.relative and still.given is None:
             self.others.add(still.maps)
-        super().update(still, moved if isinstance(moved, Moved) else Moved(still, moved), labels)
+        moved = moved if isinstance(moved, Moved) else Moved(still, moved)
+        super().update(still, moved, labels)
+        if self.on == "output":
+            self.kept[-1] = undefined(self.kept[-1], still.outputs, moved.outputs)
 
     def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Shaped[Tensor, "n k"]:
         """The statistics of each image of a batch."""

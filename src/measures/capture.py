@@ -94,10 +94,11 @@ def filters_of(net: nn.Module, layer: str) -> Float[Tensor, "c k h w"] | None:
 def _duplicates(layer: str, filters: Tensor, correlation: Tensor, n: int) -> Iterator[Row]:
     """Share of channels that repeat another, and the largest cosine of two filters beside that of random ones."""
     count, size = len(filters), filters[0].numel()
+    undefined = bool(correlation.isnan().all())  # no two channels that vary, or outputs that are nan
     if count < 2 or size < 2:
         return
     numbers = {
-        "duplicate_share": duplicate_share(filters, correlation),
+        "duplicate_share": float("nan") if undefined else duplicate_share(filters, correlation),
         "max_filter_cosine": max_cosine(filters),
         "max_filter_cosine_null": max_cosine_null(count, size),
     }

@@ -34,7 +34,7 @@ class Cosine(PairMeasure):
         """By the law of cosines, from the three lengths, which other measures need too."""
         lengths = still.length * moved.length
         product = (still.length.square() + moved.length.square() - moved.apart.sum(1)) / 2
-        return torch.where(lengths > 0, product / lengths, 0)
+        return torch.where(lengths == 0, 0, product / lengths)
 
     def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """The cosine with itself moved, and with the others."""

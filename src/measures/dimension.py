@@ -15,6 +15,8 @@ def eigenvalues(x: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
     """Of the covariance, times n - 1: min(n, d) of them, from the smaller of the two products of x with itself."""
     centred = x.double() - x.double().mean(0)
     product = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
+    if not product.isfinite().all():  # LAPACK would refuse it
+        return product.new_full((len(product),), torch.nan)
     found: Tensor = torch.linalg.eigvalsh(product)
     return found.clamp(min=0)  # rounding makes some negative
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from src.measures.base import Measure
+from src.measures.base import Measure, undefined
 
 
 def equivariance_error(
@@ -48,7 +48,7 @@ class EquivarianceError(Measure):
         moved, carried, valid, pixels_moved, pixels_carried = inputs
         numbers = torch.stack([self.errors(moved, carried, valid), self.errors(pixels_moved, pixels_carried, valid)], 1)
         defined = numbers.isfinite()
-        return torch.cat([torch.where(defined, numbers, 0), defined.to(numbers.dtype)], 1)
+        return undefined(torch.cat([torch.where(defined, numbers, 0), defined.to(numbers.dtype)], 1), moved, carried)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""

@@ -22,6 +22,11 @@ def is_constant(low: Float[Tensor, "..."], high: Float[Tensor, "..."]) -> Bool[T
     return high - low <= ROUNDING * high.abs().maximum(low.abs())
 
 
+def share_of(which: Bool[Tensor, " c"], values: Float[Tensor, " c"]) -> Float[Tensor, ""]:
+    """The share of channels; nan where some channel's values are, which nothing can be said of."""
+    return torch.where(values.isnan().any(), torch.nan, which.double().mean())
+
+
 def dead_share(outputs: Float[Tensor, "n c *hw"]) -> Float[Tensor, ""]:
     """Share of channels with no number above 0 in all images and positions, in [0, 1]. State n: a channel that fires
     for 1% of images looks dead in 64 of them with a probability of .53.
@@ -29,7 +34,8 @@ def dead_share(outputs: Float[Tensor, "n c *hw"]) -> Float[Tensor, ""]:
     >>> dead_share(torch.tensor([[0.0, 1, -1, 2], [0, -2, -1, 2]])).item()
     0.5
     """
-    return (outputs.transpose(0, 1).flatten(1).amax(1) <= 0).float().mean()
+    high = outputs.transpose(0, 1).flatten(1).amax(1)
+    return share_of(high <= 0, high).float()
 
 
 class Health(LayerMeasure):
@@ -62,7 +68,7 @@ class Health(LayerMeasure):
     def compute(self) -> dict[str, Tensor]:
         """Both shares, of all images so far."""
         shares = {"dead_share": self.high <= 0, "constant_share": is_constant(self.low, self.high)}
-        return {name: share.double().mean() for name, share in shares.items()}
+        return {name: share_of(share, self.high) for name, share in shares.items()}
 
     def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
         """(name, estimate), without intervals."""

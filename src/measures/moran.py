@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import LayerMeasure
+from src.measures.base import LayerMeasure, undefined
 from src.measures.health import is_constant
 
 SMALLEST = 8  # the side of a map below which its border decides
@@ -49,7 +49,8 @@ class Moran(LayerMeasure):
         if min(outputs.shape[2:]) < SMALLEST:
             return outputs.new_full((len(outputs), 4), torch.nan)
         both = [morans_i(one) for one in (outputs, images)]
-        return torch.stack([part for i in both for part in (i.nansum(1), (~i.isnan()).sum(1).to(i))], 1)
+        sums = torch.stack([part for i in both for part in (i.nansum(1), (~i.isnan()).sum(1).to(i))], 1)
+        return undefined(sums, outputs)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Sums over counts, then one over the other."""

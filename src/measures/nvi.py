@@ -66,8 +66,8 @@ class NVI(PairMeasure):
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Over channels: a mean and a share."""
         ratio = self.ratio(means)
-        varies = ~ratio.isnan()
-        share = varies.to(ratio).mean(-1)
+        varies = means.chunk(2, -1)[1] > 0
+        share = torch.where(means.isnan().any(-1), torch.nan, varies.to(ratio).mean(-1))
         return {"nvi": torch.where(varies, ratio, 0).mean(-1) / share, "constant_channels": 1 - share}
 
     def ends(self, name: str, found: dict[str, Tensor], drawn: Tensor, means: Tensor, n: int) -> tuple[float, float]:

@@ -142,10 +142,12 @@ def probe_rows(
     test, train = np.split(rng.permutation(n), [round(TEST * n)])
     order = rng.permutation(n) if shuffled else np.arange(n)
     for name, one in features.items():
+        if not one.isfinite().all():  # such features tell nothing, and no solver takes them
+            continue
         x = reduced(one, train, dim)
         found = {"probe_dimension": Estimate(x.shape[1], float("nan"), float("nan"), len(test))}
-        if labels is not None:
-            y = labels.cpu().numpy()[order]
+        y = None if labels is None else labels.cpu().numpy()[order]
+        if y is not None and len(np.unique(y[train])) > 1:  # of one class there is nothing to learn
             found["probe_accuracy"] = _share(what(x, y, train)[test] == y[test])
         if positions is not None:
             z = positions.double().cpu().numpy()[order]

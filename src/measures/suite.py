@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from src.activations import evaluating
 from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.sets import Images
@@ -26,7 +27,7 @@ from src.measures.lee import speed_rows
 from src.measures.output_distance import OutputDistance
 from src.measures.pairs import Tell, nobody, pair_rows
 from src.measures.rows import Estimate
-from src.measures.subject import OUTPUT, Scene, Subject, grids_of
+from src.measures.subject import OUTPUT, Scene, Subject, grids_of, in_place
 from src.measures.untrained import untrained
 from src.transforms import TABLE, TRANSFORMS
 
@@ -89,11 +90,22 @@ def rows(
     names = [name for family, names in MOVES.items() if family in what for name in names]
     quick = replace(subject, net=folded(subject.net, subject.layers))
     few = few or scene
+    yield from _without_answers(subject, few)
     yield from pair_rows(quick, few, names, tell=tell)
     for family, found in FAMILIES.items():
         if family in what:
             tell(f"measuring {family}")
             yield from found(subject if family in UNFOLDED else quick, scene if family in COUNTED else few)
+
+
+@torch.no_grad()
+def _without_answers(subject: Subject, scene: Scene) -> Iterator[Note]:
+    """A note, where the net's answer is nan for some images."""
+    with evaluating(subject.net):
+        answers = torch.cat([subject.answer(subject.net(x)) for x in in_place(subject, scene)])
+    if missing := int(answers.isnan().any(1).sum()):
+        words = f"the net's answer is nan for {missing} of {len(answers)} images: what is measured of them is nan too"
+        yield Note("answers", words)
 
 
 def drawn(images: Images, count: int, seed: int) -> Images:

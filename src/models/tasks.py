@@ -89,7 +89,9 @@ class Task:
         sums = outputs.new_zeros(8)
         sums[0] = len(labels)
         if self.what:
-            sums[1] = (self.logits(outputs).argmax(1) == labels).sum()
+            logits = self.logits(outputs)
+            right = (logits.argmax(1) == labels).sum()
+            sums[1] = torch.where(logits.isnan().any(), torch.nan, right)  # of nan, argmax says the first class
         if self.where:
             centred = positions - 0.5
             squared = (self.position(outputs) - positions).square()
@@ -119,6 +121,7 @@ class Scores:
 
         options: Any = {"sync_on_compute": distributed}
         self.task = task
+        self.undefined = torch.tensor(False, device=device)
         self.of_class: dict[str, Metric] = {}
         self.of_position: dict[str, Metric] = {}
         if task.what:
@@ -129,12 +132,14 @@ class Scores:
 
     def update(self, outputs: Float[Tensor, "n k"], labels: Labels, positions: Float[Tensor, "n _"]) -> None:
         """Add a batch."""
+        logits = self.task.logits(outputs)
+        self.undefined = self.undefined | outputs.isnan().any()
         for metric in self.of_class.values():
-            metric.update(self.task.logits(outputs), labels)
+            metric.update(logits.nan_to_num(), labels)
         for metric in self.of_position.values():
             metric.update(self.task.position(outputs), positions)
 
     def compute(self) -> Iterator[tuple[str, Float[Tensor, ""]]]:
-        """(name, number)."""
+        """(name, number); nan where some output is, of which ``argmax`` would say that it is the first class."""
         for name, metric in (self.of_class | self.of_position).items():
-            yield name, metric.compute()
+            yield name, torch.where(self.undefined, torch.nan, metric.compute())

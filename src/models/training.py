@@ -1,5 +1,6 @@
 """What every architecture shares as a LightningModule: loss, metrics, optimiser, schedule, checkpoint."""
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,7 @@ class Training(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Fresh metrics; they are no submodules, so the net's state is its weights alone."""
         self._val = Scores(self.task, self.device)
-        self._val_loss = MeanMetric().to(self.device)
+        self._val_loss = MeanMetric(math.nan).to(self.device)  # nan stays nan
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Adds a batch to the metrics."""
