@@ -33,6 +33,15 @@ MEASURE_NAMES = (*MEASURES, "embed")  # shifts on black, which is what a crop is
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def plain_name(words: str) -> str:
+    """The name of one folder, though a path stands in it.
+
+    >>> plain_name("data.root=/scratch/birds,seed=0")
+    'data.root=_scratch_birds,seed=0'
+    """
+    return words.replace("/", "_")
+
+
 def choice(name: str, names: Iterable[str]) -> type[StrEnum]:
     """An enumeration of strings, so that the schema refuses any other and lists the valid ones."""
     return StrEnum(name, {one: one for one in names})  # type: ignore[return-value]
@@ -189,9 +198,22 @@ class Config:
     wandb: Wandb = field(default_factory=Wandb)
     seed: int = 0
     question: str = ""  # what a named sweep asks; shown on its page
+    name: str = ""  # of the sweep's folder below outputs/; empty: the command names it
 
 
+#: the settings that are no part of what a run is: where it happens, and what it is called. Runs that differ in these
+#: alone are the same run: they name no folder and no variant, and what is finished is found again whatever they are.
+#: Every other key is a part; of ``data=folder`` also what its pictures are (``runs.contents``), wherever they lie.
+CIRCUMSTANCES = (
+    "data.root",
+    *(f"trainer.{key}" for key in ("devices", "num_nodes", "strategy", "accelerator", "save_minutes")),
+    *(f"wandb.{one.name}" for one in fields(Wandb)),
+    "question",
+    "name",
+)
 ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("unnamed", lambda: ["sweeps", *CIRCUMSTANCES], replace=True)
+OmegaConf.register_new_resolver("plain", plain_name, replace=True)
 
 AT_LEAST_ONE = (
     "model.stride model.depth model.convs model.width model.max_width model.window model.parameters "

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS, NOTES, INSIDE = "grids.npz", "notes.json", "inside.npz"
+IDENTITY = "identity.json"  # what the config does not say of what a run is
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
-SWEEP, COMPARISON, DIFFERENCES = "sweep.json", "comparison.csv", "differences.csv"
+SWEEP, COMPARISON, DIFFERENCES, RUNS = "sweep.json", "comparison.csv", "differences.csv", "runs.csv"
 PAGE, REPORT = "report.html", "report.json"
 LOG = "log.txt"  # what a run printed that had a process of its own
 LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"

@@ -32,7 +32,7 @@ from src.jobs import end_with_parent
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
 from src.models import module
-from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
+from src.runs import FinishedRun, finished, read_checkpoint, record, summary, write_measures
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger, show_notes
 from src.views.wandb import Tracker
@@ -101,6 +101,8 @@ def _followed() -> "Iterator[None]":
 
 
 def _run(cfg: Config, folder: Path) -> None:
+    if not (folder / files.IDENTITY).exists():
+        record(folder, cfg)
     files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
     tracker = Tracker(cfg, folder)
     failed = True

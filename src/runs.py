@@ -12,32 +12,70 @@ import torch
 import yaml
 
 from src import files
-from src.config import Config, flatten, from_dict
+from src.config import CIRCUMSTANCES, Config, flatten, from_dict
+from src.data.contents import files_checksum
+from src.data.splits import pictures_of
 from src.errors import Refusal
 from src.locks import who_is_at_work
 from src.measures.rows import COLUMNS, Estimate, Grid, Note, Row
 
-#: settings that say where a run happens, not what it computes: two runs that differ in them alone are the same
-CIRCUMSTANCES = ("data.root", "trainer.", "wandb.", "question")
+#: raised when the same config comes to other numbers, so that runs of before are not taken for runs of now
+FORMAT = 1
+#: a setting beside those of the config: the checksum of the pictures of ``data=folder``
+PICTURES = "data.pictures"
 
 
 def finished(folder: Path, cfg: Config) -> bool:
     """Whether the folder holds this very run, complete.
 
     Raises:
-        Refusal: it holds another run.
+        Refusal: it holds another run, or one of other pictures.
     """
-    saved = folder / files.CONFIG
-    if not saved.exists():
+    if not (folder / files.CONFIG).exists():
         return False
-    before, now = (flatten(one) for one in (read_config(folder), cfg))
-    for key in now:
-        if before[key] != now[key] and not key.startswith(CIRCUMSTANCES):
-            raise Refusal(
-                f"{folder} holds a run with {key}={before[key]}, this one has {key}={now[key]}; "
-                "move that folder away, or choose another with hydra.sweep.dir= (hydra.run.dir= for a single run)"
-            )
+    saved = read_config(folder)
+    before, now = flatten(saved), flatten(cfg)
+    way = "move that folder away, or choose another with name=, hydra.sweep.dir= or, for a single run, hydra.run.dir="
+    if keys := differing(before, now):
+        key = keys[0]
+        raise Refusal(f"{folder} holds a run with {key}={before[key]}, this one has {key}={now[key]}; {way}")
+    theirs, ours = recorded(folder, saved), contents(cfg)
+    if keys := [key for key in ours if theirs.get(key) != ours[key]]:
+        key, none = keys[0], "none, as no pictures are there"
+        raise Refusal(
+            f"{folder} holds a run of other pictures: {key}={before[key]}, checksum {theirs.get(key) or none}; now "
+            f"{key}={now[key]}, checksum {ours[key] or none}; {way}"
+        )
     return (folder / files.RUN).exists()
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The settings that make two runs different ones; the pictures that they read aside."""
+    return [key for key in other if key not in CIRCUMSTANCES and one[key] != other[key]]
+
+
+def contents(cfg: Config) -> dict[str, str]:
+    """The checksums of the pictures that a config names, which are a part of what its run is: key → checksum."""
+    found = {"data.root": pictures_of(cfg.data)} if cfg.data.name == "folder" else {}
+    if cfg.probe.files:
+        found["probe.files"] = files_checksum([Path(path) for path in cfg.probe.files])
+    return found
+
+
+def record(folder: Path, cfg: Config) -> None:
+    """Leave in a run's folder what its config does not say of what the run is; before all else."""
+    files.write_json(folder / files.IDENTITY, {"format": FORMAT, "contents": contents(cfg)})
+
+
+def recorded(folder: Path, cfg: Config) -> dict[str, str]:
+    """What ``contents`` gave when the run of a folder began. Where that was not recorded yet, what it gives now for
+    its config.
+    """
+    kept = folder / files.IDENTITY
+    if kept.exists():
+        found: dict[str, str] = json.loads(kept.read_text())["contents"]
+        return found
+    return contents(cfg)
 
 
 def read_config(folder: Path) -> Config:
@@ -91,6 +129,13 @@ def setting(row: Row) -> str:
     if row.transform == "shift":
         return row.protocol if row.protocol.endswith("rolls") else f"{row.protocol}/{row.amount:g}px"
     return f"{row.transform}-{row.protocol}" + f"/{row.amount:g}" * bool(row.amount)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The config of a run, flat, and what else tells it from others: its ``PICTURES``, where it has some."""
+    cfg = read_config(folder)
+    found = recorded(folder, cfg).get("data.root") or cfg.data.root
+    return flatten(cfg) | {PICTURES: found if cfg.data.name == "folder" else None}
 
 
 def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
@@ -232,7 +277,7 @@ def find_runs(folder: Path) -> tuple[list[FinishedRun], dict[str, str]]:
         if "wandb" in run.relative_to(folder).parts:
             continue
         if (run / files.RUN).exists():
-            finished_ones.append(FinishedRun(run, flatten(read_config(run))))
+            finished_ones.append(FinishedRun(run, settings_of(run)))
         else:
             others[run.name] = _why_not(run)
     manifest = folder / files.SWEEP

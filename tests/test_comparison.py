@@ -49,6 +49,11 @@ def leave_run(folder: Path, accuracy: float, distance: float, **settings: object
     files.write_json(folder / files.RUN, facts)
 
 
+def found_below(folder: Path) -> list[FinishedRun]:
+    """The finished runs alone."""
+    return find_runs(folder)[0]
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     for seed, (accuracy, distance) in enumerate([(0.90, 0.10), (0.92, 0.20), (0.94, 0.30)]):

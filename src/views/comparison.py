@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from scipy.special import stdtrit
 
+from src.config import CIRCUMSTANCES
 from src.errors import Refusal
-from src.runs import CIRCUMSTANCES, FinishedRun
+from src.runs import PICTURES, FinishedRun
 from src.views.terminal import millions
 
 if TYPE_CHECKING:
@@ -158,15 +159,17 @@ class Variant:
 
 
 def axes(runs: list[FinishedRun]) -> list[str]:
-    """The settings in which the runs differ, the seed and where they ran aside.
+    """The settings in which the runs differ, the seed and their circumstances aside.
 
-    What the architecture alone decides (an MLP has no pool) is named by the architecture.
+    What the architecture alone decides (an MLP has no pool) is named by the architecture. Runs on several folders of
+    pictures differ in ``data.root`` where that tells them apart, else in the pictures' checksum.
     """
 
     def differ(key: str, among: list[FinishedRun]) -> bool:
         return len({str(run.settings[key]) for run in among}) > 1
 
-    keys = [key for key in runs[0].settings if key != "seed" and not key.startswith(CIRCUMSTANCES)]
+    keys = [key for key in runs[0].settings if key != "seed" and key not in CIRCUMSTANCES]
+    keys[-1:] = _pictures_axis(runs) if keys[-1] == PICTURES else keys[-1:]
     kinds = {run.settings["model.name"] for run in runs}
     of_kind = [[run for run in runs if run.settings["model.name"] == kind] for kind in kinds]
     return [
@@ -175,6 +178,15 @@ def axes(runs: list[FinishedRun]) -> list[str]:
         if differ(key, runs)
         and (key == "model.name" or not key.startswith("model.") or any(differ(key, group) for group in of_kind))
     ]
+
+
+def _pictures_axis(runs: list[FinishedRun]) -> list[str]:
+    """What tells runs of several folders of pictures apart: where they lie, if that does, else their checksum."""
+    places = {(run.settings["data.root"], run.settings[PICTURES]) for run in runs}
+    folders = {pictures for _, pictures in places} - {None}
+    if len(folders) < 2:
+        return []
+    return ["data.root"] if len({root for root, _ in places}) == len(folders) == len(places) else [PICTURES]
 
 
 class Variants(list[Variant]):

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from src import files
-from src.config import Config, flatten
-from src.runs import CIRCUMSTANCES, FinishedRun, find_runs
+from src.config import CIRCUMSTANCES, Config, flatten
+from src.runs import FinishedRun, find_runs
 from src.views.browser import packed_maps
 from src.views.comparison import (
     FACTS,
@@ -216,7 +216,7 @@ def shared_settings(runs: list[FinishedRun]) -> dict[str, str]:
     return {
         key: written(value)
         for key, value in same.items()
-        if value != default[key] and key != "seed" and not key.startswith(CIRCUMSTANCES)
+        if key != "seed" and key not in CIRCUMSTANCES and value != default.get(key, value)
     }
 
 
