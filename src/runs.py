@@ -1,7 +1,8 @@
 """The folder of a run, read back: its config, whether it is finished, its rows under names that stay."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,22 +94,94 @@ def read_config(folder: Path) -> Config:
     return from_dict(tree)
 
 
-def write_measures(path: Path, found: Iterable[Row | Grid | Note]) -> list[Row]:
-    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any, in place of those
-    that were there. Gives the rows.
+def write_measures(
+    path: Path, found: Iterable[Row | Grid | Note], families: Collection[str] | None = None
+) -> list[Row]:
+    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any. Gives the rows.
+
+    Args:
+        path: of the table.
+        found: what was measured.
+        families: what was asked for, as ``measure.what`` names it: these, and what is always measured, are replaced
+            as a whole; what the table holds of other families stays. None: all of it is replaced.
     """
     found = list(found)
     rows = [one for one in found if isinstance(one, Row)]
     grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
-    files.write_table(path, COLUMNS, [row.values() for row in rows])
     notes = {one.measure: one.words for one in found if isinstance(one, Note)}
+    lines: Iterable[Sequence[Any]] = [row.values() for row in rows]
+    if families is not None:
+        before, gone = FinishedRun(path.parent, {}, path), {*families, ALWAYS}
+        lines = _in_place(before.rows, rows, gone)
+        grids = {name: plane for name, plane in before.grids.items() if family_of(name) not in gone} | grids
+        notes = {name: words for name, words in before.notes.items() if family_of(name) not in gone} | notes
+    files.write_table(path, COLUMNS, lines)
     for name in (files.GRIDS, files.NOTES):
-        path.with_name(name).unlink(missing_ok=True)
+        files.beside(path, name).unlink(missing_ok=True)
     if grids:
-        files.write_arrays(path.with_name(files.GRIDS), grids)
+        files.write_arrays(files.beside(path, files.GRIDS), grids)
     if notes:
-        files.write_json(path.with_name(files.NOTES), notes)
+        files.write_json(files.beside(path, files.NOTES), notes)
     return rows
+
+
+def _in_place(before: list[dict[str, str]], rows: list[Row], gone: Collection[str]) -> Iterator[Sequence[Any]]:
+    """The lines of a table in their order, those of some families replaced by new ones; what it had none of comes last.
+
+    Written again, a table is the same byte for byte where nothing has changed.
+    """
+    new: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        new.setdefault((family(row), row.measure.endswith(UNTRAINED)), []).append(row)
+    for line in before:
+        old = _row(line)
+        if family(old) in gone:
+            group = new.pop((family(old), old.measure.endswith(UNTRAINED)), [])
+            yield from (row.values() for row in group)
+        else:
+            yield [line[column] for column in COLUMNS]
+    yield from (row.values() for group in new.values() for row in group)
+
+
+#: end of the measures' names of an untrained twin
+UNTRAINED = "_untrained"
+#: stands for the family of what is measured whatever is asked for: the scores on images in place
+ALWAYS = ""
+#: what a measure, a grid or a note belongs to, where its name says so: beginning of the name → family
+NAMED_FAMILIES = {
+    "goodfellow": "units",
+    "effective_field": "field",
+    "aliasing": "aliasing",
+    "roll": "rolls",
+    "crop": "crops",
+    "velocity": "velocity",
+}
+
+
+def family(row: Row) -> str:
+    """The entry of ``measure.what`` that a row comes from; ``ALWAYS`` for what needs none."""
+    if row.transform not in ("none", "shift"):
+        return row.transform
+    if named := family_of(row.measure):
+        return named
+    if row.transform == "none":
+        return ALWAYS if row.layer == "output" else "layers"
+    kind = row.protocol.rpartition("_")[2]  # of all_rolls, sampled_rolls …
+    return kind if kind in ("rolls", "crops", "embed") else "shift"
+
+
+def family_of(name: str) -> str | None:
+    """The family of a grid or a note; of a measure, where its name alone says it.
+
+    >>> family_of("roll_map_untrained/stage1"), family_of("rolls"), family_of("invariance_error")
+    ('rolls', 'rolls', None)
+    """
+    return next((one for start, one in NAMED_FAMILIES.items() if name.startswith(start)), None)
+
+
+def families_in(table: Path) -> Counter[str]:
+    """How many numbers of each family a table holds."""
+    return Counter(family(_row(line)) for line in files.read_rows(table))
 
 
 def summary(rows: Iterable[Row]) -> dict[str, float]:
@@ -190,22 +263,22 @@ class FinishedRun:
         """(layer, protocol, amount, measure) → value, low, high; nan where there is none. The protocol of what is not a
         shift has the transform before it: ``rotate/disc``.
         """
-        return {_key(row): (number(row["value"]), number(row["low"]), number(row["high"])) for row in self._measured}
+        return {_key(row): (number(row["value"]), number(row["low"]), number(row["high"])) for row in self.rows}
 
     @cached_property
     def counts(self) -> dict[tuple[str, str, float, str], int]:
         """Of every measure, how many images it comes from."""
-        return {_key(row): int(row["n"]) for row in self._measured}
+        return {_key(row): int(row["n"]) for row in self.rows}
 
     @property
     def numbers(self) -> dict[str, float]:
         """Its measures under the names that stay, as ``summary`` gives them."""
-        return summary(_row(row) for row in self._measured)
+        return summary(_row(row) for row in self.rows)
 
     @cached_property
     def grids(self) -> dict[str, np.ndarray]:
         """``measure/layer`` → a number for each place of a plane."""
-        return files.read_arrays(self._table.with_name(files.GRIDS))
+        return files.read_arrays(files.beside(self._table, files.GRIDS))
 
     @cached_property
     def inside(self) -> dict[str, np.ndarray]:
@@ -215,7 +288,7 @@ class FinishedRun:
     @cached_property
     def notes(self) -> dict[str, str]:
         """How what was measured was had: family → a line; those of the untrained twin have its suffix."""
-        path = self._table.with_name(files.NOTES)
+        path = files.beside(self._table, files.NOTES)
         notes: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         return notes
 
@@ -229,7 +302,8 @@ class FinishedRun:
         return self.table or self.folder / files.MEASURES
 
     @cached_property
-    def _measured(self) -> list[dict[str, str]]:
+    def rows(self) -> list[dict[str, str]]:
+        """Its table of measures as it stands."""
         return files.read_rows(self._table)
 
 

@@ -98,7 +98,7 @@ class Variant:
     @property
     def score(self) -> str:
         """The key of what it was trained for: accuracy, or R² where only the position was asked for."""
-        return "test_accuracy" if self.has("test_accuracy") else "test_r2"
+        return "test_r2" if self.has("test_r2") and not self.has("test_accuracy") else "test_accuracy"
 
     def has(self, key: str) -> bool:
         """Whether its runs have this number."""
