@@ -273,7 +273,12 @@ class FinishedRun:
     @property
     def numbers(self) -> dict[str, float]:
         """Its measures under the names that stay, as ``summary`` gives them."""
-        return summary(_row(row) for row in self.rows)
+        return summary(self.found)
+
+    @property
+    def found(self) -> list[Row]:
+        """Its measures as they were found."""
+        return [_row(row) for row in self.rows]
 
     @cached_property
     def grids(self) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """A command's jobs: composed and checked before the first starts, put where the same command finds them again."""
 
 import hashlib
+import json
 import re
 import shlex
 from collections.abc import Collection
@@ -176,15 +177,21 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
 
 
 def start(made: Plan, command: list[str]) -> None:
-    """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing."""
+    """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing; those that an
+    earlier command began there stay on it.
+    """
     files.remove_parts(made.folder, deep=False)  # the runs' own are theirs
-    question = next(iter(made.jobs.values())).question
+    kept = made.folder / files.SWEEP
+    before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"jobs": [], "command": ""}
+    jobs, line = [run.name for run in made.jobs], "python -m src.train " + shlex.join(command)
+    others = [one for one in before["jobs"] if one not in jobs and (made.folder / one / files.CONFIG).exists()]
+    earlier = [one for one in before["command"].splitlines() if one != line] if others else []
     tree = {
-        "command": "python -m src.train " + shlex.join(command),
-        "question": question,
-        "jobs": [run.name for run in made.jobs],
+        "command": "\n".join([*earlier, line]),
+        "question": next(iter(made.jobs.values())).question,
+        "jobs": [*others, *jobs],
     }
-    files.write_json(made.folder / files.SWEEP, tree)
+    files.write_json(kept, tree)
 
 
 def config_ledger(cfg: Config) -> Ledger:

@@ -22,6 +22,7 @@ ROOMS = [
     {"views"},
     {"callbacks", "saving"},
     {"run"},
+    {"reuse"},
     {"slurm"},
     {"launcher"},
     {"sweep"},

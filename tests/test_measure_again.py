@@ -219,3 +219,18 @@ def test_a_report_where_the_seeds_of_a_variant_have_other_families(
             found = everything if name == "all" and pool == "max" else of_family.get(name, [])
             leave_measured(done, tmp_path / f"{pool}{seed}", found, ["shift"], seed=seed, model={"pool": pool})
     assert conclude(tmp_path).exists()
+
+
+@pytest.mark.parametrize("name", ["shift", "layers", "rolls"])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_report_of_crossed_axes_where_one_run_has_one_family_alone(
+    name: str, seeds: int, of_family: dict[str, Found], done: Path, tmp_path: Path
+) -> None:
+    everything = [one for found in of_family.values() for one in found]
+    for seed in range(seeds):
+        for pool in ("max", "avg"):
+            for padding in ("zeros", "circular"):
+                found = of_family[name] if (pool, padding, seed) == ("max", "zeros", 0) else everything
+                model = {"pool": pool, "padding": padding}
+                leave_measured(done, tmp_path / f"{pool}{padding}{seed}", found, ["shift"], seed=seed, model=model)
+    assert conclude(tmp_path).exists()
