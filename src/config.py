@@ -5,6 +5,8 @@ A config is refused before the first job starts when a key, type or choice is wr
 """
 
 import difflib
+import hashlib
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,6 +42,11 @@ def plain_name(words: str) -> str:
     'data.root=_scratch_birds,seed=0'
     """
     return words.replace("/", "_")
+
+
+def fitting_name(name: str) -> str:
+    """A folder's name, cut where it is too long, and still its own."""
+    return name if len(name.encode()) <= 150 else f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def choice(name: str, names: Iterable[str]) -> type[StrEnum]:
@@ -313,6 +320,17 @@ def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + one.name] = value
     return flat
+
+
+def written(setting: Any) -> str:
+    """A setting as a command has it.
+
+    >>> [written(one) for one in ([1, 2], None, True, 1, 0.5, "max")]
+    ['[1,2]', 'null', 'true', '1', '0.5', 'max']
+    """
+    if isinstance(setting, list):
+        return f"[{','.join(map(written, setting))}]"
+    return json.dumps(setting) if setting is None or isinstance(setting, bool) else str(setting)
 
 
 Arguments = TypeVar("Arguments")

@@ -19,6 +19,7 @@ from src.data.splits import pictures_of
 from src.errors import Refusal
 from src.locks import who_is_at_work
 from src.measures.rows import COLUMNS, Estimate, Grid, Note, Row
+from src.where import matching
 
 #: raised when the same config comes to other numbers, so that runs of before are not taken for runs of now
 FORMAT = 1
@@ -339,34 +340,40 @@ def number(text: str) -> float:
     return float(text) if text else float("nan")
 
 
-def find_runs(folder: Path) -> tuple[list[FinishedRun], dict[str, str]]:
+def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun], dict[str, str]]:
     """Every finished run below a folder, and those that are not: name → why.
 
     The order is that of the sweep's list of jobs, else that of the names.
 
+    Args:
+        folder: of a sweep, or of any set of runs.
+        where: those of these settings alone, as ``where.matching`` reads it.
+
     Raises:
-        Refusal: there is no finished run.
+        Refusal: there is no finished run, or none of those settings.
     """
     if not folder.is_dir():
         raise Refusal(f"runs={folder}: no such folder")
-    configs = sorted(folder.glob(f"**/{files.CONFIG}"))
-    finished_ones, others = [], {}
-    for config in configs:
-        run = config.parent
-        if "wandb" in run.relative_to(folder).parts:
-            continue
-        if (run / files.RUN).exists():
-            finished_ones.append(FinishedRun(run, settings_of(run)))
-        else:
-            others[run.name] = _why_not(run)
+    configs = [path.parent for path in sorted(folder.glob(f"**/{files.CONFIG}"))]
+    runs = [
+        FinishedRun(run, settings_of(run) if where is not None or (run / files.RUN).exists() else {})
+        for run in configs
+        if "wandb" not in run.relative_to(folder).parts
+    ]
+    there = {run.folder.name for run in runs}
+    if where is not None and runs:
+        kept = matching(where, [run.settings for run in runs])
+        runs = [run for run, keep in zip(runs, kept, strict=True) if keep]
+    done = [run for run in runs if (run.folder / files.RUN).exists()]
+    others = {run.folder.name: _why_not(run.folder) for run in runs if run not in done}
     manifest = folder / files.SWEEP
     if manifest.exists():
         jobs: list[str] = json.loads(manifest.read_text())["jobs"]
         place = {name: i for i, name in enumerate(jobs)}
-        finished_ones.sort(key=lambda one: place.get(one.folder.name, len(place)))
-        there = {config.parent.name for config in configs}
-        others |= {name: "not started" for name in jobs if name not in there}
-    if not finished_ones:
+        done.sort(key=lambda one: place.get(one.folder.name, len(place)))
+        if where is None:  # of what has not begun, nobody knows its settings
+            others |= {name: "not started" for name in jobs if name not in there}
+    if not done:
         more = f" ({'; '.join(f'{name}: {why}' for name, why in others.items())})" if others else ""
         raise Refusal(f"runs={folder}: no finished run in it{more}")
-    return finished_ones, others
+    return done, others

@@ -1,6 +1,5 @@
 """A command's jobs: composed and checked before the first starts, put where the same command finds them again."""
 
-import hashlib
 import json
 import re
 import shlex
@@ -18,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from src import files, launcher
-from src.config import CIRCUMSTANCES, ROOT, Config, from_hydra, one_message, plain_name
+from src.config import CIRCUMSTANCES, ROOT, Config, fitting_name, from_hydra, one_message, plain_name
 from src.data.names import image_shape
 from src.data.splits import split
 from src.errors import Refusal
@@ -129,10 +128,7 @@ def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
     'model.pool=max,avg,pooling'
     """
     words = [one.removeprefix("sweeps=") for one in overrides if _names_a_folder(one, named)]
-    name = plain_name(",".join(words)).replace(" ", "") or "default"
-    if len(name.encode()) > 150:
-        name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    return name
+    return fitting_name(plain_name(",".join(words)).replace(" ", "") or "default")
 
 
 def _names_a_folder(override: str, named: Collection[str]) -> bool:

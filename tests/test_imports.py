@@ -17,7 +17,7 @@ ROOMS = [
     {"ledger"},
     {"models", "data"},
     {"config", "nets", "locks"},
-    {"measures"},
+    {"measures", "where"},
     {"runs"},
     {"views"},
     {"callbacks", "saving"},

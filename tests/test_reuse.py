@@ -59,7 +59,7 @@ def test_a_sweep_grows_by_seeds_and_by_a_pool() -> None:
     assert len(trained) == 2
     with console.capture() as shown:
         more, trained = command("-m", *SMALL, "seed=0,1,2")
-    assert [name[-6:] for name in trained] == ["seed=2"]
+    assert len(trained) == 1 and "seed=2" in trained[0]
     assert shown.get().count("found finished in outputs/") == 2
     assert [one.seeds for one in variants(found_below(more.folder))] == [[0, 1, 2]]
     for old, new in zip(first.jobs, more.jobs, strict=False):
