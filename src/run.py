@@ -58,7 +58,7 @@ def run(cfg: Config, folder: Path) -> None:
         Stopped: a signal asked for it; the run is saved.
     """
     if finished(folder, cfg):
-        console.print(f"  finished before, kept: {folder}")
+        console.print(f"  finished before, kept: {folder}", markup=False, soft_wrap=True)
         return
     if not is_main_process():
         with _repeatable():
