@@ -5,6 +5,8 @@ A config is refused before the first job starts when a key, type or choice is wr
 """
 
 import difflib
+import hashlib
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +33,20 @@ OTHERS = ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units")
 MEASURES = (*dict.fromkeys(one.name for one in TABLE), *OTHERS)
 MEASURE_NAMES = (*MEASURES, "embed")  # shifts on black, which is what a crop is where a set's images lie on black
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def plain_name(words: str) -> str:
+    """The name of one folder, though a path stands in it.
+
+    >>> plain_name("data.root=/scratch/birds,seed=0")
+    'data.root=_scratch_birds,seed=0'
+    """
+    return words.replace("/", "_")
+
+
+def fitting_name(name: str) -> str:
+    """A folder's name, cut where it is too long, and still its own."""
+    return name if len(name.encode()) <= 150 else f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def choice(name: str, names: Iterable[str]) -> type[StrEnum]:
@@ -189,9 +205,22 @@ class Config:
     wandb: Wandb = field(default_factory=Wandb)
     seed: int = 0
     question: str = ""  # what a named sweep asks; shown on its page
+    name: str = ""  # of the sweep's folder below outputs/; empty: the command names it
 
 
+#: the settings that are no part of what a run is: where it happens, and what it is called. Runs that differ in these
+#: alone are the same run: they name no folder and no variant, and what is finished is found again whatever they are.
+#: Every other key is a part; of ``data=folder`` also what its pictures are (``runs.contents``), wherever they lie.
+CIRCUMSTANCES = (
+    "data.root",
+    *(f"trainer.{key}" for key in ("devices", "num_nodes", "strategy", "accelerator", "save_minutes")),
+    *(f"wandb.{one.name}" for one in fields(Wandb)),
+    "question",
+    "name",
+)
 ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("unnamed", lambda: ["sweeps", *CIRCUMSTANCES], replace=True)
+OmegaConf.register_new_resolver("plain", plain_name, replace=True)
 
 AT_LEAST_ONE = (
     "model.stride model.depth model.convs model.width model.max_width model.window model.parameters "
@@ -291,6 +320,17 @@ def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + one.name] = value
     return flat
+
+
+def written(setting: Any) -> str:
+    """A setting as a command has it.
+
+    >>> [written(one) for one in ([1, 2], None, True, 1, 0.5, "max")]
+    ['[1,2]', 'null', 'true', '1', '0.5', 'max']
+    """
+    if isinstance(setting, list):
+        return f"[{','.join(map(written, setting))}]"
+    return json.dumps(setting) if setting is None or isinstance(setting, bool) else str(setting)
 
 
 Arguments = TypeVar("Arguments")

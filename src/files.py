@@ -15,12 +15,23 @@ if TYPE_CHECKING:
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS, NOTES, INSIDE = "grids.npz", "notes.json", "inside.npz"
+MEASURED = "measured.json"  # of a table that is not in its run's folder: how it was measured
+IDENTITY = "identity.json"  # what the config does not say of what a run is
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
-SWEEP, COMPARISON, DIFFERENCES = "sweep.json", "comparison.csv", "differences.csv"
+SWEEP, COMPARISON, DIFFERENCES, RUNS = "sweep.json", "comparison.csv", "differences.csv", "runs.csv"
 PAGE, REPORT = "report.html", "report.json"
 LOG = "log.txt"  # what a run printed that had a process of its own
 LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"
 LOCK, PART = ".lock", ".part"
+
+
+def beside(table: Path, name: str) -> Path:
+    """Where what belongs to a table of measures lies: each table has its own, though several lie in one folder.
+
+    >>> beside(Path("run/measures.csv"), GRIDS).name, beside(Path("run/again.csv"), GRIDS).name
+    ('grids.npz', 'again.grids.npz')
+    """
+    return table.with_name(name if table.name == MEASURES else f"{table.stem}.{name}")
 
 
 def write(path: Path, content: "str | bytes | memoryview") -> None:

@@ -9,7 +9,8 @@
 
 options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,… (all; see measure.what)
          out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv; a page of figures
-         goes beside it: measures.html)
+         goes beside it: measures.html). What the table holds of families that are not in what= stays; a table that was
+         measured otherwise (images, max_shift, seed, pictures, net) is not written to: give another out=
          wandb.mode=auto|online|offline|disabled (disabled: a look is often repeated, and each is a run of its own at
          W&B, in the group "measure")  wandb.project=NAME  wandb.entity=NAME (the run's own)
 against=FILE: instead, how alike its layers are to those of another run, on the same images (CKA;
@@ -21,6 +22,7 @@ of net=: weights=default (the library's, downloaded)|none (random; batch norms g
          batch=N (125)  floor=true|false (the same net with random weights beside it)
 """
 
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -156,9 +158,12 @@ def measure_net(options: Options) -> None:
     from src import files
     from src.measures.subject import subject_of
     from src.measures.suite import rows
-    from src.runs import FinishedRun, write_measures
+    from src.runs import FinishedRun
     from src.views.terminal import console, show_measured, show_notes
 
+    out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
+    families = families_of(options.what)
+    table = Table(out, families, how_of_net(options))
     device = fastest()
     subject = subject_of(loaded, image, names_of(options.layers))
     scene = scene_of(options, subject, image)
@@ -168,7 +173,6 @@ def measure_net(options: Options) -> None:
     console.print(
         f"  {name}, weights {options.weights}: {len(scene.canvas)} images of {options.data.name}, {height}×{width}"
     )
-    families = families_of(options.what)
     with console.status("measuring") as status:
         found = list(rows(subject, scene, families, status.update))
         if options.floor and options.weights != "none":
@@ -176,8 +180,7 @@ def measure_net(options: Options) -> None:
             with_statistics(twin, scene)
             floor = rows(twin, scene, families, lambda words: status.update(f"random weights: {words}"))
             found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
-    out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
-    show_measured(write_measures(out, found), out)
+    show_measured(table.write(found), out)
     run = FinishedRun(out.parent, {}, out)
     show_notes(run.notes)
     title = f"{name}, weights {options.weights}"
@@ -249,15 +252,19 @@ def measure_again(options: Options) -> None:
     from src import files
     from src.config import to_dict
     from src.measures.suite import measure
-    from src.runs import FinishedRun, summary, write_measures
+    from src.runs import FinishedRun, summary
     from src.views.terminal import console, show_closing, show_notes
 
     net, cfg, splits = load_run(options.checkpoint or "", options)
     console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
     run, out = place_of(options, files.MEASURES)
+    own = out == run / files.MEASURES and (run / files.CONFIG).exists()
+    if own:
+        check_own(options, cfg, run)
+    table = Table(out, list(cfg.measure.what), None if own else how_of_run(options, cfg))
     with console.status("measuring") as status:
         found = list(measure(net, cfg, splits, status.update))
-    rows = write_measures(out, found)
+    rows = table.write(found)
     done = FinishedRun(run, {}, out)
     show_notes(done.notes)
     show_closing(summary(rows), out)
@@ -276,7 +283,7 @@ def compare_layers(options: Options) -> None:
     from src.measures.capture import AGAINST, against_rows
     from src.measures.suite import scene_of, subject_of_run
     from src.measures.untrained import untrained
-    from src.runs import FinishedRun, write_measures
+    from src.runs import FinishedRun
     from src.views.terminal import console
 
     net, cfg, splits = load_run(options.checkpoint or "", options)
@@ -291,15 +298,121 @@ def compare_layers(options: Options) -> None:
     twin = replace(ours, net=untrained(cfg, splits, net.device))
     name = Path(options.against or "").resolve().parent.parent.name
     run, out = place_of(options, f"against-{name}.csv")
+    table = Table(out, None, how_of_run(options, cfg))
     with console.status("measuring"):
         found = list(against_rows(ours, theirs, scene))
         found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, scene)]
-    write_measures(out, found)
+    table.write(found)
     console.print(f"  CKA on {len(scene.canvas)} test images of {cfg.data.name}\n  {out}", soft_wrap=True, markup=False)
     title = f"{run.name} against {name}"
     show_page(FinishedRun(run, {}, out), title, out)
     compared = {"checkpoint": options.checkpoint, "against": options.against}
     log(options, title, out, found, to_dict(cfg) | compared, cfg)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to be written: said what of it is replaced, and refused where it was measured otherwise.
+
+    Attributes:
+        path: of the table.
+        families: that are measured, and replaced; the others stay. None: all of it is replaced.
+        how: what its numbers hang on but the families; None: the config of the run that it belongs to says it.
+    """
+
+    path: Path
+    families: list[str] | None
+    how: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        """Look at the table that is there.
+
+        Raises:
+            Refusal: its numbers are others', or were had in another way.
+        """
+        from src import files
+        from src.errors import Refusal
+
+        if self.how is None or not self.path.exists():
+            return
+        kept = files.beside(self.path, files.MEASURED)
+        before = json.loads(kept.read_text()) if kept.exists() else {}
+        if keys := [key for key in self.how if before.get(key) != self.how[key]]:
+            key = keys[0]
+            was = f"was measured with {key}={before.get(key)}, not {self.how[key]}"
+            raise Refusal(
+                f"out={self.path}: is there already, and {was if before else 'does not say how it was measured'}; "
+                "choose another, or move it away"
+            )
+
+    def write(self, found: "Iterable[Row | Grid | Note]") -> "list[Row]":
+        """Write it, and say what that replaces; gives the rows."""
+        from src import files
+        from src.runs import ALWAYS, families_in, write_measures
+        from src.views.terminal import console
+
+        before = families_in(self.path)
+        asked = {*before} if self.families is None else {*self.families}
+
+        def numbers(names: set[str]) -> str:
+            listed = ", ".join(name for name in before if name in names)
+            return f"{sum(before[name] for name in names):,} numbers of {listed}"
+
+        families = {*before} - {ALWAYS}
+        if gone := families & asked:
+            console.print(f"  replaced in {self.path.name}: {numbers(gone)}", soft_wrap=True, markup=False)
+        if stay := families - asked:
+            console.print(f"  kept in {self.path.name}: {numbers(stay)}", soft_wrap=True, markup=False)
+        if self.how is not None:
+            files.write_json(files.beside(self.path, files.MEASURED), self.how)
+        return write_measures(self.path, found, self.families)
+
+
+def how_of_net(options: Options) -> dict[str, Any]:
+    """What the numbers of a library's net hang on."""
+    from src.data.contents import folder_checksum
+
+    keys = ("net", "weights", "classes", "size", "layers", "floor", *NET)
+    asked = NET | {key: value for key in keys if (value := getattr(options, key)) is not None}
+    root = Path(options.data.root or options.root or "data").expanduser()
+    pictures = folder_checksum(root) if options.data.name == "folder" else None
+    return {key: asked.get(key) for key in keys if key != "batch"} | {"data": options.data.name, "pictures": pictures}
+
+
+def how_of_run(options: Options, cfg: "Config") -> dict[str, Any]:
+    """What the numbers of a run's net, in a table that is not the run's own, hang on."""
+    from src.data.contents import files_checksum
+    from src.data.splits import pictures_of
+
+    nets = {key: getattr(options, key) for key in ("checkpoint", "against")}
+    nets = {key: str(Path(path).resolve()) for key, path in nets.items() if path}
+    sums = {f"{key}_checksum": files_checksum([Path(path)]) for key, path in nets.items()}
+    measured = {key: getattr(cfg.measure, key) for key in MEASURE}
+    return nets | sums | measured | {"pictures": pictures_of(cfg.data)}
+
+
+def check_own(options: Options, cfg: "Config", run: Path) -> None:
+    """Keep numbers that were had in another way out of a run's own table.
+
+    Raises:
+        Refusal: other images or shifts than the run's, other pictures, or weights that the run does not measure.
+    """
+    from src.data.splits import pictures_of
+    from src.errors import Refusal
+    from src.runs import read_config, recorded
+
+    saved, weights = read_config(run), Path(options.checkpoint or "").stem
+    wrong = [
+        f"{key}={now}, the run has measure.{key}={before}"
+        for key in MEASURE
+        if (now := getattr(cfg.measure, key)) != (before := getattr(saved.measure, key))
+    ]
+    if weights != saved.train.keep:
+        wrong.append(f"{weights}.ckpt, the run has train.keep={saved.train.keep}")
+    if pictures_of(cfg.data) != recorded(run, saved).get("data.root", ""):
+        wrong.append(f"data.root={cfg.data.root} holds other pictures than the run's {saved.data.root} did")
+    if wrong:
+        raise Refusal(f"{wrong[0]}: the run's own table takes no numbers that were had otherwise; give out=TABLE.csv")
 
 
 def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
@@ -308,16 +421,16 @@ def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
     Raises:
         Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
-    from src.config import check
+    from src.config import from_dict, to_dict
     from src.runs import read_checkpoint
 
     cfg, weights = read_checkpoint(Path(path))
-    asked = {key: getattr(options, key) for key in MEASURE if getattr(options, key) is not None}
+    asked: dict[str, Any] = {key: getattr(options, key) for key in MEASURE if getattr(options, key) is not None}
     if options.what:
         asked["what"] = families_of(options.what)
     root = options.data.root or options.root or cfg.data.root
-    cfg = replace(cfg, measure=replace(cfg.measure, **asked), data=replace(cfg.data, root=root))
-    check(cfg)
+    tree = to_dict(cfg)
+    cfg = from_dict(tree | {"measure": tree["measure"] | asked, "data": tree["data"] | {"root": root}})
 
     from src.data.splits import split
     from src.errors import Refusal

@@ -5,10 +5,15 @@
     python -m src.report runs=outputs/SWEEP/RUN            one run alone
     python -m src.report runs=RUN beside=OTHER             two runs, or sweeps, side by side
     python -m src.report runs=outputs/SWEEP baseline=pool=none   differences from another variant than the first
+    python -m src.report runs=outputs where=data=shapes,pool=max,avg,seed=0   of all runs, those of these settings
     python -m src.report runs=outputs/SWEEP wandb=true     and as a W&B Report; without a login, its definition
 
-options: runs=FOLDER  beside=FOLDER  out=FOLDER (where to write; the folder of the runs, or beside-OTHER in it)
-         baseline=VARIANT (as the table names it)  wandb=true|false
+Only runs of one data set and task are ranked with each other. Beside comparison.csv lies runs.csv: a row a run, with
+every setting that differs and every number.
+
+options: runs=FOLDER  beside=FOLDER  baseline=VARIANT (as the table names it)  wandb=true|false
+         where=KEY=VALUE,… (model.pool=max or pool=max; pool=max,avg: one of them)
+         out=FOLDER (where to write; the folder of the runs, or beside-OTHER, where-… in it)
 """
 
 import sys
@@ -26,6 +31,7 @@ class Options:
     beside: str | None = None
     out: str | None = None
     baseline: str | None = None
+    where: str | None = None
     wandb: bool = False
 
 
@@ -35,15 +41,16 @@ def main() -> None:
 
     with refusing():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
-        from src.views.page import conclude
+        from src.views.page import conclude, place_of
 
         folder = Path(options.runs)
         out, beside = (Path(one) if one else None for one in (options.out, options.beside))
-        conclude(folder, out, options.baseline, beside)
+        conclude(folder, out, options.baseline, beside, options.where)
         if options.wandb:
             from src.views.wandb_report import leave_report
 
-            leave_report(folder, out)
+            out = out or folder / place_of(where=options.where)
+            leave_report(folder, out, options.where)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
 from src.measures.untrained import first_images
 from src.models import module
-from src.runs import FinishedRun, finished, read_checkpoint, summary, write_measures
+from src.runs import FinishedRun, finished, read_checkpoint, record, summary, write_measures
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger, show_notes
 from src.views.wandb import Tracker
@@ -59,7 +59,7 @@ def run(cfg: Config, folder: Path) -> None:
         Stopped: a signal asked for it; the run is saved.
     """
     if finished(folder, cfg):
-        console.print(f"  finished before, kept: {folder}")
+        console.print(f"  finished before, kept: {folder}", markup=False, soft_wrap=True)
         return
     if not is_main_process():
         with _repeatable():
@@ -102,6 +102,8 @@ def _followed() -> "Iterator[None]":
 
 
 def _run(cfg: Config, folder: Path) -> None:
+    if not (folder / files.IDENTITY).exists():
+        record(folder, cfg)
     files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
     tracker = Tracker(cfg, folder)
     failed = True
@@ -113,24 +115,49 @@ def _run(cfg: Config, folder: Path) -> None:
         from src.measures.suite import measure
 
         with console.status("measuring") as status:
-            rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
+            write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
             status.update("looking inside")
             look = inside_of_run(net, cfg, splits, book, probe_images(cfg.probe, splits))
             files.write_arrays(folder / files.INSIDE, look)
-        tracker.log_history(files.read_rows(folder / files.HISTORY))  # what a kill after the last epoch took
-        tracker.log_maps(finish_maps(folder))
-        tracker.log_measures(rows, FinishedRun(folder, {}).grids)
-        tracker.log_table("shapes", list(book.rows()[0]), [list(row.values()) for row in book.rows()])
         facts = _facts(cfg, splits, book, folder) | {"hardware": hardware(net.device)}
         facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run
-        tracker.log_summary(facts)
+        _log(tracker, folder, facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
         (folder / files.CHECKPOINTS / files.PREVIOUS).unlink(missing_ok=True)
         failed = False
     finally:
         tracker.finish(failed)
     show_notes(FinishedRun(folder, {}).notes)
-    show_closing(summary(rows), folder)
+    show_closing(FinishedRun(folder, {}).numbers, folder)
+
+
+def _log(tracker: Tracker, folder: Path, facts: dict[str, Any]) -> None:
+    """Send W&B all that a run left; what it has already is not sent again."""
+    done = FinishedRun(folder, {})
+    tracker.log_history(done.history)  # what a kill after the last epoch took
+    tracker.log_maps(finish_maps(folder))
+    tracker.log_measures(done.found, done.grids)
+    tracker.log_table("shapes", list(done.shapes[0]), [[_typed(one) for one in row.values()] for row in done.shapes])
+    tracker.log_summary(facts)
+
+
+def _typed(text: str) -> str | float:
+    """A field of a CSV file as the number that it is, if it is one."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def log_finished(cfg: Config, folder: Path, facts: dict[str, Any]) -> None:
+    """Send W&B a finished run as one of its own, as it was copied into another sweep."""
+    tracker = Tracker(cfg, folder)
+    failed = True
+    try:
+        _log(tracker, folder, facts)
+        failed = False
+    finally:
+        tracker.finish(failed)
 
 
 def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger]":

@@ -1,7 +1,8 @@
 """The folder of a run, read back: its config, whether it is finished, its rows under names that stay."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,32 +13,71 @@ import torch
 import yaml
 
 from src import files
-from src.config import Config, flatten, from_dict
+from src.config import CIRCUMSTANCES, Config, flatten, from_dict
+from src.data.contents import files_checksum
+from src.data.splits import pictures_of
 from src.errors import Refusal
 from src.locks import who_is_at_work
 from src.measures.rows import COLUMNS, Estimate, Grid, Note, Row
+from src.where import matching
 
-#: settings that say where a run happens, not what it computes: two runs that differ in them alone are the same
-CIRCUMSTANCES = ("data.root", "trainer.", "wandb.", "question")
+#: raised when the same config comes to other numbers, so that runs of before are not taken for runs of now
+FORMAT = 1
+#: a setting beside those of the config: the checksum of the pictures of ``data=folder``
+PICTURES = "data.pictures"
 
 
 def finished(folder: Path, cfg: Config) -> bool:
     """Whether the folder holds this very run, complete.
 
     Raises:
-        Refusal: it holds another run.
+        Refusal: it holds another run, or one of other pictures.
     """
-    saved = folder / files.CONFIG
-    if not saved.exists():
+    if not (folder / files.CONFIG).exists():
         return False
-    before, now = (flatten(one) for one in (read_config(folder), cfg))
-    for key in now:
-        if before[key] != now[key] and not key.startswith(CIRCUMSTANCES):
-            raise Refusal(
-                f"{folder} holds a run with {key}={before[key]}, this one has {key}={now[key]}; "
-                "move that folder away, or choose another with hydra.sweep.dir= (hydra.run.dir= for a single run)"
-            )
+    saved = read_config(folder)
+    before, now = flatten(saved), flatten(cfg)
+    way = "move that folder away, or choose another with name=, hydra.sweep.dir= or, for a single run, hydra.run.dir="
+    if keys := differing(before, now):
+        key = keys[0]
+        raise Refusal(f"{folder} holds a run with {key}={before[key]}, this one has {key}={now[key]}; {way}")
+    theirs, ours = recorded(folder, saved), contents(cfg)
+    if keys := [key for key in ours if theirs.get(key) != ours[key]]:
+        key, none = keys[0], "none, as no pictures are there"
+        raise Refusal(
+            f"{folder} holds a run of other pictures: {key}={before[key]}, checksum {theirs.get(key) or none}; now "
+            f"{key}={now[key]}, checksum {ours[key] or none}; {way}"
+        )
     return (folder / files.RUN).exists()
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The settings that make two runs different ones; the pictures that they read aside."""
+    return [key for key in other if key not in CIRCUMSTANCES and one[key] != other[key]]
+
+
+def contents(cfg: Config) -> dict[str, str]:
+    """The checksums of the pictures that a config names, which are a part of what its run is: key → checksum."""
+    found = {"data.root": pictures_of(cfg.data)} if cfg.data.name == "folder" else {}
+    if cfg.probe.files:
+        found["probe.files"] = files_checksum([Path(path) for path in cfg.probe.files])
+    return found
+
+
+def record(folder: Path, cfg: Config) -> None:
+    """Leave in a run's folder what its config does not say of what the run is; before all else."""
+    files.write_json(folder / files.IDENTITY, {"format": FORMAT, "contents": contents(cfg)})
+
+
+def recorded(folder: Path, cfg: Config) -> dict[str, str]:
+    """What ``contents`` gave when the run of a folder began. Where that was not recorded yet, what it gives now for
+    its config.
+    """
+    kept = folder / files.IDENTITY
+    if kept.exists():
+        found: dict[str, str] = json.loads(kept.read_text())["contents"]
+        return found
+    return contents(cfg)
 
 
 def read_config(folder: Path) -> Config:
@@ -55,22 +95,94 @@ def read_config(folder: Path) -> Config:
     return from_dict(tree)
 
 
-def write_measures(path: Path, found: Iterable[Row | Grid | Note]) -> list[Row]:
-    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any, in place of those
-    that were there. Gives the rows.
+def write_measures(
+    path: Path, found: Iterable[Row | Grid | Note], families: Collection[str] | None = None
+) -> list[Row]:
+    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any. Gives the rows.
+
+    Args:
+        path: of the table.
+        found: what was measured.
+        families: what was asked for, as ``measure.what`` names it: these, and what is always measured, are replaced
+            as a whole; what the table holds of other families stays. None: all of it is replaced.
     """
     found = list(found)
     rows = [one for one in found if isinstance(one, Row)]
     grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
-    files.write_table(path, COLUMNS, [row.values() for row in rows])
     notes = {one.measure: one.words for one in found if isinstance(one, Note)}
+    lines: Iterable[Sequence[Any]] = [row.values() for row in rows]
+    if families is not None:
+        before, gone = FinishedRun(path.parent, {}, path), {*families, ALWAYS}
+        lines = _in_place(before.rows, rows, gone)
+        grids = {name: plane for name, plane in before.grids.items() if family_of(name) not in gone} | grids
+        notes = {name: words for name, words in before.notes.items() if family_of(name) not in gone} | notes
+    files.write_table(path, COLUMNS, lines)
     for name in (files.GRIDS, files.NOTES):
-        path.with_name(name).unlink(missing_ok=True)
+        files.beside(path, name).unlink(missing_ok=True)
     if grids:
-        files.write_arrays(path.with_name(files.GRIDS), grids)
+        files.write_arrays(files.beside(path, files.GRIDS), grids)
     if notes:
-        files.write_json(path.with_name(files.NOTES), notes)
+        files.write_json(files.beside(path, files.NOTES), notes)
     return rows
+
+
+def _in_place(before: list[dict[str, str]], rows: list[Row], gone: Collection[str]) -> Iterator[Sequence[Any]]:
+    """The lines of a table in their order, those of some families replaced by new ones; what it had none of comes last.
+
+    Written again, a table is the same byte for byte where nothing has changed.
+    """
+    new: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        new.setdefault((family(row), row.measure.endswith(UNTRAINED)), []).append(row)
+    for line in before:
+        old = _row(line)
+        if family(old) in gone:
+            group = new.pop((family(old), old.measure.endswith(UNTRAINED)), [])
+            yield from (row.values() for row in group)
+        else:
+            yield [line[column] for column in COLUMNS]
+    yield from (row.values() for group in new.values() for row in group)
+
+
+#: end of the measures' names of an untrained twin
+UNTRAINED = "_untrained"
+#: stands for the family of what is measured whatever is asked for: the scores on images in place
+ALWAYS = ""
+#: what a measure, a grid or a note belongs to, where its name says so: beginning of the name → family
+NAMED_FAMILIES = {
+    "goodfellow": "units",
+    "effective_field": "field",
+    "aliasing": "aliasing",
+    "roll": "rolls",
+    "crop": "crops",
+    "velocity": "velocity",
+}
+
+
+def family(row: Row) -> str:
+    """The entry of ``measure.what`` that a row comes from; ``ALWAYS`` for what needs none."""
+    if row.transform not in ("none", "shift"):
+        return row.transform
+    if named := family_of(row.measure):
+        return named
+    if row.transform == "none":
+        return ALWAYS if row.layer == "output" else "layers"
+    kind = row.protocol.rpartition("_")[2]  # of all_rolls, sampled_rolls …
+    return kind if kind in ("rolls", "crops", "embed") else "shift"
+
+
+def family_of(name: str) -> str | None:
+    """The family of a grid or a note; of a measure, where its name alone says it.
+
+    >>> family_of("roll_map_untrained/stage1"), family_of("rolls"), family_of("invariance_error")
+    ('rolls', 'rolls', None)
+    """
+    return next((one for start, one in NAMED_FAMILIES.items() if name.startswith(start)), None)
+
+
+def families_in(table: Path) -> Counter[str]:
+    """How many numbers of each family a table holds."""
+    return Counter(family(_row(line)) for line in files.read_rows(table))
 
 
 def summary(rows: Iterable[Row]) -> dict[str, float]:
@@ -91,6 +203,13 @@ def setting(row: Row) -> str:
     if row.transform == "shift":
         return row.protocol if row.protocol.endswith("rolls") else f"{row.protocol}/{row.amount:g}px"
     return f"{row.transform}-{row.protocol}" + f"/{row.amount:g}" * bool(row.amount)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The config of a run, flat, and what else tells it from others: its ``PICTURES``, where it has some."""
+    cfg = read_config(folder)
+    found = recorded(folder, cfg).get("data.root") or cfg.data.root
+    return flatten(cfg) | {PICTURES: found if cfg.data.name == "folder" else None}
 
 
 def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
@@ -145,22 +264,27 @@ class FinishedRun:
         """(layer, protocol, amount, measure) → value, low, high; nan where there is none. The protocol of what is not a
         shift has the transform before it: ``rotate/disc``.
         """
-        return {_key(row): (number(row["value"]), number(row["low"]), number(row["high"])) for row in self._measured}
+        return {_key(row): (number(row["value"]), number(row["low"]), number(row["high"])) for row in self.rows}
 
     @cached_property
     def counts(self) -> dict[tuple[str, str, float, str], int]:
         """Of every measure, how many images it comes from."""
-        return {_key(row): int(row["n"]) for row in self._measured}
+        return {_key(row): int(row["n"]) for row in self.rows}
 
     @property
     def numbers(self) -> dict[str, float]:
         """Its measures under the names that stay, as ``summary`` gives them."""
-        return summary(_row(row) for row in self._measured)
+        return summary(self.found)
+
+    @property
+    def found(self) -> list[Row]:
+        """Its measures as they were found."""
+        return [_row(row) for row in self.rows]
 
     @cached_property
     def grids(self) -> dict[str, np.ndarray]:
         """``measure/layer`` → a number for each place of a plane."""
-        return files.read_arrays(self._table.with_name(files.GRIDS))
+        return files.read_arrays(files.beside(self._table, files.GRIDS))
 
     @cached_property
     def inside(self) -> dict[str, np.ndarray]:
@@ -170,7 +294,7 @@ class FinishedRun:
     @cached_property
     def notes(self) -> dict[str, str]:
         """How what was measured was had: family → a line; those of the untrained twin have its suffix."""
-        path = self._table.with_name(files.NOTES)
+        path = files.beside(self._table, files.NOTES)
         notes: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
         return notes
 
@@ -184,7 +308,8 @@ class FinishedRun:
         return self.table or self.folder / files.MEASURES
 
     @cached_property
-    def _measured(self) -> list[dict[str, str]]:
+    def rows(self) -> list[dict[str, str]]:
+        """Its table of measures as it stands."""
         return files.read_rows(self._table)
 
 
@@ -215,34 +340,40 @@ def number(text: str) -> float:
     return float(text) if text else float("nan")
 
 
-def find_runs(folder: Path) -> tuple[list[FinishedRun], dict[str, str]]:
+def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun], dict[str, str]]:
     """Every finished run below a folder, and those that are not: name → why.
 
     The order is that of the sweep's list of jobs, else that of the names.
 
+    Args:
+        folder: of a sweep, or of any set of runs.
+        where: those of these settings alone, as ``where.matching`` reads it.
+
     Raises:
-        Refusal: there is no finished run.
+        Refusal: there is no finished run, or none of those settings.
     """
     if not folder.is_dir():
         raise Refusal(f"runs={folder}: no such folder")
-    configs = sorted(folder.glob(f"**/{files.CONFIG}"))
-    finished_ones, others = [], {}
-    for config in configs:
-        run = config.parent
-        if "wandb" in run.relative_to(folder).parts:
-            continue
-        if (run / files.RUN).exists():
-            finished_ones.append(FinishedRun(run, flatten(read_config(run))))
-        else:
-            others[run.name] = _why_not(run)
+    configs = [path.parent for path in sorted(folder.glob(f"**/{files.CONFIG}"))]
+    runs = [
+        FinishedRun(run, settings_of(run) if where is not None or (run / files.RUN).exists() else {})
+        for run in configs
+        if "wandb" not in run.relative_to(folder).parts
+    ]
+    there = {run.folder.name for run in runs}
+    if where is not None and runs:
+        kept = matching(where, [run.settings for run in runs])
+        runs = [run for run, keep in zip(runs, kept, strict=True) if keep]
+    done = [run for run in runs if (run.folder / files.RUN).exists()]
+    others = {run.folder.name: _why_not(run.folder) for run in runs if run not in done}
     manifest = folder / files.SWEEP
     if manifest.exists():
         jobs: list[str] = json.loads(manifest.read_text())["jobs"]
         place = {name: i for i, name in enumerate(jobs)}
-        finished_ones.sort(key=lambda one: place.get(one.folder.name, len(place)))
-        there = {config.parent.name for config in configs}
-        others |= {name: "not started" for name in jobs if name not in there}
-    if not finished_ones:
+        done.sort(key=lambda one: place.get(one.folder.name, len(place)))
+        if where is None:  # of what has not begun, nobody knows its settings
+            others |= {name: "not started" for name in jobs if name not in there}
+    if not done:
         more = f" ({'; '.join(f'{name}: {why}' for name, why in others.items())})" if others else ""
         raise Refusal(f"runs={folder}: no finished run in it{more}")
-    return finished_ones, others
+    return done, others

@@ -1,7 +1,9 @@
 """A command's jobs: composed and checked before the first starts, put where the same command finds them again."""
 
-import hashlib
+import json
+import re
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from src import files, launcher
-from src.config import ROOT, Config, from_hydra, one_message
+from src.config import CIRCUMSTANCES, ROOT, Config, fitting_name, from_hydra, one_message, plain_name
 from src.data.names import image_shape
 from src.data.splits import split
 from src.errors import Refusal
@@ -26,11 +28,15 @@ from src.models.tasks import Task
 from src.runs import finished
 from src.views.wandb import mode_of
 
-#: overrides that do not name a folder: they say where a run happens, not what it computes
-UNNAMED = ("hydra", "data.root", "wandb.", "trainer.")
+#: where runs go, and where they are found again whatever they are called
+OUTPUTS = Path("outputs")
 SINGLE = "single"
+#: a key of Hydra's: what does not name a job's folder
+EXCLUDED = "hydra.job.config.override_dirname.exclude_keys"
 #: bytes that file systems give the name of a folder
 LONGEST_NAME = 255
+#: characters of a name that a user may give, which W&B takes as it is
+LONGEST = 100
 #: tells Hydra where the group ``sweeps`` is
 SEARCHPATH = f"hydra.searchpath=['file://{ROOT}']"
 
@@ -44,12 +50,14 @@ class Plan:
         jobs: run's folder → its config.
         multirun: whether it is a sweep.
         arguments: what Hydra has to be told beside the command line of a sweep.
+        store: where runs that are finished already are looked for; null: nowhere.
     """
 
     folder: Path
     jobs: dict[Path, Config]
     multirun: bool
     arguments: list[str]
+    store: Path | None = None
 
 
 @one_message()
@@ -71,6 +79,11 @@ def plan(arguments: list[str]) -> Plan | None:
         master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
         multirun = bool(args.multirun or master.hydra.mode == RunMode.MULTIRUN)
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(args.overrides)
+        named = _named(loader, master, args.overrides) if multirun else []
+        told = [f"{EXCLUDED}=[{','.join({'sweeps', *CIRCUMSTANCES}.difference(named))}]"] if named else []
+        if told:
+            overrides += told
+            master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
         if multirun:
             composed = _jobs(loader, master, list(master.hydra.overrides.task))
         else:
@@ -79,52 +92,102 @@ def plan(arguments: list[str]) -> Plan | None:
                 if override.is_sweep_override():
                     raise Refusal(f"{override.input_line}: a list of values is a sweep; add -m")
     configs = [from_hydra(one) for one in composed]
-    name = sweep_name(args.overrides)
+    name = _name_of(configs) or sweep_name(args.overrides, named)
     if multirun:
-        folder = _given(args.overrides, "hydra.sweep.dir", master) or Path("outputs") / name
-        names = [one.hydra.job.override_dirname or "default" for one in composed]
-        for one in names:
-            if len(one.encode()) > LONGEST_NAME:
-                raise Refusal(
-                    f"{one[:60]}…: a job's folder would have a name of over {LONGEST_NAME} bytes; put what all jobs "
-                    "share into a file in sweeps/"
-                )
-        jobs = {folder / one: cfg for one, cfg in zip(names, configs, strict=True)}
-        extra = [SEARCHPATH, f"hydra.sweep.dir={quoted(folder)}"]
+        given = _given(args.overrides, "hydra.sweep.dir", master)
+        if given and configs[0].name:
+            raise Refusal(
+                f"name={configs[0].name} and hydra.sweep.dir={given}: each names the folder; give one of them"
+            )
+        folder = given or OUTPUTS / name
+        names = [plain_name(one.hydra.job.override_dirname) or "default" for one in composed]
+        jobs = _placed(folder, names, configs)
+        extra = [SEARCHPATH, f"hydra.sweep.dir={quoted(folder)}", *told]
         if names == ["default"]:
             extra.append("hydra.sweep.subdir=default")
+        store: Path | None = OUTPUTS if OUTPUTS.resolve() in folder.resolve().parents else folder
     else:
-        run = _given(args.overrides, "hydra.run.dir", master) or Path("outputs", SINGLE, name)
+        given = _given(args.overrides, "hydra.run.dir", master)
+        run = given or OUTPUTS / SINGLE / name
         folder, jobs, extra = run.parent, {run: configs[0]}, []
+        store = None if given else OUTPUTS
     if multirun:
         launcher.check(master, composed)
     _check(jobs)
-    return Plan(folder, jobs, multirun, extra)
+    return Plan(folder, jobs, multirun, extra, store)
 
 
-def sweep_name(overrides: list[str]) -> str:
+def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
     """A folder's name from what was asked: the same command finds the same folder again.
+
+    Args:
+        overrides: of the command line.
+        named: circumstances that are in it all the same, as the jobs differ in them.
 
     >>> sweep_name(["model.pool=max,avg", "data.root=/scratch", "sweeps=pooling"])
     'model.pool=max,avg,pooling'
     """
-    words = [one.removeprefix("sweeps=") for one in overrides if not one.lstrip("+~").startswith(UNNAMED)]
-    name = ",".join(words).replace("/", "_").replace(" ", "") or "default"
-    if len(name.encode()) > 150:
-        name = f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    words = [one.removeprefix("sweeps=") for one in overrides if _names_a_folder(one, named)]
+    return fitting_name(plain_name(",".join(words)).replace(" ", "") or "default")
+
+
+def _names_a_folder(override: str, named: Collection[str]) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return not key.startswith("hydra") and (key not in CIRCUMSTANCES or key in named)
+
+
+def _name_of(configs: list[Config]) -> str:
+    """The name that the user gave; empty where there is none.
+
+    Raises:
+        Refusal: it is not one name for all jobs, or no plain name of a folder.
+    """
+    names = {one.name for one in configs}
+    if len(names) > 1:
+        raise Refusal(f"name={','.join(sorted(names))}: one name for the whole sweep, as it is that of its folder")
+    (name,) = names
+    if name and (not re.fullmatch(r"[\w.,=+-]+", name) or name[0] in ".-" or name == SINGLE or len(name) > LONGEST):
+        raise Refusal(
+            f"name={name}: must be the name of a folder in {OUTPUTS}/: letters, digits and _ . , = + -, the first no "
+            f". or -, at most {LONGEST}, and not {SINGLE}"
+        )
     return name
 
 
+def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path, Config]:
+    """The jobs by their folders.
+
+    Raises:
+        Refusal: a name is too long, or two jobs that differ have the same.
+    """
+    jobs: dict[Path, Config] = {}
+    for name, cfg in zip(names, configs, strict=True):
+        if len(name.encode()) > LONGEST_NAME:
+            raise Refusal(
+                f"{name[:60]}…: a job's folder would have a name of over {LONGEST_NAME} bytes; put what all jobs "
+                "share into a file in sweeps/"
+            )
+        if jobs.setdefault(folder / name, cfg) != cfg:
+            raise Refusal(f"{name}: two jobs that differ would have this one folder; sweep over keys that name it")
+    return jobs
+
+
 def start(made: Plan, command: list[str]) -> None:
-    """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing."""
+    """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing; those that an
+    earlier command began there stay on it.
+    """
     files.remove_parts(made.folder, deep=False)  # the runs' own are theirs
-    question = next(iter(made.jobs.values())).question
+    kept = made.folder / files.SWEEP
+    before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"jobs": [], "command": ""}
+    jobs, line = [run.name for run in made.jobs], "python -m src.train " + shlex.join(command)
+    others = [one for one in before["jobs"] if one not in jobs and (made.folder / one / files.CONFIG).exists()]
+    earlier = [one for one in before["command"].splitlines() if one != line] if others else []
     tree = {
-        "command": "python -m src.train " + shlex.join(command),
-        "question": question,
-        "jobs": [run.name for run in made.jobs],
+        "command": "\n".join([*earlier, line]),
+        "question": next(iter(made.jobs.values())).question,
+        "jobs": [*others, *jobs],
     }
-    files.write_json(made.folder / files.SWEEP, tree)
+    files.write_json(kept, tree)
 
 
 def config_ledger(cfg: Config) -> Ledger:
@@ -157,11 +220,22 @@ def _check(jobs: dict[Path, Config]) -> None:
             split(cfg.data)
 
 
+def _named(loader: Any, master: Any, overrides: list[str]) -> list[str]:
+    """The circumstances that a sweep's jobs differ in: these name their folders, or they would share one."""
+    if any(one.lstrip("+").startswith(f"{EXCLUDED}=") for one in overrides):
+        return []
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*_params(master), *overrides])
+    return [one.key_or_group for one in parsed if one.is_sweep_override() and one.key_or_group in CIRCUMSTANCES]
+
+
+def _params(master: Any) -> list[str]:
+    return [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
+
+
 def _jobs(loader: Any, master: Any, overrides: list[str]) -> list[Any]:
     """The jobs' configs, as Hydra's own sweeper makes them: ``hydra.sweeper.params``, then the command line."""
     parser = OverridesParser.create(config_loader=loader)
-    params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
-    (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+    (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*_params(master), *overrides]), None)
     return [loader.load_sweep_config(master, list(one)) for one in batch]
 
 

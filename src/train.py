@@ -3,9 +3,12 @@
     python -m src.train model.pool=blur                     one run
     python -m src.train -m model.pool=max,avg,none          a sweep; any key takes a list
     python -m src.train -m sweeps=pooling                   a named sweep, see sweeps/
+    python -m src.train -m name=mine seed=0,1,2             the same in outputs/mine
     python -m src.train --cfg job                           the whole config, with its defaults
 
-The same command finds its folder again: finished runs are kept, an interrupted one goes on.
+The same command finds its folder again: finished runs are kept, an interrupted one goes on. A sweep can grow by seeds,
+axes and (with train.schedule=constant) epochs: what is finished anywhere below outputs/ is found by what it is, and
+used.
 """
 
 import os
@@ -42,9 +45,12 @@ def main() -> None:
         elif made.multirun:
             from src.errors import Stopped
             from src.locks import at_work
+            from src.reuse import reuse
 
             with at_work(made.folder):
                 sweep.start(made, sys.argv[1:])
+                if made.store:
+                    reuse(made.jobs, made.store)
                 sys.argv += made.arguments
                 failure: BaseException | None = None
                 try:
@@ -56,10 +62,13 @@ def main() -> None:
                 sweep_ends(made.folder, failure)
         else:
             from src import files
+            from src.reuse import reuse
             from src.run import is_main_process, run
             from src.views.page import leave_page
 
             ((folder, cfg),) = made.jobs.items()
+            if made.store and cfg.trainer.devices * cfg.trainer.num_nodes == 1:  # else other ranks have begun already
+                reuse(made.jobs, made.store)
             run(cfg, folder)
             if is_main_process() and not (folder.parent / files.SWEEP).exists():  # else it is on the sweep's page
                 leave_page(folder)

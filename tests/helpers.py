@@ -80,6 +80,14 @@ def parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """``model.depth``, 3 → ``{"model": {"depth": 3}}``."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    tree: dict[str, Any] = value
+    return tree
+
+
 #: a config whose run takes about a second
 TINY: dict[str, Any] = {
     "data": {"name": "shapes", "image_size": 16, "train_size": 256, "val_size": 100},

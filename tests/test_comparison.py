@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def leave_run(folder: Path, accuracy: float, distance: float, **settings: object
     facts = {"seconds": 3.0, "parameters": 40, "multiply_adds": 2304, "hardware": "<b>cpu</b>", "torch": "2",
              "split_checksum": "s", "probe_checksum": "p", "realised_label_noise": 0.0}  # fmt: skip
     files.write_json(folder / files.RUN, facts)
+
+
+def found_below(folder: Path) -> list[FinishedRun]:
+    """The finished runs alone."""
+    return find_runs(folder)[0]
 
 
 @pytest.fixture
@@ -260,3 +266,136 @@ def test_settings_stand_as_a_command_has_them(tmp_path: Path) -> None:
     runs, _ = find_runs(tmp_path)
     names = {one.name for one in variants(runs)}
     assert names == {"pool_at=[1,2], measure.what=[shift,rolls]", "pool_at=null, measure.what=[shift]"}
+
+
+# --- only like is ranked with like -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Two pools on two data sets; the worse pool of the easy one beats the better of the hard one."""
+    spots = {("mnist", "max"): 0.99, ("mnist", "avg"): 0.98, ("cifar10", "max"): 0.60, ("cifar10", "avg"): 0.70}
+    for (name, pool), accuracy in spots.items():
+        for seed in (0, 1):
+            settings = {"data": {"name": name}, "model": {"pool": pool}, "seed": seed}
+            leave_run(tmp_path / f"{name}{pool}{seed}", accuracy + seed / 100, 1 - accuracy, **settings)
+    return tmp_path
+
+
+def test_runs_of_two_data_sets_are_ranked_within_each(mixed: Path) -> None:
+    text = answer(variants(found_below(mixed)))
+    assert text.startswith("2 data sets or tasks, ranked within each, not with each other. ")
+    assert "data.name=mnist: A 1-px crop moves pool=max, data.name=mnist least" in text
+    assert "pool=max, data.name=mnist is the most accurate: 0.995" in text
+    assert "pool=avg, data.name=cifar10 is the most accurate: 0.705" in text
+    for sentence in text.split(". "):
+        assert not ("mnist" in sentence and "cifar10" in sentence), sentence
+
+
+def test_differences_are_within_a_data_set(mixed: Path) -> None:
+    conclude(mixed)
+    rows = files.read_rows(mixed / files.DIFFERENCES)
+    assert {(row["variant"], row["baseline"]) for row in rows} == {
+        (f"pool=max, data.name={name}", f"pool=avg, data.name={name}") for name in ("mnist", "cifar10")
+    }
+    conclude(mixed, baseline="pool=max, data.name=mnist")
+    rows = files.read_rows(mixed / files.DIFFERENCES)
+    assert {(row["variant"], row["baseline"]) for row in rows} == {
+        ("pool=avg, data.name=mnist", "pool=max, data.name=mnist"),
+        ("pool=max, data.name=cifar10", "pool=avg, data.name=cifar10"),
+    }
+
+
+def test_tasks_are_ranked_within_each(tmp_path: Path) -> None:
+    for task in ("what", "both"):
+        for pool, accuracy in (("max", 0.7), ("avg", 0.8)):
+            data = {"name": "shapes", "task": task}
+            leave_run(tmp_path / f"{task}{pool}", accuracy, 0.1, data=data, model={"pool": pool})
+    text = answer(variants(found_below(tmp_path)))
+    assert "data.task=what: " in text and "data.task=both: " in text and text.count("is the most accurate") == 2
+
+
+def test_a_data_set_with_one_variant_is_ranked_with_nothing(mixed: Path) -> None:
+    for path in mixed.glob("mnistavg*"):
+        shutil.rmtree(path)
+    text = answer(variants(found_below(mixed)))
+    assert "data.name=mnist: Test accuracy 0.995" in text
+    assert conclude(mixed).exists()
+
+
+# --- some of many runs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "names"),
+    [
+        ("data=mnist", ["mnistavg0", "mnistavg1", "mnistmax0", "mnistmax1"]),
+        ("data.name=mnist,model.pool=avg", ["mnistavg0", "mnistavg1"]),
+        ("pool=avg,seed=0", ["cifar10avg0", "mnistavg0"]),
+        ("pool=avg,max,seed=1,data=cifar10", ["cifar10avg1", "cifar10max1"]),
+        ("lr=1e-2,seed=0.0,data=mnist", ["mnistavg0", "mnistmax0"]),
+        ("model=ladder,pool_at=null,epochs=2,data=mnist,seed=1", ["mnistavg1", "mnistmax1"]),
+    ],
+)
+def test_runs_are_chosen_by_their_settings(where: str, names: list[str], mixed: Path) -> None:
+    assert [run.folder.name for run in find_runs(mixed, where)[0]] == names
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (
+            "pol=max",
+            r"^where=pol=…: no such key; did you mean pool\? the runs differ in model\.pool, .*seed$",
+        ),
+        ("pool=mx", r"^where=pool=mx: no run has it; model\.pool is avg, max$"),
+        ("images=8", r"^where=images=…: is it measure\.images or probe\.images\?$"),
+        ("mnist", r"^where=mnist: is written key=value"),
+        ("pool=", r"^where=pool=: is written key=value"),
+        ("", r"^where=: is written key=value"),
+    ],
+)
+def test_what_chooses_nothing_is_refused_with_what_there_is(where: str, message: str, mixed: Path) -> None:
+    with pytest.raises(Refusal, match=message):
+        find_runs(mixed, where)
+
+
+def test_values_that_no_run_has_together_are_refused(mixed: Path) -> None:
+    shutil.rmtree(mixed / "mnistavg1")
+    with pytest.raises(Refusal, match="each is there, but no run has all of it"):
+        find_runs(mixed, "data=mnist,pool=avg,seed=1")
+
+
+def test_lists_are_values_too(tmp_path: Path) -> None:
+    for name, stages in (("early", [1, 2]), ("late", [2, 3])):
+        leave_run(tmp_path / name, 0.9, 0.1, model={"pool_at": stages})
+    assert [run.folder.name for run in find_runs(tmp_path, "pool_at=[2,3],seed=0")[0]] == ["late"]
+
+
+def test_a_comparison_of_some_runs_leaves_that_of_all_alone(mixed: Path) -> None:
+    conclude(mixed)
+    before = (mixed / files.COMPARISON).read_bytes()
+    files.write(mixed / "broken" / files.CONFIG, yaml.safe_dump(to_dict(from_dict({"seed": 7}))))
+    page = conclude(mixed, where="data=mnist,seed=0")
+    assert page == mixed / "where-data=mnist,seed=0" / files.PAGE
+    rows = files.read_rows(page.with_name(files.COMPARISON))
+    assert [row["variant"] for row in rows] == ["pool=avg", "pool=max"], "what was not asked for is not missing"
+    assert (mixed / files.COMPARISON).read_bytes() == before
+
+
+def test_a_table_has_a_row_a_run_with_all_that_differs_and_every_number(mixed: Path) -> None:
+    leave_run(mixed / "cpu", 0.5, 0.2, seed=5, trainer={"accelerator": "cpu"})
+    conclude(mixed)
+    table = files.read_rows(mixed / files.RUNS)
+    columns = set(table[0])
+    assert len(table) == 9
+    assert {"run", "variant", "seed", "model.pool", "data.name", "trainer.accelerator"} <= columns
+    assert not {"train.lr", "model.depth"} & columns, "the same in all"
+    numbers = {name for run in found_below(mixed) for name in run.numbers}
+    assert numbers | {"parameters", "multiply_adds", "seconds", "split_checksum"} <= columns
+    (row,) = (one for one in table if one["run"] == str(mixed / "cifar10avg1"))
+    assert float(row["test/accuracy"]) == pytest.approx(0.71)
+    assert float(row["invariance/crop/1px/output_distance"]) == pytest.approx(0.3)
+    for line in files.read_rows(mixed / files.COMPARISON):
+        found = [float(one["test/accuracy"]) for one in table if one["variant"] == line["variant"]]
+        assert sum(found) / len(found) == pytest.approx(float(line["test_accuracy"]))

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import pytest
 from omegaconf import MISSING
@@ -23,15 +23,7 @@ from src.data.names import SETS
 from src.errors import Refusal
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
-from tests.helpers import composed
-
-
-def nested(key: str, value: Any) -> dict[str, Any]:
-    """``model.depth``, 3 → ``{"model": {"depth": 3}}``."""
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return value
-
+from tests.helpers import composed, nested
 
 # --- what goes in comes back -----------------------------------------------------------------------------------------
 

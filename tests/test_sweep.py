@@ -78,7 +78,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         (["data=folder", "data.root=nowhere"], r"data=folder: data\.root=nowhere must hold CLASS"),
         (["data=shapes", "data.train_size=99999"], r"12000 training images: too few"),
         (["seed=-1"], r"seed=-1: must be a whole number"),
-        (["-m", *SMALL, "seed=0,1", f"question={'why' * 90}"], r"…: a job's folder would have a name of over 255"),
+        (["-m", *SMALL, "seed=0,1", f"model.variant={'why' * 90}"], r"…: a job's folder would have a name of over 255"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(

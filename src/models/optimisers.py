@@ -21,6 +21,9 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, float, int], LRScheduler]] = {
     "constant": lambda optimizer, lr, steps: ConstantLR(optimizer, factor=1.0, total_iters=steps),
 }
 
+#: those that do not look at how many steps there are: a run can go on for more epochs than it was begun for
+EXTENSIBLE = ("constant",)
+
 
 def optimiser(name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> optim.Optimizer:
     """The optimiser; weights decay, biases and norm scales (one axis) do not."""

@@ -1,6 +1,5 @@
 """The comparison of a set of runs: one row a variant, mean ± 95% over seeds; and its differences from a baseline."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from scipy.special import stdtrit
 
+from src.config import CIRCUMSTANCES, written
 from src.errors import Refusal
-from src.runs import CIRCUMSTANCES, FinishedRun
+from src.runs import PICTURES, FinishedRun
 from src.views.terminal import millions
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ LEGEND = {
 NAN = float("nan")
 
 
+#: runs that differ in one of these were asked different things: the numbers of one say nothing against another's
+PROBLEM = ("data.name", "data.task", "data.canvas", "data.root", PICTURES)
+
+
 def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean, low, high: Student's 95% interval of the mean; the bounds of a single value are nan.
 
@@ -97,7 +101,7 @@ class Variant:
     @property
     def score(self) -> str:
         """The key of what it was trained for: accuracy, or R² where only the position was asked for."""
-        return "test_accuracy" if self.has("test_accuracy") else "test_r2"
+        return "test_r2" if self.has("test_r2") and not self.has("test_accuracy") else "test_accuracy"
 
     def has(self, key: str) -> bool:
         """Whether its runs have this number."""
@@ -158,15 +162,17 @@ class Variant:
 
 
 def axes(runs: list[FinishedRun]) -> list[str]:
-    """The settings in which the runs differ, the seed and where they ran aside.
+    """The settings in which the runs differ, the seed and their circumstances aside.
 
-    What the architecture alone decides (an MLP has no pool) is named by the architecture.
+    What the architecture alone decides (an MLP has no pool) is named by the architecture. Runs on several folders of
+    pictures differ in ``data.root`` where that tells them apart, else in the pictures' checksum.
     """
 
     def differ(key: str, among: list[FinishedRun]) -> bool:
         return len({str(run.settings[key]) for run in among}) > 1
 
-    keys = [key for key in runs[0].settings if key != "seed" and not key.startswith(CIRCUMSTANCES)]
+    keys = [key for key in runs[0].settings if key != "seed" and key not in CIRCUMSTANCES]
+    keys[-1:] = _pictures_axis(runs) if keys[-1] == PICTURES else keys[-1:]
     kinds = {run.settings["model.name"] for run in runs}
     of_kind = [[run for run in runs if run.settings["model.name"] == kind] for kind in kinds]
     return [
@@ -175,6 +181,15 @@ def axes(runs: list[FinishedRun]) -> list[str]:
         if differ(key, runs)
         and (key == "model.name" or not key.startswith("model.") or any(differ(key, group) for group in of_kind))
     ]
+
+
+def _pictures_axis(runs: list[FinishedRun]) -> list[str]:
+    """What tells runs of several folders of pictures apart: where they lie, if that does, else their checksum."""
+    places = {(run.settings["data.root"], run.settings[PICTURES]) for run in runs}
+    folders = {pictures for _, pictures in places} - {None}
+    if len(folders) < 2:
+        return []
+    return ["data.root"] if len({root for root, _ in places}) == len(folders) == len(places) else [PICTURES]
 
 
 class Variants(list[Variant]):
@@ -208,17 +223,6 @@ def variants(runs: list[FinishedRun]) -> Variants:
     )
 
 
-def written(setting: Any) -> str:
-    """A setting as a command has it.
-
-    >>> [written(one) for one in ([1, 2], None, True, 1, 0.5, "max")]
-    ['[1,2]', 'null', 'true', '1', '0.5', 'max']
-    """
-    if isinstance(setting, list):
-        return f"[{','.join(map(written, setting))}]"
-    return json.dumps(setting) if setting is None or isinstance(setting, bool) else str(setting)
-
-
 def short(axis: str) -> str:
     """What an axis is called where people read: ``pool`` for ``model.pool``."""
     return "model" if axis == "model.name" else axis.removeprefix("model.")
@@ -238,6 +242,30 @@ def comparison_rows(found: list[Variant], others: Mapping[str, str] | None = Non
             row[key], row[f"{key}_sd"] = variant.mean(key), variant.sd(key)
         rows.append(row)
     return rows + [{"variant": name, "seeds": 0, "missing": why} for name, why in (others or {}).items()]
+
+
+def run_rows(found: list[Variant]) -> list[dict[str, Any]]:
+    """``runs.csv``: a row a run, for a table of one's own: every setting in which the runs differ, every number under
+    the name that stays (``runs.summary``), and the facts of ``run.json``.
+    """
+    runs = [run for variant in found for run in variant.runs]
+    keys = [key for key in runs[0].settings if len({written(run.settings[key]) for run in runs}) > 1]
+    return [
+        {"run": str(run.folder), "variant": variant.name, "seed": run.settings["seed"]}
+        | {key: written(run.settings[key]) for key in keys}
+        | {key: written(value) if isinstance(value, list) else value for key, value in _flat(run.facts)}
+        | run.numbers
+        for variant in found
+        for run in variant.runs
+    ]
+
+
+def _flat(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}/{part}", one) for part, one in value.items())
+        else:
+            yield key, value
 
 
 def shown_rows(found: list[Variant]) -> list[dict[str, str]]:
@@ -299,21 +327,38 @@ def choose(found: Sequence[Variant], name: str | None) -> Variant:
     return found[0] if name is None else names[name]
 
 
-def difference_rows(found: Sequence[Variant], baseline: Variant) -> list[dict[str, Any]]:
-    """``differences.csv``: a row for each variant but the baseline, and number."""
+def alike(found: Iterable[Variant]) -> dict[str, list[Variant]]:
+    """Variants by what was asked of them, as ``data.task=where``: only those of one data set and task are ranked with
+    each other. One group without a name where that is the same for all.
+    """
+    groups: dict[str, list[Variant]] = {}
+    for variant in found:
+        asked = (f"{key}={written(value)}" for key, value in variant.settings.items() if key in PROBLEM)
+        groups.setdefault(", ".join(asked), []).append(variant)
+    return groups
+
+
+def baselines(found: Iterable[Variant], chosen: Variant) -> list[tuple[Variant, list[Variant]]]:
+    """Of each group of ``alike`` variants the one that differences are from, the chosen or the first; and the group."""
+    return [(chosen if chosen in group else group[0], group) for group in alike(found).values()]
+
+
+def difference_rows(found: Sequence[Variant], chosen: Variant) -> list[dict[str, Any]]:
+    """``differences.csv``: a row for each variant but the baseline of its kind, and number."""
     return [
         {"variant": variant.name, "baseline": baseline.name, "measure": key, "difference": apart.value,
          "low": apart.low, "high": apart.high, "pairs": apart.pairs}
-        for variant in found if variant is not baseline
+        for baseline, group in baselines(found, chosen)
+        for variant in group if variant is not baseline
         for key in (*MEASURED, "gap", *FACTS) if variant.has(key) and baseline.has(key)
         for apart in [difference(variant, baseline, key)]
     ]  # fmt: skip
 
 
 def shown_differences(found: Sequence[Variant], baseline: Variant) -> list[dict[str, str]]:
-    """The differences as people read them, a row for each variant but the baseline."""
+    """The differences as people read them, a row for each variant of the baseline's kind but itself."""
     rows = []
-    for variant in found:
+    for variant in next(group for group in alike(found).values() if baseline in group):
         if variant is not baseline:
             row = {"variant": variant.name, "seeds": str(len({*variant.seeds} & {*baseline.seeds}))}
             for key in SHOWN:

@@ -14,24 +14,26 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from src import files
-from src.config import Config, flatten
-from src.runs import CIRCUMSTANCES, FinishedRun, find_runs
+from src.config import CIRCUMSTANCES, Config, fitting_name, flatten, plain_name, written
+from src.runs import FinishedRun, find_runs
 from src.views.browser import packed_maps
 from src.views.comparison import (
     FACTS,
     Variant,
+    alike,
     axes,
+    baselines,
     choose,
     comparison_rows,
     difference,
     difference_rows,
     legend,
     one_line,
+    run_rows,
     shown_columns,
     shown_differences,
     shown_rows,
     variants,
-    written,
 )
 from src.views.sections import MEASURED_SECTIONS, OF_A_SWEEP, Section
 from src.views.terminal import console, millions, show_comparison, show_differences
@@ -40,14 +42,21 @@ from src.views.terminal import console, millions, show_comparison, show_differen
 BASELINES = 16
 
 
-def conclude(folder: Path, out: Path | None = None, baseline: str | None = None, beside: Path | None = None) -> Path:
+def conclude(
+    folder: Path,
+    out: Path | None = None,
+    baseline: str | None = None,
+    beside: Path | None = None,
+    where: str | None = None,
+) -> Path:
     """Compare the finished runs below a folder: print the tables, write them as CSV, and ``report.html``.
 
     Args:
         folder: of a sweep, or of any set of runs.
-        out: where to write; by default the same folder, or one in it that is named after ``beside``.
+        out: where to write; by default the same folder, or one in it that is named after ``beside`` and ``where``.
         baseline: name of the variant that differences are taken from; by default the first.
         beside: another folder, to be compared with.
+        where: runs of these settings alone, as ``where.matching`` reads it.
 
     Returns:
         The page's path.
@@ -55,16 +64,19 @@ def conclude(folder: Path, out: Path | None = None, baseline: str | None = None,
     Raises:
         Refusal: there is no finished run, or no such baseline.
     """
-    runs, others = find_runs(folder)
+    runs, others = find_runs(folder, where)
+    title = folder.resolve().name
     if beside is not None:
-        more, missing = find_runs(beside)
+        more, missing = find_runs(beside, where)
         runs, others = runs + more, others | missing
-    found = variants(runs)
+        title += f" beside {beside.resolve().name}"
+    title += f" where {where}" * bool(where)
+    found = [one for group in alike(variants(runs)).values() for one in group]
     chosen = choose(found, baseline)
-    out = out or (folder / f"beside-{beside.resolve().name}" if beside else folder)
-    title = f"{folder.resolve().name} beside {beside.resolve().name}" if beside else folder.resolve().name
+    out = out or folder / place_of(beside, where)
     files.write_rows(out / files.COMPARISON, comparison_rows(found, others))
     files.write_rows(out / files.DIFFERENCES, difference_rows(found, chosen))
+    files.write_rows(out / files.RUNS, run_rows(found))
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, found, others, chosen))
     columns = shown_columns(found)
@@ -72,11 +84,22 @@ def conclude(folder: Path, out: Path | None = None, baseline: str | None = None,
     console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
     if baseline or any(len(one.runs) > 1 for one in found):
         measured = {key: heading for key, heading in columns.items() if key not in FACTS}
-        show_differences(shown_differences(found, chosen), chosen.name, measured)
+        for one, _ in baselines(found, chosen):
+            show_differences(shown_differences(found, one), one.name, measured)
     for name, why in others.items():
         console.print(f"  missing: {name}: {why}", markup=False)
     console.print(f"\n{answer(found)}\n\n  {out / files.COMPARISON}\n  {page.resolve()}", markup=False, soft_wrap=True)
     return page
+
+
+def place_of(beside: Path | None = None, where: str | None = None) -> str:
+    """The folder, in that of the runs, of a comparison of fewer or of more than these.
+
+    >>> place_of(), place_of(Path("outputs/other"), "data=shapes")
+    ('', 'beside-other,where-data=shapes')
+    """
+    words = [f"beside-{beside.resolve().name}"] if beside else []
+    return fitting_name(",".join([*words, *([f"where-{plain_name(where)}"] if where else [])]))
 
 
 def leave_page(run: Path) -> Path:
@@ -90,20 +113,34 @@ def leave_page(run: Path) -> Path:
 
 
 def answer(found: list[Variant]) -> str:
-    """The comparison in a few sentences: who is first, by how much, and what speaks against reading more into it."""
+    """The comparison in a few sentences: who is first, by how much, and what speaks against reading more into it. Only
+    like is ranked with like.
+    """
+    groups = alike(found)
+    if len(found) < 2:
+        return f"{_of_one(found[0])} Nothing stands beside it to compare it with."
+    sentences = [_ranked(group) for group in groups.values()]
+    if len(groups) > 1:
+        sentences = [f"{name}: {words}" for name, words in zip(groups, sentences, strict=True)]
+        sentences.insert(0, f"{len(groups)} data sets or tasks, ranked within each, not with each other.")
+    seeds = min(len(one.runs) for one in found)
+    if seeds < 5:
+        sentences.append(
+            f"With {seeds} {'seed' if seeds == 1 else 'seeds'} a variant it is a look, not a claim: five make one."
+        )
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _ranked(found: list[Variant]) -> str:
+    """Who is first among variants that were asked the same."""
     if len(found) < 2:
         return _of_one(found[0])
-    seeds = min(len(one.runs) for one in found)
     classifiers = [one for one in found if one.has("test_accuracy")]  # for "where", to stay put is no merit
     sentences = [
         _winner(classifiers, "crop_1px_output_distance", "A 1-px crop moves {} least", smallest=True),
         _winner(classifiers, "test_accuracy", "{} is the most accurate", smallest=False),
         _winner(found, "test_r2", "{} locates best, by R²", smallest=False),
     ]
-    if seeds < 5:
-        sentences.append(
-            f"With {seeds} {'seed' if seeds == 1 else 'seeds'} a variant it is a look, not a claim: five make one."
-        )
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -114,7 +151,7 @@ def _of_one(variant: Variant) -> str:
     words["crop_1px_output_distance_untrained"] = "untrained"
     said = "; ".join(f"{word} {_spread(variant, key)}" for key, word in words.items() if variant.has(key))
     said = said or "nothing was measured"
-    return f"{said[0].upper()}{said[1:]}. Nothing stands beside it to compare it with."
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _spread(variant: Variant, key: str) -> str:
@@ -216,7 +253,7 @@ def shared_settings(runs: list[FinishedRun]) -> dict[str, str]:
     return {
         key: written(value)
         for key, value in same.items()
-        if value != default[key] and key != "seed" and not key.startswith(CIRCUMSTANCES)
+        if key != "seed" and key not in CIRCUMSTANCES and value != default.get(key, value)
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from src.runs import number
 from src.views.comparison import MEASURED, Variant
 
 # Okabe & Ito: told apart by every kind of colour vision; lines differ in their marks as well, of which there are more,
@@ -171,7 +172,7 @@ def training_curves(found: list[Variant]) -> go.Figure:
                 for part, dash in (("val", "solid"), ("train", "dot")):
                     figure.add_scatter(
                         x=[int(row["epoch"]) for row in run.history],
-                        y=[float(row[f"{part}/{name}"]) for row in run.history],
+                        y=[number(row.get(f"{part}/{name}", "")) for row in run.history],
                         mode="lines+markers", name=variant.name, legendgroup=variant.name,
                         showlegend=i == 0 and column == 1 and part == "val", opacity=1 if part == "val" else 0.6,
                         line={"color": colour, "dash": dash}, marker={"symbol": mark, "size": 6},

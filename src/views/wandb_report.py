@@ -53,7 +53,7 @@ CURVES = {
 }
 
 
-def leave_report(folder: Path, out: Path | None = None) -> Path:
+def leave_report(folder: Path, out: Path | None = None, where: str | None = None) -> Path:
     """Write the W&B Report of the finished runs below a folder; its definition goes to ``report.json``.
 
     Without a login the definition is all there is. With one the report is saved at W&B, and its id is kept in that
@@ -62,6 +62,7 @@ def leave_report(folder: Path, out: Path | None = None) -> Path:
     Args:
         folder: of a sweep, or of any set of runs.
         out: where to write; by default the same folder.
+        where: runs of these settings alone.
 
     Returns:
         The definition's path.
@@ -69,7 +70,7 @@ def leave_report(folder: Path, out: Path | None = None) -> Path:
     Raises:
         Refusal: there is no finished run, none that was logged, or W&B does not take the report.
     """
-    runs, others = find_runs(folder)
+    runs, others = find_runs(folder, where)
     logged = [run for run in runs if str(run.settings["wandb.mode"]) != "disabled"]
     if not logged:
         raise Refusal(f"wandb=true: no run below {folder} was logged to W&B, all have wandb.mode=disabled")

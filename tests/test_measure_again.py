@@ -1,0 +1,236 @@
+"""Measuring again: what is asked for is replaced, all else stays; a report stands whatever runs were measured for."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src import files
+from src.config import MEASURE_NAMES, from_dict, to_dict
+from src.data.splits import split
+from src.errors import Refusal
+from src.measure import Images, Options, compare_layers, measure_again
+from src.measures import Grid, Note, Row
+from src.measures.suite import measure
+from src.models import module
+from src.run import run
+from src.runs import ALWAYS, FinishedRun, families_in, family, family_of, write_measures
+from src.views.page import conclude
+from src.views.terminal import console
+from tests.helpers import tiny
+from tests.test_identity import leave_pictures, on
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
+
+Found = list[Row | Grid | Note]
+
+
+@pytest.fixture(scope="module")
+def of_family() -> dict[str, Found]:
+    """What a net gives for each family alone."""
+
+    def found(name: str) -> Iterator[Row | Grid | Note]:
+        cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": 20})
+        splits = split(cfg.data)
+        yield from measure(module(cfg, splits.image, len(splits.classes)).eval(), cfg, splits)
+
+    return {name: list(found(name)) for name in MEASURE_NAMES}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that was measured for all families, and one of the same net for shifts alone."""
+    folder = tmp_path_factory.mktemp("sweep")
+    run(tiny(measure={"what": [*MEASURE_NAMES], "images": 20}), folder / "all")
+    return folder / "all"
+
+
+@pytest.fixture
+def whole(done: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(done, tmp_path / "all"))
+
+
+def again(folder: Path, **options: object) -> str:
+    """Measure it again; what that says."""
+    with console.capture() as shown:
+        measure_again(Options(checkpoint=str(folder / "checkpoints/best.ckpt"), **options))  # type: ignore[arg-type]
+    return shown.get()
+
+
+@pytest.mark.parametrize("name", MEASURE_NAMES)
+def test_a_row_says_which_family_it_is_of(name: str, of_family: dict[str, Found]) -> None:
+    rows = [one for one in of_family[name] if isinstance(one, Row)]
+    assert {family(row) for row in rows} == {ALWAYS, name}
+    in_place = [row for row in rows if family(row) == ALWAYS]
+    other = "flip" if name == "shift" else "shift"
+    expected = [one for one in of_family[other] if isinstance(one, Row) and family(one) == ALWAYS]
+    assert [str(row) for row in in_place] == [str(row) for row in expected]
+    assert {family_of(one.measure) for one in of_family[name] if not isinstance(one, Row)} <= {name}
+
+
+@pytest.mark.parametrize("name", MEASURE_NAMES)
+def test_measured_again_a_family_comes_to_the_same_table_byte_for_byte(name: str, whole: Path) -> None:
+    before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    grids = FinishedRun(whole, {}).grids
+    again(whole, what=name)
+    after = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
+    assert after[files.MEASURES] == before[files.MEASURES]
+    assert json.loads(after[files.NOTES]) == json.loads(before[files.NOTES])
+    found = FinishedRun(whole, {}).grids
+    assert found.keys() == grids.keys()
+    for key, plane in grids.items():
+        np.testing.assert_array_equal(found[key], plane)
+
+
+def test_what_is_replaced_and_what_stays_is_said(whole: Path) -> None:
+    counts = families_in(whole / files.MEASURES)
+    said = " ".join(again(whole, what="shift").split())
+    assert f"replaced in measures.csv: {counts['shift']} numbers of shift " in said
+    kept = sum(counts.values()) - counts["shift"] - counts[ALWAYS]
+    assert f"kept in measures.csv: {kept:,} numbers of" in said
+
+
+def test_what_is_asked_for_is_replaced_whole_and_what_is_new_comes_last(
+    of_family: dict[str, Found], tmp_path: Path
+) -> None:
+    table = tmp_path / files.MEASURES
+    write_measures(table, [*of_family["shift"], *of_family["rolls"]])
+    few = [one for one in of_family["shift"] if not isinstance(one, Row) or one.amount < 2]
+    write_measures(table, few, ["shift"])
+    assert {row["amount"] for row in files.read_rows(table) if row["protocol"] in ("roll", "crop")} == {"1"}
+    assert families_in(table)["rolls"] == sum(
+        family(one) == "rolls" for one in of_family["rolls"] if isinstance(one, Row)
+    )
+    before = files.read_rows(table)
+    write_measures(table, of_family["field"], ["field"])
+    assert files.read_rows(table)[: len(before)] == before
+    assert families_in(table)["field"] > 0
+    grids = {key.partition("/")[0].removesuffix("_untrained") for key in FinishedRun(tmp_path, {}).grids}
+    assert grids == {"roll_map", "roll_cosine", "effective_field"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": 30}, r"^images=30, the run has measure\.images=20: .*give out="),
+        ({"max_shift": 1}, r"^max_shift=1, the run has measure\.max_shift=2"),
+        ({"seed": 5}, r"^seed=5, the run has measure\.seed=0"),
+        ({"checkpoint": "last"}, r"^last\.ckpt, the run has train\.keep=best"),
+    ],
+)
+def test_a_runs_own_table_takes_no_numbers_that_were_had_otherwise(
+    options: dict[str, object], message: str, whole: Path, tmp_path: Path
+) -> None:
+    before = (whole / files.MEASURES).read_bytes()
+    weights = whole / "checkpoints" / f"{options.pop('checkpoint', 'best')}.ckpt"
+    given = Options(checkpoint=str(weights), what="flip", **options)  # type: ignore[arg-type]
+    with pytest.raises(Refusal, match=message):
+        measure_again(given)
+    assert (whole / files.MEASURES).read_bytes() == before
+    given.out = str(tmp_path / "out" / "other.csv")
+    measure_again(given)
+    assert (tmp_path / "out" / "other.csv").exists()
+
+
+def test_nor_of_other_pictures(tmp_path: Path) -> None:
+    run(on(leave_pictures(tmp_path / "here")), tmp_path / "run")
+    there = leave_pictures(tmp_path / "there", seed=1)
+    with pytest.raises(Refusal, match=r"^data\.root=.*there holds other pictures than the run's .*here did"):
+        again(tmp_path / "run", data=Images(root=str(there)))
+
+
+def test_tables_in_one_folder_keep_their_grids_apart(whole: Path) -> None:
+    before = FinishedRun(whole, {}).grids
+    out = whole / "other.csv"
+    again(whole, what="field", images=10, out=str(out))
+    assert {key.partition("/")[0] for key in FinishedRun(whole, {}, out).grids} == {
+        "effective_field", "effective_field_untrained",
+    }  # fmt: skip
+    checkpoint = str(whole / "checkpoints/best.ckpt")
+    compare_layers(Options(checkpoint=checkpoint, against=checkpoint))
+    assert FinishedRun(whole, {}).grids.keys() == before.keys()
+    assert FinishedRun(whole, {}).notes
+
+
+def test_a_table_elsewhere_grows_by_families_but_not_by_another_way_to_measure(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    again(whole, what="flip", images=10, out=str(out))
+    again(whole, what="noise", images=10, out=str(out))
+    assert set(families_in(out)) == {ALWAYS, "flip", "noise"}
+    with pytest.raises(Refusal, match=r"is there already, and was measured with images=10, not 12; choose another"):
+        again(whole, what="noise", images=12, out=str(out))
+    foreign = tmp_path / "foreign.csv"
+    foreign.write_text("mine")
+    with pytest.raises(Refusal, match="does not say how it was measured"):
+        again(whole, what="noise", out=str(foreign))
+    assert foreign.read_text() == "mine"
+
+
+# --- a report, whatever was measured ---------------------------------------------------------------------------------
+
+
+def leave_measured(done: Path, folder: Path, found: Found, what: list[str], **settings: object) -> None:
+    """The run, as if it had been measured for some families."""
+    shutil.copytree(done, folder)
+    tree = to_dict(tiny(data={"task": "both"}, measure={"what": what}, **settings))
+    files.write(folder / files.CONFIG, json.dumps(tree))
+    write_measures(folder / files.MEASURES, found)
+    from_dict(tree)
+
+
+@pytest.mark.parametrize("name", MEASURE_NAMES)
+def test_a_report_of_runs_with_one_family_alone(
+    name: str, of_family: dict[str, Found], done: Path, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        for pool in ("max", "avg"):
+            leave_measured(done, tmp_path / f"{pool}{seed}", of_family[name], [name], seed=seed, model={"pool": pool})
+    assert conclude(tmp_path).exists()
+    assert {row["variant"] for row in files.read_rows(tmp_path / files.COMPARISON)} == {"pool=max", "pool=avg"}
+
+
+def test_a_report_of_runs_with_none_of_the_usual_numbers(done: Path, tmp_path: Path) -> None:
+    for pool in ("max", "avg"):
+        leave_measured(done, tmp_path / pool, [], ["shift"], model={"pool": pool})
+    assert conclude(tmp_path).exists()
+    for pool in ("max", "avg"):
+        (tmp_path / pool / files.MEASURES).unlink()
+    assert conclude(tmp_path).exists()
+
+
+def test_a_report_of_runs_that_each_have_another_family(
+    of_family: dict[str, Found], done: Path, tmp_path: Path
+) -> None:
+    for name in MEASURE_NAMES:
+        leave_measured(done, tmp_path / name, of_family[name], [name])
+    assert conclude(tmp_path).exists()
+    assert len(files.read_rows(tmp_path / files.COMPARISON)) == len(MEASURE_NAMES)
+
+
+def test_a_report_where_the_seeds_of_a_variant_have_other_families(
+    of_family: dict[str, Found], done: Path, tmp_path: Path
+) -> None:
+    everything = [one for found in of_family.values() for one in found]
+    for seed, name in enumerate(("all", *MEASURE_NAMES)):
+        for pool in ("max", "avg"):
+            found = everything if name == "all" and pool == "max" else of_family.get(name, [])
+            leave_measured(done, tmp_path / f"{pool}{seed}", found, ["shift"], seed=seed, model={"pool": pool})
+    assert conclude(tmp_path).exists()
+
+
+@pytest.mark.parametrize("name", ["shift", "layers", "rolls"])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_report_of_crossed_axes_where_one_run_has_one_family_alone(
+    name: str, seeds: int, of_family: dict[str, Found], done: Path, tmp_path: Path
+) -> None:
+    everything = [one for found in of_family.values() for one in found]
+    for seed in range(seeds):
+        for pool in ("max", "avg"):
+            for padding in ("zeros", "circular"):
+                found = of_family[name] if (pool, padding, seed) == ("max", "zeros", 0) else everything
+                model = {"pool": pool, "padding": padding}
+                leave_measured(done, tmp_path / f"{pool}{padding}{seed}", found, ["shift"], seed=seed, model=model)
+    assert conclude(tmp_path).exists()
