@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.activations import evaluating
+from src.activations import blank, evaluating, uncompiled
 from src.errors import Refusal
 from src.weights import fill, read_weights
 
@@ -225,7 +225,7 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
     Hooks and train/eval flags are as before afterwards, also after an exception.
 
     Raises:
-        Refusal: the net does not take such images.
+        Refusal: the net does not take such images, or is scripted.
     """
     calls: dict[str, _Call] = {}
 
@@ -236,12 +236,12 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
 
         return hook
 
-    where = next(net.parameters(), torch.empty(0))
+    net = uncompiled(net)
     with ExitStack() as stack, torch.no_grad(), evaluating(net):
         for name, module in net.named_modules():
             stack.callback(module.register_forward_hook(keep(name)).remove)
         try:
-            net(torch.zeros(1, *image, device=where.device))
+            net(blank(net, image))
         except Exception as error:  # a net's own code can raise anything
             shape = "×".join(map(str, image))
             raise Refusal(
@@ -271,7 +271,7 @@ def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
             "shape": tuple(calls[name].output.shape[1:]),
             "parameters": sum(one.numel() for one in module.parameters()),
         }
-        for name, module in net.named_modules()
+        for name, module in uncompiled(net).named_modules()
         if name and name in calls and isinstance(calls[name].output, Tensor)
     ]
 
@@ -286,7 +286,7 @@ def pick_layers(net: nn.Module, patterns: Sequence[str]) -> list[str]:
     Raises:
         Refusal: a pattern that no module's name matches.
     """
-    names = [name for name, _ in net.named_modules() if name]
+    names = [name for name, _ in uncompiled(net).named_modules() if name]
     matched: set[str] = set()
     for pattern in patterns:
         found = {name for name in names if name == pattern or fnmatchcase(name, pattern)}

@@ -82,6 +82,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         (["data=shapes", "data.train_size=99999"], r"12000 training images: too few"),
         ([*SMALL, "model=mlp", "train.batch_size=1"], r"every batch is one image, .* batch norm stage1\.norm; take"),
         ([*SMALL, "model=mlp", "data.train_size=1"], r"train\.batch_size=\d+, 1 training images: every batch is one"),
+        ([*SMALL, "trainer.precision=bf16-true"], r"precision=bf16-true: choose one of 32-true, 16-mixed"),
         (["seed=-1"], r"seed=-1: must be a whole number"),
         (["-m", *SMALL, "seed=0,1", f"question={'why' * 90}"], r"…: a job's folder would have a name of over 255"),
     ],

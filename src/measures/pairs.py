@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from src.activations import stream
+from src.activations import place_of, stream
 from src.measures import pair_measures
 from src.measures.base import Measure, Moved, PairMeasure, Still, estimates, resamples
 from src.measures.equivariance_error import EquivarianceError
@@ -143,7 +143,7 @@ def pair_rows(
     whole, fresh = fresh is None, fresh or every_measure(subject, scene)
     positions = whole and subject.position is not None and scene.positions is not None
     fed = [Fed(one, subject.layers, fresh, whole, positions) for one in settings(scene, names, only)]
-    device = next(subject.net.parameters()).device
+    device = place_of(subject.net).device
 
     take: See = nobody
 
