@@ -1,12 +1,45 @@
 """Named layers → their outputs, inside a ``with``."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from src.errors import Refusal
+
+
+def uncompiled(net: nn.Module) -> nn.Module:
+    """The net that ``torch.compile`` was given: compiled, every hook that is set or gone makes it compile anew.
+
+    Raises:
+        Refusal: a net scripted in whole or in part, whose layers run where no hook sees them.
+    """
+    scripted = [name for name, one in net.named_modules() if isinstance(one, torch.jit.ScriptModule)]
+    if scripted:
+        what = scripted[0] or "the net"
+        raise Refusal(f"{what} is scripted: its layers cannot be seen; give the nn.Module that it was made from")
+    original: nn.Module = getattr(net, "_orig_mod", net)
+    return original if original._compiled_call_impl is None else copy.copy(original)  # a copy has lost net.compile()
+
+
+def place_of(net: nn.Module) -> Tensor:
+    """A tensor on the device and of the type that a net takes: its first parameter or buffer of floats, else an empty
+    one, as where a net without numbers runs on the CPU.
+    """
+    tensors = chain(net.parameters(), net.buffers())
+    return next((one for one in tensors if one.is_floating_point()), torch.empty(0))
+
+
+def blank(net: nn.Module, image: tuple[int, int, int]) -> Float[Tensor, "1 c h w"]:
+    """A black image, where a net takes it."""
+    where = place_of(net)
+    return torch.zeros(1, *image, dtype=where.dtype, device=where.device)
 
 
 @contextmanager

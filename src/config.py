@@ -230,17 +230,17 @@ AT_LEAST_ONE = (
 ).split()
 
 
+#: weights are float32 in all of them, as measuring wants them; the last three are Lightning's other names
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
+
+
 def check(cfg: Config) -> None:
     """Refuse values that no type can: one line that names the key, the value and what would be right."""
     tree = flatten(cfg)
     for key in AT_LEAST_ONE:
         if tree[key] is not None and tree[key] < 1:
             raise Refusal(f"{key}={tree[key]}: must be a whole number of at least 1")
-    if cfg.train.batch_size < cfg.trainer.devices * cfg.trainer.num_nodes:
-        nodes = f" times trainer.num_nodes={cfg.trainer.num_nodes}" * (cfg.trainer.num_nodes > 1)
-        raise Refusal(
-            f"train.batch_size={cfg.train.batch_size}: fewer images than trainer.devices={cfg.trainer.devices}{nodes}"
-        )
+    _check_trainer(cfg)
     if cfg.measure.every < 0:
         raise Refusal(f"measure.every={cfg.measure.every}: must be 0 (never) or a number of epochs")
     if missing := [path for path in cfg.probe.files if not Path(path).is_file()]:
@@ -274,6 +274,16 @@ def check(cfg: Config) -> None:
             "model.pool=conv cannot do without padding: with model.padding=valid its maps would be smaller than "
             "those of every other pool; take model.pool=none, or another padding"
         )
+
+
+def _check_trainer(cfg: Config) -> None:
+    if cfg.train.batch_size < cfg.trainer.devices * cfg.trainer.num_nodes:
+        nodes = f" times trainer.num_nodes={cfg.trainer.num_nodes}" * (cfg.trainer.num_nodes > 1)
+        raise Refusal(
+            f"train.batch_size={cfg.train.batch_size}: fewer images than trainer.devices={cfg.trainer.devices}{nodes}"
+        )
+    if cfg.trainer.precision not in PRECISIONS:
+        raise Refusal(f"trainer.precision={cfg.trainer.precision}: choose one of {', '.join(PRECISIONS)}")
 
 
 # --- between Hydra, dataclasses and saved runs ---------------------------------------------------------------------

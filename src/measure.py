@@ -16,7 +16,7 @@ options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,
 against=FILE: instead, how alike its layers are to those of another run, on the same images (CKA;
          out=the run's own against-RUN.csv)
 of net=: weights=default (the library's, downloaded)|none (random; batch norms get the images' statistics)
-         |FILE (.pt .pth .ckpt .safetensors, read as data only)
+         |FILE (.pt .pth .ckpt .safetensors, read as data only)|FILE:KEY (those under that key in it)
          classes=N (outputs, where FILE has others than the library's)  size=PIXELS (the net's own)
          layers=NAME,PATTERN,… (the last of each resolution)|list  data=SET (folder: data.root/CLASS/* or data.root/*)
          batch=N (125)  floor=true|false (the same net with random weights beside it)

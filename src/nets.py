@@ -25,11 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.activations import evaluating
+from src.activations import blank, evaluating, uncompiled
 from src.errors import Refusal
 from src.weights import fill, read_weights
 
 Image = tuple[int, int, int]
+log = logging.getLogger(__name__)
 
 #: values of ``weights`` that are no file
 RANDOM, DEFAULT = "none", "default"
@@ -58,12 +59,12 @@ class Loaded:
 
 
 def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = None) -> Loaded:
-    """A net of a library; torch's random stream stays where it was.
+    """A net of a library; torch's random stream stays where it was. What of a file was not taken is logged in one line.
 
     Args:
         name: ``torchvision/resnet18``, ``timm/resnet18.a1_in1k``: any of their nets that classify images.
         weights: ``default``: the library's own, downloaded when they are not here; ``none`` or None: random ones, the
-            same each time; or a file of weights (``read_weights``).
+            same each time; or a file of weights, as FILE or FILE:KEY (``read_weights``).
         classes: outputs of the net; None: as many as the library's own has.
 
     Raises:
@@ -79,12 +80,14 @@ def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = Non
     valid = names()
     if model not in valid:
         raise Refusal(f"net={name}: {library} has no such net{close(model, valid)}")
-    found = None if weights in (RANDOM, DEFAULT) else read_weights(Path(weights))
+    found, taken = ({}, "") if weights in (RANDOM, DEFAULT) else read_weights(Path(weights))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         loaded = build(model, weights, classes)
-    if found is not None:
-        fill(loaded.net, found, f"weights={weights} does not fit net={name}")
+    if found:
+        left = fill(loaded.net, found, f"weights={weights} does not fit net={name}")
+        if told := "; ".join(filter(None, (taken, left))):
+            log.warning("weights=%s: %s", weights, told)
     loaded.net.eval()
     return loaded
 
@@ -153,9 +156,9 @@ def _timm_net(name: str, weights: str, classes: int | None) -> Loaded:
 @contextmanager
 def _downloading(name: str) -> Iterator[None]:
     """What a library raises when it cannot get its weights, as one line; its own log of retries stays quiet."""
-    log = logging.getLogger("huggingface_hub")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.CRITICAL)
     try:
         yield
     except Exception as error:  # each library, and each way to be without a network, has its own
@@ -164,7 +167,7 @@ def _downloading(name: str) -> Iterator[None]:
             "take weights=FILE, or weights=none for random ones"
         ) from error
     finally:
-        log.setLevel(level)
+        hub.setLevel(level)
 
 
 Build = Callable[[str, str, int | None], Loaded]
@@ -222,7 +225,7 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
     Hooks and train/eval flags are as before afterwards, also after an exception.
 
     Raises:
-        Refusal: the net does not take such images.
+        Refusal: the net does not take such images, or is scripted.
     """
     calls: dict[str, _Call] = {}
 
@@ -233,12 +236,12 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
 
         return hook
 
-    where = next(net.parameters(), torch.empty(0))
+    net = uncompiled(net)
     with ExitStack() as stack, torch.no_grad(), evaluating(net):
         for name, module in net.named_modules():
             stack.callback(module.register_forward_hook(keep(name)).remove)
         try:
-            net(torch.zeros(1, *image, device=where.device))
+            net(blank(net, image))
         except Exception as error:  # a net's own code can raise anything
             shape = "×".join(map(str, image))
             raise Refusal(
@@ -268,7 +271,7 @@ def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
             "shape": tuple(calls[name].output.shape[1:]),
             "parameters": sum(one.numel() for one in module.parameters()),
         }
-        for name, module in net.named_modules()
+        for name, module in uncompiled(net).named_modules()
         if name and name in calls and isinstance(calls[name].output, Tensor)
     ]
 
@@ -283,7 +286,7 @@ def pick_layers(net: nn.Module, patterns: Sequence[str]) -> list[str]:
     Raises:
         Refusal: a pattern that no module's name matches.
     """
-    names = [name for name, _ in net.named_modules() if name]
+    names = [name for name, _ in uncompiled(net).named_modules() if name]
     matched: set[str] = set()
     for pattern in patterns:
         found = {name for name in names if name == pattern or fnmatchcase(name, pattern)}

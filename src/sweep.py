@@ -18,6 +18,7 @@ from hydra.types import RunMode
 
 from src import files, launcher
 from src.config import CIRCUMSTANCES, ROOT, Config, fitting_name, from_hydra, one_message, plain_name
+from src.data.batches import learned_sizes
 from src.data.names import image_shape
 from src.data.splits import split
 from src.errors import Refusal
@@ -217,7 +218,19 @@ def _check(jobs: dict[Path, Config]) -> None:
             mode_of(cfg)
     for run, cfg in jobs.items():
         if not finished(run, cfg):
-            split(cfg.data)
+            _check_batches(cfg, len(split(cfg.data).train))
+
+
+def _check_batches(cfg: Config, images: int) -> None:
+    """Refuse a batch norm of vectors where each batch is one image."""
+    if max(learned_sizes(images, cfg.train.batch_size)) > 1:
+        return
+    for layer in config_ledger(cfg).layers:
+        if "BatchNorm" in layer.kind and layer.rows.size * layer.columns.size == 1:
+            raise Refusal(
+                f"train.batch_size={cfg.train.batch_size}, {images} training images: every batch is one image, which "
+                f"has no variance for the batch norm {layer.name}; take two or more, or model.norm=layer"
+            )
 
 
 def _named(loader: Any, master: Any, overrides: list[str]) -> list[str]:

@@ -65,6 +65,23 @@ def test_the_split_is_that_of_its_seed(cut):
     assert one.checksum == same.checksum != other.checksum
 
 
+def test_sets_that_leave_nothing_to_compare_are_refused(monkeypatch):
+    def of(train: int, test: int, classes: list[str]) -> Source:
+        return Source(part(train), part(test), classes, "edge")
+
+    for source, message in (
+        (of(50, 9, ["a"]), r"one class alone \(a\), where two"),
+        (of(50, 1, ["a", "b"]), "1 test image, where two are needed"),
+    ):
+        monkeypatch.setattr(splits, "load", lambda *_, source=source: source)
+        with pytest.raises(DataError, match=message):
+            split(typed(Data, val_size=10))
+    shapes = typed(Data, name="shapes", image_size=16, task="where", val_size=1)
+    monkeypatch.undo()
+    with pytest.raises(DataError, match=r"data\.val_size=1: at least 2 with data\.task=where"):
+        split(shapes)
+
+
 def test_a_smaller_training_set_is_a_part_of_the_larger_one(cut):
     small, large, whole = cut(train_size=20), cut(train_size=60), cut()
     assert len(small.train) == 20
@@ -175,7 +192,19 @@ def test_every_image_comes_once_an_epoch(count, batch_size, number):
     found = epoch(batches, number)
     assert len(found) == len(batches)
     assert {len(one) for one in found[:-1]} <= {batch_size}
+    assert len(found[-1]) > 1 or batch_size == 1 or count == 1
     assert sorted(chain(*found)) == list(range(count))
+
+
+def test_a_last_image_alone_joins_the_batch_before_where_something_is_learned():
+    assert [len(one) for one in epoch(Batches(part(9), 4, *UNIT, seed=1))] == [4, 5]
+    assert [len(one) for one in epoch(Batches(part(10), 4, *UNIT, seed=1))] == [4, 4, 2]
+    assert [len(one) for one in epoch(Batches(part(9), 4, *UNIT))] == [4, 4, 1]
+    halves = [epoch(Batches(part(9), 4, *UNIT, seed=1, rank=rank, world=2)) for rank in (0, 1)]
+    assert [[len(one) for one in half] for half in halves] == [[2, 3], [2, 2]]
+    resumed = Batches(part(9), 4, *UNIT, seed=1)
+    resumed.load_state_dict({"position": 1, "generator": torch.Generator().get_state()})
+    assert [len(one) for one in epoch(resumed)] == [5]
 
 
 def test_the_order_is_that_of_seed_and_epoch():

@@ -11,10 +11,14 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from src.config import Data
+from src.config import Data, Probe
 from src.data import sets
+from src.data.foreign import sample
 from src.data.names import SETS, image_shape
+from src.data.pictures import ENDINGS, labelled, open_picture
+from src.data.probe import probe_images
 from src.data.sets import MARGIN, DataError, load
+from src.data.splits import split
 from tests.helpers import typed
 
 TORCHVISION = {
@@ -189,6 +193,131 @@ def test_the_shorter_side_fills_the_canvas_and_the_middle_is_kept(tmp_path):
     canvas = load("folder", str(tmp_path), 16).test.canvas
     assert canvas.shape[-2:] == (32, 32)
     assert canvas[0, 0, 0].tolist() == ramp[0, 32:64].tolist()
+
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+DEEP = {
+    "16 bits.png": RAMP.astype(np.uint16) * 257,
+    "16 bits.tif": RAMP.astype(np.uint16) * 257,
+    "whole numbers.tif": RAMP.astype(np.int32) * 257,
+    "floats to 1.tif": RAMP.astype(np.float32) / 255,
+    "floats to 255.tif": RAMP.astype(np.float32),
+    "floats to 65535.tif": RAMP.astype(np.float32) * 257,
+    "8 bits.png": RAMP,
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_more_than_8_bits_are_scaled_and_not_clipped(tmp_path, name):
+    Image.fromarray(DEEP[name]).save(tmp_path / name)
+    picture = open_picture(tmp_path / name)
+    assert picture.mode == "RGB"
+    assert (np.asarray(picture) == RAMP[..., None]).all()
+
+
+def test_16_bits_round_to_the_nearest_of_8(tmp_path):
+    Image.fromarray(np.array([[0, 128, 129, 65535]], np.uint16)).save(tmp_path / "a.png")
+    (tmp_path / "a.pgm").write_bytes(b"P5 4 1 65535\n" + np.array([0, 128, 129, 65535], ">u2").tobytes())
+    for name in ("a.png", "a.pgm"):
+        assert np.asarray(open_picture(tmp_path / name))[0, :, 0].tolist() == [0, 0, 1, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [([-1.0, 1.0], "from -1 to 1"), ([0.0, 1e6], "from 0 to 1e"), ([0.0, np.nan], "nan")]
+)
+def test_values_that_no_range_holds_are_refused(tmp_path, values, said):
+    Image.fromarray(np.array([values], np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=rf"a\.tif cannot be read as an image: .*{said}.*; save it with 8 or 16 bits"):
+        open_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_upright(tmp_path, orientation):
+    """By the EXIF standard's table: where row 0 and column 0 of what is stored are to be seen."""
+    upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    assert np.asarray(open_picture(tmp_path / "a.png"))[..., 0].tolist() == upright.tolist()
+
+
+def test_what_is_transparent_is_black_and_what_is_half_so_half(tmp_path):
+    clear, half, full = (200, 100, 50, 0), (200, 100, 50, 128), (200, 100, 50, 255)
+    pixels = Image.fromarray(np.array([[clear, half, full]], np.uint8), "RGBA")
+    pixels.save(tmp_path / "rgba.png")
+    Image.fromarray(np.array([[[90, 0], [90, 128], [90, 255]]], np.uint8), "LA").save(tmp_path / "la.png")
+    palette = Image.new("P", (3, 1))
+    palette.putpalette([200, 100, 50, 10, 20, 30])
+    palette.putdata([0, 1, 0])
+    palette.save(tmp_path / "one entry.png", transparency=0)
+    palette.save(tmp_path / "entries.png", transparency=bytes([128, 255]))
+    Image.new("RGB", (3, 1), (200, 100, 50)).save(tmp_path / "one colour.png", transparency=(200, 100, 50))
+    expected = {
+        "rgba.png": [[0, 0, 0], [100, 50, 25], [200, 100, 50]],
+        "la.png": [[0, 0, 0], [45, 45, 45], [90, 90, 90]],
+        "one entry.png": [[0, 0, 0], [10, 20, 30], [0, 0, 0]],
+        "entries.png": [[100, 50, 25], [10, 20, 30], [100, 50, 25]],
+        "one colour.png": [[0, 0, 0]] * 3,
+    }
+    for name, colours in expected.items():
+        assert np.asarray(open_picture(tmp_path / name))[0].tolist() == colours, name
+
+
+def test_every_way_to_read_files_opens_them_alike(tmp_path):
+    """A set, images for a net of a library, and a run's probe."""
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            path = tmp_path / part / name / "1.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("I;16", (16, 16), 100 * 257).save(path)
+    found = load("folder", str(tmp_path), 16)
+    assert greys(found.test) == greys(found.train) == [100, 100]
+    assert (sample("folder", str(tmp_path), 16, 3, 0, 2, 0).canvas == 100).all()
+    splits = split(typed(Data, name="folder", root=str(tmp_path), image_size=16, val_size=1))
+    assert (probe_images(Probe(files=[str(path)]), splits).images == 100).all()
+
+
+def test_hidden_files_and_folders_are_neither_classes_nor_images(tmp_path):
+    for name in ("cat", "dog"):
+        for part in ("train", "test"):
+            paint(tmp_path / part / name / "a.png", 10)
+            paint(tmp_path / part / name / ".ipynb_checkpoints" / "a-checkpoint.png", 20)
+            (tmp_path / part / name / "._a.png").write_text("a Mac's")
+            paint(tmp_path / part / ".ipynb_checkpoints" / "b.png", 20)
+    source = load("folder", str(tmp_path), 16)
+    assert (source.classes, greys(source.train), greys(source.test)) == (["cat", "dog"], [10, 10], [10, 10])
+    assert image_shape(typed(Data, name="folder", root=str(tmp_path), image_size=16))[1] == 2
+    assert sample("folder", str(tmp_path), 16, 3, 0, 9, 0).classes == ["cat", "dog"]
+    paint(tmp_path / "loose" / "a.png", 10)
+    paint(tmp_path / "loose" / "b.png", 10)
+    paint(tmp_path / "loose" / ".c.png", 10)
+    paint(tmp_path / "loose" / ".hidden" / "d.png", 10)
+    assert len(sample("folder", str(tmp_path / "loose"), 16, 3, 0, 9, 0).labels) == 2
+
+
+def test_pictures_come_in_torchvisions_order(tmp_path):
+    for name in ("b/2.png", "b/10.PNG", "b/a/z.jpeg", "b/Z.tif", "a b/1.webp", "a/1.bmp", "a/note.txt", "a/B/1.ppm"):
+        paint(tmp_path / name, 0) if not name.endswith("txt") else (tmp_path / name).write_text("")
+    theirs = datasets.ImageFolder(tmp_path)
+    assert labelled(tmp_path) == (theirs.samples, theirs.classes)
+    assert ENDINGS == datasets.folder.IMG_EXTENSIONS
+
+
+def test_a_folder_with_train_alone_has_the_classes_that_are_loaded(tmp_path):
+    for name in "abcde":
+        paint(tmp_path / "train" / "x" / f"{name}.png", 0)
+    classes = load("folder", str(tmp_path), 16).classes
+    assert image_shape(typed(Data, name="folder", root=str(tmp_path), image_size=16))[1] == len(classes)
 
 
 def test_the_schema_knows_a_folders_shape(tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ SRC = Path(__file__).parent.parent / "src"
 # code; what is imported under TYPE_CHECKING, for hints alone, is free.
 ROOMS = [
     {"errors", "files", "geometry"},
-    {"jobs", "weights"},
-    {"pooling", "activations", "transforms"},
+    {"jobs", "weights", "activations"},
+    {"pooling", "transforms"},
     {"ledger"},
     {"models", "data"},
     {"config", "nets", "locks"},

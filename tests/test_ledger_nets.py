@@ -1,6 +1,7 @@
 """The ledger of nets that others wrote, against the running net, PyTorch's counter and published numbers."""
 
 import operator
+import warnings
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from src.activations import watch
+from src.errors import Refusal
 from src.ledger import Ledger, ShapeError, ledger, verify
+from src.pooling import swap_pools
 
 Image = tuple[int, int, int]
 
@@ -146,6 +149,89 @@ def test_a_layer_used_twice_has_two_rows_and_its_parameters_once():
     book = ledger(net, (3, 9, 9))
     assert [(one.rows.size, one.parameters) for one in book.layers] == [(7, 84), (7, 0), (5, 0)]
     verify(book, net)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_weight_of_two_layers_is_counted_once(device):
+    with torch.device(device):
+        net = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), nn.Conv2d(4, 4, 3))
+    net[1].weight = net[0].weight
+    book = ledger(net, (4, 9, 9))
+    assert [(one.parameters, one.multiply_adds) for one in book.layers] == [(144, 144 * 49), (4, 144 * 25)]
+    verify(book, net)
+
+
+class Reads(nn.Module):
+    """Reads a weight that a layer has counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, 4)
+        self.scale = self.norm.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x) * self.scale.view(1, -1, 1, 1)
+
+
+def test_a_weight_of_a_layer_that_the_net_reads_too_is_counted_once():
+    net = Reads()
+    assert ledger(net, (4, 9, 9)).parameters == 8
+    verify(ledger(net, (4, 9, 9)), net)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.orthogonal,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_weights_that_are_computed_from_others_are_counted_as_these(norm):
+    net = nn.Sequential(norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(8 * 49, 5)))
+    book = ledger(net, (3, 9, 9))
+    learned = {id(one): one.numel() for one in net.parameters()}
+    assert book.parameters == sum(learned.values())
+    assert book.multiply_adds == 8 * 27 * 49 + 8 * 49 * 5
+    verify(book, net)
+
+
+@pytest.mark.parametrize("side", [1, 2, 8, 16, 17, 32])
+def test_every_image_that_a_net_takes_has_its_ledger(side):
+    net = torchvision("resnet18").eval()
+    book = held(net, (3, side, side))
+    assert book.parameters == 11_689_512
+
+
+@pytest.mark.parametrize("pool", ["max", "blur", "maxblur", "stochastic", "ideal"])
+@pytest.mark.parametrize("side", [16, 32])
+def test_pools_larger_than_their_maps_have_theirs_too(pool, side):
+    net = models.resnet18(weights=None, num_classes=2)
+    swap_pools(net, pool, (3, side, side), convs=True)
+    verify(ledger(net, (3, side, side)), net)
+
+
+def test_a_compiled_net_is_followed_as_itself_and_a_scripted_one_refused():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
+    compiled = torch.compile(net, backend="eager")
+    assert ledger(compiled, (3, 9, 9)) == ledger(net, (3, 9, 9))
+    verify(ledger(compiled, (3, 9, 9)), compiled)
+    assert swap_pools(compiled, "blur", (3, 9, 9)) == ["1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    for net in (scripted, nn.Sequential(scripted)):
+        with pytest.raises(Refusal, match=r"is scripted: its layers cannot be seen; give the nn\.Module"):
+            ledger(net, (3, 9, 9))
+
+
+def test_half_double_and_no_parameters_hold():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2))
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        held(net.to(kind), (3, 9, 9))
+    held(nn.Sequential(nn.AvgPool2d(2), nn.Flatten()), (3, 9, 9))
 
 
 def test_rows_of_calls_carry_the_name_of_the_layer_around_them():

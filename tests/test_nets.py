@@ -19,9 +19,10 @@ from src.config import ROOT
 from src.data.foreign import resized, sample
 from src.data.sets import MARGIN, Images
 from src.errors import Refusal
+from src.measures import Row
 from src.measures.subject import Scene, normaliser, subject_of
 from src.measures.suite import rows
-from src.nets import answer, default_layers, list_layers, load_net, outputs, pick_layers, run_once
+from src.nets import Loaded, answer, default_layers, list_layers, load_net, outputs, pick_layers, run_once
 from src.runs import FinishedRun
 from src.views import wandb as views_wandb
 from tests.helpers import wandb_records
@@ -256,6 +257,77 @@ def test_a_subject_is_measured_on_a_scene_and_smaller_batches_are_its_own() -> N
     assert set(seen) == {2}
     assert {row.layer for row in found} == {"layer1", "layer2", "output"}
     assert {row.estimate.n for row in found} == {6}
+
+
+EVERY = ["shift", "rolls", "crops", "layers", "units", "field", "aliasing", "velocity", "noise"]
+
+
+def plain() -> nn.Sequential:
+    torch.manual_seed(0)
+    maps = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    return nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+
+
+def measured(net: nn.Module) -> list[str]:
+    """All numbers of a net that somebody has made, in order."""
+    canvas = torch.randint(256, (12, 3, 20, 20), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    subject = subject_of(Loaded(net, (3, 16, 16), (0.5,) * 3, (0.25,) * 3, None))
+    return [str(one) for one in rows(subject, Scene(canvas, 2, labels=torch.arange(12) % 4), EVERY) if type(one) is Row]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_net_of_other_floats_is_measured_as_its_float32_copy_which_is_said(kind: torch.dtype) -> None:
+    net = plain().to(kind)
+    with pytest.warns(UserWarning, match=f"numbers are {str(kind)[6:]}: a float32 copy of it is measured"):
+        found = measured(net)
+    assert found == measured(plain().to(kind).float())
+    assert {one.dtype for one in net.parameters()} == {kind}, "it is as it was"
+
+
+def test_a_compiled_net_is_measured_as_what_it_was_made_from() -> None:
+    expected = measured(plain())
+    calls: list[None] = []
+
+    def backend(module: Any, _: Any) -> Any:
+        calls.append(None)
+        return module
+
+    assert measured(torch.compile(plain(), backend=backend)) == expected  # type: ignore[arg-type]
+    net = plain()
+    net.compile(backend=backend)
+    assert measured(net) == expected
+    assert not calls, "nothing is compiled"
+    assert net._compiled_call_impl is not None, "it is as it was"
+
+
+class Pools(nn.Module):
+    """Nothing is learned, and nothing kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.vector = nn.AvgPool2d(2), nn.MaxPool2d(2), nn.Flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vector(self.two(self.one(x)))
+
+
+def test_a_net_without_parameters_is_measured() -> None:
+    found = measured(Pools())
+    assert any("layer='two'" in one and "invariance_error" in one for one in found)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_scripted_net_is_refused_in_one_line() -> None:
+    part = plain()
+    part[4] = torch.jit.script(part[4])
+    for net, name in (
+        (torch.jit.script(plain()), "the net"),
+        (torch.jit.trace(plain(), torch.zeros(1, 3, 16, 16)), "the net"),
+        (part, "4"),
+    ):
+        for look in (measured, lambda net: list_layers(net, (3, 16, 16)), lambda net: pick_layers(net, ["0"])):
+            with pytest.raises(Refusal, match=rf"^{name} is scripted: .* give the nn\.Module that it was made from$"):
+                look(net)
 
 
 # --- the command ---------------------------------------------------------------------------------------------------

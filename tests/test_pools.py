@@ -3,16 +3,17 @@
 import subprocess
 import sys
 
+import antialiased_cnns
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from src.config import ROOT
 from src.errors import Refusal
 from src.measures.exactness import PROTOCOLS, Cell, Setting, change, change_up_to_rolls, exactness
 from src.models.blocks import PADDINGS
 from src.pooling import POOLS
-from src.pooling.facts import FACTS, read
+from src.pooling.facts import FACTS, Facts, facts_of
 from src.views.pools import TIMES, Sheet, cost, listing, page, show
 
 every_pool = pytest.mark.parametrize("name", [name for name, pool in POOLS.items() if pool])
@@ -31,13 +32,69 @@ def test_every_pool_has_every_fact_of_its_own(name):
 
 
 def test_a_missing_fact_is_named():
-    with pytest.raises(KeyError, match="Keeps"):
-        read("One.\n\nFormula: x\nExact: no\nSource: none")
+    class Toy(POOLS["max"]):
+        """A pool."""
+
+        formula = "x"
+        source = " "
+
+    with pytest.raises(Refusal, match=r"^pool toy: its class Toy has no keeps, exact, source; a line each, as class"):
+        facts_of("toy", Toy)
+    Toy.keeps = Toy.exact = Toy.source = "a\n    b"
+    assert facts_of("toy", Toy) == Facts("A pool.", "x", "a b", "a b", "a b")
 
 
-def test_facts_go_on_where_they_are_indented():
-    facts = read("One\n    line.\n\n    Formula: x\n    Keeps: a,\n        b\n    Exact: c\n    Source: d\n\n    More.")
-    assert (facts.summary, facts.keeps, facts.source) == ("One line.", "a, b", "d")
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+@pytest.mark.parametrize("m", range(1, 6))
+@pytest.mark.parametrize("s", range(1, 5))
+def test_where_blur_differs_from_its_authors_layer(m, s):
+    theirs = antialiased_cnns.BlurPool(2, filt_size=m, stride=s)  # continues maps by reflection
+    x = torch.randn(1, 2, 12, 12)
+    assert (relative(POOLS["blur"](m, s, border="reflect")(x), theirs(x)) > 0.1) == (2 < m <= s)
+
+
+def test_where_maxblur_differs_from_its_authors_layer():
+    x = torch.randn(1, 2, 12, 12)
+    theirs = nn.Sequential(nn.MaxPool2d(2, stride=1), antialiased_cnns.BlurPool(2, filt_size=3, stride=2))
+    differs = (POOLS["maxblur"](2, 2, border="reflect")(x) - theirs(x)).abs().amax((0, 1)) > 1e-6
+    assert not differs[:-1, :-1].any()
+    assert differs[-1].any() and differs[:, -1].any()
+
+
+@pytest.mark.parametrize("n", range(4, 25, 2))
+def test_where_flc_differs_from_its_authors_layer(n):
+    """Theirs is the slice from int(N / 4) to int(3 N / 4) of the shifted spectrum."""
+    x, part = torch.randn(1, 2, n, n, dtype=torch.float64), slice(int(n / 4), int(n / 4 * 3))
+    low = torch.fft.fftshift(torch.fft.fft2(x, norm="forward"), dim=(2, 3))[..., part, part]
+    theirs = torch.fft.ifft2(torch.fft.ifftshift(low, dim=(2, 3)), norm="forward").real
+    assert (relative(POOLS["flc"](stride=2, border="circular")(x), theirs) > 0.1) == (n % 4 > 0)
+
+
+@pytest.mark.parametrize(("s", "n"), [(s, n) for s in (2, 3) for n in range(6, 31) if n % s == 0])
+def test_where_ideal_differs_from_its_authors_layer(s, n):
+    """Theirs keeps frequencies up to int(N / s // 2), but where 4 divides N the last of them."""
+    x, low = torch.randn(1, 2, n, n, dtype=torch.float64), int(n / s // 2)
+    kept = torch.fft.fftfreq(n, 1 / n).abs() <= low - (n % 4 == 0)
+    theirs = torch.fft.ifft2(torch.fft.fft2(x) * kept[:, None] * kept).real[..., ::s, ::s]
+    differs = relative(POOLS["ideal"](stride=s, border="circular")(x), theirs) > 0.1
+    assert differs == ((s, n) in [(3, 6), (3, 18), (3, 30)])
+
+
+def test_where_the_learned_pools_differ_from_their_authors_layers():
+    ones, x = torch.ones(1, 16, 8, 8), torch.randn(1, 16, 8, 8)
+    ddac, lip = POOLS["ddac"](channels=16), POOLS["lip"](channels=16)
+    assert torch.allclose(ddac(ones), ones[..., ::2, ::2])
+    assert not ddac.filters.weight.any()
+    assert [type(one) for one in ddac.children()] == [type(one) for one in lip.children()] == [nn.Conv2d]
+    assert lip.importance.kernel_size == (1, 1)
+    nn.init.normal_(lip.importance.weight)
+    assert torch.allclose(lip.logits(5 * x), 5 * lip.logits(x), atol=1e-5), "without a bound"
+    for name in ("lps", "tips"):
+        pool = POOLS[name](channels=16)
+        assert {one.kernel_size for one in pool.modules() if isinstance(one, nn.Conv2d)} == {(1, 1)}
 
 
 @every_pool

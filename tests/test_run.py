@@ -54,6 +54,12 @@ def test_a_net_without_maps_leaves_the_same_files(name: str, task: str, tmp_path
     assert (("output", "test", 0, "r2") in rows) == (task == "both")
 
 
+def test_a_last_training_image_that_would_be_alone_is_trained_on_all_the_same(tmp_path: Path) -> None:
+    cfg = replace(tiny(data={"train_size": 65}, train={"epochs": 1}), model=model("mlp"))
+    run(cfg, tmp_path)
+    assert json.loads((tmp_path / files.RUN).read_text())["steps"] == 1
+
+
 def test_what_is_fitted_before_training_is_in_the_checkpoint(tmp_path: Path) -> None:
     cfg = replace(tiny(), model=model("pca"))
     run(cfg, tmp_path)

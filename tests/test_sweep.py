@@ -1,6 +1,7 @@
 """A command's jobs: where they go, and that a wrong one stops all of them before anything is written."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,8 @@ from src.pooling import POOLS
 from src.sweep import config_ledger, plan, sweep_name
 
 SMALL = ["data=shapes", "data.image_size=16"]
+#: as much of a set as is asked for before a sweep
+SPLITS = SimpleNamespace(train=range(1000))
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +50,7 @@ def test_any_axis_is_swept_the_same_way(axis: str) -> None:
 
 
 def test_data_is_an_axis_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.sweep.split", lambda data: None)
+    monkeypatch.setattr("src.sweep.split", lambda data: SPLITS)
     made = plan(["-m", "data=shapes,cifar10"])
     assert made is not None and [cfg.data.name for cfg in made.jobs.values()] == ["shapes", "cifar10"]
 
@@ -77,6 +80,9 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         (["-m", *SMALL, "trainer.devices=2"], r"trainer\.devices=2, .* add hydra/launcher=local"),
         (["data=folder", "data.root=nowhere"], r"data=folder: data\.root=nowhere must hold CLASS"),
         (["data=shapes", "data.train_size=99999"], r"12000 training images: too few"),
+        ([*SMALL, "model=mlp", "train.batch_size=1"], r"every batch is one image, .* batch norm stage1\.norm; take"),
+        ([*SMALL, "model=mlp", "data.train_size=1"], r"train\.batch_size=\d+, 1 training images: every batch is one"),
+        ([*SMALL, "trainer.precision=bf16-true"], r"precision=bf16-true: choose one of 32-true, 16-mixed"),
         (["seed=-1"], r"seed=-1: must be a whole number"),
         (["-m", *SMALL, "seed=0,1", f"model.variant={'why' * 90}"], r"…: a job's folder would have a name of over 255"),
     ],
@@ -101,7 +107,7 @@ def test_named_sweeps_say_what_they_ask_and_compose(file: Path, monkeypatch: pyt
     header = [line for line in file.read_text().splitlines() if line.startswith("#")]
     for word in ("Question", f"Command   python -m src.train -m sweeps={file.stem}", "Cost", "Expect"):
         assert any(word in line for line in header), word
-    monkeypatch.setattr("src.sweep.split", lambda data: None)  # the data need not be here
+    monkeypatch.setattr("src.sweep.split", lambda data: SPLITS)  # the data need not be here
     made = plan(["-m", f"sweeps={file.stem}", "seed=0"])  # one seed: the others compose alike, and take their time
     assert made is not None and len(made.jobs) > 1 and made.folder == Path("outputs") / f"{file.stem},seed=0"
     for cfg in made.jobs.values():

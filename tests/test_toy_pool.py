@@ -13,7 +13,12 @@ from src.config import ROOT
 TOY = '''
 
 class Toy(Pool):
-    """``min(x_R)``."""
+    """The weakest response in the window."""
+
+    formula = "min(x_R)"
+    keeps = "constants, range"
+    exact = "is -max(-x)"
+    source = "nobody 2026"
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
@@ -49,6 +54,8 @@ for _ in range(20):
     step.step()
 assert losses[-1] < losses[0] / 2
 assert swap_pools(net, "max", (1, 12, 12)) == ["stage1.pool", "stage2.pool"]
+assert swap_pools(net, "toy", (1, 12, 12)) == ["stage1.pool", "stage2.pool"]
+verify(ledger(net, (1, 12, 12)), net)
 print("trained")
 """
 
@@ -75,3 +82,25 @@ def test_a_toy_pooling_in_one_file_is_known_everywhere(lab: Path) -> None:
     assert "stage1.pool" in shapes.stdout
     trained = python(lab, "-c", TRAIN)
     assert trained.stdout == "trained\n", trained.stderr
+
+
+SETTING = ("size=8", "depth=1", "images=1", "shifts=2")
+
+
+def test_the_list_of_pools_has_a_toy_pooling(lab: Path) -> None:
+    done = python(lab, "-m", "src.pools", *SETTING)
+    assert done.returncode == 0, done.stderr
+    assert all(one in done.stdout for one in ("min(x_R)", "is -max(-x)", "nobody 2026"))
+    assert done.stdout.count("\ntoy ") >= 3 + 4, "in every table"
+    done = python(lab, "-m", "src.pools", *SETTING, "out=page.md")
+    assert done.returncode == 0, done.stderr
+    assert "| toy | min(x_R) | 0 | 0 | · |" in (lab / "page.md").read_text()
+
+
+def test_a_pooling_without_its_facts_runs_and_the_list_says_in_one_line_what_is_missing(lab: Path) -> None:
+    file = lab / "src" / "pooling" / "windows.py"
+    file.write_text(file.read_text().replace(TOY, TOY.replace('    exact = "is -max(-x)"\n', "")))
+    assert python(lab, "-m", "src.shapes", "model.pool=toy").returncode == 0
+    done = python(lab, "-m", "src.pools", *SETTING)
+    assert done.returncode == 2
+    assert done.stderr == "refused: pool toy: its class Toy has no exact; a line each, as class attributes\n"

@@ -21,7 +21,8 @@ class Batches:
     The order of epoch e depends on (seed, e) alone, so a resumed run sees the batches it would have seen; within an
     epoch it goes on from ``state_dict``. Over several devices each batch is dealt out by rank: the batch stays the
     same, and every image is seen once an epoch. A last batch of fewer images than devices goes to every rank, and
-    counts once.
+    counts once. Where something is learned, a last image that would be left alone joins the batch before it: one image
+    has no variance, which a batch norm needs.
 
     Args:
         part: the images.
@@ -46,6 +47,7 @@ class Batches:
     ) -> None:
         self.part, self.batch_size, self.mean, self.std = part, batch_size, mean, std
         self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
+        self.sizes = learned_sizes(len(part), batch_size) if seed is not None else sizes(len(part), batch_size)
         self.epoch = 0
         self.position = 0  # batches given of this epoch
         self.generator = torch.Generator()
@@ -65,19 +67,16 @@ class Batches:
         self._resumed = state
 
     def __len__(self) -> int:
-        return (len(self.part) + self.batch_size - 1) // self.batch_size
-
-    def _size(self, index: int) -> int:
-        return min(self.batch_size, len(self.part) - index * self.batch_size)
+        return len(self.sizes)
 
     def weight(self, index: int) -> float:
         """What to multiply this rank's mean over its images by, so that the mean over ranks is that over the batch."""
-        size = self._size(index)
+        size = self.sizes[index]
         return len(range(self.rank, size, self.world)) * self.world / size if size >= self.world else 1.0
 
     def counts(self, index: int) -> bool:
         """Whether this rank's images are no other rank's, or it is the first."""
-        return self.rank == 0 or self._size(index) >= self.world
+        return self.rank == 0 or self.sizes[index] >= self.world
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"], Float[Tensor, "n _"]]]:
         images, labels, positions = self.part.images, self.part.labels, self.part.positions
@@ -91,7 +90,7 @@ class Batches:
             self.position = self._resumed["position"]
             self.generator.set_state(self._resumed["generator"])
             self._resumed = None
-        for batch in order.split(self.batch_size)[self.position :]:
+        for batch in order.split(self.sizes)[self.position :]:
             self.position += 1
             index = batch.to(images.device)
             chosen = images[index]
@@ -100,6 +99,25 @@ class Batches:
             mine = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
             mine_of = index[mine]
             yield normalise(chosen[mine], self.mean, self.std), labels[mine_of], positions[mine_of]
+
+
+def sizes(images: int, batch_size: int) -> list[int]:
+    """Images of each batch.
+
+    >>> sizes(7, 3)
+    [3, 3, 1]
+    """
+    return [min(batch_size, images - first) for first in range(0, images, batch_size)]
+
+
+def learned_sizes(images: int, batch_size: int) -> list[int]:
+    """The same, with a last image that would be alone in the batch before, unless all are alone.
+
+    >>> learned_sizes(7, 3)
+    [3, 4]
+    """
+    found = sizes(images, batch_size)
+    return [*found[:-2], batch_size + 1] if len(found) > 1 and batch_size > found[-1] == 1 else found
 
 
 def augmented(images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from src.data.names import SETS
+from src.data.names import SETS, halves
+from src.data.pictures import is_picture, labelled
 from src.data.sets import DataError, Images, load, read
 from src.data.splits import canvas
 
@@ -85,18 +86,14 @@ def _draw(there: int, count: int, seed: int) -> Int64[Tensor, " m"]:
 
 def _files(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
     """(file, class) of each image, and the classes: ``root/test/CLASS/*``, else ``root/CLASS/*``, else ``root/*``."""
-    from torchvision.datasets import ImageFolder
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    root = root / "test" if (root / "train").is_dir() and (root / "test").is_dir() else root
+    _, root = halves(root)
     try:
-        every = ImageFolder(root)
+        return labelled(root)
     except FileNotFoundError as error:
-        loose = sorted(str(one) for one in root.iterdir() if one.suffix.lower() in IMG_EXTENSIONS)
+        loose = sorted(str(one) for one in root.iterdir() if is_picture(one.name))
         if not loose:
             raise DataError(f"data=folder: no images in data.root={root}, nor in folders in it ({error})") from error
         return [(one, 0) for one in loose], []
-    return every.samples, every.classes
 
 
 def resized(part: Images, side: int, margin: int, beyond: str) -> UInt8[Tensor, "n c H W"]:

@@ -24,8 +24,23 @@ def image_shape(data: "Data") -> tuple[tuple[int, int, int], int]:
     """((channels, height, width), classes) of a set; a folder that is not there counts 10 classes."""
     channels, side, classes = SETS[data.name]
     if classes is None:
-        root = Path(data.root).expanduser()
-        root = root / "train" if (root / "train").is_dir() else root
-        classes = sum(one.is_dir() for one in root.iterdir()) if root.is_dir() else 10
+        train, _ = halves(Path(data.root).expanduser())
+        classes = len(class_folders(train)) if train.is_dir() else 10
     side = data.canvas or side or data.image_size
     return (channels, side, side), classes
+
+
+def halves(root: Path) -> tuple[Path, Path]:
+    """The folders of a folder's training and test part: ``train`` and ``test`` in it where it has both, else itself."""
+    train, test = root / "train", root / "test"
+    return (train, test) if train.is_dir() and test.is_dir() else (root, root)
+
+
+def class_folders(root: Path) -> list[Path]:
+    """The folders in a folder, one a class, by name; hidden ones (``.ipynb_checkpoints``) are none."""
+    return sorted(one for one in root.iterdir() if one.is_dir() and not hidden(one.name))
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder of that name is one that programs keep for themselves."""
+    return name.startswith(".")

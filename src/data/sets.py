@@ -15,17 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from src.data import red_green
+from src.data.names import halves
+from src.data.pictures import DataError, labelled, open_picture
 from src.data.shapes import CLASSES, render
-from src.errors import Refusal
+
+__all__ = ["MARGIN", "DataError", "Images", "Source", "load", "place", "read"]
 
 #: true pixels around every image that sets with a larger original keep, for shifting a window over it
 MARGIN = 8
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 UNPACKED = "debian"  # where `make data` unpacks that package, in the data folder
-
-
-class DataError(Refusal):
-    """A data set that is not to be had, or not readable."""
 
 
 @dataclass(frozen=True)
@@ -190,38 +189,37 @@ def _ways(name: str, root: Path) -> str:
 
 def _folder(root: Path, size: int) -> Source:
     """``root/{train,test}/CLASS/*``; or ``root/CLASS/*``, of which every fifth file of a class is for testing."""
-    from torchvision.datasets import ImageFolder
-
-    halves = (root / "train").is_dir() and (root / "test").is_dir()
+    train_root, test_root = halves(root)
     try:
-        if halves:
-            train, test = ImageFolder(root / "train"), ImageFolder(root / "test")
-            if train.classes != test.classes:
+        if train_root != test_root:
+            (train, classes), (test, others) = labelled(train_root), labelled(test_root)
+            if classes != others:
                 raise DataError(f"data=folder: {root}/train and {root}/test hold different classes")
-            return Source(read(train.samples, size), read(test.samples, size), train.classes, "edge")
-        every = ImageFolder(root)
+            return Source(read(train, size), read(test, size), classes, "edge")
+        every, classes = labelled(root)
     except FileNotFoundError as error:
         raise DataError(
             f"data=folder: data.root={root} must hold CLASS/*.png, or train/CLASS/*.png and test/CLASS/*.png ({error})"
         ) from error
-    first = {label: every.targets.index(label) for label in set(every.targets)}
-    held = [(i - first[label]) % 5 == 4 for i, label in enumerate(every.targets)]
-    train_files = [one for one, out in zip(every.samples, held, strict=True) if not out]
-    test_files = [one for one, out in zip(every.samples, held, strict=True) if out]
-    if not test_files:
-        raise DataError(f"data=folder: {len(train_files)} images in {root} are too few to hold any out for testing")
-    return Source(read(train_files, size), read(test_files, size), every.classes, "edge")
+    labels = [label for _, label in every]
+    held = [(i - labels.index(label)) % 5 == 4 for i, label in enumerate(labels)]
+    train = [one for one, out in zip(every, held, strict=True) if not out]
+    test = [one for one, out in zip(every, held, strict=True) if out]
+    if not test:
+        raise DataError(f"data=folder: {len(train)} images in {root} are too few to hold any out for testing")
+    return Source(read(train, size), read(test, size), classes, "edge")
 
 
 def read(files: list[tuple[str, int]], size: int) -> Images:
-    """Every image with its shorter side scaled to ``size + 2 MARGIN``, its middle square taken as the canvas."""
+    """Every image with its shorter side scaled to ``size + 2 MARGIN``, its middle square taken as the canvas.
+
+    Raises:
+        DataError: a file is no image.
+    """
     whole = size + 2 * MARGIN
     canvas = torch.empty(len(files), 3, whole, whole, dtype=torch.uint8)
     for i, (path, _) in enumerate(files):
-        try:
-            picture = Image.open(path).convert("RGB")
-        except OSError as error:
-            raise DataError(f"data=folder: {path} cannot be read as an image") from error
+        picture = open_picture(path)
         scale = whole / min(picture.size)
         picture = picture.resize(
             (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC

@@ -68,7 +68,7 @@ def split(data: "Data") -> Splits:
     """Load a set and split it: validation and subset are drawn by ``data.split_seed``, label noise likewise.
 
     Raises:
-        DataError: the set is not to be had, or has too few images for the sizes asked for.
+        DataError: the set is not to be had, or has too few classes, or images for the sizes asked for.
     """
     return _split(data, pictures_of(data))
 
@@ -88,10 +88,16 @@ def _split(data: "Data", pictures: str) -> Splits:
         _load.cache_clear()
         _read[data.root] = pictures
     source = load(data.name, data.root, data.image_size, data.canvas)
+    if len(source.classes) < 2 and data.task != "where":
+        raise DataError(f"data={data.name}: one class alone ({source.classes[0]}), where two are to be told apart")
     if data.task != "what" and source.test.factors is None:
         raise DataError(
             f"data.task={data.task}: data={data.name} has no positions; take data=shapes, or data.canvas=56"
         )
+    if len(source.test) < 2:
+        raise DataError(f"data={data.name}: 1 test image, where two are needed, as images are compared with each other")
+    if data.task != "what" and data.val_size < 2:
+        raise DataError(f"data.val_size={data.val_size}: at least 2 with data.task={data.task}, as R² needs a variance")
     generator = torch.Generator().manual_seed(data.split_seed)
     order = torch.randperm(len(source.train), generator=generator)
     left = len(order) - data.val_size

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from src.activations import evaluating
+from src.activations import blank, evaluating, uncompiled
 from src.ledger.book import MAPS, Axis, Layer, Ledger, ShapeError
 from src.ledger.calls import CALLS, Call
-from src.ledger.layers import rule_of
+from src.ledger.layers import refuse_larger, rule_of
 
 __all__ = ["MAPS", "Axis", "Layer", "Ledger", "ShapeError", "graph", "ledger", "verify"]
 
@@ -43,22 +43,24 @@ def _innermost(stack: Mapping[str, tuple[str, Any]]) -> str:
     return ["", *(name for name, _ in stack.values())][-1]
 
 
-def ledger(net: nn.Module, image: tuple[int, int, int]) -> Ledger:
+def ledger(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) -> Ledger:
     """The ledger of any net that ``torch.fx`` can trace, computed without running it (it may be on the meta device).
 
     It is that of the net in eval mode. A module or parameter that is used twice has a row for each use, and its
-    parameters in the first.
+    parameters in the first; so has one that two modules share.
 
     Args:
         net: the net; its layers must be of the kinds in ``RULES`` and ``CALLS``.
         image: (channels, height, width) of its input.
+        tight: refuse strides and windows larger than their maps too, which PyTorch runs.
 
     Raises:
-        ShapeError: a map vanishes, a window is larger than its map, or a layer has no rule; names the layer.
+        ShapeError: a map vanishes, or a layer has no rule; names the layer.
     """
+    net = uncompiled(net)
     values: dict[fx.Node, Any] = {}
     rows: list[Layer] = []
-    named: set[str] = set()
+    counted = Counted(net)
     for node in graph(net).nodes:
         if node.op == "output":
             break
@@ -66,13 +68,14 @@ def ledger(net: nn.Module, image: tuple[int, int, int]) -> Ledger:
             values[node] = Layer("input", "image", image[0], Axis(image[1]), Axis(image[2]))
             continue
         try:
+            if tight and node.op == "call_module":
+                refuse_larger(str(node.target), net.get_submodule(str(node.target)), values[node.all_input_nodes[0]])
             value = _value(net, node, values)
         except ShapeError as error:
             sizes = dict.fromkeys([image[1:], *((one.rows.size, one.columns.size) for one in rows if one.rows.field)])
             raise ShapeError(f"{error}; so far {' → '.join(f'{h}×{w}' for h, w in sizes)}") from error.__cause__
         if isinstance(value, Layer):
-            rows.append(replace(value, parameters=0) if value.name in named else value)
-            named.add(value.name)
+            rows.append(replace(value, parameters=value.parameters - counted.again(value.name)))
             value = replace(value, parameters=0, multiply_adds=0)  # a row's own, not those of what comes after it
         values[node] = value
     return Ledger(image, rows)
@@ -104,7 +107,10 @@ def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         raise
     except Exception as error:  # arguments that the rule does not know
         raise ShapeError(f"{name}: the ledger cannot follow {kind}: {error}") from error
-    return replace(value, name=name, kind=kind) if isinstance(value, Layer) else value
+    if not isinstance(value, Layer):
+        return value
+    more = reparametrised(module) if node.op == "call_module" else 0
+    return replace(value, name=name, kind=kind, parameters=value.parameters + more)
 
 
 def _arithmetic(function: Callable[..., Any]) -> Call:
@@ -118,48 +124,65 @@ def _learned(name: str, value: Tensor) -> Layer:
     return Layer(name, type(value).__name__, value.numel(), axis, axis, value.numel() if learned else 0, layout="c")
 
 
+class Counted:
+    """The parameters of a net that a row has counted already: under the same name, or another that shares them."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.own = {name: [*module.parameters()] for name, module in net.named_modules()}
+        self.own |= {name: [one] for name, one in net.named_parameters(remove_duplicate=False)}
+        self.seen: set[nn.Parameter] = set()
+
+    def again(self, name: str) -> int:
+        """How many numbers of a module or parameter stand in rows before."""
+        own = set(self.own.get(name, ()))
+        again = own & self.seen
+        self.seen |= own
+        return sum(one.numel() for one in again)
+
+
+def reparametrised(module: nn.Module) -> int:
+    """Parameters that a layer has beside those of its kind, as its weight is computed from others (weight norm)."""
+    more = 0
+    for name, one in getattr(module, "parametrizations", nn.ModuleDict()).items():
+        with torch.no_grad():
+            more += sum(part.numel() for part in one.parameters()) - getattr(module, name).numel()
+    own = dict(module.named_parameters(recurse=False))  # PyTorch's older weight norm
+    return more + sum(one.numel() for name, one in own.items() if name.endswith("_g") and f"{name[:-2]}_v" in own)
+
+
 def verify(book: Ledger, net: nn.Module) -> None:
     """Hold the ledger against the running net, layer by layer: shapes by a forward pass, parameters by counting.
 
     Raises:
         ShapeError: naming the first layer that differs.
     """
-    counts = {name: sum(one.numel() for one in module.parameters()) for name, module in net.named_modules()}
-    counts |= {name: one.numel() for name, one in net.named_parameters()}
-    named = [layer for layer in book.layers if layer.name in counts]
+    net = uncompiled(net)
+    counted = Counted(net)
+    named = [layer for layer in book.layers if layer.name in counted.own]
     shapes = _shapes(net, [layer.name for layer in named], book.image)
-    seen: set[str] = set()
     for layer in named:
         name = layer.name
         if name in shapes:
             shape = next(shapes[name], None)
             if shape != layer.sizes or math.prod(shape) != math.prod(layer.shape):
                 raise ShapeError(f"{name}: the ledger says {layer.sizes[1:]}, the net gives {shape and shape[1:]}")
-        counted = 0 if name in seen else counts[name]
-        if counted != layer.parameters:
-            raise ShapeError(f"{name}: the ledger says {layer.parameters} parameters, the net has {counted}")
-        seen.add(name)
-    if counts[""] != book.parameters:
-        unknown = [name for name, _ in net.named_parameters() if not _within(name, seen)]
-        raise ShapeError(
-            f"the ledger says {book.parameters} parameters in all, the net has {counts['']}; "
-            f"not in the ledger: {', '.join(unknown[:3])}{' …' if unknown[3:] else ''}"
-        )
-
-
-def _within(name: str, layers: set[str]) -> bool:
-    parts = name.split(".")
-    return any(".".join(parts[:i]) in layers for i in range(1, len(parts) + 1))
+        there = sum(one.numel() for one in counted.own[name]) - counted.again(name)
+        if there != layer.parameters:
+            raise ShapeError(f"{name}: the ledger says {layer.parameters} parameters, the net has {there}")
+    unknown = [name for name, one in net.named_parameters() if one not in counted.seen]
+    total = sum(one.numel() for one in net.parameters())
+    if unknown or total != book.parameters:
+        names = f"; not in the ledger: {', '.join(unknown[:3])}{' …' if unknown[3:] else ''}" if unknown else ""
+        raise ShapeError(f"the ledger says {book.parameters} parameters in all, the net has {total}{names}")
 
 
 def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -> dict[str, Iterator[tuple[int, ...]]]:
     """Shapes of the named modules' outputs for one image, call by call."""
     modules = dict(net.named_modules())
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names if name in modules}
-    where = next(net.parameters(), torch.empty(0))
     with ExitStack() as stack, torch.no_grad(), evaluating(net):
         for name, seen in shapes.items():
             hook = modules[name].register_forward_hook(lambda _, __, y, seen=seen: seen.append(tuple(y.shape)))
             stack.callback(hook.remove)
-        net(torch.zeros(1, *image, device=where.device, dtype=where.dtype))
+        net(blank(net, image))
     return {name: iter(seen) for name, seen in shapes.items()}

@@ -38,16 +38,26 @@ def places(name: str, layer: Layer, windows: Sequence[Window], border: str = "")
     _maps(name, layer)
     for axis, window in zip((layer.rows, layer.columns), windows, strict=True):
         n, k, s, p = axis.size, window.extent, window.stride, window.before
-        if window.padding is None and k > n:
-            raise ShapeError(f"{name}: its window of {k} is larger than its map of {n}")
         if window.places(n) < 1:
             raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.places(n)}")
-        if s > n:
-            raise ShapeError(f"{name}: its stride of {s} is larger than its map of {n}")
         beyond = max(p, *window.pads(n))
         if (border == "reflect" and beyond >= n) or (border == "circular" and beyond > n):
             raise ShapeError(f"{name}: {border} padding of {beyond} needs a map larger than {beyond}, this one has {n}")
     return replace(layer, rows=layer.rows.slide(windows[0]), columns=layer.columns.slide(windows[1]))
+
+
+def refuse_larger(name: str, module: nn.Module, layer: Layer) -> None:
+    """Refuse a stride, or a window of "same" padding, that is larger than its map: PyTorch runs it, and it sees mostly
+    what lies beyond the border.
+    """
+    if not isinstance(module, Pool | nn.Conv2d):
+        return
+    for window in module.windows if isinstance(module, Pool) else _windows(module, (0, 0)):
+        for n in layer.shape[1:]:
+            if isinstance(module, Pool) and window.padding is None and window.extent > n:
+                raise ShapeError(f"{name}: its window of {window.extent} is larger than its map of {n}")
+            if window.stride > n:
+                raise ShapeError(f"{name}: its stride of {window.stride} is larger than its map of {n}")
 
 
 def pad(name: str, layer: Layer, left: int, right: int, top: int = 0, bottom: int = 0) -> Layer:

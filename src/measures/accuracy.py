@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics.aggregation import MeanMetric
 
-from src.activations import evaluating
+from src.activations import evaluating, place_of
 from src.measures.base import interval, resamples, wilson
 from src.measures.rows import Estimate, Row
 from src.models.tasks import Scores, Task
@@ -27,7 +27,7 @@ def accuracy_rows(
         task: what its outputs answer.
         part: name of the set, the rows' ``protocol``.
     """
-    device = next(net.parameters()).device
+    device = place_of(net).device
     # one process measures: the metrics must not wait for others
     scores, loss = Scores(task, device, distributed=False), MeanMetric(math.nan, sync_on_compute=False).to(device)
     answers: list[Tensor] = []

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
+from src.activations import place_of
 from src.errors import Refusal
 from src.measures.all_rolls import FEWEST, IN_PLACE, ShiftLayer, ShiftOutputs, allowance, sample, shift_rows
 from src.measures.fragments import Fragments
@@ -131,7 +132,7 @@ def crop_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
     one; where the answers do not, fewer images will do for them.
     """
     shifts, most, protocol = every_shift(scene.margin), len(scene.canvas), "all_crops"
-    device = next(subject.net.parameters()).device
+    device = place_of(subject.net).device
     crops = prepare(subject, scene.canvas[:2].to(device), scene.margin)
     total = forwards or allowance(most, crops.fragments is not None)
     count = int(total / (crops.forwards + IN_PLACE))

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
+from src.activations import place_of
 from src.measures.base import Measure, Population, Still, resamples, undefined, wilson
 from src.measures.consistency import agreement_ends, chance_corrected
 from src.measures.rolls import ShiftTable, prepare
@@ -148,7 +149,7 @@ def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> It
         scene: the images.
         forwards: forward passes to spend; by default ``allowance``.
     """
-    device = next(subject.net.parameters()).device
+    device = place_of(subject.net).device
     images = crop(scene.canvas, torch.zeros(len(scene.canvas), 2, dtype=torch.long), scene.margin)
     rolls = prepare(subject, subject.normalise(images[:2].to(device)))
     forwards = forwards or allowance(len(images), rolls.tree is not None)

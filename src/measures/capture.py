@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.activations import watch
+from src.activations import place_of, watch
 from src.measures import layer_measures
 from src.measures.base import resamples
 from src.measures.cka import CKAMatrix
@@ -33,7 +33,7 @@ def capture_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
     filters = {layer: found for layer in subject.layers if (found := filters_of(subject.net, layer)) is not None}
     correlations = {layer: ChannelCorrelation() for layer in filters}
     alike, enough = CKAMatrix(), len(scene.canvas) >= FEWEST
-    device = next(subject.net.parameters()).device
+    device = place_of(subject.net).device
     with watch(subject.net, subject.layers) as maps:
         for index, images in zip(scene.batches(), in_place(subject, scene), strict=True):
             labels = None if scene.labels is None else scene.labels[index].to(device)

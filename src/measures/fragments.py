@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, fx, nn
 
-from src.activations import evaluating
+from src.activations import evaluating, place_of
 from src.errors import Refusal
 from src.measures.traced import ONE, Steps, Traced, close, name_of
 
@@ -144,7 +144,7 @@ class Fragments(Traced):
 
     def _plan(self, image: tuple[int, int, int]) -> None:
         """Run the net on a random window, and each layer again on random maps that are larger."""
-        weight = next(self.net.parameters(), torch.empty(0))
+        weight = place_of(self.net)
         values: dict[fx.Node, Any] = {}
         follows: set[fx.Node] = set()  # nodes that depend on the image
         for node in self.graph.nodes:

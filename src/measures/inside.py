@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from src.activations import watch
+from src.activations import place_of, watch
 from src.data.sets import Images
 from src.data.splits import Splits, canvas
 from src.ledger import Layer, Ledger
@@ -124,7 +124,7 @@ def _maps(
     subject: Subject, probe: Scene, transform: Transform
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Float[Tensor, "n d"]]:
     """Every layer's outputs for the probe images, for the shifted ones, and the answers."""
-    pixels = probe.canvas.to(next(subject.net.parameters()).device)
+    pixels = probe.canvas.to(place_of(subject.net).device)
     shifts = torch.tensor(SHIFT).expand(len(pixels), 2)
     with watch(subject.net, subject.layers) as outputs:
         answers = subject.answer(subject.net(subject.normalise(cut(pixels, probe.margin))))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from src.activations import stream
+from src.activations import place_of, stream
 from src.measures import pair_measures
 from src.measures.base import Measure, Moved, PairMeasure, Population, Still, estimates, resamples
 from src.measures.equivariance_error import EquivarianceError
@@ -144,7 +144,7 @@ def pair_rows(
     whole, fresh = fresh is None, fresh or every_measure(subject, scene)
     positions = whole and subject.position is not None and scene.positions is not None
     fed = [Fed(one, subject.layers, fresh, whole, positions) for one in settings(scene, names, only)]
-    device = next(subject.net.parameters()).device
+    device = place_of(subject.net).device
 
     take: See = nobody
 
@@ -210,7 +210,7 @@ def _populations(
     if not any(measure.relative for measure in measures):
         return {}
     tell("measuring how far images lie apart")
-    device, transform = next(subject.net.parameters()).device, some[0].setting.transform
+    device, transform = place_of(subject.net).device, some[0].setting.transform
     canvases = (scene.canvas[index].to(device) for index in scene.batches())
     return populations(subject, (subject.normalise(transform.still(one, scene.margin)) for one in canvases))
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from src.activations import evaluating
+from src.activations import evaluating, place_of
 from src.errors import Refusal
 from src.measures.traced import ONE, Steps, Traced, close, name_of
 
@@ -213,7 +213,7 @@ class PhaseTree(Traced):
 
     def _plan(self) -> None:
         """Run the net on random images, and each layer again on random maps and their rolls."""
-        weight = next(self.net.parameters(), torch.empty(0))
+        weight = place_of(self.net)
         values: dict[fx.Node, Any] = {}
         for node in self.graph.nodes:
             if node.op == "output":

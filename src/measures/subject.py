@@ -1,5 +1,7 @@
 """What measuring needs: a net with the layers to look at, and images to look with."""
 
+import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -8,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
-from src.activations import stream
+from src.activations import place_of, stream, uncompiled
 from src.errors import Refusal
 from src.ledger import ledger
 from src.measures.base import Population
@@ -82,7 +84,7 @@ class Scene:
 
 def in_place(subject: Subject, scene: Scene) -> Iterator[Float[Tensor, "b c h w"]]:
     """The images as they are, as the net takes them, batch by batch."""
-    device = next(subject.net.parameters()).device
+    device = place_of(subject.net).device
     for index in scene.batches():
         yield subject.normalise(cut(scene.canvas[index].to(device), scene.margin))
 
@@ -125,14 +127,14 @@ def subject_of(loaded: Loaded, image: Image | None = None, patterns: Sequence[st
     """What ``load_net`` gave, ready to be measured.
 
     Args:
-        loaded: the net.
+        loaded: the net; one of other floats than float32 is measured as a float32 copy, which a warning says.
         image: (channels, height, width) of the images; None: what the net is meant for.
         patterns: names of layers, or patterns; none: ``default_layers``.
 
     Raises:
-        Refusal: the net takes no such images, gives no answer, or a layer has none or gives no tensor.
+        Refusal: the net takes no such images, gives no answer, is scripted, or a layer has none or gives no tensor.
     """
-    net, image = loaded.net, image or loaded.image
+    net, image = _single(uncompiled(loaded.net)), image or loaded.image
     outputs(net, image)
     layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
     there = {row["name"] for row in list_layers(net, image)}
@@ -157,3 +159,13 @@ def grids_of(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, S
             rows, columns = book[name].rows, book[name].columns
             found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.start, columns.start))
     return found
+
+
+def _single(net: nn.Module) -> nn.Module:
+    """The net in float32, as all measuring is: a copy where it is not."""
+    others = {one.dtype for one in (*net.parameters(), *net.buffers()) if one.is_floating_point()} - {torch.float32}
+    if not others:
+        return net
+    kinds = " and ".join(sorted(str(one).removeprefix("torch.") for one in others))
+    warnings.warn(f"the net's numbers are {kinds}: a float32 copy of it is measured", stacklevel=3)
+    return copy.deepcopy(net).float()

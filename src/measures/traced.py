@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from src.activations import evaluating
+from src.activations import evaluating, place_of
 from src.errors import Refusal
 from src.ledger import graph, ledger
 
@@ -38,7 +38,7 @@ class Traced:
     @contextmanager
     def trying(self) -> Iterator[None]:
         """To run layers on noise: always on the same, and what others draw is what it would have been."""
-        device = next(self.net.parameters(), torch.empty(0)).device
+        device = place_of(self.net).device
         with evaluating(self.net), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(0)
             yield

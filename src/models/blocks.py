@@ -128,7 +128,7 @@ class Network(nn.Module):
             )
 
     def _add_head(self, model: "Model", outputs: int) -> None:
-        layers = ledger(self, self.image).layers
+        layers = ledger(self, self.image, tight=True).layers
         channels, height, width = layers[-1].shape if layers else self.image
         flatten = nn.Flatten()
         if (pool := HEADS[model.head]) is None:

@@ -112,6 +112,19 @@ class Pool(nn.Module):
         ValueError: a window, stride or border that the operation is not defined for.
     """
 
+    #: what there is to know of each pool, on one line each, which a class says of itself; shown by ``src.pools``:
+    #: an output, of the window x_R or the map x that it reads
+    formula: ClassVar[str]
+    #: of a map. First, between commas, what is kept of every map with a circular border, whatever the weights:
+    #: ``constants``, ``range`` (of values), ``mean``; then the rest in words
+    keeps: ClassVar[str]
+    #: limits at which it is another pool, and shifts with which it commutes
+    exact: ClassVar[str]
+    #: paper
+    source: ClassVar[str]
+    #: how it differs from its authors' own layer, if it does
+    differs: ClassVar[str] = ""
+
     #: followed by norm and activation in a net, as any other convolution
     is_layer: ClassVar[bool] = False
     #: has weights for each channel

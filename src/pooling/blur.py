@@ -27,13 +27,17 @@ def binomial(taps: int) -> Float[Tensor, " taps"]:
 class Blur(Pool):
     """A binomial filter with m taps a side, then ``[::s]`` (BlurPool-m): max pooling's place, without its aliasing.
 
-    Formula: (binomial_m ∗ x)[::s], m = 3
-    Keeps: constants, range, mean (s = 2); gain |cos(ω/2)|^(m − 1) at frequency ω, 0 at π
-    Exact: m = 1 is x[::s], m = 2 is avg; the map's mean does not see rolls (s = 2, m ≥ 2)
-    Source: Zhang 2019, "Making convolutional networks shift-invariant again"
-
     Keeps constants also at the border; an even m moves the map's centre by half a pixel.
     """
+
+    formula = "(binomial_m ∗ x)[::s], m = 3"
+    keeps = "constants, range, mean (s = 2); gain |cos(ω/2)|^(m − 1) at frequency ω, 0 at π"
+    exact = "m = 1 is x[::s], m = 2 is avg; the map's mean does not see rolls (s = 2, m ≥ 2)"
+    source = 'Zhang 2019, "Making convolutional networks shift-invariant again"'
+    differs = (
+        "for 2 < m ≤ s, as m = s = 3, the first window starts at the border; the authors' is centred on the "
+        "first sample"
+    )
 
     taps: Tensor
 
@@ -63,13 +67,17 @@ class Blur(Pool):
 class MaxBlur(Pool):
     """``max`` with stride 1, then ``blur``: the strongest response, subsampled with little aliasing (MaxBlurPool).
 
-    Formula: (binomial_m ∗ max(x_R))[::s], m = 3
-    Keeps: constants, range; of the maximum's map what blur keeps
-    Exact: m = 1 is max; the map's mean does not see rolls (s = 2)
-    Source: Zhang 2019, "Making convolutional networks shift-invariant again"
-
     ``kernel_size`` is the maximum's window; ``taps`` the filter's size, by default that of ``blur``.
     """
+
+    formula = "(binomial_m ∗ max(x_R))[::s], m = 3"
+    keeps = "constants, range; of the maximum's map what blur keeps"
+    exact = "m = 1 is max; the map's mean does not see rolls (s = 2)"
+    source = 'Zhang 2019, "Making convolutional networks shift-invariant again"'
+    differs = (
+        "the maximum's map has N samples, the authors' N − 1: the last row and column differ, and at odd N "
+        "they have none"
+    )
 
     def __init__(
         self,

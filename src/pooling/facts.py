@@ -1,21 +1,13 @@
 """What there is to know of each pool on one line each: formula, what it keeps, what is exact, source.
 
-The facts stand in the docstring of the pool's class, each behind its label; nowhere else.
+The facts are attributes of the pool's class (see ``Pool``); they stand nowhere else.
 """
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from inspect import cleandoc
 
-from src.pooling import POOLS
-
-NONE = """No pooling: the stage's last convolution carries the stride.
-
-Formula: (W ∗ x)[::s]
-Keeps: nothing by itself; aliases
-Exact: is the convolution with stride 1, then [::s]
-Source: Springenberg et al. 2015, "Striving for simplicity"
-"""
+from src.errors import Refusal
+from src.pooling import POOLS, Pool
 
 
 @dataclass(frozen=True)
@@ -23,12 +15,8 @@ class Facts:
     """Of one pool.
 
     Attributes:
-        summary: the first line of its docstring, or its first paragraph.
-        formula: an output, of the window or map that it reads.
-        keeps: of a map. First, between commas, what is kept of every map with a circular border, whatever the
-            weights: ``constants``, ``range`` (of values), ``mean``; then the rest in words.
-        exact: limits at which it is another pool, and shifts with which it commutes.
-        source: paper.
+        summary: the first paragraph of its docstring.
+        formula, keeps, exact, source, differs: as in ``Pool``.
     """
 
     summary: str
@@ -36,18 +24,32 @@ class Facts:
     keeps: str
     exact: str
     source: str
+    differs: str = ""
 
 
-def read(text: str) -> Facts:
-    """The facts of a docstring: paragraphs, and lines ``Label: …`` that go on where they are indented.
+NONE = Facts(
+    summary="No pooling: the stage's last convolution carries the stride.",
+    formula="(W ∗ x)[::s]",
+    keeps="nothing by itself; aliases",
+    exact="is the convolution with stride 1, then [::s]",
+    source='Springenberg et al. 2015, "Striving for simplicity"',
+)
+
+
+def facts_of(name: str, pool: type[Pool]) -> Facts:
+    """The facts that a class states itself, none that it inherits.
 
     Raises:
-        KeyError: a label that is missing.
+        Refusal: one is missing; says which, and where it belongs.
     """
-    text = cleandoc(text)
-    found = dict(re.findall(r"^(\w+): (.+(?:\n +.+)*)", text, re.MULTILINE))
-    words = {label: " ".join(found[label].split()) for label in ("Formula", "Keeps", "Exact", "Source")}
-    return Facts(" ".join(text.split("\n\n")[0].split()), *words.values())
+    said = {key: " ".join(str(one).split()) for key, one in vars(pool).items() if isinstance(one, str)}
+    said["summary"] = " ".join(cleandoc(pool.__doc__ or "").split("\n\n")[0].split())
+    wanted = {one.name: said.get(one.name, "") for one in fields(Facts)}
+    missing = [key for key, one in wanted.items() if not one and key != "differs"]
+    if missing:
+        what = ", ".join(missing).replace("summary", "docstring")
+        raise Refusal(f"pool {name}: its class {pool.__name__} has no {what}; a line each, as class attributes")
+    return Facts(**wanted)
 
 
-FACTS: dict[str, Facts] = {name: read((pool and pool.__doc__) or NONE) for name, pool in POOLS.items()}
+FACTS: dict[str, Facts] = {name: facts_of(name, pool) if pool else NONE for name, pool in POOLS.items()}

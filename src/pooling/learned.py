@@ -15,17 +15,17 @@ from src.pooling.mixed import Soft
 class Conv(Pool):
     """An extra learned convolution with the stride, in the pool's place: All-CNN's replacement of pooling.
 
-    Formula: W ∗ x + b, then [::s], norm, activation
-    Keeps: nothing by itself
-    Exact: is a padded nn.Conv2d
-    Source: Springenberg et al. 2015, "Striving for simplicity"
-
     A net follows it with norm and activation, as any convolution. The border ``clip`` is zero padding here: a learned
     window has no part to leave out.
 
     Raises:
         ValueError: without ``channels``.
     """
+
+    formula = "W ∗ x + b, then [::s], norm, activation"
+    keeps = "nothing by itself"
+    exact = "is a padded nn.Conv2d"
+    source = 'Springenberg et al. 2015, "Striving for simplicity"'
 
     is_layer = True
 
@@ -57,18 +57,20 @@ class Conv(Pool):
 class Unshuffle(Pool):
     """Space to depth, then a learned 1×1 convolution from cs² to c channels: nothing is lost before the weights choose.
 
-    Formula: W · (the s² phases) + b, norm, activation
-    Keeps: nothing by itself; all s² phases reach the weights
-    Exact: is a convolution with kernel and stride s
-    Source: Shi et al. 2016 (the inverse of its sub-pixel shuffle); Sunkara & Luo 2022, "No more strided convolutions or
-        pooling"
-
     Computed as that convolution. A net follows it with norm and activation. ``kernel_size`` is not used; an incomplete
     last tile is continued as the border says (``clip``: the edge repeated).
 
     Raises:
         ValueError: without ``channels``.
     """
+
+    formula = "W · (the s² phases) + b, norm, activation"
+    keeps = "nothing by itself; all s² phases reach the weights"
+    exact = "is a convolution with kernel and stride s"
+    source = (
+        'Shi et al. 2016 (the inverse of its sub-pixel shuffle); Sunkara & Luo 2022, "No more strided '
+        'convolutions or pooling"'
+    )
 
     is_layer = True
 
@@ -101,16 +103,19 @@ class Unshuffle(Pool):
 class LIP(Soft):
     """A mean weighted by e^G, with the logit map G a learned 1×1 convolution of x: local importance.
 
-    Formula: Σ e^G x_R / Σ e^G
-    Keeps: constants, range
-    Exact: constant G, where it starts (weights 0), is avg; G = βx is soft
-    Source: Gao, Wang & Wu 2019, "LIP: local importance-based pooling"
-
-    A bias would add the same to all of G, so there is none; nor are the paper's norm and sigmoid.
+    A bias would add the same to all of G, so there is none.
 
     Raises:
         ValueError: without ``channels``.
     """
+
+    formula = "Σ e^G x_R / Σ e^G"
+    keeps = "constants, range"
+    exact = "constant G, where it starts (weights 0), is avg; G = βx is soft"
+    source = 'Gao, Wang & Wu 2019, "LIP: local importance-based pooling"'
+    differs = (
+        "G is a 1×1 convolution without a bound; the authors' is 3×3, with instance norm and 12 · sigmoid behind it"
+    )
 
     needs_channels = True
 
@@ -141,17 +146,21 @@ class LIP(Soft):
 class DDAC(Pool):
     """A k×k filter for each position and group of channels, predicted from the window and made a mean by softmax.
 
-    Formula: Σ softmax(F ∗ x) · x_R, 8 groups
-    Keeps: constants, range
-    Exact: equal logits, where it starts (weights 0), are avg
-    Source: Zou et al. 2020, "Delving deeper into anti-aliasing in convnets"
-
     The logits are a convolution of the map with the same window and stride; beyond a clipped border a filter has no
-    weight. 8 groups, or the largest divisor of the channels below. No norm in front of the softmax, unlike the paper.
+    weight. 8 groups, or the largest divisor of the channels below.
 
     Raises:
         ValueError: without ``channels``.
     """
+
+    formula = "Σ softmax(F ∗ x) · x_R, 8 groups"
+    keeps = "constants, range"
+    exact = "equal logits, where it starts (weights 0), are avg"
+    source = 'Zou et al. 2020, "Delving deeper into anti-aliasing in convnets"'
+    differs = (
+        "a softmax for each group, no norm in front of it, weights that start at 0; the authors have one "
+        "softmax over all 8 groups, which makes 1/8 of a constant 1, a batch norm and Kaiming's start"
+    )
 
     max_groups = 8
 

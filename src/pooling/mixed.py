@@ -13,13 +13,12 @@ from src.pooling.windows import Avg, Max
 
 
 class Mixed(Pool):
-    """One learned mixture of the maximum and the mean for the whole layer.
+    """One learned mixture of the maximum and the mean for the whole layer."""
 
-    Formula: a max(x_R) + (1 − a) mean(x_R)
-    Keeps: constants; the range for a in [0, 1], where it starts (1/2) and to which nothing confines it
-    Exact: a = 1 is max, a = 0 is avg
-    Source: Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"
-    """
+    formula = "a max(x_R) + (1 − a) mean(x_R)"
+    keeps = "constants; the range for a in [0, 1], where it starts (1/2) and to which nothing confines it"
+    exact = "a = 1 is max, a = 0 is avg"
+    source = 'Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"'
 
     def build(self) -> None:
         """Make what it holds."""
@@ -51,13 +50,13 @@ class Mixed(Pool):
 class Gated(Mixed):
     """``mixed`` with a gate for each window: one learned k×k mask w and one bias b, for all channels.
 
-    Formula: mixed with a = σ(w · x_R + b)
-    Keeps: constants, range
-    Exact: w = b = 0, where it starts, is mixed with a = 1/2; b → ∞ is max, b → −∞ avg
-    Source: Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"
-
     The part of a clipped window beyond the border adds nothing to w · x_R.
     """
+
+    formula = "mixed with a = σ(w · x_R + b)"
+    keeps = "constants, range"
+    exact = "w = b = 0, where it starts, is mixed with a = 1/2; b → ∞ is max, b → −∞ avg"
+    source = 'Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"'
 
     def learn(self) -> None:
         """Make the mask and the bias."""
@@ -82,13 +81,13 @@ class Gated(Mixed):
 class Soft(Pool):
     """A mean in each channel that leans to the strongest response (SoftPool).
 
-    Formula: Σ softmax(βx_R) · x_R, β = 1
-    Keeps: constants, range
-    Exact: β = 0 is avg, β → ∞ is max; commutes with adding a constant
-    Source: Stergiou, Poppe & Kalliatakis 2021, "Refining activation downsampling with SoftPool"
-
     The window's largest βx is subtracted before any exponential, so none overflows.
     """
+
+    formula = "Σ softmax(βx_R) · x_R, β = 1"
+    keeps = "constants, range"
+    exact = "β = 0 is avg, β → ∞ is max; commutes with adding a constant"
+    source = 'Stergiou, Poppe & Kalliatakis 2021, "Refining activation downsampling with SoftPool"'
 
     beta: float = 1.0
 
@@ -109,14 +108,14 @@ class Soft(Pool):
 class Stochastic(Pool):
     """One sample of the window, drawn in proportion to its size; its expectation in eval.
 
-    Formula: x_i with p_i = x_i / Σ x_R; in eval Σ x_R² / Σ x_R
-    Keeps: constants, range of relu(x)
-    Exact: a single positive sample in the window is drawn; mean ≤ eval ≤ max on maps ≥ 0
-    Source: Zeiler & Fergus 2013, "Stochastic pooling for regularization of deep CNNs"
-
     Negative samples count as 0, a window without a positive one gives 0. Draws from torch's global generator, one
     number a window: the sample at which the running sum passes a share of the whole, uniform in [0, 1).
     """
+
+    formula = "x_i with p_i = x_i / Σ x_R; in eval Σ x_R² / Σ x_R"
+    keeps = "constants, range of relu(x)"
+    exact = "a single positive sample in the window is drawn; mean ≤ eval ≤ max on maps ≥ 0"
+    source = 'Zeiler & Fergus 2013, "Stochastic pooling for regularization of deep CNNs"'
 
     @classmethod
     def default_window(cls, stride: int) -> int:

@@ -47,13 +47,13 @@ def largest(values: Float[Tensor, "n phases"]) -> Float[Tensor, "n phases"]:
 class APS(Polyphase):
     """Of the s² phases ``x[i::s, j::s]``, the one with the largest l2 norm over channels and positions together.
 
-    Formula: x[i::s, j::s] of largest ‖·‖₂
-    Keeps: constants, range; every kept sample bit for bit; aliases
-    Exact: circular, s | N, no ties: every roll of the input is a roll of the output, bit for bit
-    Source: Chaman & Dokmanić 2021, "Truly shift-invariant convolutional neural networks"
-
     A roll of the input permutes the phases but not their norms.
     """
+
+    formula = "x[i::s, j::s] of largest ‖·‖₂"
+    keeps = "constants, range; every kept sample bit for bit; aliases"
+    exact = "circular, s | N, no ties: every roll of the input is a roll of the output, bit for bit"
+    source = 'Chaman & Dokmanić 2021, "Truly shift-invariant convolutional neural networks"'
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride; gradients reach the kept phase only."""
@@ -99,13 +99,17 @@ class Scored(Polyphase):
 class LPS(Scored):
     """The phase of the largest learned logit in eval, a Gumbel-softmax mixture of temperature ``tau`` in training.
 
-    Formula: x[i::s, j::s] of largest learned logit
-    Keeps: constants, range; every kept sample bit for bit (eval); aliases
-    Exact: circular, s | N, in eval: as aps, which it is with the phase's norm for logit; τ → 0 draws one phase
-    Source: Rojas-Gomez et al. 2022, "Learnable polyphase sampling for shift invariant and equivariant CNNs"
-
     Not exact in training. Draws from torch's global generator.
     """
+
+    formula = "x[i::s, j::s] of largest learned logit"
+    keeps = "constants, range; every kept sample bit for bit (eval); aliases"
+    exact = "circular, s | N, in eval: as aps, which it is with the phase's norm for logit; τ → 0 draws one phase"
+    source = 'Rojas-Gomez et al. 2022, "Learnable polyphase sampling for shift invariant and equivariant CNNs"'
+    differs = (
+        "a phase's logit is the mean of a pointwise score; the authors' comes from two 3×3 circular "
+        "convolutions of the phase"
+    )
 
     tau: float = 1.0
 
@@ -119,14 +123,18 @@ class LPS(Scored):
 class TIPS(Scored):
     """The phases in a learned mixture, the same in training and eval.
 
-    Formula: Σ softmax(logits) · x[i::s, j::s]
-    Keeps: constants, range
-    Exact: equal logits are avg with k = s; circular, s | N: the map's mean does not see rolls, the map does
-    Source: Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation invariant polyphase sampling"
-
     A mixture pairs other neighbours after a roll by one, so a net is exactly invariant only as the weights become
     one-hot.
     """
+
+    formula = "Σ softmax(logits) · x[i::s, j::s]"
+    keeps = "constants, range"
+    exact = "equal logits are avg with k = s; circular, s | N: the map's mean does not see rolls, the map does"
+    source = 'Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation invariant polyphase sampling"'
+    differs = (
+        "a phase's logit is the mean of a pointwise score; the authors' is convolutional, and two losses "
+        "train it besides"
+    )
 
     def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
         """The scores, and the sum over a tile."""

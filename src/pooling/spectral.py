@@ -27,16 +27,19 @@ def along_both(
 class FLC(Pool):
     """The centre of the spectrum, m of N = sm frequencies an axis, as the spectrum of the smaller map.
 
-    Formula: the lowest N/s frequencies
-    Keeps: constants, mean; every frequency below the new Nyquist frequency; not the range
-    Exact: a roll is a sinc shift where N/s is odd, else only for rolls by multiples of s: of the new Nyquist frequency
-        it keeps one sign and not its mirror image
-    Source: Grabinski et al. 2022, "FrequencyLowCut pooling"
-
     A filter without end. ``kernel_size`` is not used; a map that the stride does not divide is continued as the border
     says first (``clip``: the edge repeated). As products with small matrices, in float32 at least: on a CPU and maps of
     56 a fraction of the time of FFTs.
     """
+
+    formula = "the lowest N/s frequencies"
+    keeps = "constants, mean; every frequency below the new Nyquist frequency; not the range"
+    exact = (
+        "a roll is a sinc shift where N/s is odd, else only for rolls by multiples of s: of the new Nyquist "
+        "frequency it keeps one sign and not its mirror image"
+    )
+    source = 'Grabinski et al. 2022, "FrequencyLowCut pooling"'
+    differs = "where 4 does not divide N the authors' slice of the spectrum is off its centre by one frequency"
 
     keeps_range = False  # negative lobes
 
@@ -110,13 +113,14 @@ def waves(periods: Int64[Tensor, "*f n"], n: int, like: Tensor) -> Complex[Tenso
 class Ideal(FLC):
     """``flc`` without the new Nyquist frequency: the ideal low-pass filter, then ``[::s]``; no aliasing at all.
 
-    Formula: the frequencies below π/s, then [::s]
-    Keeps: constants, mean; every frequency below the new Nyquist frequency; not the range
-    Exact: circular, s | N: a roll by one pixel is a sinc shift of the output by 1/s pixel
-    Source: Michaeli, Michaeli & Soudry 2023, "Alias-free convnets"
-
     No shift information is lost or made up. At even m the frequency ±1/2 is gone also at stride 1.
     """
+
+    formula = "the frequencies below π/s, then [::s]"
+    keeps = "constants, mean; every frequency below the new Nyquist frequency; not the range"
+    exact = "circular, s | N: a roll by one pixel is a sinc shift of the output by 1/s pixel"
+    source = 'Michaeli, Michaeli & Soudry 2023, "Alias-free convnets"'
+    differs = "at s = 3 and N = 6, 18, 30 the authors' filter keeps the new Nyquist frequency"
 
     symmetric = True
 
@@ -128,16 +132,16 @@ class Ideal(FLC):
 class Wavelet(Pool):
     """The low band of the Haar transform of each 2×2 tile.
 
-    Formula: (a + b + c + d) / 2, s = 2 alone
-    Keeps: constants, range, mean, each times 2; the norm of the low band (orthonormal)
-    Exact: 2 · avg
-    Source: Haar 1910; Li et al. 2020, "Wavelet integrated CNNs" (WaveCNet)
-
     ``kernel_size`` is not used; an odd map is continued as the border says (``clip``: the edge repeated).
 
     Raises:
         ValueError: a stride other than 2.
     """
+
+    formula = "(a + b + c + d) / 2, s = 2 alone"
+    keeps = "constants, range, mean, each times 2; the norm of the low band (orthonormal)"
+    exact = "2 · avg"
+    source = 'Haar 1910; Li et al. 2020, "Wavelet integrated CNNs" (WaveCNet)'
 
     strides: ClassVar[tuple[int, ...]] = (2,)
     gain = 2.0

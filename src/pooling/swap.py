@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from src.activations import blank, place_of, uncompiled
 from src.errors import Refusal
 from src.geometry import Window
 from src.pooling.base import Pool
@@ -64,6 +65,7 @@ def swap_pools(
             indices, windows that are not square …), the pool cannot give the sizes it had, or a net calls pools as
             functions, which would stay.
     """
+    net = uncompiled(net)
     make = _named(pool) if isinstance(pool, str) else pool
     modules = dict(net.named_modules(remove_duplicate=False))
     kinds = (*POOLING, nn.Conv2d) if convs else POOLING
@@ -197,7 +199,6 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
                 functions.append(f"{name or 'the net'}: {func.__name__}")
             return output
 
-    where = next(net.parameters(), torch.empty(0))
     running.append(("", net))
     with ExitStack() as stack:
         for name, module in net.named_modules():
@@ -206,7 +207,7 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
             stack.callback(module.register_forward_hook(leave).remove)
         net.eval()
         with torch.no_grad(), Watch():
-            net(torch.zeros(1, *image, dtype=where.dtype, device=where.device))
+            net(blank(net, image))
     return arrivals, functions
 
 
@@ -227,7 +228,7 @@ def _made(name: str, build: MakePool, place: Place, arrivals: dict[Arrival, None
     except ValueError as error:
         came = " and ".join(map(str, channels)) or "no map at all"
         raise Refusal(f"{name}: {error}; there came {came}") from None
-    weight = next(net.parameters(), torch.empty(0))
+    weight = place_of(net)
     where = next(iter(arrivals), Arrival(0, weight.dtype, weight.device))
     pool.to(where.device, where.dtype).to(memory_format=_memory_format(net))  # type: ignore[call-overload]
     return pool.train(place.module.training)

@@ -26,13 +26,12 @@ def weigh_border(
 
 
 class Max(Pool):
-    """The strongest response in the window, wherever it stood.
+    """The strongest response in the window, wherever it stood."""
 
-    Formula: max(x_R)
-    Keeps: constants, range; aliases, and makes frequencies of its own
-    Exact: commutes with adding a constant, bit for bit, and with any increasing function
-    Source: Riesenhuber & Poggio 1999, "Hierarchical models of object recognition in cortex"
-    """
+    formula = "max(x_R)"
+    keeps = "constants, range; aliases, and makes frequencies of its own"
+    exact = "commutes with adding a constant, bit for bit, and with any increasing function"
+    source = 'Riesenhuber & Poggio 1999, "Hierarchical models of object recognition in cortex"'
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
@@ -41,13 +40,12 @@ class Max(Pool):
 
 
 class Avg(Pool):
-    """A box filter, then subsampling: keeps the mean of the map, blurs where it stood.
+    """A box filter, then subsampling: keeps the mean of the map, blurs where it stood."""
 
-    Formula: mean(x_R)
-    Keeps: constants, range, mean; gain |cos(ω/2)| at frequency ω (k = 2), 0 at π
-    Exact: blur with k = 2; wavelet is twice it
-    Source: LeCun et al. 1998, "Gradient-based learning applied to document recognition"
-    """
+    formula = "mean(x_R)"
+    keeps = "constants, range, mean; gain |cos(ω/2)| at frequency ω (k = 2), 0 at π"
+    exact = "blur with k = 2; wavelet is twice it"
+    source = 'LeCun et al. 1998, "Gradient-based learning applied to document recognition"'
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps shrunk by the stride."""
@@ -59,13 +57,13 @@ class Avg(Pool):
 class LP(Pool):
     """Between ``avg`` of the absolute value and its ``max``.
 
-    Formula: (mean |x_R|^p)^(1/p), p = 2
-    Keeps: constants, range of |x|; the sign is lost
-    Exact: p = 1 is avg of |x|; p → ∞ its max
-    Source: Hyvärinen & Köster 2007; Sermanet et al. 2012
-
     Computed as ``m (mean (|x|/m)^p)^(1/p)`` with m the window's largest ``|x|``, so that no power under- or overflows.
     """
+
+    formula = "(mean |x_R|^p)^(1/p), p = 2"
+    keeps = "constants, range of |x|; the sign is lost"
+    exact = "p = 1 is avg of |x|; p → ∞ its max"
+    source = "Hyvärinen & Köster 2007; Sermanet et al. 2012"
 
     p: float = 2.0
 

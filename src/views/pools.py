@@ -88,6 +88,12 @@ def listing() -> list[Sheet]:
             "keeps: constants, range and mean of any map with a circular border, whatever the weights. Aliasing: a "
             "frequency above the new Nyquist frequency comes back as a lower one.",
         ),
+        Sheet(
+            "Where it differs from its authors' own layer",
+            ("pool", "differs"),
+            [(name, facts.differs) for name, facts in FACTS.items() if facts.differs],
+            "N: the map's side; m: taps; s: the stride.",
+        ),
         Sheet("Sources", ("pool", "source"), [(name, facts.source) for name, facts in FACTS.items()]),
     ]
     against = [row for row in times if row["against"] != "max"]
