@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
-GRIDS, NOTES, INSIDE = "grids.npz", "notes.json", "inside.npz"
+GRIDS, NOTES, INSIDE, PER_IMAGE = "grids.npz", "notes.json", "inside.npz", "per_image.npz"
 MEASURED = "measured.json"  # of a table that is not in its run's folder: how it was measured
 IDENTITY = "identity.json"  # what the config does not say of what a run is
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from src.config import Config
     from src.data.splits import Splits
-    from src.measures import Grid, Note, Row
+    from src.measures import Grid, Note, PerImage, Row
     from src.measures.subject import Scene, Subject
     from src.models.training import Training
     from src.nets import Image
@@ -345,7 +345,7 @@ class Table:
                 "choose another, or move it away"
             )
 
-    def write(self, found: "Iterable[Row | Grid | Note]") -> "list[Row]":
+    def write(self, found: "Iterable[Row | Grid | Note | PerImage]") -> "list[Row]":
         """Write it, and say what that replaces; gives the rows."""
         from src import files
         from src.runs import ALWAYS, families_in, write_measures
@@ -488,7 +488,7 @@ def log(
     options: Options,
     name: str,
     table: Path,
-    found: "Iterable[Row | Grid | Note]",
+    found: "Iterable[Row | Grid | Note | PerImage]",
     settings: Mapping[str, Any],
     cfg: "Config | None" = None,
 ) -> None:

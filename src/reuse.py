@@ -23,7 +23,10 @@ from src.runs import FORMAT, contents, differing, finished, read_config, record
 from src.views.terminal import console
 
 #: what a finished run is; ``run.json`` comes last, as it says that all else is there
-PARTS = (files.IDENTITY, files.HISTORY, files.SHAPES, files.MEASURES, files.GRIDS, files.NOTES, files.INSIDE)
+PARTS = (
+    files.IDENTITY, files.HISTORY, files.SHAPES, files.MEASURES, files.GRIDS, files.PER_IMAGE, files.NOTES,
+    files.INSIDE,
+)  # fmt: skip
 EPOCHS = "train.epochs"
 
 

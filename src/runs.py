@@ -18,7 +18,7 @@ from src.data.contents import files_checksum
 from src.data.splits import pictures_of
 from src.errors import Refusal
 from src.locks import who_is_at_work
-from src.measures.rows import COLUMNS, Estimate, Grid, Note, Row
+from src.measures.rows import COLUMNS, Estimate, Grid, Note, PerImage, Row
 from src.where import matching
 
 #: raised when the same config comes to other numbers, so that runs of before are not taken for runs of now
@@ -96,9 +96,10 @@ def read_config(folder: Path) -> Config:
 
 
 def write_measures(
-    path: Path, found: Iterable[Row | Grid | Note], families: Collection[str] | None = None
+    path: Path, found: Iterable[Row | Grid | Note | PerImage], families: Collection[str] | None = None
 ) -> list[Row]:
-    """The tidy table of a run, a row a number; and beside it the grids and notes, if there are any. Gives the rows.
+    """The tidy table of a run, a row a number; and beside it the grids, the notes and what is kept of every image, if
+    there are any. Gives the rows.
 
     Args:
         path: of the table.
@@ -110,20 +111,32 @@ def write_measures(
     rows = [one for one in found if isinstance(one, Row)]
     grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
     notes = {one.measure: one.words for one in found if isinstance(one, Note)}
+    per_image = {
+        per_image_name(one.layer, one.protocol, one.amount, one.measure): one.values
+        for one in found
+        if isinstance(one, PerImage)
+    }
     lines: Iterable[Sequence[Any]] = [row.values() for row in rows]
     if families is not None:
         before, gone = FinishedRun(path.parent, {}, path), {*families, ALWAYS}
         lines = _in_place(before.rows, rows, gone)
         grids = {name: plane for name, plane in before.grids.items() if family_of(name) not in gone} | grids
         notes = {name: words for name, words in before.notes.items() if family_of(name) not in gone} | notes
+        per_image = before.per_image | per_image
     files.write_table(path, COLUMNS, lines)
-    for name in (files.GRIDS, files.NOTES):
+    for name in (files.GRIDS, files.NOTES, files.PER_IMAGE):
         files.beside(path, name).unlink(missing_ok=True)
-    if grids:
-        files.write_arrays(files.beside(path, files.GRIDS), grids)
+    for name, arrays in ((files.GRIDS, grids), (files.PER_IMAGE, per_image)):
+        if arrays:
+            files.write_arrays(files.beside(path, name), arrays)
     if notes:
         files.write_json(files.beside(path, files.NOTES), notes)
     return rows
+
+
+def per_image_name(layer: str, protocol: str, amount: float, measure: str) -> str:
+    """Of a number of which every image's statistics are kept: ``output,crop,1,output_distance``."""
+    return f"{layer},{protocol},{amount:g},{measure}"
 
 
 def _in_place(before: list[dict[str, str]], rows: list[Row], gone: Collection[str]) -> Iterator[Sequence[Any]]:
@@ -285,6 +298,11 @@ class FinishedRun:
     def grids(self) -> dict[str, np.ndarray]:
         """``measure/layer`` → a number for each place of a plane."""
         return files.read_arrays(files.beside(self._table, files.GRIDS))
+
+    @cached_property
+    def per_image(self) -> dict[str, np.ndarray]:
+        """``per_image_name`` → the statistics of every image that the number is made of; none in a run before them."""
+        return files.read_arrays(files.beside(self._table, files.PER_IMAGE))
 
     @cached_property
     def inside(self) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -16,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
 from src.config import ROOT, Config, Data, Model, Probe, from_dict, from_hydra, one_message
+from src.measures import Row
 from src.models import ARCHITECTURES, architecture
 from src.models import network as build
 
@@ -103,6 +105,11 @@ def tiny(**sections: Any) -> Config:
     """The config of such a run, with further keys in its sections."""
     deep = {key: TINY.get(key, {}) | value if isinstance(value, dict) else value for key, value in sections.items()}
     return from_dict(TINY | deep)
+
+
+def only_rows(found: Iterable[object]) -> list[Row]:
+    """What measuring gives, without grids and notes."""
+    return [one for one in found if isinstance(one, Row)]
 
 
 WANDB = Path(sys.executable).with_name("wandb")  # the environment need not be activated

@@ -24,7 +24,7 @@ from src.models import ARCHITECTURES, module
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.pooling import POOLS
 from src.transforms import TABLE, TRANSFORMS
-from tests.helpers import network, tiny
+from tests.helpers import network, only_rows, tiny
 
 SIDE, MARGIN, N = 12, 2, 44
 EVERYTHING = [*MOVES, *FAMILIES]
@@ -44,10 +44,6 @@ def scene(n: int = N, labels: bool = True, positions: bool = False) -> Scene:
 def subject(**axes: object) -> Subject:
     net = network((1, SIDE, SIDE), 4, **axes)
     return Subject(net, [*net.stages, "features"], pixels)
-
-
-def only_rows(found: object) -> list[Row]:
-    return [one for one in found if isinstance(one, Row)]
 
 
 def key(row: Row) -> tuple[object, ...]:

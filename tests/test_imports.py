@@ -11,7 +11,7 @@ SRC = Path(__file__).parent.parent / "src"
 # A room is a file of src, or a folder. It imports from itself and from the rows above its own, at any level of its
 # code; what is imported under TYPE_CHECKING, for hints alone, is free.
 ROOMS = [
-    {"errors", "files", "geometry"},
+    {"errors", "files", "geometry", "intervals"},
     {"jobs", "weights", "activations"},
     {"pooling", "transforms"},
     {"ledger"},

@@ -22,7 +22,7 @@ from src.measures.rows import Estimate
 from src.measures.subject import Scene, Subject
 from src.models.tasks import Task
 from src.transforms import SHIFTS
-from tests.helpers import network
+from tests.helpers import network, only_rows
 
 RATIOS = {"output_distance": OutputDistance, "invariance_error": InvarianceError}
 every_measure = pytest.mark.parametrize("measure", pair_measures())
@@ -224,7 +224,7 @@ def test_accuracy_and_loss_are_those_of_scikit_learn():
         chances = net(x).softmax(1).double()
     net.train()
     batches = [(*one, torch.empty(len(one[0]), 0)) for one in zip(x.split(32), y.split(32), strict=True)]
-    rows = {row.measure: row for row in accuracy_rows(net, batches, Task("what", 4), "test")}
+    rows = {row.measure: row for row in only_rows(accuracy_rows(net, batches, Task("what", 4), "test"))}
     share = accuracy_score(y, chances.argmax(1))
     accuracy = rows["accuracy"].estimate
     assert accuracy.value == pytest.approx(share)
@@ -253,7 +253,7 @@ def rows(net: nn.Module, layers: list[str], seed: int = 0, batch: int = 125) -> 
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (N, 1, 8 + 2 * MARGIN, 8 + 2 * MARGIN), generator=generator).to(torch.uint8)
     scene = Scene(canvas, MARGIN, torch.arange(N) % 5, seed=seed, batch=batch)
-    return list(pair_rows(Subject(net, layers, lambda x: x.double() / 255), scene, ["shift/roll", "shift/crop"]))
+    return only_rows(pair_rows(Subject(net, layers, lambda x: x.double() / 255), scene, ["shift/roll", "shift/crop"]))
 
 
 def value(found: list[Row], layer: str, protocol: str, measure: str) -> list[float]:

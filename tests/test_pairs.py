@@ -19,7 +19,7 @@ from src.measures.subject import Scene, Subject, grids_of
 from src.models import module
 from src.pooling import POOLS
 from src.transforms import TRANSFORMS, SamplingGrid, cut
-from tests.helpers import network, tiny
+from tests.helpers import network, only_rows, tiny
 
 SIDE, MARGIN = 12, 4
 MOVING = [name for name, one in TRANSFORMS.items() if one.moves]
@@ -69,7 +69,7 @@ class Blind(nn.Module):
 
 
 def taken(net: nn.Module, name: str, on: Scene | None = None, layers: tuple[str, ...] = ("maps",)) -> list[Row]:
-    return list(pair_rows(Subject(net, list(layers), pixels), on or scene(), [name]))
+    return only_rows(pair_rows(Subject(net, list(layers), pixels), on or scene(), [name]))
 
 
 def values(rows: list[Row], measure: str, layer: str = "maps") -> dict[float, float]:

@@ -11,7 +11,7 @@ from src.measures import suite
 from src.measures.pairs import pair_rows, settings
 from src.measures.subject import Scene, Subject
 from src.models import module
-from tests.helpers import tiny
+from tests.helpers import only_rows, tiny
 
 SIDE, MARGIN = 12, 4
 
@@ -47,7 +47,7 @@ def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain
     """Of dots that leave the image, or come back on its other side, the answer cannot move along: they do not count."""
     of = Subject(Centre(gain), [], pixels, lambda x: x + 0.5, what=False, position=lambda x: x + 0.5)
     on = dots()
-    rows = list(pair_rows(of, on, [name]))
+    rows = only_rows(pair_rows(of, on, [name]))
     found = {row.amount: row.estimate for row in rows if row.measure == "position_equivariance_error"}
     assert list(found) == [1, 2, 3, 4]
     assert [one.value for one in found.values()] == pytest.approx([1 - gain] * 4, abs=1e-6)
@@ -59,7 +59,9 @@ def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain
 def test_where_every_object_leaves_there_is_no_number():
     on = replace(dots(2), positions=torch.full((2, 2), 2.0))
     of = Subject(Centre(1.0), [], pixels, what=False, position=lambda x: x + 0.5)
-    assert not [row for row in pair_rows(of, on, ["shift/crop"]) if row.measure == "position_equivariance_error"]
+    assert not [
+        row for row in only_rows(pair_rows(of, on, ["shift/crop"])) if row.measure == "position_equivariance_error"
+    ]
 
 
 @pytest.mark.parametrize(("task", "asked"), [("what", False), ("where", True), ("both", True)])
@@ -68,7 +70,7 @@ def test_a_run_that_is_asked_where_says_whether_its_answer_moves_along(task, ask
     splits = split(cfg.data)
     torch.manual_seed(0)
     of = suite.subject_of_run(module(cfg, splits.image, len(splits.classes)), splits)
-    rows = list(pair_rows(of, suite.scene_of(cfg, splits), ["shift/crop", "flip/mirror"]))
+    rows = only_rows(pair_rows(of, suite.scene_of(cfg, splits), ["shift/crop", "flip/mirror"]))
     found = [row for row in rows if row.measure == "position_equivariance_error"]
     places = {(row.layer, row.transform, row.amount) for row in found}
     assert places == ({("output", "shift", 1), ("output", "shift", 2)} if asked else set())

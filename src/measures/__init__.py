@@ -7,7 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from src.measures.rows import COLUMNS, Estimate, Grid, Note, Row
+from src.measures.rows import COLUMNS, Estimate, Grid, Note, PerImage, Row
 
 if TYPE_CHECKING:
     from src.measures.base import LayerMeasure, PairMeasure
@@ -40,4 +40,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["COLUMNS", "Estimate", "Grid", "Note", "Row", "layer_measures", "pair_measures"]
+__all__ = ["COLUMNS", "Estimate", "Grid", "Note", "PerImage", "Row", "layer_measures", "pair_measures"]

@@ -10,14 +10,14 @@ from torchmetrics.aggregation import MeanMetric
 
 from src.activations import evaluating, place_of
 from src.measures.base import interval, resamples, wilson
-from src.measures.rows import Estimate, Row
+from src.measures.rows import Estimate, PerImage, Row
 from src.models.tasks import Scores, Task
 
 
 @torch.no_grad()
 def accuracy_rows(
     net: nn.Module, batches: Iterable[tuple[Tensor, Tensor, Tensor]], task: Task, part: str
-) -> Iterator[Row]:
+) -> Iterator[Row | PerImage]:
     """What the task asks for, of a net on a set: accuracy (Wilson interval) and expected calibration error (l1, 15
     bins); R² and error of the position (bootstrap over images); and the loss it is trained by.
 
@@ -32,6 +32,7 @@ def accuracy_rows(
     scores, loss = Scores(task, device, distributed=False), MeanMetric(math.nan, sync_on_compute=False).to(device)
     answers: list[Tensor] = []
     truths: list[Tensor] = []
+    right: list[Tensor] = []
     n = 0
     with evaluating(net):
         for x, labels, positions in batches:
@@ -40,6 +41,7 @@ def accuracy_rows(
             loss.update(task.loss(outputs, labels, positions), len(x))
             answers.append(task.position(outputs).cpu())
             truths.append(positions.cpu())
+            right.append(task.logits(outputs).argmax(1) == labels if task.what else labels.bool())
             n += len(x)
     numbers = {name: number.item() for name, number in scores.compute()} | {"loss": loss.compute().item()}
     estimates = {name: Estimate(value, float("nan"), float("nan"), n) for name, value in numbers.items()}
@@ -49,6 +51,10 @@ def accuracy_rows(
         estimates |= position_estimates(torch.cat(answers), torch.cat(truths))
     for name, estimate in estimates.items():
         yield Row("output", "none", part, 0, name, estimate)
+    if task.what:
+        yield PerImage("output", part, 0, "accuracy", torch.cat(right)[:, None].cpu().numpy())
+    if task.where:
+        yield PerImage("output", part, 0, "r2", explained(torch.cat(answers), torch.cat(truths)).numpy())
 
 
 def location_leak(similar: Estimate, dissimilar: Estimate) -> Estimate:
@@ -64,6 +70,12 @@ def location_leak(similar: Estimate, dissimilar: Estimate) -> Estimate:
     down = math.hypot(similar.value - similar.low, dissimilar.high - dissimilar.value)
     up = math.hypot(similar.high - similar.value, dissimilar.value - dissimilar.low)
     return Estimate(value, value - down, value + up, min(similar.n, dissimilar.n))
+
+
+def explained(answers: Float[Tensor, "n 2"], truths: Float[Tensor, "n 2"]) -> Float[Tensor, "n 1"]:
+    """What each image has of R²: numbers whose mean it is."""
+    squared, centred = (answers - truths).double().square(), truths.double() - truths.double().mean(0)
+    return 1 - (squared / centred.square().mean(0)).mean(1, keepdim=True)
 
 
 def position_estimates(answers: Float[Tensor, "n 2"], truths: Float[Tensor, "n 2"]) -> dict[str, Estimate]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from src.activations import watch
 from src.measures.base import Moved, PairMeasure, Still
 from src.measures.pairs import pair_rows
-from src.measures.rows import Row
+from src.measures.rows import PerImage, Row
 from src.measures.subject import OUTPUT, Scene, Subject, in_place
 
 #: shifts that units are tried by, in pixels
@@ -108,7 +108,7 @@ class Goodfellow(PairMeasure):
         return float("nan"), float("nan")
 
 
-def unit_rows(subject: Subject, scene: Scene) -> Iterator[Row]:
+def unit_rows(subject: Subject, scene: Scene) -> Iterator[Row | PerImage]:
     """Goodfellow's invariance under shifts: thresholds from half of the images, scores from the other half."""
     half = len(scene.canvas) // 2
     first, second = (scene.take(one) for one in torch.arange(2 * half).split(half)) if half > 1 else (scene, scene)

@@ -11,11 +11,12 @@ from torch import Tensor
 from src.activations import place_of, stream
 from src.measures import pair_measures
 from src.measures.base import Measure, Moved, PairMeasure, Population, Still, estimates, resamples
+from src.measures.consistency import Consistency
 from src.measures.equivariance_error import EquivarianceError
 from src.measures.invariance_error import InvarianceError
 from src.measures.output_distance import OutputDistance
 from src.measures.position import PositionEquivariance, stays_inside
-from src.measures.rows import Estimate, Row
+from src.measures.rows import Estimate, PerImage, Row
 from src.measures.subject import OUTPUT, Scene, Subject, populations
 from src.transforms import TRANSFORMS, Point, SamplingGrid, Transform, cut, real
 
@@ -28,6 +29,11 @@ Fresh = Callable[[str], list[PairMeasure]]
 FEWER_IMAGES = 250
 #: measures of what interpolation alone does: the image moved there and back
 FLOORS = (OutputDistance, InvarianceError)
+#: measures of the answer by which nets are compared image by image → the number, and the columns that it is made of
+COMPARED: dict[type[PairMeasure], tuple[str, int]] = {
+    OutputDistance: ("output_distance", 2),
+    Consistency: ("consistency", 1),
+}
 
 
 #: takes a place's outputs: ``output``'s or a layer's
@@ -85,6 +91,15 @@ class Fed:
         followed = layers if maps and setting.transform.moves else []
         self.equivariance = {layer: EquivarianceError() for layer in followed}
 
+    def per_image(self) -> Iterator[PerImage]:
+        """What nets are compared by, image by image: what a shift by a pixel does to the answer."""
+        one, amount = self.setting.transform, self.setting.amount
+        for measure in self.measures[OUTPUT]:
+            if (one.name, amount) == ("shift", 1) and measure.update_called and (kept := COMPARED.get(type(measure))):
+                name, columns = kept
+                values = measure.statistics()[:, :columns].float().cpu().numpy()
+                yield PerImage(OUTPUT, one.protocol, amount, name, values)
+
     def rows(self, weights: Tensor) -> Iterator[Row]:
         """Everything, when all images have passed."""
         one, amount = self.setting.transform, self.setting.amount
@@ -126,7 +141,7 @@ def pair_rows(
     fresh: Fresh | None = None,
     only: Sequence[float] | None = None,
     tell: Tell = nobody,
-) -> Iterator[Row]:
+) -> Iterator[Row | PerImage]:
     """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
 
     Every image gets its own parameters of each amount, the same for every net. Beside the measures stand what
@@ -199,6 +214,8 @@ def pair_rows(
     weights = resamples(len(scene.canvas), scene.seed)
     for one in fed:
         yield from one.rows(weights)
+        if whole:
+            yield from one.per_image()
 
 
 def _populations(

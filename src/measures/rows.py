@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 COLUMNS = ("layer", "transform", "protocol", "amount", "measure", "value", "low", "high", "n")
 
@@ -43,6 +43,19 @@ class Grid:
     layer: str
     measure: str
     plane: Float[np.ndarray, "rows columns"]
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """What a number is made of, image by image, so that nets can be compared on the same images: a mean (k = 1) or a
+    ratio of two means (k = 2); an entry of the run's ``per_image.npz``.
+    """
+
+    layer: str
+    protocol: str
+    amount: float
+    measure: str
+    values: Shaped[np.ndarray, "n k"]
 
 
 @dataclass(frozen=True)

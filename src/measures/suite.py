@@ -11,7 +11,7 @@ from src.config import MEASURES
 from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.sets import Images
 from src.data.splits import Splits, canvas
-from src.measures import Grid, Note, Row
+from src.measures import Grid, Note, PerImage, Row
 from src.measures.accuracy import accuracy_rows, location_leak
 from src.measures.aliasing import aliasing_rows
 from src.measures.all_crops import crop_rows
@@ -46,7 +46,7 @@ FOLLOWED_IMAGES = 250
 #: the least that means over images are taken of for an untrained twin
 TWIN_IMAGES = 125
 
-Found = Iterator[Row | Grid | Note]
+Found = Iterator[Row | Grid | Note | PerImage]
 
 
 #: what ``measure.what`` can name (the schema lists the same: ``config.MEASURES``) → transforms, taken in one pass …
@@ -141,7 +141,8 @@ def follow_rows(net: "Training", splits: Splits, scene: Scene) -> Iterator[Row]:
         return [kind() for kind in on_output] if place == OUTPUT else [InvarianceError()]
 
     few = scene.take(torch.arange(min(FOLLOWED_IMAGES, len(scene.canvas))))
-    yield from pair_rows(subject, few, ["shift/roll", "shift/crop"], fresh, only=[1])
+    found = pair_rows(subject, few, ["shift/roll", "shift/crop"], fresh, only=[1])
+    return (row for row in found if isinstance(row, Row))
 
 
 def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody) -> Found:
@@ -167,6 +168,10 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)
             for row in accuracy_rows(quick, batches, net.task, name):
+                if isinstance(row, PerImage):
+                    if name in {"test", *splits.others} and not suffix:
+                        yield row
+                    continue
                 if row.measure == "accuracy":
                     accuracies[name] = row.estimate
                 yield replace(row, measure=row.measure + suffix)
@@ -175,4 +180,6 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
             yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
         subject = replace(subject_of_run(one, splits), grids=grids)
         for found in rows(subject, scene, cfg.measure.what, tell, few):
+            if suffix and isinstance(found, PerImage):
+                continue
             yield replace(found, measure=found.measure + suffix)

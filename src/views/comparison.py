@@ -4,15 +4,14 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
-from scipy.special import stdtrit
 
 from src.config import CIRCUMSTANCES, written
 from src.errors import Refusal
-from src.runs import PICTURES, FinishedRun
+from src.intervals import for_the_best_of, image_by_image, range_of, t_interval, widened
+from src.runs import PICTURES, FinishedRun, per_image_name
 from src.views.terminal import millions
 
 if TYPE_CHECKING:
@@ -62,24 +61,6 @@ NAN = float("nan")
 PROBLEM = ("data.name", "data.task", "data.canvas", "data.root", PICTURES)
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, low, high: Student's 95% interval of the mean; the bounds of a single value are nan.
-
-    >>> [round(bound, 2) for bound in t_interval([1, 2, 3])]
-    [2.0, -0.48, 4.48]
-    """
-    mean = statistics.fmean(values)
-    if len(values) < 2 or math.isnan(mean):
-        return mean, NAN, NAN
-    half = _quantile(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
-
-
-@cache
-def _quantile(freedom: int) -> float:
-    return float(stdtrit(freedom, 0.975))
-
-
 @dataclass(frozen=True)
 class Variant:
     """Runs that differ in nothing but their seed."""
@@ -125,11 +106,12 @@ class Variant:
         """Seed → the number of its run."""
         return dict(zip(self.seeds, self.values(key), strict=True))
 
-    def interval(self, key: str) -> tuple[float, float, float]:
+    def interval(self, key: str, level: float = 0.95) -> tuple[float, float, float]:
         """Mean, low, high: 95% over seeds, or over images where there is one seed; nan where neither is known."""
+        within = range_of(MEASURED[key][-1] if key in MEASURED else key)
         if len(self.runs) == 1 and key in MEASURED:
-            return self.runs[0].estimate(*MEASURED[key])
-        return t_interval(self.values(key))
+            return widened(*self.runs[0].estimate(*MEASURED[key]), level, within)
+        return t_interval(self.values(key), level, within)
 
     def point(self, layer: str, protocol: str, amount: float, measure: str) -> tuple[float, float, float] | None:
         """Mean over seeds, low, high; None where no run has it.
@@ -140,7 +122,7 @@ class Variant:
         found = [run.measures[key] for run in self.runs if key in run.measures]
         if not found:
             return None
-        return found[0] if len(found) == 1 else t_interval([value for value, _, _ in found])
+        return found[0] if len(found) == 1 else t_interval([value for value, _, _ in found], within=range_of(measure))
 
     def amounts(self, layer: str, protocol: str, measure: str) -> list[float]:
         """Those that a number was measured by, in order."""
@@ -275,7 +257,7 @@ def shown_rows(found: list[Variant]) -> list[dict[str, str]]:
         row = {"variant": variant.name, "seeds": str(len(variant.runs))}
         for key in SHOWN:
             if key not in row:
-                seeds = t_interval(variant.values(key))
+                seeds = variant.interval(key) if len(variant.runs) > 1 else (variant.mean(key), NAN, NAN)
                 row[key] = _shown(key, *seeds) if variant.has(key) else "–"
         rows.append(row)
     return rows
@@ -286,7 +268,10 @@ def _shown(key: str, mean: float, low: float, high: float, sign: str = "") -> st
     if key in FACTS:
         words = f"{mean:.0f}" if key == "seconds" else millions(mean)
         return "+" * (sign == "+" and mean > 0) + words
-    return f"{mean:{sign}z.3f}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:.3f}")
+    if math.isnan(low):
+        return f"{mean:{sign}z.3f}"
+    even = math.isclose(mean - low, high - mean, rel_tol=1e-6, abs_tol=1e-9)  # else cut off where no number can be
+    return f"{mean:{sign}z.3f}" + (f" ± {(high - low) / 2:.3f}" if even else f" [{low:.3f}, {high:.3f}]")
 
 
 @dataclass(frozen=True)
@@ -295,24 +280,96 @@ class Difference:
 
     Attributes:
         value: mean over the seeds that both have; of their means, where they have none in common.
-        low: of Student's 95% interval over those seeds; nan for fewer than two of them.
+        low: of its interval: Student's over those seeds; of one run each, over their images; nan where neither is had.
         high: the same.
         pairs: how many seeds both have.
+        images: of how many images the interval is, image by image; 0 where it is of seeds, or there is none.
     """
 
     value: float
     low: float
     high: float
     pairs: int
+    images: int = 0
 
 
-def difference(variant: Variant, baseline: Variant, key: str) -> Difference:
-    """Of a number of the comparison, seed by seed: what a seed does to both is no difference."""
+def difference(variant: Variant, baseline: Variant, key: str, level: float = 0.95) -> Difference:
+    """Of a number of the comparison, seed by seed: what a seed does to both is no difference. Of one run each, image by
+    image, if both were measured on the same.
+    """
     ours, theirs = variant.by_seed(key), baseline.by_seed(key)
     pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-    if not pairs:
-        return Difference(variant.mean(key) - baseline.mean(key), NAN, NAN, 0)
-    return Difference(*t_interval(pairs), len(pairs))
+    if len(pairs) > 1:
+        return Difference(*t_interval(pairs, level), len(pairs))
+    both = of_the_same_images(variant, baseline, key)
+    if both is not None:
+        return Difference(*image_by_image(*both, level), len(pairs), len(both[0]))
+    return Difference(pairs[0] if pairs else variant.mean(key) - baseline.mean(key), NAN, NAN, len(pairs))
+
+
+#: what decides which images a run is measured on, beside its data's split
+WHICH_IMAGES = ("measure.seed", "measure.images", "measure.max_shift")
+
+
+def of_the_same_images(one: Variant, other: Variant, key: str) -> "tuple[np.ndarray, np.ndarray] | None":
+    """The statistics of every image behind a number, of two variants of one run each that were measured on the same."""
+    if key not in MEASURED or len(one.runs) > 1 or len(other.runs) > 1:
+        return None
+    ours, theirs = one.runs[0], other.runs[0]
+    same = ours.facts.get("split_checksum") == theirs.facts.get("split_checksum") and all(
+        ours.settings.get(key) == theirs.settings.get(key) for key in WHICH_IMAGES
+    )
+    found = [run.per_image.get(per_image_name(*MEASURED[key])) for run in (ours, theirs)]
+    if not same or found[0] is None or found[1] is None or found[0].shape != found[1].shape:
+        return None
+    return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Variants in the order of a number, and which of them are told apart from the first.
+
+    Every interval allows for the choice: that of the first holds whichever of the variants had been it, and those of
+    the differences hold for all pairs at once, so that among equal variants one is called better in 5 of 100
+    comparisons, however many they are.
+
+    Attributes:
+        order: the best first.
+        interval: of the first: value, low, high.
+        behind: of each of the others, how far it lies behind the first.
+        alike: those of the others that are not told apart from it.
+    """
+
+    order: list[Variant]
+    interval: tuple[float, float, float]
+    behind: list[Difference]
+    alike: list[Variant]
+
+
+def ranking(found: Sequence[Variant], key: str, smallest: bool) -> Ranking:
+    """Rank at least two variants, all of which have the number.
+
+    Args:
+        found: variants.
+        key: of the comparison's numbers.
+        smallest: whether the smallest is the best.
+    """
+    order = sorted(found, key=lambda one: one.mean(key), reverse=not smallest)
+    first, *others = order
+    level = for_the_best_of(math.comb(len(found), 2))
+    behind = [difference(one, first, key, level) if smallest else difference(first, one, key, level) for one in others]
+    alike = [one for one, by in zip(others, behind, strict=True) if not _apart(first, one, key, by, level)]
+    return Ranking(order, first.interval(key, for_the_best_of(len(found))), behind, alike)
+
+
+def _apart(first: Variant, other: Variant, key: str, behind: Difference, level: float) -> bool:
+    """Whether one is behind the first by more than chance; of runs that kept nothing of single images, or have no seed
+    in common, by both intervals.
+    """
+    if not math.isnan(behind.low):
+        return behind.low > 0
+    halves = [(high - low) / 2 for _, low, high in (one.interval(key, level) for one in (first, other))]
+    return bool(behind.value > math.hypot(*halves))
 
 
 def choose(found: Sequence[Variant], name: str | None) -> Variant:

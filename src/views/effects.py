@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from src.views.comparison import FACTS, SHOWN, Variant, one_line, short, t_interval
+from src.intervals import t_interval
+from src.views.comparison import FACTS, SHOWN, Variant, one_line, short
 from src.views.plots import COLUMNS, Curve, Panel, dressed, multiples, spread
 
 #: numbers whose interactions are drawn; the others go much the same way as one of these

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import plotly.graph_objects as go
 
+from src.intervals import t_interval
 from src.transforms import SHIFTS, TABLE, Transform
-from src.views.comparison import Variant, t_interval
+from src.views.comparison import Variant
 from src.views.plots import LINES, Curve, Panel, multiples
 
 OUTPUT, ROLLS = "output", ("all_rolls", "sampled_rolls")

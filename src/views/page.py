@@ -4,6 +4,7 @@ What was measured on a net alone has a smaller page, from the same template.
 """
 
 import json
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,10 +26,10 @@ from src.views.comparison import (
     baselines,
     choose,
     comparison_rows,
-    difference,
     difference_rows,
     legend,
     one_line,
+    ranking,
     run_rows,
     shown_columns,
     shown_differences,
@@ -38,6 +39,8 @@ from src.views.comparison import (
 from src.views.sections import MEASURED_SECTIONS, OF_A_SWEEP, Section
 from src.views.terminal import console, millions, show_comparison, show_differences
 
+#: variants that the answer names of those that are not told apart from the first
+NAMED = 3
 #: up to so many variants the page holds the differences from each of them, to choose from
 BASELINES = 16
 
@@ -123,6 +126,9 @@ def answer(found: list[Variant]) -> str:
     if len(groups) > 1:
         sentences = [f"{name}: {words}" for name, words in zip(groups, sentences, strict=True)]
         sentences.insert(0, f"{len(groups)} data sets or tasks, ranked within each, not with each other.")
+    most = max(len(group) for group in groups.values())
+    if most > 2:
+        sentences.append(f"The intervals hold for the best of {most}, and for all pairs at once.")
     seeds = min(len(one.runs) for one in found)
     if seeds < 5:
         sentences.append(
@@ -164,17 +170,23 @@ def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
     found = [one for one in found if one.has(key)]
     if len(found) < 2:
         return ""
-    ranked = sorted(found, key=lambda one: one.mean(key), reverse=not smallest)
-    first, second = ranked[:2]
-    (value, low, high), other = first.interval(key), second.mean(key)
+    ranked = ranking(found, key, smallest)
+    first, second = ranked.order[:2]
+    value, low, high = ranked.interval
     spread = f"[{low:.3f}, {high:.3f}]" + f" over {len(first.runs)} seeds" * (len(first.runs) > 1)
-    apart = difference(second, first, key) if smallest else difference(first, second, key)
-    if apart.pairs > 1:  # by seed: what a seed does to both is no doubt about which is first
-        told, by = apart.low > 0, f", behind by {apart.value:.3f} [{apart.low:.3f}, {apart.high:.3f}] seed by seed"
+    nearest = ranked.behind[0]
+    by = f", behind by {nearest.value:.3f}"
+    if not math.isnan(nearest.low):
+        paired = "image by image" if nearest.images else "seed by seed"
+        by += f" [{nearest.low:.3f}, {nearest.high:.3f}] {paired}"
+    names = [one.name for one in ranked.alike if one is not second]
+    more = f" and {len(names) - NAMED} more" * (len(names) > NAMED)
+    said = f"{second.name} with {second.mean(key):.3f}{by}"
+    if second in ranked.alike:
+        said = f"not told apart from {said}" + f", nor from {', '.join(names[:NAMED])}{more}" * bool(names)
     else:
-        told, by = not low <= other <= high, ""
-    said = "next is" if told else "not told apart from"
-    return f"{words.format(first.name)}: {value:.3f} {spread}; {said} {second.name} with {other:.3f}{by}."
+        said = f"next is {said}" + f"; not told apart from {', '.join(names[:NAMED])}{more}" * bool(names)
+    return f"{words.format(first.name)}: {value:.3f} {spread}; {said}."
 
 
 def render(

@@ -1,0 +1,109 @@
+"""Intervals of numbers that are compared: over seeds, and image by image; at any level, and within a number's range."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy.special import ndtri, stdtrit
+
+#: what a measure can be, by its name; any number where it has none
+SHARES = {
+    "accuracy", "aliasing_fraction", "calibration_error", "class_selectivity", "consistency", "constant_channels",
+    "constant_share", "dead_share", "duplicate_share", "fidelity", "goodfellow_dead", "probe_accuracy", "stays_right",
+    "worst_case",
+}  # fmt: skip
+LENGTHS = {
+    "effective_field", "effective_rank", "equivariance_error", "equivariance_floor", "goodfellow", "invariance_error",
+    "lee", "lee_relative", "loss", "nvi", "output_distance", "participation_ratio", "position_equivariance_error",
+    "position_error",
+}  # fmt: skip
+AT_MOST_1 = {"cka", "cka_against", "consistency_corrected", "probe_r2", "r2"}
+BOTH_WAYS = {"cosine", "cosine_random", "gap", "location_leak", "morans_i"}
+ENDS = ("_untrained", "_floor", "_shuffled")
+
+
+def range_of(measure: str) -> tuple[float, float]:
+    """The least and the most that a measure can be.
+
+    >>> range_of("output_distance_untrained"), range_of("accuracy"), range_of("seconds")
+    ((0.0, inf), (0.0, 1.0), (-inf, inf))
+    """
+    plain = measure
+    for end in ENDS:
+        plain = plain.removesuffix(end)
+    for names, low, high in (
+        (SHARES, 0.0, 1.0),
+        (LENGTHS, 0.0, math.inf),
+        (AT_MOST_1, -math.inf, 1.0),
+        (BOTH_WAYS, -1.0, 1.0),
+    ):
+        if {measure, plain} & names:
+            return low, high
+    return -math.inf, math.inf
+
+
+def t_interval(
+    values: Sequence[float], level: float = 0.95, within: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float, float]:
+    """Mean, low, high: Student's interval of the mean, cut off where no such number can be; nan for a single value.
+
+    >>> [round(bound, 2) for bound in t_interval([1, 2, 3])]
+    [2.0, -0.48, 4.48]
+    >>> [round(bound, 2) for bound in t_interval([1, 2, 3], within=(0, math.inf))]
+    [2.0, 0, 4.48]
+    """
+    mean = statistics.fmean(values)
+    if len(values) < 2 or math.isnan(mean):
+        return mean, math.nan, math.nan
+    half = quantile(len(values) - 1, level) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, max(mean - half, within[0]), min(mean + half, within[1])
+
+
+@cache
+def quantile(freedom: int, level: float) -> float:
+    """What Student's t exceeds, either way, with a probability of ``1 - level``."""
+    return float(stdtrit(freedom, (1 + level) / 2))
+
+
+def widened(
+    value: float, low: float, high: float, level: float, within: tuple[float, float]
+) -> tuple[float, float, float]:
+    """A 95% interval of many images at another level, cut off where no such number can be."""
+    by = float(ndtri((1 + level) / 2) / ndtri(0.975))
+    return value, max(value - by * (value - low), within[0]), min(value + by * (high - value), within[1])
+
+
+def of_images(statistics_of_images: Shaped[np.ndarray, "n k"]) -> tuple[float, Float[np.ndarray, " n"]]:
+    """The number that statistics of images make, a mean (k = 1) or a ratio of two means (k = 2), and what each image
+    adds to it: numbers of mean 0, whose standard error is that of the number (the delta method).
+    """
+    above, *below = statistics_of_images.astype(np.float64).T
+    if not below:
+        return float(above.mean()), above - above.mean()
+    ratio = above.mean() / below[0].mean()
+    return float(ratio), (above - ratio * below[0]) / below[0].mean()
+
+
+def image_by_image(
+    one: Shaped[np.ndarray, "n k"], other: Float[np.ndarray, "n k"], level: float = 0.95
+) -> tuple[float, float, float]:
+    """The difference of two nets' numbers on the same images, low, high: what an image does to both is no difference.
+
+    It is over draws of images, for these two nets; other seeds of theirs may differ otherwise.
+    """
+    (ours, mine), (theirs, its) = of_images(one), of_images(other)
+    half = quantile(len(one) - 1, level) * float((mine - its).std(ddof=1)) / math.sqrt(len(one))
+    return ours - theirs, ours - theirs - half, ours - theirs + half
+
+
+def for_the_best_of(several: int, level: float = 0.95) -> float:
+    """The level of each of several intervals at which all hold at once with probability ``level`` (Bonferroni), and so
+    whichever is picked for its value.
+
+    >>> for_the_best_of(1), round(for_the_best_of(20), 4)
+    (0.95, 0.9975)
+    """
+    return 1 - (1 - level) / several if several > 1 else level
