@@ -26,6 +26,8 @@ from tests.test_identity import leave_pictures, on
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
 
 Found = list[Row | Grid | Note]
+#: images, so that likeness of layers and probes are measured too
+ENOUGH = 64
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def of_family() -> dict[str, Found]:
     """What a net gives for each family alone."""
 
     def found(name: str) -> Iterator[Row | Grid | Note]:
-        cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": 20})
+        cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": ENOUGH})
         splits = split(cfg.data)
         yield from measure(module(cfg, splits.image, len(splits.classes)).eval(), cfg, splits)
 
@@ -68,6 +70,8 @@ def test_a_row_says_which_family_it_is_of(name: str, of_family: dict[str, Found]
     other = "flip" if name == "shift" else "shift"
     expected = [one for one in of_family[other] if isinstance(one, Row) and family(one) == ALWAYS]
     assert [str(row) for row in in_place] == [str(row) for row in expected]
+    if name == "layers":
+        assert {"cka", "probe_accuracy", "probe_r2"} <= {row.measure for row in rows}
     assert {family_of(one.measure) for one in of_family[name] if not isinstance(one, Row)} <= {name}
 
 
