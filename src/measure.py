@@ -9,8 +9,9 @@
 
 options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,… (all; see measure.what)
          out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv; a page of figures
-         goes beside it: measures.html). What the table holds of families that are not in what= stays; a table that was
-         measured otherwise (images, max_shift, seed, pictures, net) is not written to: give another out=
+         goes beside it: measures.html). What the table holds of families that are not in what= stays. One that was
+         measured otherwise (images, max_shift, seed, pictures, net) is replaced as a whole where out= names it, else
+         refused
          wandb.mode=auto|online|offline|disabled (disabled: a look is often repeated, and each is a run of its own at
          W&B, in the group "measure")  wandb.project=NAME  wandb.entity=NAME (the run's own)
 against=FILE: instead, how alike its layers are to those of another run, on the same images (CKA;
@@ -163,7 +164,7 @@ def measure_net(options: Options) -> None:
 
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
     families = families_of(options.what)
-    table = Table(out, families, how_of_net(options))
+    table = Table(out, families, how_of_net(options), bool(options.out))
     device = fastest()
     subject = subject_of(loaded, image, names_of(options.layers))
     scene = scene_of(options, subject, image)
@@ -258,10 +259,10 @@ def measure_again(options: Options) -> None:
     net, cfg, splits = load_run(options.checkpoint or "", options)
     console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
     run, out = place_of(options, files.MEASURES)
-    own = out == run / files.MEASURES and (run / files.CONFIG).exists()
+    own = out.resolve() == run / files.MEASURES and (run / files.CONFIG).exists()
     if own:
         check_own(options, cfg, run)
-    table = Table(out, list(cfg.measure.what), None if own else how_of_run(options, cfg))
+    table = Table(out, list(cfg.measure.what), None if own else how_of_run(options, cfg), bool(options.out))
     with console.status("measuring") as status:
         found = list(measure(net, cfg, splits, status.update))
     rows = table.write(found)
@@ -298,7 +299,7 @@ def compare_layers(options: Options) -> None:
     twin = replace(ours, net=untrained(cfg, splits, net.device))
     name = Path(options.against or "").resolve().parent.parent.name
     run, out = place_of(options, f"against-{name}.csv")
-    table = Table(out, None, how_of_run(options, cfg))
+    table = Table(out, None, how_of_run(options, cfg), bool(options.out))
     with console.status("measuring"):
         found = list(against_rows(ours, theirs, scene))
         found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, scene)]
@@ -310,40 +311,47 @@ def compare_layers(options: Options) -> None:
     log(options, title, out, found, to_dict(cfg) | compared, cfg)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
-    """A table to be written: said what of it is replaced, and refused where it was measured otherwise.
+    """A table to be written; what of it is replaced is said.
 
     Attributes:
         path: of the table.
         families: that are measured, and replaced; the others stay. None: all of it is replaced.
         how: what its numbers hang on but the families; None: the config of the run that it belongs to says it.
+        given: whether it was named, by ``out=``: then one that was measured otherwise is replaced as a whole.
     """
 
     path: Path
     families: list[str] | None
     how: dict[str, Any] | None
+    given: bool
 
     def __post_init__(self) -> None:
-        """Look at the table that is there.
+        """Look at what is there.
 
         Raises:
-            Refusal: its numbers are others', or were had in another way.
+            Refusal: it is no table of measures; or it was measured otherwise, and nobody asked for it to be replaced.
         """
         from src import files
         from src.errors import Refusal
+        from src.measures.rows import COLUMNS
 
-        if self.how is None or not self.path.exists():
+        if not self.path.exists():
+            return
+        if set(next(iter(files.read_rows(self.path)), COLUMNS)) != set(COLUMNS):
+            raise Refusal(f"out={self.path}: is there already, and is no table of measures; name another")
+        if self.how is None:
             return
         kept = files.beside(self.path, files.MEASURED)
         before = json.loads(kept.read_text()) if kept.exists() else {}
         if keys := [key for key in self.how if before.get(key) != self.how[key]]:
             key = keys[0]
             was = f"was measured with {key}={before.get(key)}, not {self.how[key]}"
-            raise Refusal(
-                f"out={self.path}: is there already, and {was if before else 'does not say how it was measured'}; "
-                "choose another, or move it away"
-            )
+            was = was if before else "does not say how it was measured"
+            if not self.given:
+                raise Refusal(f"{self.path} is there already, and {was}; give out=TABLE.csv, or move it away")
+            self.families = None  # numbers that were had in two ways are not to be mixed
 
     def write(self, found: "Iterable[Row | Grid | Note | PerImage]") -> "list[Row]":
         """Write it, and say what that replaces; gives the rows."""

@@ -26,6 +26,8 @@ from tests.test_identity import leave_pictures, on
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
 
 Found = list[Row | Grid | Note]
+#: images, so that likeness of layers and probes are measured too
+ENOUGH = 64
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def of_family() -> dict[str, Found]:
     """What a net gives for each family alone."""
 
     def found(name: str) -> Iterator[Row | Grid | Note]:
-        cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": 20})
+        cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": ENOUGH})
         splits = split(cfg.data)
         yield from measure(module(cfg, splits.image, len(splits.classes)).eval(), cfg, splits)
 
@@ -68,6 +70,8 @@ def test_a_row_says_which_family_it_is_of(name: str, of_family: dict[str, Found]
     other = "flip" if name == "shift" else "shift"
     expected = [one for one in of_family[other] if isinstance(one, Row) and family(one) == ALWAYS]
     assert [str(row) for row in in_place] == [str(row) for row in expected]
+    if name == "layers":
+        assert {"cka", "probe_accuracy", "probe_r2"} <= {row.measure for row in rows}
     assert {family_of(one.measure) for one in of_family[name] if not isinstance(one, Row)} <= {name}
 
 
@@ -130,6 +134,9 @@ def test_a_runs_own_table_takes_no_numbers_that_were_had_otherwise(
     with pytest.raises(Refusal, match=message):
         measure_again(given)
     assert (whole / files.MEASURES).read_bytes() == before
+    given.out = str(whole / "maps" / ".." / files.MEASURES)
+    with pytest.raises(Refusal, match=message):
+        measure_again(given)
     given.out = str(tmp_path / "out" / "other.csv")
     measure_again(given)
     assert (tmp_path / "out" / "other.csv").exists()
@@ -160,13 +167,23 @@ def test_a_table_elsewhere_grows_by_families_but_not_by_another_way_to_measure(w
     again(whole, what="flip", images=10, out=str(out))
     again(whole, what="noise", images=10, out=str(out))
     assert set(families_in(out)) == {ALWAYS, "flip", "noise"}
-    with pytest.raises(Refusal, match=r"is there already, and was measured with images=10, not 12; choose another"):
-        again(whole, what="noise", images=12, out=str(out))
+    said = again(whole, what="noise", images=12, out=str(out))
+    assert "replaced in out.csv" in said and "flip, noise" in said and "kept" not in said
+    assert set(families_in(out)) == {ALWAYS, "noise"}, "numbers of 10 and of 12 images are not mixed"
     foreign = tmp_path / "foreign.csv"
-    foreign.write_text("mine")
-    with pytest.raises(Refusal, match="does not say how it was measured"):
+    foreign.write_text("mine,too\n1,2\n")
+    with pytest.raises(Refusal, match="is no table of measures"):
         again(whole, what="noise", out=str(foreign))
-    assert foreign.read_text() == "mine"
+    assert foreign.read_text() == "mine,too\n1,2\n"
+
+
+def test_a_table_that_was_not_named_is_not_replaced_by_one_that_was_had_otherwise(whole: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "moved" / "best.ckpt"  # away from its run, so that no config says how its table was had
+    weights.parent.mkdir()
+    shutil.copy(whole / "checkpoints/best.ckpt", weights)
+    measure_again(Options(checkpoint=str(weights), what="flip", images=10))
+    with pytest.raises(Refusal, match=r"is there already, and was measured with images=10, not 12; give out="):
+        measure_again(Options(checkpoint=str(weights), what="flip", images=12))
 
 
 # --- a report, whatever was measured ---------------------------------------------------------------------------------

@@ -139,8 +139,8 @@ class Variant:
         return list(dict.fromkeys(key[0] for run in self.runs for key in run.measures if key[3] == measure))
 
     def grid(self, layer: str, measure: str) -> "np.ndarray | None":
-        """A grid of its first seed."""
-        return self.runs[0].grids.get(f"{measure}/{layer}")
+        """A grid of the first of its seeds that has it."""
+        return next((run.grids[name] for run in self.runs if (name := f"{measure}/{layer}") in run.grids), None)
 
 
 def axes(runs: list[FinishedRun]) -> list[str]:

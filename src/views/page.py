@@ -222,7 +222,7 @@ def render(
         others=others,
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
         facts=_facts(runs),
-        images=max((n for key, n in runs[0].counts.items() if key[3] == "output_distance"), default=0),
+        images=max((n for run in runs for key, n in run.counts.items() if key[3] == "output_distance"), default=0),
     )
 
 
@@ -273,7 +273,7 @@ def notes(found: Sequence[Variant], family: str) -> dict[str, str]:
     """How a family of measures was had → of which variants, a line for all that have it the same."""
     lines: dict[str, list[str]] = {}
     for variant in found:
-        if words := variant.runs[0].notes.get(family):
+        if words := next((run.notes[family] for run in variant.runs if family in run.notes), None):
             lines.setdefault(words, []).append(variant.name)
     return {words: ", ".join(names) for words, names in lines.items()}
 

@@ -35,8 +35,9 @@ def _errors(found: Sequence[Variant], measure: str, view: Callable[[Plane], Plan
     ends: dict[str, tuple[float, float]] = {}
     for net in nets(found):
         for layer in _gridded([net[0]], measure + net[1]):
-            largest = float(net[0].runs[0].grids[f"{measure}{net[1]}/{layer}"].max())
-            ends[layer] = 0, max(ends.get(layer, (0, 0))[1], largest)
+            plane = net[0].grid(layer, measure + net[1])
+            assert plane is not None
+            ends[layer] = 0, max(ends.get(layer, (0, 0))[1], float(plane.max()))
     return _pictures(
         found, measure, lambda _, layer: f"{layer}: 0 to {ends[layer][1]:.2g}", view, lambda _, layer: ends[layer]
     )
@@ -78,7 +79,7 @@ def _similarities(found: Sequence[Variant], measure: str, within: bool) -> go.Fi
     shown = [net for net in nets(found) if net[0].layers(f"{measure}{net[1]}")]
     figure, spots = spread([name for _, _, name in shown], shared=False)
     for spot, (variant, suffix, _) in zip(spots, shown, strict=True):
-        pairs = [key[:2] for key in variant.runs[0].measures if key[3] == f"{measure}{suffix}"]
+        pairs = [key[:2] for run in variant.runs for key in run.measures if key[3] == f"{measure}{suffix}"]
         down, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
         if within:  # each pair stands there once, the later layer first
             down = across = list(dict.fromkeys([*across, *down]))
@@ -122,8 +123,8 @@ def theoretical(variant: Variant, layer: str) -> float | None:
 
 def _gridded(found: Sequence[Variant], measure: str) -> list[str]:
     """The layers that have a grid, in an order that suits every net."""
-    keys = [[key.partition("/") for key in variant.runs[0].grids] for variant in found]
-    return in_order([layer for name, _, layer in each if name == measure] for each in keys)
+    keys = [[key.partition("/") for run in variant.runs for key in run.grids] for variant in found]
+    return in_order(list(dict.fromkeys(layer for name, _, layer in each if name == measure)) for each in keys)
 
 
 def _pictures(
