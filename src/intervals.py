@@ -88,7 +88,7 @@ def of_images(statistics_of_images: Shaped[np.ndarray, "n k"]) -> tuple[float, F
 
 
 def image_by_image(
-    one: Shaped[np.ndarray, "n k"], other: Float[np.ndarray, "n k"], level: float = 0.95
+    one: Shaped[np.ndarray, "n k"], other: Shaped[np.ndarray, "n k"], level: float = 0.95
 ) -> tuple[float, float, float]:
     """The difference of two nets' numbers on the same images, low, high: what an image does to both is no difference.
 
