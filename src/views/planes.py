@@ -35,7 +35,7 @@ def _errors(found: Sequence[Variant], measure: str, view: Callable[[Plane], Plan
     ends: dict[str, tuple[float, float]] = {}
     for net in nets(found):
         for layer in _gridded([net[0]], measure + net[1]):
-            largest = float(net[0].runs[0].grids[f"{measure}{net[1]}/{layer}"].max())
+            largest = float(net[0].measured[0].grids[f"{measure}{net[1]}/{layer}"].max())
             ends[layer] = 0, max(ends.get(layer, (0, 0))[1], largest)
     return _pictures(
         found, measure, lambda _, layer: f"{layer}: 0 to {ends[layer][1]:.2g}", view, lambda _, layer: ends[layer]
@@ -78,7 +78,7 @@ def _similarities(found: Sequence[Variant], measure: str, within: bool) -> go.Fi
     shown = [net for net in nets(found) if net[0].layers(f"{measure}{net[1]}")]
     figure, spots = spread([name for _, _, name in shown], shared=False)
     for spot, (variant, suffix, _) in zip(spots, shown, strict=True):
-        pairs = [key[:2] for key in variant.runs[0].measures if key[3] == f"{measure}{suffix}"]
+        pairs = [key[:2] for key in variant.measured[0].measures if key[3] == f"{measure}{suffix}"]
         down, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
         if within:  # each pair stands there once, the later layer first
             down = across = list(dict.fromkeys([*across, *down]))
@@ -116,13 +116,13 @@ def coarse(plane: Plane) -> Float[np.ndarray, "p q"]:
 
 def theoretical(variant: Variant, layer: str) -> float | None:
     """The receptive field by the ledger, where there is one."""
-    inside = [row for row in variant.runs[0].shapes if f"{row['layer']}.".startswith(f"{layer}.")]
+    inside = [row for row in variant.measured[0].shapes if f"{row['layer']}.".startswith(f"{layer}.")]
     return float(inside[-1]["receptive_field"]) if inside else None
 
 
 def _gridded(found: Sequence[Variant], measure: str) -> list[str]:
     """The layers that have a grid, in an order that suits every net."""
-    keys = [[key.partition("/") for key in variant.runs[0].grids] for variant in found]
+    keys = [[key.partition("/") for key in variant.measured[0].grids] for variant in found]
     return in_order([layer for name, _, layer in each if name == measure] for each in keys)
 
 
