@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,19 @@ def test_gradient_norms_of_the_history_by_hand(tmp_path: Path, monkeypatch: pyte
         expected = norms[int(row["epoch"])]
         assert float(row["grad_norm"]) == pytest.approx(np.mean(expected), rel=1e-5)
         assert float(row["grad_norm_max"]) == pytest.approx(max(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_gradient_norms_under_a_loss_scale_are_those_without_it(fused: bool) -> None:
+    weights = nn.Parameter(torch.zeros(2))
+    scaler = SimpleNamespace(get_scale=lambda: 1024.0)
+    net: Any = SimpleNamespace(parameters=lambda: [weights], _norms=torch.zeros(3))
+    net.trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))
+    optimizer = torch.optim.SGD([weights], lr=0.1, fused=fused)  # not fused: Lightning has taken the scale out by now
+    for gradient in ([3.0, 4.0], [math.inf, 0.0], [6.0, 8.0]):  # the second overflows, and its step is not taken
+        weights.grad = torch.tensor(gradient) * (1024 if fused else 1)
+        Training.on_before_optimizer_step(net, optimizer)
+    assert net._norms.tolist() == [15, 10, 2]
 
 
 def test_a_checkpoint_within_an_epoch_from_before_gradient_norms_goes_on(

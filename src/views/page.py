@@ -214,7 +214,8 @@ def render(
         failures=failures(runs),
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
         facts=_facts(runs),
-        images=max((n for run in runs for key, n in run.counts.items() if key[3] == "output_distance"), default=0),
+        images=_images(runs, "output_distance"),
+        twin_images=_images(runs, "output_distance_untrained"),
     )
 
 
@@ -268,6 +269,11 @@ def notes(found: Sequence[Variant], family: str) -> dict[str, str]:
         if words := variant.measured[0].notes.get(family):
             lines.setdefault(words, []).append(variant.name)
     return {words: ", ".join(names) for words, names in lines.items()}
+
+
+def _images(runs: Sequence[FinishedRun], measure: str) -> int:
+    """The most images that a measure of some run comes from; 0 where none has it."""
+    return max((n for run in runs for key, n in run.counts.items() if key[3] == measure), default=0)
 
 
 def _sort_key(variant: Variant, key: str) -> str | float:
