@@ -16,7 +16,6 @@ from torch import Tensor
 
 from src.activations import watch
 from src.config import Config, to_dict
-from src.errors import Refusal
 from src.files import HISTORY, read_rows, write_rows
 from src.models.blocks import Network
 from src.models.norm import calibrated
@@ -60,23 +59,34 @@ class History(Callback):
         write_rows(self.path, self.rows)
 
 
-class Finite(Callback):
-    """Ends a training whose weights are no longer numbers, and says so: there is nothing to learn, or to measure."""
+class Diverged(Callback):
+    """Ends a training that has diverged, after the epoch in which weights or the validation loss became infinite or
+    nan: there is nothing left to learn. ``epoch`` says which it was, counted from 1; None where training went well.
 
-    def __init__(self, lr: float) -> None:
-        self.lr = lr
+    The epoch is kept in the checkpoint: a run that goes on from there does not train any further.
+    """
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, once an epoch.
+    def __init__(self) -> None:
+        self.epoch: int | None = None
 
-        Raises:
-            Refusal: some are infinite or nan.
-        """
-        if not torch.stack([one.isfinite().all() for one in pl_module.parameters()]).all():
-            epoch = trainer.current_epoch + 1
-            raise Refusal(
-                f"train.lr={self.lr:g}: the training diverged in epoch {epoch} (weights are not finite); take less"
-            )
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from it."""
+        self.epoch = state_dict["epoch"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """No further epoch where the checkpoint's was the last."""
+        trainer.should_stop = self.epoch is not None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, before the other callbacks do."""
+        numbers = [*pl_module.parameters(), trainer.callback_metrics["val/loss"]]
+        if not torch.stack([one.isfinite().all().cpu() for one in numbers]).all():
+            self.epoch = trainer.current_epoch + 1
+            trainer.should_stop = True
 
 
 class Follow(Callback):
@@ -94,8 +104,8 @@ class Follow(Callback):
             del trainer.callback_metrics[key]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look."""
-        if (trainer.current_epoch + 1) % self.every == 0:
+        """Look, unless the training has diverged."""
+        if (trainer.current_epoch + 1) % self.every == 0 and not trainer.should_stop:
             assert isinstance(pl_module, Training)
             pl_module.log_dict(self.look(pl_module), rank_zero_only=True)
 
@@ -180,10 +190,10 @@ class ProbeMaps(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Every ``every`` epochs (see ``cadence``), and the last."""
+        """Every ``every`` epochs (see ``cadence``), and the last; none of an epoch in which the training diverged."""
         self.on_save_checkpoint(trainer, pl_module, {})
         epoch = trainer.current_epoch + 1
-        if epoch % self.cadence == 0 or epoch == trainer.max_epochs:
+        if (epoch % self.cadence == 0 or epoch == trainer.max_epochs) and not trainer.should_stop:
             save_maps(self.run, epoch, self.images, self._maps(pl_module))
 
     def _maps(self, net: LightningModule) -> dict[str, Float[np.ndarray, "n k p q"]]:

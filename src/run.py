@@ -3,7 +3,7 @@
     config → data → net and its ledger → training → measures → files
 
 A run's folder holds ``config.yaml``, ``shapes.csv``, ``history.csv``, ``checkpoints/``, ``maps/``, ``measures.csv``,
-``inside.npz`` and, once it is finished, ``run.json``.
+``inside.npz`` and, once it is finished, ``run.json``. A run whose training diverged is finished too, and not measured.
 """
 
 import hashlib
@@ -31,8 +31,10 @@ from src.errors import Stopped
 from src.jobs import end_with_parent
 from src.ledger import Ledger, ledger, verify
 from src.locks import at_work
+from src.measures.rows import Row
 from src.measures.untrained import first_images
 from src.models import module
+from src.outcomes import DIVERGED, outcome_of
 from src.runs import FinishedRun, finished, read_checkpoint, record, summary, write_measures
 from src.views.maps import finish_maps
 from src.views.terminal import console, show_closing, show_ledger, show_notes
@@ -108,18 +110,16 @@ def _run(cfg: Config, folder: Path) -> None:
     tracker = Tracker(cfg, folder)
     failed = True
     try:
-        net, splits, book = _fit(cfg, folder, tracker)
+        net, splits, book, diverged = _fit(cfg, folder, tracker)
 
         begin = time.perf_counter()
-        from src.measures.inside import inside_of_run
-        from src.measures.suite import measure
-
-        with console.status("measuring") as status:
-            write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
-            status.update("looking inside")
-            look = inside_of_run(net, cfg, splits, book, probe_images(cfg.probe, splits))
-            files.write_arrays(folder / files.INSIDE, look)
-        facts = _facts(cfg, splits, book, folder) | {"hardware": hardware(net.device)}
+        ended: dict[str, Any]
+        if diverged is None:
+            ended = {"outcome": outcome_of(_measure(net, cfg, splits, book, folder), splits.test.labels)}
+        else:
+            write_measures(folder / files.MEASURES, [])
+            ended = {"outcome": DIVERGED, "diverged_in_epoch": diverged}
+        facts = _facts(cfg, splits, book, folder) | {"hardware": hardware(net.device)} | ended
         facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run
         _log(tracker, folder, facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
@@ -127,8 +127,22 @@ def _run(cfg: Config, folder: Path) -> None:
         failed = False
     finally:
         tracker.finish(failed)
-    show_notes(FinishedRun(folder, {}).notes)
-    show_closing(FinishedRun(folder, {}).numbers, folder)
+    done = FinishedRun(folder, {})
+    show_notes(done.notes)
+    show_closing(done.numbers, folder, done.failure)
+
+
+def _measure(net: "Training", cfg: Config, splits: Splits, book: Ledger, folder: Path) -> list[Row]:
+    """Write what is measured on the net, and what it looks like inside; gives the rows."""
+    from src.measures.inside import inside_of_run
+    from src.measures.suite import measure
+
+    with console.status("measuring") as status:
+        rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
+        status.update("looking inside")
+        look = inside_of_run(net, cfg, splits, book, probe_images(cfg.probe, splits))
+        files.write_arrays(folder / files.INSIDE, look)
+    return rows
 
 
 def _log(tracker: Tracker, folder: Path, facts: dict[str, Any]) -> None:
@@ -160,11 +174,13 @@ def log_finished(cfg: Config, folder: Path, facts: dict[str, Any]) -> None:
         tracker.finish(failed)
 
 
-def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger]":
-    """Build, check and train, from the last checkpoint if there is one; gives the net of the epoch to keep."""
+def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger, int | None]":
+    """Build, check and train, from the last checkpoint if there is one; gives the net of the epoch to keep, and the
+    epoch in which the training diverged, if it did.
+    """
     from lightning.pytorch import Trainer
 
-    from src.callbacks import Bar, Finite, Follow, History, ProbeMaps, SaveConfig, Track
+    from src.callbacks import Bar, Diverged, Follow, History, ProbeMaps, SaveConfig, Track
     from src.saving import Saving, WholeFiles, resume_from
 
     _quiet()
@@ -178,7 +194,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     probe = probe_images(cfg.probe, splits).images
     best, mode = net.task.best
     checkpoints = folder / files.CHECKPOINTS
-    history = History(folder)
+    history, diverged = History(folder), Diverged()
     track = Track(tracker, history)
     saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, then=track.log)
     first = partial(first_images, cfg, splits)
@@ -192,7 +208,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see Track
-        callbacks=[SaveConfig(cfg), Finite(cfg.train.lr), track, *follow, history, maps, Bar(console), saving],
+        callbacks=[SaveConfig(cfg), diverged, track, *follow, history, maps, Bar(console), saving],
         plugins=[WholeFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -211,7 +227,7 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
     _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
-    return net.to(device), splits, book  # Lightning has put it back on the CPU
+    return net.to(device), splits, book, diverged.epoch  # Lightning has put it back on the CPU
 
 
 def _look(cfg: Config, splits: Splits) -> "Callable[[Training], dict[str, float]]":

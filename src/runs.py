@@ -19,6 +19,7 @@ from src.data.splits import pictures_of
 from src.errors import Refusal
 from src.locks import who_is_at_work
 from src.measures.rows import COLUMNS, Estimate, Grid, Note, PerImage, Row
+from src.outcomes import DIVERGED, TRAINED
 from src.where import matching
 
 #: raised when the same config comes to other numbers, so that runs of before are not taken for runs of now
@@ -258,9 +259,22 @@ class FinishedRun:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """Seconds, parameters, multiply-adds, hardware, checksums."""
+        """Seconds, parameters, multiply-adds, hardware, checksums, outcome."""
         facts: dict[str, Any] = json.loads((self.folder / files.RUN).read_text())
         return facts
+
+    @property
+    def outcome(self) -> str:
+        """How its training ended (``src.outcomes``); ``trained`` where that was not recorded yet."""
+        recorded = (self.folder / files.RUN).exists()  # a table that was measured alone has no facts
+        return str(self.facts.get("outcome", TRAINED)) if recorded else TRAINED
+
+    @property
+    def failure(self) -> str:
+        """How its training failed, in words; empty where it did not."""
+        if self.outcome == DIVERGED:
+            return f"{DIVERGED} in epoch {self.facts['diverged_in_epoch']}"
+        return "" if self.outcome == TRAINED else self.outcome
 
     @cached_property
     def history(self) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ ROOMS = [
     {"models", "data"},
     {"config", "nets", "locks"},
     {"measures", "where"},
+    {"outcomes"},
     {"runs"},
     {"views"},
     {"callbacks", "saving"},

@@ -56,7 +56,7 @@ def test_two_ranks_learn_what_one_process_learns_also_within_a_sweep(tmp_path: P
         assert not (folder / files.PAGE).exists(), "it is on the sweep's page"
     for mine, other in zip(history(two), history(one), strict=True):
         assert mine["step"] == other["step"], "258 images are four batches of 64 and one of 2"
-        for key in ("train/loss", "val/loss", "train/accuracy", "val/accuracy"):
+        for key in ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "grad_norm", "grad_norm_max"):
             assert float(mine[key]) == pytest.approx(float(other[key]), rel=1e-4), key
     found, expected = (FinishedRun(folder, {}).measures for folder in (two, one))
     key = ("output", "crop", 1.0, "output_distance")

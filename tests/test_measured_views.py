@@ -44,6 +44,7 @@ TABLE = [
     ("stage1", "shift", "roll", 1, "equivariance_floor", 0.01),
     ("output", "shift", "all_rolls", 64, "accuracy", 0.8),
     ("output", "shift", "all_rolls", 64, "worst_case", 0.6),
+    ("output", "shift", "all_rolls", 64, "accuracy_in_place", 0.85),  # that of the whole test set is another number
     ("output", "velocity", "down", 0, "lee_relative", 0.02),
     ("stage1.pool", "none", "subsampling", 0, "aliasing_fraction", 0.07),
     ("stage2.pool", "none", "subsampling", 0, "aliasing_fraction", 0.08),
@@ -75,7 +76,7 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
     measured.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
     measured.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
     measured.worst_case: [
-        ("accuracy in place", ["100 images"], [0.9]),
+        ("accuracy in place", ["all 64 rolls,<br>100 images"], [0.85]),
         ("accuracy over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
         ("right for every roll", ["all 64 rolls,<br>100 images"], [0.6]),
     ],

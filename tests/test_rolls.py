@@ -152,6 +152,7 @@ def test_outputs_by_hand(axes):
         "consistency_corrected": (np.mean(same) - chance) / (1 - chance),
         "accuracy": right.mean(),
         "worst_case": right.all(1).mean(),
+        "accuracy_in_place": right[:, 0].mean(),
     }
     assert {name: row.estimate.value for name, row in found.items()} == pytest.approx(expected, abs=1e-10)
     assert 0 < expected["consistency"] < 1  # there is something to see

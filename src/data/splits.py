@@ -30,6 +30,7 @@ class Splits:
         checksum: of the split: which image is where, and which label it has.
         beyond: what lies outside an image without a canvas, ``black`` or ``edge``.
         others: further test parts, by name.
+        true_labels: of ``train``, before the noise.
     """
 
     train: Images
@@ -42,6 +43,7 @@ class Splits:
     checksum: str
     beyond: str
     others: dict[str, Images]
+    true_labels: Int64[Tensor, " n"]
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -124,6 +126,7 @@ def _split(data: "Data", pictures: str) -> Splits:
         _checksum(source, val, train, labels),
         source.beyond,
         source.others,
+        clean.labels,
     )
 
 

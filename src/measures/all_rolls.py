@@ -26,12 +26,17 @@ IN_PLACE = 1
 DRAWN = 17 * 17
 
 
+#: what is only known with labels
+OF_LABELS = ("accuracy", "worst_case", "accuracy_in_place")
+
+
 class ShiftOutputs(Measure):
     """What many shifts do to the answer; where they are all there are, nothing is left to chance but the images.
 
     ``output_distance``: mean over all shifts g of ``‖f(gx) - f(x)‖`` over the mean distance between images. For classes
     also: ``consistency``, P[argmax f(gx) = argmax f(hx)] over all pairs of shifts, with the same corrected for chance;
-    ``accuracy`` over all shifts; ``worst_case``, P[right for every shift].
+    ``accuracy`` over all shifts; ``worst_case``, P[right for every shift]; ``accuracy_in_place``, of the same images
+    unshifted (the first shift is none), to compare these two with.
     """
 
     def __init__(self, what: bool = True, others: Population | None = None, **options: Any) -> None:
@@ -41,7 +46,9 @@ class ShiftOutputs(Measure):
     def of_images(
         self, outputs: Float[Tensor, "n rolls d"], labels: Int64[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n k"]:
-        """Of each image: how far it moves, how far the others are; agreement, right always, right; class shares."""
+        """Of each image: how far it moves, how far the others are; agreement, right always, right, right
+        in place; class shares.
+        """
         still = Still(outputs[:, 0], self.others)
         moved = (outputs - outputs[:, :1]).norm(dim=2).mean(1)
         numbers = [moved, still.distance]
@@ -50,19 +57,21 @@ class ShiftOutputs(Measure):
             shares = F.one_hot(answers, outputs.shape[2]).to(outputs.dtype).mean(1)
             right = answers == (-1 if labels is None else labels[:, None])
             both = shares.square().sum(1)
-            numbers += [both, right.all(1).to(both.dtype), right.to(both.dtype).mean(1), *shares.unbind(1)]
+            numbers += [both, right.all(1).to(both.dtype), right.to(both.dtype).mean(1)]
+            numbers += [right[:, 0].to(both.dtype), *shares.unbind(1)]
         return undefined(torch.stack(numbers, 1), outputs)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""
         found = {"output_distance": means[..., 0] / means[..., 1]}
         if self.what:
-            same, worst, right = means[..., 2:5].unbind(-1)
+            same, worst, right, in_place = means[..., 2:6].unbind(-1)
             found |= {
                 "consistency": same,
-                "consistency_corrected": chance_corrected(same, means[..., 5:]),
+                "consistency_corrected": chance_corrected(same, means[..., 6:]),
                 "accuracy": right,
                 "worst_case": worst,
+                "accuracy_in_place": in_place,
             }
         return found
 
@@ -71,7 +80,7 @@ class ShiftOutputs(Measure):
         if name == "output_distance":
             return super().ends(name, found, drawn, means, n)
         if name.startswith("consistency"):
-            return agreement_ends(name, found["consistency"], means[5:], n)
+            return agreement_ends(name, found["consistency"], means[6:], n)
         return wilson(found[name].item(), n)
 
 
@@ -184,7 +193,7 @@ def shift_rows(
         return measure.estimates(resamples(sum(map(len, measure.kept)), scene.seed))
 
     for name, estimate in estimates(outputs):
-        if scene.labels is not None or name not in ("accuracy", "worst_case"):
+        if scene.labels is not None or name not in OF_LABELS:
             yield Row("output", "shift", protocol, amount, name, estimate)
     for layer_name, layer in layers.items():
         for name, estimate in estimates(layer):

@@ -151,6 +151,10 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
     The twin is the net that training started from (``untrained``); its rows end in ``_untrained``. An eighth of
     the images will do for its means, which vary more with the seed; it has all where numbers depend on how many there
     are.
+
+    The protocol ``train`` is a sample of the training images with the labels that they were trained with. Where some of
+    these are wrong on purpose (``data.label_noise``), ``train_clean`` is the same images with their true labels, as
+    ``val`` and ``test`` have them.
     """
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
     twin = untrained(cfg, splits, net.device)
@@ -164,6 +168,8 @@ def measure(net: "Training", cfg: "Config", splits: Splits, tell: Tell = nobody)
             parts = {name: drawn(part, _for_the_twin(len(part)), cfg.measure.seed) for name, part in parts.items()}
         else:
             parts |= {"val": splits.val, "train": sample}
+            if cfg.data.label_noise > 0:
+                parts["train_clean"] = replace(sample, labels=splits.true_labels[: len(sample)])
         quick = folded(one)
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)

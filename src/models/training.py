@@ -23,7 +23,8 @@ class Training(LightningModule):
     """Training of the ``Network`` it is joined with (see ``src.models.module``) for its task.
 
     Training scores are summed by hand, as logging every step would cost more than the sums; validation uses
-    torchmetrics. An epoch's numbers are logged together, at its end, under ``train/…`` and ``val/…``.
+    torchmetrics. An epoch's numbers are logged together, at its end, under ``train/…`` and ``val/…``; ``grad_norm`` and
+    ``grad_norm_max`` are the mean and the maximum over its steps of the l2 norm of the gradient of all parameters.
     """
 
     cfg: "Config"
@@ -38,6 +39,7 @@ class Training(LightningModule):
             self.cfg.seed * 1_000_003 + self.current_epoch + self.global_rank * 2**40
         )  # a rank's images are others
         self._sums = torch.zeros(9, device=self.device)  # loss, then the task's
+        self._norms = torch.zeros(3, device=self.device)  # of gradients: sum, maximum, steps
 
     def on_train_start(self) -> None:
         """Within an epoch, go on with the batch, the random numbers and the sums that its checkpoint holds.
@@ -50,6 +52,8 @@ class Training(LightningModule):
             if mine["batches"]["position"] < len(batches):
                 batches.load_state_dict(mine["batches"])
             self._sums = mine["sums"].to(self.device)
+            # a checkpoint from before they were measured does not know those of the epoch's beginning
+            self._norms = mine.get("norms", torch.full((3,), math.nan)).to(self.device)
             torch.set_rng_state(mine["random"])
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(mine["random_cuda"], self.device)
@@ -60,6 +64,7 @@ class Training(LightningModule):
         mine = {
             "batches": batches.state_dict(),
             "sums": self._sums.cpu(),
+            "norms": self._norms.cpu(),
             "random": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
@@ -84,6 +89,21 @@ class Training(LightningModule):
             self._sums += torch.cat([loss.detach()[None] * len(x), self.task.sums(outputs.detach(), labels, positions)])
         share: float = batches.weight(index)
         return loss * share
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Add the norm of the gradient, as it comes from the batch: the mean over all devices, before any clipping.
+
+        With float16 a step whose scaled gradient overflows is not taken; it does not count.
+        """
+        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).float()
+        taken = torch.ones_like(norm)
+        if (scaler := getattr(self.trainer.precision_plugin, "scaler", None)) is not None:
+            if getattr(optimizer, "_step_supports_amp_scaling", False):  # it takes the scale out itself
+                norm = norm / scaler.get_scale()
+            taken = norm.isfinite().float()
+            norm = norm.nan_to_num(0, 0)
+        self._norms = torch.stack([self._norms[0] + norm, torch.maximum(self._norms[1], norm), self._norms[2] + taken])
 
     def so_far(self, sums: Float[Tensor, "9"] | None = None) -> dict[str, float]:
         """Loss and scores of the epoch's batches so far, on this device; or those that the sums hold."""
@@ -113,6 +133,7 @@ class Training(LightningModule):
         numbers: dict[str, Any] = {f"train/{name}": number for name, number in self.so_far(sums).items()}
         numbers["val/loss"] = self._val_loss.compute()
         numbers |= {f"val/{name}": number for name, number in self._val.compute()}
+        numbers |= {"grad_norm": self._norms[0] / self._norms[2], "grad_norm_max": self._norms[1]}  # alike in all ranks
         numbers["lr"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         numbers["epoch"] = self.current_epoch + 1.0  # epochs trained, as everywhere; Lightning's own counts from 0
         self.log_dict({name: torch.as_tensor(value) for name, value in numbers.items()})

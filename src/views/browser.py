@@ -27,7 +27,7 @@ def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
         found: the variants; of each, its first seed is shown.
         cap: numbers in all.
     """
-    runs = [(variant.name, variant.runs[0], epochs_of(variant.runs[0].folder)) for variant in found]
+    runs = [(variant.name, variant.measured[0], epochs_of(variant.measured[0].folder)) for variant in found]
     runs = [(name, run, each) for name, run, each in runs if each and read_scale(run.folder)]  # pixels has no stages
     if not runs:
         return {}

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -11,6 +12,7 @@ from markupsafe import Markup
 from src.config import CIRCUMSTANCES, written
 from src.errors import Refusal
 from src.intervals import for_the_best_of, image_by_image, range_of, t_interval, widened
+from src.outcomes import COLLAPSED, DIVERGED, RULES
 from src.runs import PICTURES, FinishedRun, per_image_name
 from src.views.terminal import millions
 
@@ -30,14 +32,21 @@ MEASURED = {
     "crop_1px_consistency_corrected": ("output", "crop", 1, "consistency_corrected"),
 }
 FACTS = ("parameters", "multiply_adds", "seconds")
+#: differences between the score on training images and on the test set, by true labels and by those trained with
+GAPS = ("gap", "gap_trained_labels")
+#: how a training can fail; of how many runs it did
+FAILURES = tuple(RULES)
 #: what the terminal and the page show of it, where some variant has it → heading
 SHOWN = {
     "variant": "variant",
     "seeds": "seeds",
+    "diverged": "di-\nverged",
+    "collapsed": "col-\nlapsed",
     "test_accuracy": "accuracy",
     "dissimilar_accuracy": "dis-\nsimilar",
     "test_r2": "R²",
     "gap": "gap",
+    "gap_trained_labels": "gap,\nnoisy",
     "crop_1px_output_distance": "moved\n(crop)",
     "roll_1px_output_distance": "moved\n(roll)",
     "crop_1px_consistency": "same\nanswer",
@@ -46,10 +55,13 @@ SHOWN = {
     "seconds": "seconds",
 }
 LEGEND = {
+    "diverged": f"diverged: {RULES['diverged']}; all means are over the other runs",
+    "collapsed": f"collapsed: {RULES['collapsed']}; its numbers are in the means, where it has them",
     "test_accuracy": "accuracy: on the test set",
     "dissimilar_accuracy": "dissimilar: on test images whose places tell the wrong class",
     "test_r2": "R²: of the object's position on the test set, 0 = always answering the middle",
-    "gap": "gap: training minus test",
+    "gap": "gap: training minus test, both by true labels",
+    "gap_trained_labels": "gap, noisy: with the labels trained with, some of them wrong, for the training images",
     "crop_1px_output_distance": "moved: output distance, how far a shift by 1 px moves the answer, 1 = as far as to "
     "another image's",
     "crop_1px_consistency": "same answer: consistency, the share of answers that a 1-px crop leaves the same",
@@ -63,21 +75,32 @@ PROBLEM = ("data.name", "data.task", "data.canvas", "data.root", PICTURES)
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ in nothing but their seed."""
+    """Runs that differ in nothing but their seed. Numbers are of those that did not diverge, their ``measured``."""
 
     name: str
     settings: dict[str, Any]
     runs: list[FinishedRun]
 
+    @cached_property
+    def measured(self) -> list[FinishedRun]:
+        """Its runs that did not diverge; where all did, all of them, and their scores are nan."""
+        return [run for run in self.runs if run.outcome != DIVERGED] or self.runs
+
+    def failed(self, outcome: str) -> int:
+        """How many of its runs diverged, or collapsed."""
+        return sum(run.outcome == outcome for run in self.runs)
+
     def values(self, key: str) -> list[float]:
         """A number of the comparison, run by run."""
+        return [value for _, value in self._numbers(key)]
+
+    def _numbers(self, key: str) -> list[tuple[FinishedRun, float]]:
+        """The measured runs and their numbers; without collapsed runs that have none, unless no run has one."""
         if key in FACTS:
-            return [float(run.facts[key]) for run in self.runs]
-        if key == "gap":
-            score = MEASURED[self.score][-1]
-            pairs = [[run.estimate("output", part, 0, score)[0] for part in ("train", "test")] for run in self.runs]
-            return [train - test for train, test in pairs]
-        return [run.estimate(*MEASURED[key])[0] for run in self.runs]
+            return [(run, float(run.facts[key])) for run in self.measured]
+        score = MEASURED[self.score][-1] if key in GAPS else ""
+        found = [(run, _gap(run, score, key) if score else run.estimate(*MEASURED[key])[0]) for run in self.measured]
+        return [one for one in found if _counts(*one)] or found
 
     @property
     def score(self) -> str:
@@ -99,18 +122,18 @@ class Variant:
 
     @property
     def seeds(self) -> list[int]:
-        """Of its runs."""
-        return [run.settings["seed"] for run in self.runs]
+        """Of its measured runs."""
+        return [run.settings["seed"] for run in self.measured]
 
     def by_seed(self, key: str) -> dict[int, float]:
         """Seed → the number of its run."""
-        return dict(zip(self.seeds, self.values(key), strict=True))
+        return {run.settings["seed"]: value for run, value in self._numbers(key)}
 
     def interval(self, key: str, level: float = 0.95) -> tuple[float, float, float]:
         """Mean, low, high: 95% over seeds, or over images where there is one seed; nan where neither is known."""
         within = range_of(MEASURED[key][-1] if key in MEASURED else key)
-        if len(self.runs) == 1 and key in MEASURED:
-            return widened(*self.runs[0].estimate(*MEASURED[key]), level, within)
+        if len(self.measured) == 1 and key in MEASURED:
+            return widened(*self.measured[0].estimate(*MEASURED[key]), level, within)
         return t_interval(self.values(key), level, within)
 
     def point(self, layer: str, protocol: str, amount: float, measure: str) -> tuple[float, float, float] | None:
@@ -119,9 +142,10 @@ class Variant:
         The bounds are those of the bootstrap over images for one seed, and 95% over seeds (t) for several.
         """
         key = (layer, protocol, amount, measure)
-        found = [run.measures[key] for run in self.runs if key in run.measures]
-        if not found:
+        having = [run for run in self.runs if key in run.measures]
+        if not having:
             return None
+        found = [run.measures[key] for run in having if _counts(run, run.measures[key][0])] or [having[0].measures[key]]
         return found[0] if len(found) == 1 else t_interval([value for value, _, _ in found], within=range_of(measure))
 
     def amounts(self, layer: str, protocol: str, measure: str) -> list[float]:
@@ -140,7 +164,26 @@ class Variant:
 
     def grid(self, layer: str, measure: str) -> "np.ndarray | None":
         """A grid of the first of its seeds that has it."""
-        return next((run.grids[name] for run in self.runs if (name := f"{measure}/{layer}") in run.grids), None)
+        return next((run.grids[name] for run in self.measured if (name := f"{measure}/{layer}") in run.grids), None)
+
+
+def _counts(run: FinishedRun, value: float) -> bool:
+    """Whether a mean over seeds takes this number in. A net that always says the same does not move, and has no
+    distance to compare with: such a nan of a collapsed run is left out, as the run is counted as collapsed. Any other
+    makes the mean nan.
+    """
+    return not (math.isnan(value) and run.outcome == COLLAPSED)
+
+
+def _gap(run: FinishedRun, score: str, key: str) -> float:
+    """A score on training images minus that on test images. Under label noise those of ``train`` are by the labels
+    trained with; a run from before ``train_clean`` was measured has no gap by true labels then.
+    """
+    noisy = run.settings.get("data.label_noise", 0) > 0
+    if key != "gap" and not noisy:
+        return NAN
+    part = "train_clean" if key == "gap" and noisy else "train"
+    return run.estimate("output", part, 0, score)[0] - run.estimate("output", "test", 0, score)[0]
 
 
 def axes(runs: list[FinishedRun]) -> list[str]:
@@ -214,13 +257,17 @@ def comparison_rows(found: list[Variant], others: Mapping[str, str] | None = Non
     """``comparison.csv``: a row a variant; every number with its sd over seeds.
 
     What is not finished has a row a run, with no seeds, and why under ``missing``; the column is not there where
-    nothing is.
+    nothing is. Nor are ``diverged`` and ``collapsed``, how many runs did, where none did; ``gap_trained_labels``
+    is there with label noise.
     """
     rows = []
+    counts = [key for key in FAILURES if any(variant.failed(key) for variant in found)]
+    gaps = [key for key in GAPS if key == "gap" or any(variant.has(key) for variant in found)]
     for variant in found:
         row: dict[str, Any] = {"variant": variant.name, **{k: written(v) for k, v in variant.settings.items()}}
         row["seeds"] = len(variant.runs)
-        for key in (*MEASURED, "gap", *FACTS):
+        row |= {key: variant.failed(key) for key in counts}
+        for key in (*MEASURED, *gaps, *FACTS):
             row[key], row[f"{key}_sd"] = variant.mean(key), variant.sd(key)
         rows.append(row)
     return rows + [{"variant": name, "seeds": 0, "missing": why} for name, why in (others or {}).items()]
@@ -255,9 +302,10 @@ def shown_rows(found: list[Variant]) -> list[dict[str, str]]:
     rows = []
     for variant in found:
         row = {"variant": variant.name, "seeds": str(len(variant.runs))}
+        row |= {key: f"{variant.failed(key)} of {len(variant.runs)}" for key in FAILURES}
         for key in SHOWN:
             if key not in row:
-                seeds = variant.interval(key) if len(variant.runs) > 1 else (variant.mean(key), NAN, NAN)
+                seeds = variant.interval(key) if len(variant.measured) > 1 else (variant.mean(key), NAN, NAN)
                 row[key] = _shown(key, *seeds) if variant.has(key) else "–"
         rows.append(row)
     return rows
@@ -313,9 +361,9 @@ WHICH_IMAGES = ("measure.seed", "measure.images", "measure.max_shift")
 
 def of_the_same_images(one: Variant, other: Variant, key: str) -> "tuple[np.ndarray, np.ndarray] | None":
     """The statistics of every image behind a number, of two variants of one run each that were measured on the same."""
-    if key not in MEASURED or len(one.runs) > 1 or len(other.runs) > 1:
+    if key not in MEASURED or len(one.measured) > 1 or len(other.measured) > 1:
         return None
-    ours, theirs = one.runs[0], other.runs[0]
+    ours, theirs = one.measured[0], other.measured[0]
     same = ours.facts.get("split_checksum") == theirs.facts.get("split_checksum") and all(
         ours.settings.get(key) == theirs.settings.get(key) for key in WHICH_IMAGES
     )
@@ -407,7 +455,7 @@ def difference_rows(found: Sequence[Variant], chosen: Variant) -> list[dict[str,
          "low": apart.low, "high": apart.high, "pairs": apart.pairs}
         for baseline, group in baselines(found, chosen)
         for variant in group if variant is not baseline
-        for key in (*MEASURED, "gap", *FACTS) if variant.has(key) and baseline.has(key)
+        for key in (*MEASURED, *GAPS, *FACTS) if variant.has(key) and baseline.has(key)
         for apart in [difference(variant, baseline, key)]
     ]  # fmt: skip
 
@@ -418,6 +466,7 @@ def shown_differences(found: Sequence[Variant], baseline: Variant) -> list[dict[
     for variant in next(group for group in alike(found).values() if baseline in group):
         if variant is not baseline:
             row = {"variant": variant.name, "seeds": str(len({*variant.seeds} & {*baseline.seeds}))}
+            row |= dict.fromkeys(FAILURES, "")
             for key in SHOWN:
                 if key not in row:
                     apart = difference(variant, baseline, key)
@@ -427,13 +476,20 @@ def shown_differences(found: Sequence[Variant], baseline: Variant) -> list[dict[
 
 
 def shown_columns(found: list[Variant]) -> dict[str, str]:
-    """The columns of ``SHOWN`` that have a number in any variant → heading."""
+    """The columns of ``SHOWN`` that have a number in any variant, of failures one above 0 → heading."""
     several = any(len(variant.runs) > 1 for variant in found)
-    return {
-        key: heading
-        for key, heading in SHOWN.items()
-        if key == "variant" or (several if key == "seeds" else any(variant.has(key) for variant in found))
-    }
+
+    def there(key: str) -> bool:
+        if key in FAILURES:
+            return any(variant.failed(key) for variant in found)
+        return several if key == "seeds" else any(variant.has(key) for variant in found)
+
+    return {key: heading for key, heading in SHOWN.items() if key == "variant" or there(key)}
+
+
+def failures(runs: Iterable[FinishedRun]) -> dict[str, str]:
+    """The runs whose training failed → how: ``diverged in epoch 3``, ``collapsed``."""
+    return {run.folder.name: run.failure for run in runs if run.failure}
 
 
 def legend(columns: Iterable[str]) -> str:

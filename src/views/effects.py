@@ -16,7 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from src.intervals import t_interval
-from src.views.comparison import FACTS, SHOWN, Variant, one_line, short
+from src.views.comparison import GAPS, MEASURED, SHOWN, Variant, one_line, short
 from src.views.plots import COLUMNS, Curve, Panel, dressed, multiples, spread
 
 #: numbers whose interactions are drawn; the others go much the same way as one of these
@@ -47,9 +47,10 @@ class Factorial:
 
     @property
     def keys(self) -> list[str]:
-        """The numbers that every variant has, costs aside."""
-        keys = [key for key in SHOWN if key not in ("variant", "seeds", *FACTS)]
-        return [key for key in keys if all(one.has(key) for one in self.variants)]
+        """The numbers that every variant has, for all seeds, costs aside."""
+        keys = [key for key in SHOWN if key in (*MEASURED, *GAPS)]
+        having = [key for key in keys if all(one.has(key) for one in self.variants)]
+        return [key for key in having if all({*self.seeds} <= one.by_seed(key).keys() for one in self.variants)]
 
     @property
     def words(self) -> str:

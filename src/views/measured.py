@@ -112,7 +112,9 @@ def aliasing(found: Sequence[Variant]) -> go.Figure:
 
 
 def worst_case(found: Sequence[Variant]) -> go.Figure:
-    """Accuracy in place, over all rolls, and in the worst case of them; with how many rolls and images that means."""
+    """Accuracy in place, over all rolls, and in the worst case of them, all of the same images; with how many rolls and
+    images that means. Runs from before ``accuracy_in_place`` was measured have no bar in place.
+    """
 
     def panel(title: str, protocols: Iterable[str], measure: str) -> Panel:
         spots = {(one, a) for variant in found for one in protocols for a in variant.amounts(OUTPUT, one, measure)}
@@ -126,7 +128,7 @@ def worst_case(found: Sequence[Variant]) -> go.Figure:
     if not layers(found, "worst_case"):
         return go.Figure()
     panels = [
-        panel("accuracy in place", ["test"], "accuracy"),
+        panel("accuracy in place", ROLLS, "accuracy_in_place"),
         panel("accuracy over rolls", ROLLS, "accuracy"),
         panel("right for every roll", ROLLS, "worst_case"),
     ]
@@ -239,7 +241,7 @@ def over_training(found: Sequence[Variant]) -> go.Figure:
         def curves(variant: Variant) -> dict[str, Curve]:
             before = variant.point(layer, "crop", 1, f"{measure}_untrained")
             looks: dict[int, list[float]] = {}
-            for run in variant.runs:
+            for run in variant.measured:
                 for row in run.history:
                     if row.get(name):
                         looks.setdefault(int(row["epoch"]), []).append(float(row[name]))

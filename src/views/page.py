@@ -20,6 +20,7 @@ from src.runs import FinishedRun, find_runs
 from src.views.browser import packed_maps
 from src.views.comparison import (
     FACTS,
+    FAILURES,
     Variant,
     alike,
     axes,
@@ -27,6 +28,7 @@ from src.views.comparison import (
     choose,
     comparison_rows,
     difference_rows,
+    failures,
     legend,
     one_line,
     ranking,
@@ -37,7 +39,7 @@ from src.views.comparison import (
     variants,
 )
 from src.views.sections import MEASURED_SECTIONS, OF_A_SWEEP, Section
-from src.views.terminal import console, millions, show_comparison, show_differences
+from src.views.terminal import console, millions, show_comparison, show_differences, show_failures
 
 #: variants that the answer names of those that are not told apart from the first
 NAMED = 3
@@ -86,9 +88,10 @@ def conclude(
     show_comparison(shown_rows(found), f"{title}: {len(runs)} run{'s' * (len(runs) > 1)}", columns)
     console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
     if baseline or any(len(one.runs) > 1 for one in found):
-        measured = {key: heading for key, heading in columns.items() if key not in FACTS}
+        measured = {key: heading for key, heading in columns.items() if key not in (*FACTS, *FAILURES)}
         for one, _ in baselines(found, chosen):
             show_differences(shown_differences(found, one), one.name, measured)
+    show_failures(failures(runs))
     for name, why in others.items():
         console.print(f"  missing: {name}: {why}", markup=False)
     console.print(f"\n{answer(found)}\n\n  {out / files.COMPARISON}\n  {page.resolve()}", markup=False, soft_wrap=True)
@@ -129,7 +132,7 @@ def answer(found: list[Variant]) -> str:
     most = max(len(group) for group in groups.values())
     if most > 2:
         sentences.append(f"The intervals hold for the best of {most}, and for all pairs at once.")
-    seeds = min(len(one.runs) for one in found)
+    seeds = min(len(one.measured) for one in found)
     if seeds < 5:
         sentences.append(
             f"With {seeds} {'seed' if seeds == 1 else 'seeds'} a variant it is a look, not a claim: five make one."
@@ -163,7 +166,7 @@ def _of_one(variant: Variant) -> str:
 def _spread(variant: Variant, key: str) -> str:
     """A number with its 95% interval, over images or over seeds."""
     value, low, high = variant.interval(key)
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]" + f" over {len(variant.runs)} seeds" * (len(variant.runs) > 1)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" + f" over {len(variant.measured)} seeds" * (len(variant.measured) > 1)
 
 
 def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
@@ -173,7 +176,7 @@ def _winner(found: list[Variant], key: str, words: str, smallest: bool) -> str:
     ranked = ranking(found, key, smallest)
     first, second = ranked.order[:2]
     value, low, high = ranked.interval
-    spread = f"[{low:.3f}, {high:.3f}]" + f" over {len(first.runs)} seeds" * (len(first.runs) > 1)
+    spread = f"[{low:.3f}, {high:.3f}]" + f" over {len(first.measured)} seeds" * (len(first.measured) > 1)
     nearest = ranked.behind[0]
     by = f", behind by {nearest.value:.3f}"
     if not math.isnan(nearest.low):
@@ -214,15 +217,17 @@ def render(
         differences={
             one.name: shown_differences(found, one) for one in found if one is chosen or len(found) <= BASELINES
         },
-        ledgers={variant.name: _stages(variant.runs[0]) for variant in found},
+        ledgers={variant.name: _stages(variant.measured[0]) for variant in found},
         maps=packed_maps(found),
         axes=axes(runs),
         shared=shared_settings(runs),
         several=len(runs) > 1,
         others=others,
+        failures=failures(runs),
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
         facts=_facts(runs),
-        images=max((n for run in runs for key, n in run.counts.items() if key[3] == "output_distance"), default=0),
+        images=_images(runs, "output_distance"),
+        twin_images=_images(runs, "output_distance_untrained"),
     )
 
 
@@ -273,14 +278,21 @@ def notes(found: Sequence[Variant], family: str) -> dict[str, str]:
     """How a family of measures was had → of which variants, a line for all that have it the same."""
     lines: dict[str, list[str]] = {}
     for variant in found:
-        if words := next((run.notes[family] for run in variant.runs if family in run.notes), None):
+        if words := next((run.notes[family] for run in variant.measured if family in run.notes), None):
             lines.setdefault(words, []).append(variant.name)
     return {words: ", ".join(names) for words, names in lines.items()}
+
+
+def _images(runs: Sequence[FinishedRun], measure: str) -> int:
+    """The most images that a measure of some run comes from; 0 where none has it."""
+    return max((n for run in runs for key, n in run.counts.items() if key[3] == measure), default=0)
 
 
 def _sort_key(variant: Variant, key: str) -> str | float:
     if key == "variant":
         return variant.name
+    if key in FAILURES:
+        return variant.failed(key)
     return len(variant.runs) if key == "seeds" else variant.mean(key)
 
 

@@ -79,7 +79,7 @@ def _similarities(found: Sequence[Variant], measure: str, within: bool) -> go.Fi
     shown = [net for net in nets(found) if net[0].layers(f"{measure}{net[1]}")]
     figure, spots = spread([name for _, _, name in shown], shared=False)
     for spot, (variant, suffix, _) in zip(spots, shown, strict=True):
-        pairs = [key[:2] for run in variant.runs for key in run.measures if key[3] == f"{measure}{suffix}"]
+        pairs = [key[:2] for run in variant.measured for key in run.measures if key[3] == f"{measure}{suffix}"]
         down, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
         if within:  # each pair stands there once, the later layer first
             down = across = list(dict.fromkeys([*across, *down]))
@@ -117,13 +117,13 @@ def coarse(plane: Plane) -> Float[np.ndarray, "p q"]:
 
 def theoretical(variant: Variant, layer: str) -> float | None:
     """The receptive field by the ledger, where there is one."""
-    inside = [row for row in variant.runs[0].shapes if f"{row['layer']}.".startswith(f"{layer}.")]
+    inside = [row for row in variant.measured[0].shapes if f"{row['layer']}.".startswith(f"{layer}.")]
     return float(inside[-1]["receptive_field"]) if inside else None
 
 
 def _gridded(found: Sequence[Variant], measure: str) -> list[str]:
     """The layers that have a grid, in an order that suits every net."""
-    keys = [[key.partition("/") for run in variant.runs for key in run.grids] for variant in found]
+    keys = [[key.partition("/") for run in variant.measured for key in run.grids] for variant in found]
     return in_order(list(dict.fromkeys(layer for name, _, layer in each if name == measure)) for each in keys)
 
 

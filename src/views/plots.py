@@ -164,7 +164,7 @@ def trade_off(found: list[Variant]) -> go.Figure:
 
 
 def training_curves(found: list[Variant]) -> go.Figure:
-    """Loss and score by epoch: validation solid, training dotted; every seed a line."""
+    """Loss and score by epoch: validation solid, training dotted; every seed a line; gaps where a number is none."""
     figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=["loss", _scores(found)])
     for variant, (colour, mark) in zip(found, styles(len(found)), strict=True):
         for i, run in enumerate(variant.runs):
@@ -172,7 +172,7 @@ def training_curves(found: list[Variant]) -> go.Figure:
                 for part, dash in (("val", "solid"), ("train", "dot")):
                     figure.add_scatter(
                         x=[int(row["epoch"]) for row in run.history],
-                        y=[number(row.get(f"{part}/{name}", "")) for row in run.history],
+                        y=[_or_gap(row.get(f"{part}/{name}", "")) for row in run.history],
                         mode="lines+markers", name=variant.name, legendgroup=variant.name,
                         showlegend=i == 0 and column == 1 and part == "val", opacity=1 if part == "val" else 0.6,
                         line={"color": colour, "dash": dash}, marker={"symbol": mark, "size": 6},
@@ -181,6 +181,12 @@ def training_curves(found: list[Variant]) -> go.Figure:
     epochs = max(len(run.history) for variant in found for run in variant.runs)
     figure.update_xaxes(title="epoch", dtick=max(1, epochs // 10))
     return dressed(figure)
+
+
+def _or_gap(text: str) -> float | None:
+    """A number of the history; None, which leaves a gap in a line, where it is infinite, nan or not there."""
+    value = number(text)
+    return value if math.isfinite(value) else None
 
 
 def _scores(found: list[Variant], prefix: str = "") -> str:

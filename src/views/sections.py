@@ -63,8 +63,8 @@ MEASURED_SECTIONS = (
     Section(
         "All rolls: the worst case",
         "1 = always right. In place; then the mean over all rolls of an image (or as many as were drawn); then the "
-        "share of images that are right for every one of them. Below the bars: how many rolls and images; the more "
-        "rolls, the worse the worst.",
+        "share of images that are right for every one of them; all three of the same images, which are fewer than the "
+        "test set has. Below the bars: how many rolls and images; the more rolls, the worse the worst.",
         measured.worst_case,
         "rolls",
     ),
@@ -174,7 +174,12 @@ OF_A_SWEEP = (
         effects.shares,
     ),
     *MEASURED_SECTIONS,
-    Section("Training", "Solid: validation; dotted: training.", plots.training_curves),
+    Section(
+        "Training",
+        "Solid: validation; dotted: training, while weights still change and, under data.label_noise, by the labels "
+        "trained with, some of them wrong; those of validation are true. A gap: infinite or nan.",
+        plots.training_curves,
+    ),
     Section(
         "Invariance over training",
         "How far a 1-px crop moves the answer and each layer, by epoch, where the net was looked at: 0 = not noticed, "

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from src.ledger import Ledger
+from src.outcomes import RULES
 from src.transforms import SHIFTS
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def _comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[
     return table
 
 
-def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
-    """A run's main numbers, those that were measured, and where it lies."""
+def show_closing(numbers: Mapping[str, float], folder: Path, failure: str = "") -> None:
+    """A run's main numbers, those that were measured, how its training failed, if it did, and where it lies."""
     distances = {p: f"invariance/{p}/1px/output_distance" for p in SHIFTS}
     moved = ", ".join(f"{numbers[key]:.3f} ({p})" for p, key in distances.items() if key in numbers)
     twins = [f"{key}_untrained" for key in distances.values()]
@@ -104,7 +105,15 @@ def show_closing(numbers: Mapping[str, float], folder: Path) -> None:
     if moved:
         found += f"; a shift by 1 px moves the answer by {moved} of the way to another image's"
         found += f"; untrained {untrained}" * bool(untrained)
-    console.print(f"  {found}\n  {folder}\n", soft_wrap=True, markup=False)
+    failed = f"{failure}: {RULES[failure.partition(' ')[0]]}" if failure else ""
+    lines = [line for line in (found, failed, str(folder)) if line]
+    console.print("".join(f"  {line}\n" for line in lines), soft_wrap=True, markup=False)
+
+
+def show_failures(failures: Mapping[str, str]) -> None:
+    """The runs whose training failed, a line each."""
+    for name, how in failures.items():
+        console.print(f"  {how}: {name}", markup=False, soft_wrap=True)
 
 
 def show_notes(notes: Mapping[str, str]) -> None:

@@ -175,7 +175,7 @@ class Tracker:
         sent = math.inf if experiment.offline else experiment.starting_step  # a kill takes what W&B had yet to send
         self._logged = {one for one, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)
-        for keys in ("train/*", "val/*", "lr", "step", "maps/*", "invariance/*"):
+        for keys in ("train/*", "val/*", "lr", "grad_norm*", "step", "maps/*", "invariance/*"):
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 

@@ -50,6 +50,7 @@ CURVES = {
     "Accuracy": ("val/accuracy", "train/accuracy"),
     "R² of the position": ("val/r2", "train/r2"),
     "Learning rate": ("lr",),
+    "Norm of the gradient": ("grad_norm", "grad_norm_max"),
 }
 
 
