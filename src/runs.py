@@ -263,6 +263,12 @@ class FinishedRun:
         return facts
 
     @cached_property
+    def earlier(self) -> bool:
+        """Whether it lies there from a version whose numbers are not of this ``FORMAT``: other floors and intervals."""
+        kept = self.folder / files.IDENTITY
+        return self.folder.exists() and (not kept.exists() or json.loads(kept.read_text())["format"] != FORMAT)
+
+    @cached_property
     def history(self) -> list[dict[str, str]]:
         """A row an epoch."""
         return files.read_rows(self.folder / files.HISTORY)
