@@ -169,6 +169,7 @@ NAMED_FAMILIES = {
     "roll": "rolls",
     "crop": "crops",
     "velocity": "velocity",
+    "answers": ALWAYS,
 }
 
 
