@@ -251,9 +251,9 @@ def measure_again(options: Options) -> None:
         Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
     from src import files
-    from src.config import to_dict
+    from src.config import MEASURES, to_dict
     from src.measures.suite import measure
-    from src.runs import FinishedRun, summary
+    from src.runs import FinishedRun, record, summary
     from src.views.terminal import console, show_closing, show_notes
 
     net, cfg, splits = load_run(options.checkpoint or "", options)
@@ -266,6 +266,8 @@ def measure_again(options: Options) -> None:
     with console.status("measuring") as status:
         found = list(measure(net, cfg, splits, status.update))
     rows = table.write(found)
+    if own and {*MEASURES} <= {*cfg.measure.what}:
+        record(run, cfg)  # all its numbers are of this version now
     done = FinishedRun(run, {}, out)
     show_notes(done.notes)
     show_closing(summary(rows), out)

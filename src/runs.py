@@ -170,6 +170,7 @@ NAMED_FAMILIES = {
     "roll": "rolls",
     "crop": "crops",
     "velocity": "velocity",
+    "answers": ALWAYS,
 }
 
 
@@ -275,6 +276,12 @@ class FinishedRun:
         if self.outcome == DIVERGED:
             return f"{DIVERGED} in epoch {self.facts['diverged_in_epoch']}"
         return "" if self.outcome == TRAINED else self.outcome
+
+    @cached_property
+    def earlier(self) -> bool:
+        """Whether it lies there from a version whose numbers are not of this ``FORMAT``: other floors and intervals."""
+        kept = self.folder / files.IDENTITY
+        return self.folder.exists() and (not kept.exists() or json.loads(kept.read_text())["format"] != FORMAT)
 
     @cached_property
     def history(self) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from src import files
 from src.config import from_dict, to_dict
 from src.errors import Refusal
 from src.measures.rows import Estimate, Row
-from src.runs import FinishedRun, find_runs, write_measures
+from src.runs import FORMAT, FinishedRun, find_runs, record, write_measures
 from src.views.comparison import (
     Variant,
     choose,
@@ -401,3 +401,13 @@ def test_a_table_has_a_row_a_run_with_all_that_differs_and_every_number(mixed: P
     for line in files.read_rows(mixed / files.COMPARISON):
         found = [float(one["test/accuracy"]) for one in table if one["variant"] == line["variant"]]
         assert sum(found) / len(found) == pytest.approx(float(line["test_accuracy"]))
+
+
+def test_runs_of_an_earlier_version_are_said_to_be_so(sweep: Path) -> None:
+    runs, _ = find_runs(sweep)
+    assert "4 of 4 runs were measured by an earlier version" in answer(variants(runs))
+    for run in runs:
+        record(run.folder, from_dict({}))
+    assert "earlier version" not in answer(variants(find_runs(sweep)[0]))
+    files.write_json(runs[0].folder / files.IDENTITY, {"format": FORMAT - 1, "contents": {}})
+    assert "1 of 4 runs were measured by an earlier version" in answer(variants(find_runs(sweep)[0]))

@@ -39,7 +39,7 @@ def accuracy_rows(
             outputs = net(x)
             scores.update(outputs, labels, positions)
             loss.update(task.loss(outputs, labels, positions), len(x))
-            answers.append(task.position(outputs).cpu())
+            answers.append(task.position(outputs).detach().cpu())
             truths.append(positions.cpu())
             right.append(task.logits(outputs).argmax(1) == labels if task.what else labels.bool())
             n += len(x)

@@ -132,6 +132,12 @@ def answer(found: list[Variant]) -> str:
     most = max(len(group) for group in groups.values())
     if most > 2:
         sentences.append(f"The intervals hold for the best of {most}, and for all pairs at once.")
+    runs = [run for one in found for run in one.runs]
+    if earlier := sum(run.earlier for run in runs):
+        sentences.append(
+            f"{earlier} of {len(runs)} runs were measured by an earlier version, with other floors and intervals: "
+            "python -m src.measure checkpoint=RUN/checkpoints/best.ckpt measures one anew."
+        )
     seeds = min(len(one.measured) for one in found)
     if seeds < 5:
         sentences.append(
