@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from src.measures.suite import rows
 from src.nets import Loaded, answer, default_layers, list_layers, load_net, outputs, pick_layers, run_once
 from src.runs import FinishedRun
 from src.views import wandb as views_wandb
-from tests.helpers import wandb_records
+from tests.helpers import only_rows, wandb_records
 from tests.test_activations import flags, hooks
 from tests.test_commands import command
 
@@ -247,16 +248,19 @@ def test_grey_images_fill_every_channel_of_a_net_for_colours() -> None:
         sample("red_green", "", 32, 1, 1, 4, 0)
 
 
-def test_a_subject_is_measured_on_a_scene_and_smaller_batches_are_its_own() -> None:
+def test_a_subject_is_measured_on_a_scene_and_no_number_depends_on_its_batches() -> None:
     loaded = load_net(TIMM, "none", classes=4)
     subject = subject_of(loaded, (3, 32, 32), ["layer1", "layer2"])
     canvas = torch.randint(256, (6, 3, 34, 34), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     seen: list[int] = []
     loaded.net.register_forward_hook(lambda net, given, output: seen.append(len(output)))
-    found = list(rows(subject, Scene(canvas, 1, labels=torch.arange(6) % 4, batch=2), ["shift"]))
+    scene = Scene(canvas, 1, labels=torch.arange(6) % 4, batch=2)
+    found = only_rows(rows(subject, scene, ["shift"]))
     assert set(seen) == {2}
     assert {row.layer for row in found} == {"layer1", "layer2", "output"}
     assert {row.estimate.n for row in found} == {6}
+    for one, other in zip(found, only_rows(rows(subject, replace(scene, batch=6), ["shift"])), strict=True):
+        assert one.estimate.value == pytest.approx(other.estimate.value, rel=1e-3, abs=1e-6, nan_ok=True), one
 
 
 EVERY = ["shift", "rolls", "crops", "layers", "units", "field", "aliasing", "velocity", "noise"]

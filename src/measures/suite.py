@@ -84,7 +84,7 @@ def rows(
     >>> pixels = torch.arange(3 * 12 * 12).view(3, 1, 12, 12).remainder(251).to(torch.uint8)
     >>> subject = Subject(net, ["1", "2"], normaliser((0.5,), (0.5,)))
     >>> found = list(rows(subject, Scene(pixels, margin=2), ["shift", "rotate"]))
-    >>> sorted({(row.transform, row.protocol) for row in found})
+    >>> sorted({(row.transform, row.protocol) for row in found if isinstance(row, Row)})
     [('rotate', 'disc'), ('rotate', 'quarter'), ('shift', 'crop'), ('shift', 'roll')]
     """
     names = [name for family, names in MOVES.items() if family in what for name in names]
