@@ -45,6 +45,16 @@ def range_of(measure: str) -> tuple[float, float]:
     return -math.inf, math.inf
 
 
+def difference_range(measure: str) -> tuple[float, float]:
+    """The least and the most that the difference of two of a measure's numbers can be.
+
+    >>> difference_range("accuracy")
+    (-1.0, 1.0)
+    """
+    low, high = range_of(measure)
+    return low - high, high - low
+
+
 def t_interval(
     values: Sequence[float], level: float = 0.95, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> tuple[float, float, float]:
@@ -88,7 +98,10 @@ def of_images(statistics_of_images: Shaped[np.ndarray, "n k"]) -> tuple[float, F
 
 
 def image_by_image(
-    one: Shaped[np.ndarray, "n k"], other: Shaped[np.ndarray, "n k"], level: float = 0.95
+    one: Shaped[np.ndarray, "n k"],
+    other: Shaped[np.ndarray, "n k"],
+    level: float = 0.95,
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[float, float, float]:
     """The difference of two nets' numbers on the same images, low, high: what an image does to both is no difference.
 
@@ -96,7 +109,7 @@ def image_by_image(
     """
     (ours, mine), (theirs, its) = of_images(one), of_images(other)
     half = quantile(len(one) - 1, level) * float((mine - its).std(ddof=1)) / math.sqrt(len(one))
-    return ours - theirs, ours - theirs - half, ours - theirs + half
+    return ours - theirs, max(ours - theirs - half, within[0]), min(ours - theirs + half, within[1])
 
 
 def for_the_best_of(several: int, level: float = 0.95) -> float:

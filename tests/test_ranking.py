@@ -117,8 +117,11 @@ def test_runs_of_other_images_are_not_compared_image_by_image():
     first, second = (Variant(name, {}, [one.runs[0]]) for name, one in zip("ab", drawn(2, 1, rng), strict=True))
     assert difference(first, second, DISTANCE).images == IMAGES
     second.runs[0].facts["split_checksum"] = "another"
+    second.runs[0].settings["data.label_noise"] = 0.4
+    assert difference(first, second, DISTANCE).images == IMAGES, "test labels have no noise"
+    second.runs[0].settings["data.split_seed"] = 1
     assert difference(first, second, DISTANCE).images == 0
-    second.runs[0].facts["split_checksum"] = "same"
+    second.runs[0].settings["data.split_seed"] = 0
     second.runs[0].settings["measure.seed"] = 1
     assert math.isnan(difference(first, second, DISTANCE).low)
 
@@ -131,6 +134,8 @@ def test_two_seeds_give_no_bound_that_no_number_can_be():
     for key in (DISTANCE, ACCURACY):
         low, high = one.interval(key, for_the_best_of(20))[1:]
         assert low >= 0 and (key == DISTANCE or high <= 1)
+    apart = difference(*drawn(2, 2, rng), ACCURACY, for_the_best_of(190))
+    assert -1 <= apart.low <= apart.value <= apart.high <= 1
 
 
 @pytest.mark.parametrize("kind", pair_measures())
@@ -145,7 +150,7 @@ def test_the_answer_names_those_that_are_not_told_apart(monkeypatch):
     rng = np.random.default_rng(1)
     words = answer(drawn(6, 1, rng))
     assert "not told apart from v" in words and ", nor from v" in words and " and 1 more" in words
-    assert "The intervals hold for the best of 6, and for all pairs at once." in words
+    assert "These intervals hold for the best of 6, and for all pairs at once" in words
 
 
 def test_what_is_kept_of_every_image_is_read_back(tmp_path):

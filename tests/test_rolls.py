@@ -276,7 +276,7 @@ def test_no_more_forward_passes_than_allowed(forwards):
 
 def test_289_shifts_are_drawn_of_as_many_images_as_that_pays_for():
     every = all_shifts((28, 28))
-    for forwards, images, *expected in ((5000, 1000, 17, 293), (2320, 125, 8, 289), (100, 50, 8, 11), (100, 3, 3, 32)):
+    for forwards, images, *expected in ((5000, 1000, 17, 289), (2320, 125, 8, 289), (100, 50, 8, 11), (100, 3, 3, 32)):
         count, some = sample(every, forwards, images, seed=0)
         assert [count, len(some)] == expected
         assert some[0].tolist() == [0, 0] and len(some.unique(dim=0)) == len(some)

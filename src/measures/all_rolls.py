@@ -139,11 +139,12 @@ def sample(
 ) -> tuple[int, Int64[Tensor, "some 2"]]:
     """How many of the images to take, and which shifts, the first of which is none, where each costs a forward pass.
 
-    There are 289 of as many images as that pays for, and fewer where that would be fewer than 8 images.
+    There are 289 of as many images as that pays for, and fewer where that would be fewer than 8 images; never more, so
+    that nets which are given other numbers of images get as many each.
     """
     count = min(images, max(FEWEST, forwards // (DRAWN + IN_PLACE)))
     order = torch.randperm(len(shifts) - 1, generator=torch.Generator().manual_seed(seed))
-    return count, shifts[[0, *(1 + order[: max(1, forwards // count - 1 - IN_PLACE)]).tolist()]]
+    return count, shifts[[0, *(1 + order[: min(DRAWN - 1, max(1, forwards // count - 1 - IN_PLACE))]).tolist()]]
 
 
 def roll_rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from src.config import CIRCUMSTANCES, written
 from src.errors import Refusal
-from src.intervals import for_the_best_of, image_by_image, range_of, t_interval, widened
+from src.intervals import difference_range, for_the_best_of, image_by_image, range_of, t_interval, widened
 from src.outcomes import COLLAPSED, DIVERGED, RULES
 from src.runs import PICTURES, FinishedRun, per_image_name
 from src.views.terminal import millions
@@ -347,14 +347,17 @@ def difference(variant: Variant, baseline: Variant, key: str, level: float = 0.9
     """
     ours, theirs = variant.by_seed(key), baseline.by_seed(key)
     pairs = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    within = difference_range(MEASURED[key][-1] if key in MEASURED else key)
     if len(pairs) > 1:
-        return Difference(*t_interval(pairs, level), len(pairs))
+        return Difference(*t_interval(pairs, level, within), len(pairs))
     both = of_the_same_images(variant, baseline, key)
     if both is not None:
-        return Difference(*image_by_image(*both, level), len(pairs), len(both[0]))
+        return Difference(*image_by_image(*both, level, within), len(pairs), len(both[0]))
     return Difference(pairs[0] if pairs else variant.mean(key) - baseline.mean(key), NAN, NAN, len(pairs))
 
 
+#: settings of the data that leave the test images as they are
+OF_TRAINING_ALONE = ("data.label_noise", "data.augment")
 #: what decides which images a run is measured on, beside its data's split
 WHICH_IMAGES = ("measure.seed", "measure.images", "measure.max_shift")
 
@@ -364,9 +367,10 @@ def of_the_same_images(one: Variant, other: Variant, key: str) -> "tuple[np.ndar
     if key not in MEASURED or len(one.measured) > 1 or len(other.measured) > 1:
         return None
     ours, theirs = one.measured[0], other.measured[0]
-    same = ours.facts.get("split_checksum") == theirs.facts.get("split_checksum") and all(
-        ours.settings.get(key) == theirs.settings.get(key) for key in WHICH_IMAGES
-    )
+    deciding = [key for key in ours.settings if key.startswith("data.") and key not in OF_TRAINING_ALONE]
+    alike = [ours.settings.get(key) == theirs.settings.get(key) for key in deciding]
+    same = ours.facts.get("split_checksum") == theirs.facts.get("split_checksum") or all(alike)
+    same &= all(ours.settings.get(key) == theirs.settings.get(key) for key in WHICH_IMAGES)
     found = [run.per_image.get(per_image_name(*MEASURED[key])) for run in (ours, theirs)]
     if not same or found[0] is None or found[1] is None or found[0].shape != found[1].shape:
         return None

@@ -85,7 +85,8 @@ def conclude(
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, found, others, chosen))
     columns = shown_columns(found)
-    show_comparison(shown_rows(found), f"{title}: {len(runs)} run{'s' * (len(runs) > 1)}", columns)
+    count = sum(len(one.runs) for one in found)  # a run that lies there twice is one
+    show_comparison(shown_rows(found), f"{title}: {count} run{'s' * (count > 1)}", columns)
     console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
     if baseline or any(len(one.runs) > 1 for one in found):
         measured = {key: heading for key, heading in columns.items() if key not in (*FACTS, *FAILURES)}
@@ -131,7 +132,9 @@ def answer(found: list[Variant]) -> str:
         sentences.insert(0, f"{len(groups)} data sets or tasks, ranked within each, not with each other.")
     most = max(len(group) for group in groups.values())
     if most > 2:
-        sentences.append(f"The intervals hold for the best of {most}, and for all pairs at once.")
+        sentences.append(
+            f"These intervals hold for the best of {most}, and for all pairs at once: they are wider than the tables'."
+        )
     runs = [run for one in found for run in one.runs]
     if earlier := sum(run.earlier for run in runs):
         sentences.append(
@@ -156,6 +159,9 @@ def _ranked(found: list[Variant]) -> str:
         _winner(classifiers, "test_accuracy", "{} is the most accurate", smallest=False),
         _winner(found, "test_r2", "{} locates best, by R²", smallest=False),
     ]
+    if not any(sentences):  # fewer than two have any number, as where the others diverged
+        having = [one for one in found if one.has("test_accuracy") or one.has("test_r2")]
+        sentences = [f"{one.name} alone has numbers: {_of_one(one)}" for one in having]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
