@@ -411,3 +411,19 @@ def test_runs_of_an_earlier_version_are_said_to_be_so(sweep: Path) -> None:
     assert "earlier version" not in answer(variants(find_runs(sweep)[0]))
     files.write_json(runs[0].folder / files.IDENTITY, {"format": FORMAT - 1, "contents": {}})
     assert "1 of 4 runs were measured by an earlier version" in answer(variants(find_runs(sweep)[0]))
+
+
+def test_where_one_variant_alone_has_numbers_the_answer_gives_them(tmp_path: Path) -> None:
+    leave_run(tmp_path / "good", 0.9, 0.1, train={"lr": 0.1})
+    leave_run(tmp_path / "diverged", math.nan, math.nan, train={"lr": 1e12})
+    words = answer(variants(find_runs(tmp_path)[0]))
+    assert "train.lr=0.1 alone has numbers: Test accuracy 0.900 [0.890, 0.910]" in words
+
+
+def test_a_run_that_lies_there_twice_is_counted_once(tmp_path: Path) -> None:
+    for name in ("one", "again"):
+        leave_run(tmp_path / name, 0.9, 0.1, seed=0)
+    leave_run(tmp_path / "two", 0.9, 0.1, seed=1)
+    with console.capture() as said:
+        conclude(tmp_path)
+    assert ": 2 runs" in said.get()
