@@ -352,6 +352,16 @@ class Transform:
         images = cut(canvas, margin)
         return images * within(images) if self.disc else images
 
+    def can_fix(self, point: Point) -> bool:
+        """Whether it is exact about another point than the middle: it has a ``matrix``, and what that makes of the
+        shift is whole pixels, whatever the parameters drawn.
+        """
+        if self.matrix is None:
+            return False
+        drawn = torch.cat([self.draw(1, amount, torch.Generator()) for amount in self.amounts])
+        fixed = torch.tensor(point, dtype=torch.float64)
+        return bool(whole(fixed - self.matrix(drawn).double() @ fixed).all())
+
     def about(
         self, images: Shaped[Tensor, "n c h w"], parameters: Shaped[Tensor, "n k"], fixed: Point
     ) -> tuple[Shaped[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
@@ -361,7 +371,7 @@ class Transform:
         Args:
             images: transformed.
             parameters: of each image.
-            fixed: (down, right) of the middle, in pixels; whole where doubled.
+            fixed: (down, right) of the middle, in pixels; one that it ``can_fix``.
         """
         assert self.matrix is not None
         matrices, point = self.matrix(parameters.cpu()), torch.tensor(fixed)

@@ -11,6 +11,7 @@ from src.data.splits import split
 from src.measures import Note, Row, layer_measures, pair_measures
 from src.measures.base import resamples
 from src.measures.health import dead_share
+from src.measures.lee import LEE
 from src.measures.subject import Scene, Subject
 from src.measures.suite import measure, rows
 from src.measures.untrained import untrained
@@ -42,7 +43,7 @@ def test_nothing_that_is_measured_of_nan_is_a_score(all_of_them):
     scene = Scene(pixels, 2, labels=torch.zeros(48, dtype=torch.long))
     found = list(rows(Subject(net, ["layer"], lambda x: x.float() / 255), scene, MEASURES))
     note = next(one for one in found if isinstance(one, Note) and one.measure == "answers")
-    assert note.words.startswith(f"the net's answer is nan for {48 if all_of_them else 16} of 48 images")
+    assert note.words.startswith(f"the net's answer is infinite or nan for {48 if all_of_them else 16} of 48 images")
     wrong = [
         row for row in found
         if isinstance(row, Row) and row.layer in ("layer", "output") and not math.isnan(row.estimate.value)
@@ -53,11 +54,22 @@ def test_nothing_that_is_measured_of_nan_is_a_score(all_of_them):
         assert row.measure == "goodfellow_dead" or not all_of_them, row
 
 
+@pytest.mark.parametrize("kind", [LEE])
+def test_an_answer_of_nan_has_no_velocity(kind):
+    one, outputs = kind(), torch.randn(6, 3)
+    outputs[2] = torch.nan
+    one.update(outputs, torch.zeros(6, 3))
+    assert all(math.isnan(number.item()) for number in one.compute().values())
+
+
 @pytest.mark.parametrize("kind", pair_measures())
-def test_a_pair_with_a_nan_has_no_number(kind):
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_pair_with_a_nan_or_an_infinity_has_no_number(kind, bad):
+    if kind.on == "layers" and not math.isnan(bad):
+        return  # an infinite map's numbers are inf or nan, as its sums come
     x, one = torch.randn(12, 4), kind()
     gx = x.clone()
-    gx[3, 1] = torch.nan
+    gx[3, 1] = bad
     one.update(x, gx, torch.zeros(12, dtype=torch.long))
     for name, estimate in one.estimates(resamples(12)):
         if name not in ("cosine_random", "constant_channels"):  # which look at the untouched images alone

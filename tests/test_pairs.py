@@ -99,6 +99,21 @@ def test_a_symmetric_filter_follows_mirrors_and_turns_exactly_on_its_own_grid(na
             assert math.isnan(row.estimate.value) or row.estimate.value < 1e-6, row
 
 
+@pytest.mark.parametrize("shape", [(20, 13), (15, 22)])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (3, 3), (4, 2)])
+def test_images_that_are_not_square_are_mirrored_exactly_too(shape, kernel, stride):
+    """Only (down - right) of a quarter turn has to be whole; a mirror leaves rows as they are."""
+    net = nn.Sequential(nn.Conv2d(1, 1, kernel, stride, bias=False), nn.Flatten(), nn.LazyLinear(3)).double()
+    net(torch.zeros(1, 1, *shape).double())
+    with torch.no_grad():
+        net[0].weight.copy_(net[0].weight + net[0].weight.flip(3))
+    canvas = torch.randint(256, (8, 1, shape[0] + 8, shape[1] + 8), generator=torch.Generator().manual_seed(0))
+    subject = Subject(net, ["0"], pixels, grids=grids_of(net, (1, *shape), ["0"]))
+    rows = pair_rows(subject, Scene(canvas.to(torch.uint8), MARGIN), ["flip/mirror"])
+    (error,) = (row.estimate.value for row in rows if row.measure == "equivariance_error")
+    assert error < 1e-6
+
+
 def test_off_the_middle_a_grid_taken_as_centred_shows_an_error_that_is_none():
     net = nn.Sequential(POOLS["blur"](3, 2, border="circular"), nn.Flatten(), nn.Linear(36, 3)).double()
     on = Scene(smooth(10, 12 + 2 * MARGIN), MARGIN)

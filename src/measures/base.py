@@ -356,10 +356,10 @@ class Moved(Still):
 
 
 def undefined(statistics: Shaped[Tensor, "n k"], *answers: Float[Tensor, "n ..."]) -> Shaped[Tensor, "n k"]:
-    """The statistics, nan for images with an answer that is nan: of such, ``argmax`` says the first class, so that a
-    net that says nothing would agree with itself, and be right about that class.
+    """The statistics, nan for images with an answer that is infinite or nan: of such, ``argmax`` says the first of
+    equals, so that a net that says nothing would agree with itself, and be right about that class.
     """
-    missing = torch.stack([one.flatten(1).isnan().any(1) for one in answers]).any(0)
+    missing = torch.stack([~one.flatten(1).isfinite().all(1) for one in answers]).any(0)
     return torch.where(missing[:, None], torch.nan, statistics) if missing.any() else statistics
 
 

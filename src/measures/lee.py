@@ -11,7 +11,7 @@ from torch import Tensor, fft, func, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from src.activations import evaluating
-from src.measures.base import Measure, Population, Still, resamples
+from src.measures.base import Measure, Population, Still, resamples, undefined
 from src.measures.rows import Note, Row
 from src.measures.subject import OUTPUT, Scene, Subject, in_place, populations
 
@@ -84,7 +84,8 @@ class LEE(Measure):
 
     def of_images(self, outputs: Float[Tensor, "n d"], velocity: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Squared speed of each image's outputs, and how far the others are."""
-        return torch.stack([velocity.square().sum(1), Still(outputs, self.others).squared], 1)
+        found = torch.stack([velocity.square().sum(1), Still(outputs, self.others).squared], 1)
+        return undefined(found, outputs)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""

@@ -277,8 +277,7 @@ def _by_fixed_point(
             size, image = (maps.shape[2], maps.shape[3]), (pixels.shape[2], pixels.shape[3])
             grid = grids.get(place) or SamplingGrid.even(image, size)
             down, right = grid.middle(size)
-            whole = (2 * down) % 1 == (2 * right) % 1 == (down - right) % 1 == 0
-            point = (down, right) if transform.matrix and whole else MIDDLE
+            point = (down, right) if transform.can_fix((down, right)) else MIDDLE
             groups.setdefault(point, []).append(({place: measure}, grid))
     return groups
 

@@ -100,11 +100,11 @@ def rows(
 
 @torch.no_grad()
 def _without_answers(subject: Subject, scene: Scene) -> Iterator[Note]:
-    """A note, where the net's answer is nan for some images."""
+    """A note, where the net's answer is infinite or nan for some images."""
     with evaluating(subject.net):
         answers = torch.cat([subject.answer(subject.net(x)) for x in in_place(subject, scene)])
-    if missing := int(answers.isnan().any(1).sum()):
-        words = f"the net's answer is nan for {missing} of {len(answers)} images: what is measured of them is nan too"
+    if missing := int((~answers.isfinite().all(1)).sum()):
+        words = f"the net's answer is infinite or nan for {missing} of {len(answers)} images: their measures are nan"
         yield Note("answers", words)
 
 

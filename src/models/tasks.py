@@ -91,7 +91,7 @@ class Task:
         if self.what:
             logits = self.logits(outputs)
             right = (logits.argmax(1) == labels).sum()
-            sums[1] = torch.where(logits.isnan().any(), torch.nan, right)  # of nan, argmax says the first class
+            sums[1] = torch.where(logits.isfinite().all(), right, torch.nan)  # of nan, argmax says the first class
         if self.where:
             centred = positions - 0.5
             squared = (self.position(outputs) - positions).square()
@@ -133,7 +133,7 @@ class Scores:
     def update(self, outputs: Float[Tensor, "n k"], labels: Labels, positions: Float[Tensor, "n _"]) -> None:
         """Add a batch."""
         logits = self.task.logits(outputs)
-        self.undefined = self.undefined | outputs.isnan().any()
+        self.undefined = self.undefined | ~outputs.isfinite().all()
         for metric in self.of_class.values():
             metric.update(logits.nan_to_num(), labels)
         for metric in self.of_position.values():
