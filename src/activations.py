@@ -72,7 +72,7 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     Hooks and flags are gone at its end, also after an exception. Of a module that runs several times in a forward it is
     the last output. The first forward keeps copies, and sees by the outputs' version counters which of them the net
     overwrites later (by a module, ``F.relu(x, inplace=True)``, ``x += y`` …); from then on these alone are copied, and
-    the others are references, which are free.
+    the others are references, which are free. Writes through ``.data`` or NumPy are not counted, and not seen.
 
     Args:
         net: any module.
@@ -80,30 +80,33 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
 
     Raises:
         KeyError: a name the net does not have.
+        Refusal: from a later forward pass on, the net overwrites more than in the first.
     """
     modules = _named(net, names)
     outputs: dict[str, Tensor] = {}
-    first: dict[str, tuple[Tensor, float]] | None = {}
-    overwritten: set[str] = set()
+    versions: dict[str, tuple[Tensor, float]] = {}
+    copied: set[str] | None = None  # all, until a forward has shown which
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = output.clone() if first is not None or name in overwritten else output
-            if first is not None:
-                first[name] = output, _version(output)
+            outputs[name] = output.clone() if copied is None or name in copied else output
+            versions[name] = output, _version(output)
 
         return hook
 
     def over(module: nn.Module, inputs: object, output: object) -> None:
-        nonlocal first
-        if first is not None:
-            overwritten.update(name for name, (kept, version) in first.items() if _version(kept) != version)
-            first = None
+        nonlocal copied
+        written = {name for name, (kept, version) in versions.items() if _version(kept) != version}
+        versions.clear()
+        copied = written if copied is None else copied
+        if late := written - copied:
+            raise Refusal(f"{', '.join(sorted(late))}: overwritten in place, and not in the first forward pass")
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(net))
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(keep(name)).remove)
+        stack.callback(net.register_forward_pre_hook(lambda *_: versions.clear()).remove)  # of one that was broken off
         stack.callback(net.register_forward_hook(over).remove)
         yield outputs
 
@@ -120,6 +123,7 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
 
     Raises:
         KeyError: a name the net does not have.
+        Refusal: a module runs more or less often than in the first forward pass.
     """
     modules = _named(net, names)
     runs, seen = Counter[str](), Counter[str]()
@@ -135,7 +139,14 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
 
         return hook
 
+    def begin(module: nn.Module, inputs: object) -> None:
+        seen.clear()  # of a forward pass that was broken off
+        first.clear()
+
     def over(module: nn.Module, inputs: object, output: object) -> None:
+        if runs and seen != runs:
+            names = [name for name in modules if seen[name] != runs[name]]
+            raise Refusal(f"{', '.join(names)}: runs more or less often than in the first forward pass")
         runs.update({} if runs else seen)
         seen.clear()
         for name in list(first):
@@ -145,6 +156,7 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
         stack.enter_context(evaluating(net))
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(show(name)).remove)
+        stack.callback(net.register_forward_pre_hook(begin).remove)
         stack.callback(net.register_forward_hook(over).remove)
         yield
 

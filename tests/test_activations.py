@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 
 from src.activations import evaluating, stream, watch
+from src.errors import Refusal
 from tests.helpers import Overwrites
 
 X = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
@@ -29,7 +30,7 @@ def flags(net: nn.Module) -> list[bool]:
 
 
 def hooks(net: nn.Module) -> int:
-    return sum(len(layer._forward_hooks) for layer in net.modules())
+    return sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in net.modules())
 
 
 def tensors() -> int:
@@ -134,7 +135,7 @@ def test_hooks_and_flags_are_as_before(net):
     before = flags(net)
     assert set(before) == {True, False}
     with watch(net, ["0", "1", "3"]):
-        assert hooks(net) == 3 + 1, "one a layer, and one that sees the forward end"
+        assert hooks(net) == 3 + 2, "one a layer, and two that see the forward begin and end"
     assert hooks(net) == 0
     assert flags(net) == before
 
@@ -231,3 +232,46 @@ def test_in_inference_mode_where_nothing_is_counted_all_is_copied():
         for _ in range(2):
             net(X)
             torch.testing.assert_close(maps["two"], right)
+
+
+class Changes(nn.Module):
+    """Does something else from a later forward on, or breaks off the first."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.forwards, self.one = how, 0, nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.forwards += 1
+        y = self.one(x)
+        if self.how == "breaks off" and self.forwards == 1:
+            raise ZeroDivisionError
+        if self.how == "writes later" and self.forwards == 3:
+            y.neg_()
+        if self.how == "runs twice later" and self.forwards == 3:
+            y = self.one(y)
+        return y.mean((2, 3))
+
+
+def test_what_changes_after_the_first_forward_is_refused_and_not_shown_wrong():
+    net = Changes("writes later")
+    with torch.no_grad(), watch(net, ["one"]):
+        net(X), net(X)
+        with pytest.raises(Refusal, match="one: overwritten in place"):
+            net(X)
+    net = Changes("runs twice later")
+    with torch.no_grad(), stream(net, ["one"], lambda *_: None):
+        net(X), net(X)
+        with pytest.raises(Refusal, match="one: runs more or less often"):
+            net(X)
+
+
+def test_after_a_first_forward_that_was_broken_off_all_is_shown():
+    net, shown = Changes("breaks off"), []
+    with torch.no_grad(), stream(net, ["one"], lambda name, _: shown.append(name)), watch(net, ["one"]) as maps:
+        with pytest.raises(ZeroDivisionError):
+            net(X)
+        for _ in range(3):
+            net(X)
+    torch.testing.assert_close(maps["one"], net.one(X))
+    assert shown == ["one"] * 3

@@ -18,7 +18,7 @@ from src.ledger import ledger
 from src.measures.untrained import first_images, untrained
 from src.models import ARCHITECTURES, architecture, module
 from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, CircularConv2d, Network
-from src.models.norm import calibrated
+from src.models.norm import calibrate, calibrated
 from src.models.optimisers import OPTIMIZERS, SCHEDULES, optimiser
 from src.models.tasks import Task
 from src.pooling import POOLS
@@ -338,3 +338,15 @@ def test_the_floor_of_a_fitted_net_is_fitted():
     fitted.fit(splits.train.images, splits.normalise)
     start = untrained(cfg, splits, torch.device("cpu"))
     assert torch.equal(start.components.project.weight, fitted.components.project.weight)
+
+
+def test_a_calibration_that_is_broken_off_leaves_momentum_and_flags():
+    def batches():
+        yield torch.randn(4, 1, 16, 16)
+        raise KeyboardInterrupt
+
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, momentum=0.3), nn.Flatten()).eval()
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(net, batches())
+    assert net[1].momentum == 0.3
+    assert not any(module.training for module in net.modules())

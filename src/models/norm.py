@@ -80,14 +80,15 @@ def calibrate(net: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> No
 
     A batch norm is built with mean 0 and variance 1, but a training step normalises by its batch: the net that training
     starts from is the one with the statistics of its images. Without them an untrained net's answers are another
-    function of its images. Statistics are means over batches, in train mode (dropout included); weights, flags and
-    torch's random stream stay as they are.
+    function of its images. Statistics are means over batches, in train mode (dropout included); parameters, flags and
+    torch's random stream stay as they are; what else a net keeps in train mode (as a spectral norm does) moves on.
 
     Args:
         net: without batch norms it stays as it is.
         batches: of 2 images or more, as the net takes them.
     """
     flags = {module: module.training for module in net.modules()}
+    momenta = {one: one.momentum for one in net.modules() if isinstance(one, _BatchNorm)}
     device = next(net.parameters(), torch.empty(0)).device
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -96,6 +97,8 @@ def calibrate(net: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> No
     finally:
         for module, flag in flags.items():
             module.training = flag
+        for norm, momentum in momenta.items():  # where a batch was broken off, ``update_bn`` gives none back
+            norm.momentum = momentum
 
 
 @contextmanager
