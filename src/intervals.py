@@ -20,8 +20,8 @@ LENGTHS = {
     "lee", "lee_relative", "loss", "nvi", "output_distance", "participation_ratio", "position_equivariance_error",
     "position_error",
 }  # fmt: skip
-AT_MOST_1 = {"cka", "cka_against", "consistency_corrected", "probe_r2", "r2"}
-BOTH_WAYS = {"cosine", "cosine_random", "gap", "location_leak", "morans_i"}
+AT_MOST_1 = {"consistency_corrected", "probe_r2", "r2"}
+BOTH_WAYS = {"cosine", "cosine_random", "gap", "location_leak"}
 ENDS = ("_untrained", "_floor", "_shuffled")
 
 

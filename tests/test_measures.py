@@ -10,6 +10,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
+from src.intervals import range_of
 from src.measures import COLUMNS, Note, Row, pair_measures
 from src.measures.accuracy import accuracy_rows
 from src.measures.all_crops import crop_rows
@@ -211,6 +212,18 @@ def test_one_image_and_none_defined_have_no_interval():
 def test_wilsons_interval_is_statsmodels_and_scipys(right, n):
     oracle = stats.binomtest(right, n).proportion_ci(method="wilson")
     assert wilson(right / n, n) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+
+
+@every_measure
+@pytest.mark.parametrize("n", [3, 4, 8])
+def test_no_end_of_an_interval_is_what_no_number_can_be(measure, n):
+    """A resample of three images may hold one of them three times: they lie apart by nothing then, or by less."""
+    for seed in range(30):
+        x = torch.randn(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        x[0] *= 9
+        for name, one in taken(measure, (x, x.roll(1, 1))).items():
+            low, high = range_of(name)
+            assert math.isnan(one.low) or low <= one.low <= one.high <= high, name
 
 
 # --- accuracy --------------------------------------------------------------------------------------------------------

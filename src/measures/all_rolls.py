@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
 from src.activations import place_of
-from src.measures.base import Measure, Population, Still, resamples, undefined, wilson
+from src.measures.base import Measure, Population, Still, relative, resamples, undefined, wilson
 from src.measures.consistency import agreement_ends, chance_corrected
 from src.measures.rolls import ShiftTable, prepare
 from src.measures.rows import Estimate, Grid, Note, Row
@@ -63,7 +63,7 @@ class ShiftOutputs(Measure):
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""
-        found = {"output_distance": means[..., 0] / means[..., 1]}
+        found = {"output_distance": relative(means[..., 0], means[..., 1])}
         if self.what:
             same, worst, right, in_place = means[..., 2:6].unbind(-1)
             found |= {
@@ -115,7 +115,7 @@ class ShiftLayer(Measure):
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""
         others, squared, cosine, random = means.unbind(-1)
-        return {"invariance_error": squared / others, "cosine": cosine, "cosine_random": random}
+        return {"invariance_error": relative(squared, others), "cosine": cosine, "cosine_random": random}
 
     def maps(self) -> dict[str, Float[Tensor, " shifts"]]:
         """Of each shift: its invariance error, and its cosine."""

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Population, Still
+from src.measures.base import Moved, PairMeasure, Population, Still, relative
 
 
 def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
@@ -37,7 +37,7 @@ class InvarianceError(PairMeasure):
     @staticmethod
     def ratio(means: Float[Tensor, "... 2"]) -> Float[Tensor, "..."]:
         """Above over below."""
-        return means[..., 0] / means[..., 1]
+        return relative(means[..., 0], means[..., 1])
 
     def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
         """How far each moved, how far the others are."""

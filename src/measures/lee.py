@@ -11,7 +11,7 @@ from torch import Tensor, fft, func, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from src.activations import evaluating
-from src.measures.base import Measure, Population, Still, resamples, undefined
+from src.measures.base import Measure, Population, Still, relative, resamples, undefined
 from src.measures.rows import Note, Row
 from src.measures.subject import OUTPUT, Scene, Subject, in_place, populations
 
@@ -89,7 +89,7 @@ class LEE(Measure):
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """By name."""
-        return {"lee": means[..., 0], "lee_relative": means[..., 0] / means[..., 1]}
+        return {"lee": means[..., 0], "lee_relative": relative(means[..., 0], means[..., 1])}
 
 
 def velocities(

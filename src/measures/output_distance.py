@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from src.measures.base import Moved, PairMeasure, Population, Still
+from src.measures.base import Moved, PairMeasure, Population, Still, relative
 
 
 def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -39,7 +39,7 @@ class OutputDistance(PairMeasure):
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""
-        return {"output_distance": means[..., 0] / means[..., 1]}
+        return {"output_distance": relative(means[..., 0], means[..., 1])}
 
 
 MEASURE = OutputDistance
