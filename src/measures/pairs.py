@@ -276,9 +276,9 @@ def _by_fixed_point(
         if maps.dim() == 4 and min(maps.shape[2:]) > 1:
             size, image = (maps.shape[2], maps.shape[3]), (pixels.shape[2], pixels.shape[3])
             grid = grids.get(place) or SamplingGrid.even(image, size)
-            down, right = grid.middle(size)
-            point = (down, right) if transform.can_fix((down, right)) else MIDDLE
-            groups.setdefault(point, []).append(({place: measure}, grid))
+            point = grid.middle(size) if transform.matrix else MIDDLE
+            if transform.matrix is None or transform.can_fix(point):  # else no image shows it exactly
+                groups.setdefault(point, []).append(({place: measure}, grid))
     return groups
 
 
