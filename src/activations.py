@@ -15,7 +15,7 @@ from src.errors import Refusal
 
 
 def uncompiled(net: nn.Module) -> nn.Module:
-    """The net that ``torch.compile`` was given: compiled, every hook that is set or gone makes it compile anew.
+    """The net that ``torch.compile`` was given: a compiled net compiles again whenever a hook is added or removed.
 
     Raises:
         Refusal: a net scripted in whole or in part, whose layers run where no hook sees them.

@@ -9,9 +9,8 @@
 
 options: images=N  max_shift=PIXELS  seed=N  data.root=FOLDER  what=shift,rolls,… (all; see measure.what)
          out=FILE (the run's own measures.csv; of net=, outputs/measure/LIBRARY-NAME/measures.csv; a page of figures
-         goes beside it: measures.html). What the table holds of families that are not in what= stays. One that was
-         measured otherwise (images, max_shift, seed, pictures, net) is replaced as a whole where out= names it, else
-         refused
+         goes beside it: measures.html). Families in the table that are not in what= stay. A table measured with other
+         settings (images, max_shift, seed, pictures, net) is replaced as a whole where out= names it, else refused
          wandb.mode=auto|online|offline|disabled (disabled: a look is often repeated, and each is a run of its own at
          W&B, in the group "measure")  wandb.project=NAME  wandb.entity=NAME (the run's own)
 against=FILE: instead, how alike its layers are to those of another run, on the same images (CKA;
@@ -321,7 +320,7 @@ class Table:
         path: of the table.
         families: that are measured, and replaced; the others stay. None: all of it is replaced.
         how: what its numbers hang on but the families; None: the config of the run that it belongs to says it.
-        given: whether it was named, by ``out=``: then one that was measured otherwise is replaced as a whole.
+        given: whether it was named, by ``out=``: then one measured with other settings is replaced as a whole.
     """
 
     path: Path
@@ -333,7 +332,7 @@ class Table:
         """Look at what is there.
 
         Raises:
-            Refusal: it is no table of measures; or it was measured otherwise, and nobody asked for it to be replaced.
+            Refusal: it is no table of measures; or it was measured with other settings, and ``out=`` does not name it.
         """
         from src import files
         from src.errors import Refusal
@@ -353,7 +352,7 @@ class Table:
             was = was if before else "does not say how it was measured"
             if not self.given:
                 raise Refusal(f"{self.path} is there already, and {was}; give out=TABLE.csv, or move it away")
-            self.families = None  # numbers that were had in two ways are not to be mixed
+            self.families = None  # numbers of two kinds are not mixed
 
     def write(self, found: "Iterable[Row | Grid | Note | PerImage]") -> "list[Row]":
         """Write it, and say what that replaces; gives the rows."""
@@ -402,7 +401,7 @@ def how_of_run(options: Options, cfg: "Config") -> dict[str, Any]:
 
 
 def check_own(options: Options, cfg: "Config", run: Path) -> None:
-    """Keep numbers that were had in another way out of a run's own table.
+    """Keep numbers measured with other settings out of a run's own table.
 
     Raises:
         Refusal: other images or shifts than the run's, other pictures, or weights that the run does not measure.
@@ -422,7 +421,9 @@ def check_own(options: Options, cfg: "Config", run: Path) -> None:
     if pictures_of(cfg.data) != recorded(run, saved).get("data.root", ""):
         wrong.append(f"data.root={cfg.data.root} holds other pictures than the run's {saved.data.root} did")
     if wrong:
-        raise Refusal(f"{wrong[0]}: the run's own table takes no numbers that were had otherwise; give out=TABLE.csv")
+        raise Refusal(
+            f"{wrong[0]}: the run's own table takes no numbers measured with other settings; give out=TABLE.csv"
+        )
 
 
 def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":

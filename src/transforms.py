@@ -366,7 +366,7 @@ class Transform:
         self, images: Shaped[Tensor, "n c h w"], parameters: Shaped[Tensor, "n k"], fixed: Point
     ) -> tuple[Shaped[Tensor, "n c h w"], Bool[Tensor, "n h w"]]:
         """The transformed images as they are when not the middle stays in place but another point: rolled by what that
-        makes; and which pixels did not come round the border by it. For what has a ``matrix``.
+        makes; and which pixels were not wrapped around the border by it. For what has a ``matrix``.
 
         Args:
             images: transformed.

@@ -195,7 +195,10 @@ def test_a_schedule_over_all_epochs_begins_anew_and_says_why(done: Path, tmp_pat
     with console.capture() as shown:
         assert not used(done, tiny(train={"epochs": 3}), tmp_path / "three")
     said = shown.get().replace("\n", "")
-    assert "three begins anew: train.schedule=onecycle is laid out over all epochs" in said and "from the 2 of" in said
+    assert (
+        "three starts from the beginning: train.schedule=onecycle is laid out over all epochs" in said
+        and "from the 2 of" in said
+    )
     assert not (tmp_path / "three").exists()
 
 

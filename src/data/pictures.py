@@ -16,7 +16,7 @@ WHITE_OF_FLOATS, WHITE_OF_INTEGERS = (1, 255, 65535), (65535,)
 
 
 class DataError(Refusal):
-    """A data set that is not to be had, or not readable."""
+    """A data set that is not available, or not readable."""
 
 
 def open_picture(path: str | Path) -> Image.Image:

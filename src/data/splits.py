@@ -70,7 +70,7 @@ def split(data: "Data") -> Splits:
     """Load a set and split it: validation and subset are drawn by ``data.split_seed``, label noise likewise.
 
     Raises:
-        DataError: the set is not to be had, or has too few classes, or images for the sizes asked for.
+        DataError: the set is not available, or has too few classes or images for the sizes asked for.
     """
     return _split(data, pictures_of(data))
 

@@ -34,7 +34,7 @@ class OutputDistance(PairMeasure):
         return torch.stack([moved.apart.sum(1).sqrt(), still.distance], 1)
 
     def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
-        """The distances anew."""
+        """Distances over all outputs, computed again."""
         return torch.stack([statistics[:, 0], Still(others.outputs, others).distance.double()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:

@@ -328,7 +328,7 @@ class Difference:
 
     Attributes:
         value: mean over the seeds that both have; of their means, where they have none in common.
-        low: of its interval: Student's over those seeds; of one run each, over their images; nan where neither is had.
+        low: of its interval: Student's over those seeds; of one run each, over their images; nan where there is neither.
         high: the same.
         pairs: how many seeds both have.
         images: of how many images the interval is, image by image; 0 where it is of seeds, or there is none.
@@ -420,7 +420,10 @@ def _apart(first: Variant, other: Variant, key: str, behind: Difference, level: 
     """
     if not math.isnan(behind.low):
         return behind.low > 0
-    halves = [(high - low) / 2 for _, low, high in (one.interval(key, level) for one in (first, other))]
+    # the longer half, as the other may be cut off where no number can be
+    halves = [
+        max(value - low, high - value) for value, low, high in (one.interval(key, level) for one in (first, other))
+    ]
     return bool(behind.value > math.hypot(*halves))
 
 

@@ -139,7 +139,7 @@ def answer(found: list[Variant]) -> str:
     if earlier := sum(run.earlier for run in runs):
         sentences.append(
             f"{earlier} of {len(runs)} runs were measured by an earlier version, with other floors and intervals: "
-            "python -m src.measure checkpoint=RUN/checkpoints/best.ckpt measures one anew."
+            "python -m src.measure checkpoint=RUN/checkpoints/best.ckpt measures one again."
         )
     seeds = min(len(one.measured) for one in found)
     if seeds < 5:
