@@ -94,8 +94,8 @@ def _go_on(known: Known, folder: Path, cfg: Config) -> None:
     before, schedule = known.cfg.train.epochs, str(cfg.train.schedule)
     if schedule not in EXTENSIBLE:
         console.print(
-            f"  {folder.name} starts from the beginning: train.schedule={schedule} is laid out over all epochs, so that it "
-            f"cannot go on from the {before} of {known.folder}; train.schedule={' or '.join(EXTENSIBLE)} could",
+            f"  {folder.name} starts from the beginning: train.schedule={schedule} is laid out over all epochs, so "
+            f"that it cannot go on from the {before} of {known.folder}; train.schedule={' or '.join(EXTENSIBLE)} could",
             soft_wrap=True,
             markup=False,
         )

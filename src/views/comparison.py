@@ -328,7 +328,7 @@ class Difference:
 
     Attributes:
         value: mean over the seeds that both have; of their means, where they have none in common.
-        low: of its interval: Student's over those seeds; of one run each, over their images; nan where there is neither.
+        low: of its interval: Student's over those seeds; of one run each, over their images; nan without either.
         high: the same.
         pairs: how many seeds both have.
         images: of how many images the interval is, image by image; 0 where it is of seeds, or there is none.
