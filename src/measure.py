@@ -32,13 +32,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from src.config import Config
-    from src.data.splits import Splits
-    from src.measures import Grid, Note, PerImage, Row
-    from src.measures.subject import Scene, Subject
-    from src.models.training import Training
-    from src.nets import Image
-    from src.runs import FinishedRun
+    from .config import Config
+    from .data.splits import Splits
+    from .evaluation.adapter import Scene, Subject
+    from .metrics import Grid, Note, PerImage, Row
+    from .nets.external import Image
+    from .results.runs import FinishedRun
+    from .training.lightning_module import Training
 
 #: what both ways of measuring take, and is a setting of the run where there is one
 MEASURE = ("images", "max_shift", "seed")
@@ -93,7 +93,7 @@ NET = {"images": 100, "max_shift": 8, "seed": 0, "batch": 125}
 
 def main() -> None:
     """Measure, write the table, and show its main numbers."""
-    from src.config import from_command_line, refusing
+    from .config import from_command_line, refusing
 
     with refusing():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
@@ -107,8 +107,8 @@ def check_options(options: Options) -> None:
     Raises:
         Refusal: in one line.
     """
-    from src.errors import Refusal
-    from src.views.wandb import mode_of
+    from .errors import Refusal
+    from .reporting.wandb_logger import mode_of
 
     if (options.checkpoint is None) == (options.net is None):
         raise Refusal(
@@ -137,10 +137,10 @@ def measure_net(options: Options) -> None:
     Raises:
         Refusal: no such net, weights, layers or images.
     """
-    from src.data.foreign import check
-    from src.errors import Refusal
-    from src.nets import default_layers, list_layers, load_net
-    from src.views.terminal import show_layers
+    from .data.external import check
+    from .errors import Refusal
+    from .nets.external import default_layers, list_layers, load_net
+    from .reporting.terminal import show_layers
 
     name, listing = options.net or "", options.layers == LIST
     if not listing:
@@ -155,11 +155,11 @@ def measure_net(options: Options) -> None:
         show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), f"{name}, {height}×{width}")
         return
 
-    from src import files
-    from src.measures.subject import subject_of
-    from src.measures.suite import rows
-    from src.runs import FinishedRun
-    from src.views.terminal import console, show_measured, show_notes
+    from .evaluation.adapter import subject_of
+    from .evaluation.suite import rows
+    from .reporting.terminal import console, show_measured, show_notes
+    from .results import files
+    from .results.runs import FinishedRun
 
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
     families = families_of(options.what)
@@ -193,8 +193,8 @@ def with_statistics(subject: "Subject", scene: "Scene") -> None:
     """Give the batch norms of a net with random weights the statistics of the images, as a training step would: with
     mean 0 and variance 1, as they are built, it would be another net than the one that training starts from.
     """
-    from src.measures.subject import in_place
-    from src.models.norm import calibrate
+    from .evaluation.adapter import in_place
+    from .models.norm import calibrate
 
     calibrate(subject.net, in_place(subject, replace(scene, batch=max(3, scene.batch))))  # of 2 images or more
 
@@ -205,8 +205,8 @@ def families_of(what: str | None) -> list[str]:
     Raises:
         Refusal: there is no such family.
     """
-    from src.config import MEASURE_NAMES, MEASURES
-    from src.errors import Refusal
+    from .config import MEASURE_NAMES, MEASURES
+    from .errors import Refusal
 
     asked = names_of(what)
     for name in asked:
@@ -226,10 +226,10 @@ def scene_of(options: Options, subject: "Subject", image: "Image") -> "Scene":
     Raises:
         Refusal: they are not to be had, or not such as the net takes.
     """
-    from src.data.foreign import sample
-    from src.measures.subject import Scene
-    from src.nets import outputs
-    from src.views.terminal import console
+    from .data.external import sample
+    from .evaluation.adapter import Scene
+    from .nets.external import outputs
+    from .reporting.terminal import console
 
     given = {key: getattr(options, key) for key in NET if getattr(options, key) is not None}
     images, margin, seed, batch = (NET | given).values()
@@ -249,11 +249,11 @@ def measure_again(options: Options) -> None:
     Raises:
         Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
-    from src import files
-    from src.config import MEASURES, to_dict
-    from src.measures.suite import measure
-    from src.runs import FinishedRun, record, summary
-    from src.views.terminal import console, show_closing, show_notes
+    from .config import MEASURES, to_dict
+    from .reporting.terminal import console, show_closing, show_notes
+    from .results import files
+    from .results.runs import FinishedRun, record, summary
+    from .training.evaluate_run import measure
 
     net, cfg, splits = load_run(options.checkpoint or "", options)
     console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
@@ -280,13 +280,13 @@ def compare_layers(options: Options) -> None:
     Raises:
         Refusal: as ``measure_again``, or the nets take images of different shapes.
     """
-    from src.config import to_dict
-    from src.errors import Refusal
-    from src.measures.capture import AGAINST, against_rows
-    from src.measures.suite import scene_of, subject_of_run
-    from src.measures.untrained import untrained
-    from src.runs import FinishedRun
-    from src.views.terminal import console
+    from .config import to_dict
+    from .errors import Refusal
+    from .evaluation.families.layers import AGAINST, against_rows
+    from .reporting.terminal import console
+    from .results.runs import FinishedRun
+    from .training.evaluate_run import scene_of, subject_of_run
+    from .training.untrained import untrained
 
     net, cfg, splits = load_run(options.checkpoint or "", options)
     other, _, others = load_run(options.against or "", options)
@@ -334,9 +334,9 @@ class Table:
         Raises:
             Refusal: it is no table of measures; or it was measured with other settings, and ``out=`` does not name it.
         """
-        from src import files
-        from src.errors import Refusal
-        from src.measures.rows import COLUMNS
+        from .errors import Refusal
+        from .metrics.rows import COLUMNS
+        from .results import files
 
         if not self.path.exists():
             return
@@ -356,9 +356,9 @@ class Table:
 
     def write(self, found: "Iterable[Row | Grid | Note | PerImage]") -> "list[Row]":
         """Write it, and say what that replaces; gives the rows."""
-        from src import files
-        from src.runs import ALWAYS, families_in, write_measures
-        from src.views.terminal import console
+        from .reporting.terminal import console
+        from .results import files
+        from .results.runs import ALWAYS, families_in, write_measures
 
         before = families_in(self.path)
         asked = {*before} if self.families is None else {*self.families}
@@ -379,7 +379,7 @@ class Table:
 
 def how_of_net(options: Options) -> dict[str, Any]:
     """What the numbers of a library's net hang on."""
-    from src.data.contents import folder_checksum
+    from .data.checksums import folder_checksum
 
     keys = ("net", "weights", "classes", "size", "layers", "floor", *NET)
     asked = NET | {key: value for key in keys if (value := getattr(options, key)) is not None}
@@ -390,8 +390,8 @@ def how_of_net(options: Options) -> dict[str, Any]:
 
 def how_of_run(options: Options, cfg: "Config") -> dict[str, Any]:
     """What the numbers of a run's net, in a table that is not the run's own, hang on."""
-    from src.data.contents import files_checksum
-    from src.data.splits import pictures_of
+    from .data.checksums import files_checksum
+    from .data.splits import pictures_of
 
     nets = {key: getattr(options, key) for key in ("checkpoint", "against")}
     nets = {key: str(Path(path).resolve()) for key, path in nets.items() if path}
@@ -406,9 +406,9 @@ def check_own(options: Options, cfg: "Config", run: Path) -> None:
     Raises:
         Refusal: other images or shifts than the run's, other pictures, or weights that the run does not measure.
     """
-    from src.data.splits import pictures_of
-    from src.errors import Refusal
-    from src.runs import read_config, recorded
+    from .data.splits import pictures_of
+    from .errors import Refusal
+    from .results.runs import read_config, recorded
 
     saved, weights = read_config(run), Path(options.checkpoint or "").stem
     wrong = [
@@ -432,8 +432,8 @@ def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
     Raises:
         Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
-    from src.config import from_dict, to_dict
-    from src.runs import read_checkpoint
+    from .config import from_dict, to_dict
+    from .results.runs import read_checkpoint
 
     cfg, weights = read_checkpoint(Path(path))
     asked: dict[str, Any] = {key: getattr(options, key) for key in MEASURE if getattr(options, key) is not None}
@@ -443,9 +443,9 @@ def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
     tree = to_dict(cfg)
     cfg = from_dict(tree | {"measure": tree["measure"] | asked, "data": tree["data"] | {"root": root}})
 
-    from src.data.splits import split
-    from src.errors import Refusal
-    from src.models import module
+    from .data.splits import split
+    from .errors import Refusal
+    from .training.lightning_module import module
 
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes))
@@ -466,7 +466,7 @@ def fastest() -> "torch.device":
 
 def place_of(options: Options, name: str) -> tuple[Path, Path]:
     """The folder of the checkpoint's run, and the table: ``out=``, or of that name in it."""
-    from src import files
+    from .results import files
 
     path = Path(options.checkpoint or "")
     run = path.resolve().parent.parent
@@ -475,8 +475,8 @@ def place_of(options: Options, name: str) -> tuple[Path, Path]:
 
 def show_page(run: "FinishedRun", title: str, table: Path) -> None:
     """Draw what was measured, on a page beside its table, and say where."""
-    from src.views.page import leave_measured
-    from src.views.terminal import console
+    from .reporting.page import leave_measured
+    from .reporting.terminal import console
 
     page = leave_measured(run, title, table.with_suffix(".html"))
     console.print(f"  {page.resolve()}\n", soft_wrap=True, markup=False)
@@ -488,7 +488,7 @@ def at_wandb(options: Options, cfg: "Config | None" = None) -> "Config":
     Raises:
         Refusal: there is no such mode.
     """
-    from src.config import Config, from_dict, to_dict
+    from .config import Config, from_dict, to_dict
 
     tree = to_dict(cfg or Config())
     said = {key: value for key, value in asdict(options.wandb).items() if value is not None}
@@ -504,9 +504,9 @@ def log(
     cfg: "Config | None" = None,
 ) -> None:
     """Send what was measured to W&B, as a run of its own, if that is asked for."""
-    from src.measures import Grid, Row
-    from src.views.terminal import console
-    from src.views.wandb import Tracker
+    from .metrics import Grid, Row
+    from .reporting.terminal import console
+    from .reporting.wandb_logger import Tracker
 
     told = {"name": name, "group": "measure", "job_type": "measure", "config": dict(settings)}
     tracker = Tracker(at_wandb(options, cfg), table.parent, **told)

@@ -29,7 +29,7 @@ class Options:
 
 def main() -> None:
     """Print the list and the matrix, or write them."""
-    from src.config import from_command_line, refusing
+    from .config import from_command_line, refusing
 
     words = sys.argv[1:]
     with refusing():
@@ -47,13 +47,13 @@ def show(options: Options, words: str) -> None:
     import torch
     from rich.progress import track
 
-    from src import files
-    from src.errors import Refusal
-    from src.measures.exactness import Setting, exactness
-    from src.models.blocks import PADDINGS
-    from src.pooling import POOLS
-    from src.views.pools import listing, page, show_matrix, show_sheets
-    from src.views.terminal import console
+    from .errors import Refusal
+    from .evaluation.exactness import Setting, exactness
+    from .models.layers import PADDINGS
+    from .pooling import POOLS
+    from .reporting.pool_tables import listing, page, show_matrix, show_sheets
+    from .reporting.terminal import console
+    from .results import files
 
     numbers = asdict(options)
     out = numbers.pop("out")
@@ -73,7 +73,7 @@ def show(options: Options, words: str) -> None:
         return
     from datetime import date
 
-    from src.run import hardware
+    from .training.run import hardware
 
     machine = hardware(torch.device("cpu"))
     made = f"Made by `python -m src.pools {words}`: {machine}, torch {torch.__version__}, {date.today()}."

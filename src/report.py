@@ -37,17 +37,17 @@ class Options:
 
 def main() -> None:
     """Build them."""
-    from src.config import from_command_line, refusing
+    from .config import from_command_line, refusing
 
     with refusing():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
-        from src.views.page import conclude, place_of
+        from .reporting.page import conclude, place_of
 
         folder = Path(options.runs)
         out, beside = (Path(one) if one else None for one in (options.out, options.beside))
         conclude(folder, out, options.baseline, beside, options.where)
         if options.wandb:
-            from src.views.wandb_report import leave_report
+            from .reporting.wandb_report import leave_report
 
             out = out or folder / place_of(where=options.where)
             leave_report(folder, out, options.where)

@@ -6,22 +6,19 @@ python -m src.shapes model=resnet data=cifar10
 
 import sys
 
-from hydra import compose, initialize_config_dir
-
 
 def main() -> None:
     """Print it."""
-    from src.config import ROOT, from_hydra, refusing
-    from src.sweep import config_ledger
-    from src.views.terminal import show_ledger
+    from .config import refusing
+    from .launch.compose import compose_one
+    from .launch.sweep import config_ledger
+    from .reporting.terminal import show_ledger
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
     with refusing():
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = from_hydra(compose("config", sys.argv[1:]))
-        show_ledger(config_ledger(cfg), " ".join(sys.argv[1:]) or "the default net")
+        show_ledger(config_ledger(compose_one(sys.argv[1:])), " ".join(sys.argv[1:]) or "the default net")
 
 
 if __name__ == "__main__":

@@ -11,60 +11,44 @@ axes and (with train.schedule=constant) epochs: what is finished anywhere below 
 used.
 """
 
-import os
 import sys
 from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
-
-
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
-def job(cfg: DictConfig) -> None:
-    """One job of a sweep, in whatever process a launcher starts it; thin, as launchers pickle it by value."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from src.config import from_hydra
-    from src.run import run
-
-    run(from_hydra(cfg), Path(HydraConfig.get().runtime.output_dir))
 
 
 def main() -> None:
     """Check every job, run them, compare them."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on, instead of ending the process itself
-    from src.config import refusing
+    from .config import refusing
 
     with refusing():
-        from src import sweep
+        from .launch import sweep
+        from .launch.compose import SEARCHPATH, run_hydra
 
         made = sweep.plan(sys.argv[1:])
         if made is None:  # --help, --cfg …
-            sys.argv.append(sweep.SEARCHPATH)
-            job()
+            run_hydra([SEARCHPATH])
         elif made.multirun:
-            from src.errors import Stopped
-            from src.locks import at_work
-            from src.reuse import reuse
+            from .errors import Stopped
+            from .launch.reuse import reuse
+            from .results.locks import at_work
 
             with at_work(made.folder):
                 sweep.start(made, sys.argv[1:])
                 if made.store:
                     reuse(made.jobs, made.store)
-                sys.argv += made.arguments
                 failure: BaseException | None = None
                 try:
-                    job()
+                    run_hydra(made.arguments)
                 except Stopped:  # whoever stops it wants it gone
                     raise
                 except BaseException as error:  # what is finished is compared all the same
                     failure = error
                 sweep_ends(made.folder, failure)
         else:
-            from src import files
-            from src.reuse import reuse
-            from src.run import is_main_process, run
-            from src.views.page import leave_page
+            from .launch.reuse import reuse
+            from .reporting.page import leave_page
+            from .results import files
+            from .training.ranks import is_main_process
+            from .training.run import run
 
             ((folder, cfg),) = made.jobs.items()
             if made.store and cfg.trainer.devices * cfg.trainer.num_nodes == 1:  # else other ranks have begun already
@@ -76,8 +60,8 @@ def main() -> None:
 
 def sweep_ends(folder: Path, failure: BaseException | None) -> None:
     """Compare what is finished; then say what failed, whose traceback lies in the run's ``failed.txt``."""
-    from src.errors import Refusal
-    from src.views.page import conclude
+    from .errors import Refusal
+    from .reporting.page import conclude
 
     try:
         conclude(folder)

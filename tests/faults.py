@@ -30,13 +30,14 @@ from pathlib import Path
 
 import torch
 
-import src.run
-import src.saving
-import src.sweep
-import src.views.page
-from src import files
-from src.config import ROOT, from_command_line, refusing
-from src.locks import who_is_at_work
+import src.launch.sweep
+import src.reporting.page
+import src.training.checkpoints
+import src.training.run
+from src.config import from_command_line, refusing
+from src.results import files
+from src.results.locks import who_is_at_work
+from tests.helpers import ROOT
 
 FORK = multiprocessing.get_context("fork")
 
@@ -284,7 +285,7 @@ def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
         Fault → how often it was injected; and what was lost.
     """
     undisturbed, disturbed = (Sweep(folder / name, options.jobs) for name in ("undisturbed", "disturbed"))
-    src.sweep.plan(undisturbed.whole()[1:])  # what all processes need is read once, before they fork
+    src.launch.sweep.plan(undisturbed.whole()[1:])  # what all processes need is read once, before they fork
     Killer(undisturbed, 0, random.Random()).until_done([undisturbed.whole()])
     # of the seconds of training alone: what comes before and after it may be quicker the next time
     seconds = sum(float(row["seconds"]) for run in undisturbed.runs() for row in files.read_rows(run / files.HISTORY))

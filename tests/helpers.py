@@ -5,36 +5,29 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from hydra import compose, initialize_config_dir
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
-from src.config import ROOT, Config, Data, Model, Probe, from_dict, from_hydra, one_message
-from src.measures import Row
+from src.config import Config, Model, from_dict
+from src.launch.compose import compose_one
+from src.metrics import Row
 from src.models import ARCHITECTURES, architecture
 from src.models import network as build
 
 Image = tuple[int, int, int]
-Schema = TypeVar("Schema", Model, Data, Probe)
-
-
-def typed(schema: type[Schema], **keys: Any) -> Schema:
-    """A part of the schema as a config holds it: each choice a member of its enumeration."""
-    types = get_type_hints(schema)
-    return schema(**{key: types[key](value) if isinstance(value, str) else value for key, value in keys.items()})
+ROOT = Path(__file__).parent.parent
 
 
 def composed(*overrides: str) -> Config:
     """As ``python -m src.train`` gets it from the command line."""
-    with one_message(), initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
-        return from_hydra(compose("config", list(overrides)))
+    return compose_one(list(overrides))
 
 
 def architectures(*axes: str) -> list[str]:
@@ -63,7 +56,7 @@ SMALLER: dict[str, dict[str, Any]] = {"vgg": {"variant": "11", "pool_at": [1, 2]
 def model(name: str = "ladder", **axes: Any) -> Model:
     """The config of an architecture by its yaml, small unless told otherwise."""
     tree = yaml.safe_load((ROOT / "conf" / "model" / f"{name}.yaml").read_text())
-    return typed(Model, **vars(Model()) | tree | shared(name, **SMALL) | SMALLER.get(name, {}) | axes)
+    return Model(**vars(Model()) | tree | shared(name, **SMALL) | SMALLER.get(name, {}) | axes)
 
 
 def network(image: Image, outputs: int = 5, **axes: Any) -> nn.Module:

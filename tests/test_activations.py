@@ -8,8 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from src.activations import evaluating, stream, watch
 from src.errors import Refusal
+from src.nets.hooks import evaluating, stream, watch
 from tests.helpers import Overwrites
 
 X = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)

@@ -8,9 +8,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from src.measures.aliasing import aliasing, aliasing_fraction, strided, undecimated
-from src.measures.lee import LEE, MOTIONS, slopes, speed_rows, velocities
-from src.measures.subject import Scene, Subject
+from src.evaluation.adapter import Scene, Subject
+from src.evaluation.families.aliasing import aliasing, aliasing_fraction, strided, undecimated
+from src.evaluation.families.velocity import LEE, MOTIONS, slopes, velocities
+from src.evaluation.families.velocity import rows as speed_rows
 from src.pooling import POOLS, Pool
 from src.pooling.polyphase import Polyphase
 from src.transforms import rotated, scaled

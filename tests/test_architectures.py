@@ -12,14 +12,14 @@ from torch import nn
 from torchvision.models.convnext import CNBlock
 from torchvision.models.vgg import cfgs, make_layers
 
-from src.activations import watch
 from src.errors import Refusal
 from src.ledger import ledger
 from src.models import ARCHITECTURES, architecture
 from src.models import network as build
-from src.models.blocks import NORMS
 from src.models.convnext import Block
+from src.models.layers import NORMS
 from src.models.vgg import CONVS
+from src.nets.hooks import watch
 from tests.helpers import Image, architectures, composed, every_architecture, model, network, on_paper, parameters
 
 IMAGE = (1, 32, 32)

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from src.config import Config, from_dict, to_dict
 from src.errors import Refusal
 from src.ledger import ledger
-from src.models import TOLERANCE, module
+from src.models import TOLERANCE
 from src.models import network as build
-from src.models.blocks import ACTIVATIONS, NORMS, PADDINGS, convolution
+from src.models.blocks import convolution
+from src.models.layers import ACTIVATIONS, NORMS, PADDINGS
+from src.training.lightning_module import module
 from tests.helpers import (
     Image,
     every_architecture_with,

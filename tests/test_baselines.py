@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from skimage.feature import hog
 from sklearn.decomposition import PCA
 
-from src.activations import watch
 from src.errors import Refusal
 from src.models.hog import Histograms
-from src.run import run
-from src.views.page import leave_page
+from src.nets.hooks import watch
+from src.reporting.page import leave_page
+from src.training.run import run
 from tests.helpers import composed, network
 
 

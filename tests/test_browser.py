@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from src import files
-from src.views.maps import colours, save_maps
-from src.views.page import conclude
+from src.reporting.maps import colours, save_maps
+from src.reporting.page import conclude
+from src.results import files
 from tests.test_comparison import leave_run
 
 CHROMIUM = shutil.which("chromium")

@@ -10,19 +10,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.activations import watch
-from src.config import MEASURES, MeasureName
+from src.config import MEASURE_NAMES, MEASURES
 from src.data.splits import split
-from src.measures import Grid, Note, Row, layer_measures
-from src.measures.base import resamples
-from src.measures.capture import against_rows, capture_rows
-from src.measures.cka import CKAMatrix
-from src.measures.subject import Scene, Subject
-from src.measures.suite import FAMILIES, MOVES, measure, rows, scene_of, subject_of_run
-from src.measures.untrained import untrained
-from src.models import ARCHITECTURES, module
-from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS
+from src.evaluation.adapter import Scene, Subject
+from src.evaluation.families.layers import against_rows
+from src.evaluation.families.layers import rows as capture_rows
+from src.evaluation.suite import FAMILIES, MOVES, rows
+from src.metrics import Grid, Note, Row
+from src.metrics.base import layer_measures, resamples
+from src.metrics.cka import CKAMatrix
+from src.models import ARCHITECTURES
+from src.models.layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
+from src.nets.hooks import watch
 from src.pooling import POOLS
+from src.training.evaluate_run import measure, scene_of, subject_of_run
+from src.training.lightning_module import module
+from src.training.untrained import untrained
 from src.transforms import TABLE, TRANSFORMS
 from tests.helpers import network, only_rows, tiny
 
@@ -136,7 +139,7 @@ def test_too_few_images_give_no_probes_and_no_similarities():
 
 
 def test_what_can_be_measured_is_what_the_config_can_name():
-    assert set(FAMILIES) | set(MOVES) == {*MEASURES, "embed"} == set(map(str, MeasureName))
+    assert set(FAMILIES) | set(MOVES) == {*MEASURES, "embed"} == set(MEASURE_NAMES)
     assert not set(FAMILIES) & set(MOVES)
     assert sorted(name for names in MOVES.values() for name in names) == sorted(TRANSFORMS)
 

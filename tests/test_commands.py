@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import files
-from src.config import ROOT
-from src.views.wandb import fitting
-from tests.helpers import wandb_records
+from src.reporting.wandb_logger import fitting
+from src.results import files
+from tests.helpers import ROOT, wandb_records
 
 TINY = (
     "data=shapes data.image_size=16 data.train_size=256 data.val_size=100 model.depth=2 model.width=4 train.epochs=1 "

@@ -11,12 +11,10 @@ import yaml
 from plotly.offline import get_plotlyjs
 from scipy import stats
 
-from src import files
 from src.config import from_dict, to_dict
 from src.errors import Refusal
-from src.measures.rows import Estimate, Row
-from src.runs import FORMAT, FinishedRun, find_runs, record, write_measures
-from src.views.comparison import (
+from src.metrics.rows import Estimate, Row
+from src.reporting.comparison import (
     Variant,
     choose,
     comparison_rows,
@@ -25,8 +23,10 @@ from src.views.comparison import (
     shown_rows,
     variants,
 )
-from src.views.page import answer, conclude, leave_page, render
-from src.views.terminal import console
+from src.reporting.page import answer, conclude, leave_page, render
+from src.reporting.terminal import console
+from src.results import files
+from src.results.runs import FORMAT, FinishedRun, find_runs, record, write_measures
 
 
 def leave_run(folder: Path, accuracy: float, distance: float, **settings: object) -> None:

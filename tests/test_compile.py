@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from src.config import ROOT
 from src.pooling import POOLS
+from tests.helpers import ROOT
 
 NAMES = [name for name, pool in POOLS.items() if pool]
 

@@ -1,29 +1,17 @@
 """The schema: what goes in comes back, and what is wrong is refused in one line that says what would be right."""
 
 import json
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import get_type_hints
+from dataclasses import dataclass, fields, is_dataclass
 
 import pytest
 from omegaconf import MISSING
 
-from src.config import (
-    AT_LEAST_ONE,
-    ROOT,
-    Config,
-    Model,
-    flatten,
-    from_command_line,
-    from_dict,
-    refusing,
-    to_dict,
-)
+from src.config import Config, Model, flatten, from_command_line, from_dict, refusing, to_dict
 from src.data.names import SETS
 from src.errors import Refusal
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
-from tests.helpers import composed, nested
+from tests.helpers import ROOT, composed, nested
 
 # --- what goes in comes back -----------------------------------------------------------------------------------------
 
@@ -47,11 +35,10 @@ def test_a_config_survives_json(change):
 
 
 @pytest.mark.parametrize(
-    ("axis", "choice"),
-    [(a, c) for a, t in get_type_hints(Model).items() if isinstance(t, type) and issubclass(t, StrEnum) for c in t],
+    ("axis", "choice"), [(one.name, choice) for one in fields(Model) for choice in one.metadata.get("names", ())]
 )
 def test_every_choice_of_the_model_is_a_plain_string_outside(axis, choice):
-    saved = to_dict(from_dict({"model": {axis: str(choice)}}))
+    saved = to_dict(from_dict({"model": {axis: choice}}))
     assert type(saved["model"][axis]) is str
     assert saved["model"][axis] == choice == getattr(from_dict(saved).model, axis)
 
@@ -85,7 +72,13 @@ def test_saved_text_stays_text(monkeypatch):
 
 # --- values that no type can refuse ----------------------------------------------------------------------------------
 
-NEGATIVE_OR_ZERO = [(key, value) for key in AT_LEAST_ONE for value in (0, -1)]
+COUNTS = [
+    f"{group.name}.{one.name}" if is_dataclass(group.type) else group.name
+    for group in fields(Config)
+    for one in (fields(group.type) if is_dataclass(group.type) else [group])
+    if one.metadata.get("low") == 1
+]
+NEGATIVE_OR_ZERO = [(key, value) for key in COUNTS for value in (0, -1)]
 OUT_OF_RANGE = [
     ("model.dropout", 1.5),
     ("model.dropout", 1.0),

@@ -14,21 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from src.data.splits import split
-from src.measures import Row, layer_measures, pair_measures
-from src.measures.accuracy import accuracy_rows, location_leak, position_estimates
-from src.measures.aliasing import AliasingFraction
-from src.measures.all_rolls import ShiftLayer, ShiftOutputs
-from src.measures.base import LayerMeasure, Measure, resamples
-from src.measures.cka import CKA
-from src.measures.equivariance_error import EquivarianceError
-from src.measures.lee import LEE
-from src.measures.position import PositionEquivariance
-from src.measures.probes import _share
-from src.measures.rolls import ShiftTable
-from src.measures.rows import Estimate
-from src.measures.suite import measure
-from src.models import module
+from src.evaluation.accuracy import accuracy_rows, location_leak, position_estimates
+from src.evaluation.families.aliasing import AliasingFraction
+from src.evaluation.families.rolls import ShiftLayer, ShiftOutputs
+from src.evaluation.families.velocity import LEE
+from src.evaluation.linear_probes import _share
+from src.evaluation.shift_table import ShiftTable
+from src.metrics import Row
+from src.metrics.base import LayerMeasure, Measure, layer_measures, pair_measures, resamples
+from src.metrics.cka import CKA
+from src.metrics.equivariance_error import EquivarianceError
+from src.metrics.position_equivariance import PositionEquivariance
+from src.metrics.rows import Estimate
 from src.models.tasks import Task
+from src.training.evaluate_run import measure
+from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
 
 TIMES, AT_LEAST = 400, 0.92

@@ -15,7 +15,6 @@ from src.data.batches import Batches, augmented
 from src.data.names import AUGMENTATIONS
 from src.data.sets import MARGIN, DataError, Images, Source
 from src.data.splits import Splits, canvas, flip_labels, pixel_statistics, split
-from tests.helpers import typed
 
 CLASSES = 5
 
@@ -38,7 +37,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Splits]:
     """``split`` of a set of 200 training and 50 test images."""
     source = Source(part(200, margin=True), part(50, first=200), [str(i) for i in range(CLASSES)], "edge")
     monkeypatch.setattr(splits, "load", lambda *_: source)
-    return lambda **keys: split(typed(Data, **{"val_size": 40} | keys))
+    return lambda **keys: split(Data(**{"val_size": 40} | keys))
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -75,8 +74,8 @@ def test_sets_that_leave_nothing_to_compare_are_refused(monkeypatch):
     ):
         monkeypatch.setattr(splits, "load", lambda *_, source=source: source)
         with pytest.raises(DataError, match=message):
-            split(typed(Data, val_size=10))
-    shapes = typed(Data, name="shapes", image_size=16, task="where", val_size=1)
+            split(Data(val_size=10))
+    shapes = Data(name="shapes", image_size=16, task="where", val_size=1)
     monkeypatch.undo()
     with pytest.raises(DataError, match=r"data\.val_size=1: at least 2 with data\.task=where"):
         split(shapes)

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import kstest
 
-from src.config import from_dict
+from src.config import Data, from_dict
 from src.data import red_green
 from src.data.sets import DataError, Images, load, place
 from src.data.shapes import render
 from src.data.splits import split
 from src.errors import Refusal
-from tests.helpers import Data, typed
 
 # --- on a canvas -----------------------------------------------------------------------------------------------------
 
@@ -55,13 +54,13 @@ def test_what_is_known_of_an_object_is_carried_over():
 
 def test_a_canvas_smaller_than_the_images_is_refused():
     with pytest.raises(DataError, match=r"^data\.canvas=31: smaller than the images, which are 32×32$"):
-        split(typed(Data, name="shapes", image_size=32, canvas=31))
+        split(Data(name="shapes", image_size=32, canvas=31))
 
 
 def test_a_set_without_positions_cannot_be_asked_where():
     with pytest.raises(DataError, match=r"data\.task=where: data=red_green has no positions; take data=shapes, or"):
-        split(typed(Data, name="red_green", image_size=32, task="where", val_size=100))
-    placed = split(typed(Data, name="red_green", image_size=32, task="where", val_size=100, canvas=48))
+        split(Data(name="red_green", image_size=32, task="where", val_size=100))
+    placed = split(Data(name="red_green", image_size=32, task="where", val_size=100, canvas=48))
     assert placed.image == (3, 48, 48)
     assert placed.train.positions.shape == (len(placed.train), 2)
     moved = placed.others["dissimilar"]
@@ -118,7 +117,7 @@ def test_red_and_green_lie_as_the_paper_says(size):
 
 def test_the_red_green_set_keeps_black_at_zero_and_its_parts_apart():
     source = load("red_green", "", 32)
-    parts = split(typed(Data, name="red_green", image_size=32, val_size=1000))
+    parts = split(Data(name="red_green", image_size=32, val_size=1000))
     assert parts.normalise(parts.test.images).unique().tolist() == [0, 1]
     assert torch.equal(parts.others["dissimilar"].images, source.test.images.roll(16, 2))
     assert (len(parts.train), len(parts.val), len(parts.test)) == (2000, 1000, 1000)
@@ -129,4 +128,4 @@ def test_the_red_green_set_keeps_black_at_zero_and_its_parts_apart():
 
 def test_a_size_that_the_task_is_not_defined_for_is_refused():
     with pytest.raises(DataError, match=r"^data\.image_size=40: data=red_green needs a multiple of 32$"):
-        split(typed(Data, name="red_green", image_size=40))
+        split(Data(name="red_green", image_size=40))

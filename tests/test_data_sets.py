@@ -13,13 +13,13 @@ from torchvision import datasets
 
 from src.config import Data, Probe
 from src.data import sets
-from src.data.foreign import sample
-from src.data.names import SETS, image_shape
-from src.data.pictures import ENDINGS, labelled, open_picture
-from src.data.probe import probe_images
+from src.data.example_images import probe_images
+from src.data.external import sample
+from src.data.image_files import ENDINGS, labelled, open_picture
+from src.data.names import SETS
+from src.data.options import image_shape
 from src.data.sets import MARGIN, DataError, load
 from src.data.splits import split
-from tests.helpers import typed
 
 TORCHVISION = {
     "fashion_mnist": datasets.FashionMNIST,
@@ -83,7 +83,7 @@ def test_the_mnists_are_read_where_torchvision_keeps_them(tmp_path, name, folder
     source = load(name, str(tmp_path), 64)
     assert same(source.train, found["train"][:, None], found["train labels"])
     assert source.train.canvas is None
-    assert image_shape(typed(Data, name=name)) == ((1, 28, 28), len(source.classes))
+    assert image_shape(Data(name=name)) == ((1, 28, 28), len(source.classes))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_cifar_is_read_from_its_pickles(cifar, tmp_path, name):
     assert same(source.test, found["test"], found["test labels"])
     assert source.classes[1] == "class 1"
     assert source.beyond == "edge"
-    assert image_shape(typed(Data, name=name)) == ((3, 32, 32), len(source.classes))
+    assert image_shape(Data(name=name)) == ((3, 32, 32), len(source.classes))
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -283,7 +283,7 @@ def test_every_way_to_read_files_opens_them_alike(tmp_path):
     found = load("folder", str(tmp_path), 16)
     assert greys(found.test) == greys(found.train) == [100, 100]
     assert (sample("folder", str(tmp_path), 16, 3, 0, 2, 0).canvas == 100).all()
-    splits = split(typed(Data, name="folder", root=str(tmp_path), image_size=16, val_size=1))
+    splits = split(Data(name="folder", root=str(tmp_path), image_size=16, val_size=1))
     assert (probe_images(Probe(files=[str(path)]), splits).images == 100).all()
 
 
@@ -296,7 +296,7 @@ def test_hidden_files_and_folders_are_neither_classes_nor_images(tmp_path):
             paint(tmp_path / part / ".ipynb_checkpoints" / "b.png", 20)
     source = load("folder", str(tmp_path), 16)
     assert (source.classes, greys(source.train), greys(source.test)) == (["cat", "dog"], [10, 10], [10, 10])
-    assert image_shape(typed(Data, name="folder", root=str(tmp_path), image_size=16))[1] == 2
+    assert image_shape(Data(name="folder", root=str(tmp_path), image_size=16))[1] == 2
     assert sample("folder", str(tmp_path), 16, 3, 0, 9, 0).classes == ["cat", "dog"]
     paint(tmp_path / "loose" / "a.png", 10)
     paint(tmp_path / "loose" / "b.png", 10)
@@ -317,7 +317,7 @@ def test_a_folder_with_train_alone_has_the_classes_that_are_loaded(tmp_path):
     for name in "abcde":
         paint(tmp_path / "train" / "x" / f"{name}.png", 0)
     classes = load("folder", str(tmp_path), 16).classes
-    assert image_shape(typed(Data, name="folder", root=str(tmp_path), image_size=16))[1] == len(classes)
+    assert image_shape(Data(name="folder", root=str(tmp_path), image_size=16))[1] == len(classes)
 
 
 def test_the_schema_knows_a_folders_shape(tmp_path, monkeypatch):
@@ -325,7 +325,7 @@ def test_the_schema_knows_a_folders_shape(tmp_path, monkeypatch):
         paint(tmp_path / "pets" / name / "1.png", 0)
     monkeypatch.setenv("HOME", str(tmp_path))
     for root in (str(tmp_path / "pets"), "~/pets"):
-        assert image_shape(typed(Data, name="folder", root=root, image_size=24)) == ((3, 24, 24), 3)
+        assert image_shape(Data(name="folder", root=root, image_size=24)) == ((3, 24, 24), 3)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 import pytest
 from scipy import stats
 
-from src.views.comparison import Variant, variants
-from src.views.effects import REST, SEED, explained, factorial, interactions, main_effects, shares
-from src.views.page import conclude
+from src.reporting.comparison import Variant, variants
+from src.reporting.effects import REST, SEED, explained, factorial, interactions, main_effects, shares
+from src.reporting.page import conclude
 from tests.test_comparison import in_memory, leave_run
 
 KEY = "test_accuracy"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from src import files
-from src.config import ROOT
-from src.locks import at_work
+from src.results import files
+from src.results.locks import at_work
 from tests.faults import Sweep, start
+from tests.helpers import ROOT
 
 
 def test_a_sweep_whose_processes_are_killed_ends_with_the_same_comparison(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.activations import watch
-from src.measures.folding import folded
+from src.evaluation.fuse_batch_norm import folded
 from src.models import ARCHITECTURES
-from src.nets import default_layers, load_net
+from src.nets.external import default_layers, load_net
+from src.nets.hooks import watch
 from src.pooling import POOLS
 from tests.helpers import network
 from tests.test_phase_tree import off, shaken

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.errors import Refusal
+from src.evaluation.adapter import Scene, Subject
+from src.evaluation.families import crops
+from src.evaluation.families.crops import Crops, enumerated, every_shift, prepare
+from src.evaluation.families.crops import rows as crop_rows
+from src.evaluation.fragments import Fragments
 from src.ledger import ShapeError
 from src.ledger.book import Layer
-from src.measures import Grid, Note, Row, all_crops
-from src.measures.all_crops import Crops, crop_rows, enumerated, every_shift, prepare
-from src.measures.fragments import Fragments
-from src.measures.subject import Scene, Subject
+from src.metrics import Grid, Note, Row
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
 from tests.helpers import architectures, network
@@ -191,7 +193,7 @@ def test_a_net_that_ignores_its_image_is_refused():
 
 def rows(of: Subject, forwards: int, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[dict, str]:
     if monkeypatch:
-        monkeypatch.setattr(all_crops, "Fragments", refuse)
+        monkeypatch.setattr(crops, "Fragments", refuse)
     found = list(crop_rows(of, Scene(canvas((12, 12), n=20), MARGIN, torch.arange(20) % 5), forwards))
     (note,) = (one.words for one in found if isinstance(one, Note))
     return {row.measure: row for row in found if isinstance(row, Row)}, note

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
-from src.geometry import Window
 from src.pooling import POOLS
+from src.pooling.geometry import Window
 
 sizes, kernels, strides = st.integers(5, 40), st.integers(1, 5), st.integers(1, 5)
 

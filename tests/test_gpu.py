@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src import files
-from src.activations import evaluating
-from src.config import MEASURES, ROOT
-from src.measures import Grid, Row
-from src.measures.all_crops import prepare as prepare_crops
-from src.measures.rolls import enumerated, prepare
-from src.measures.subject import Scene, Subject, normaliser
-from src.measures.suite import rows
+from src.config import MEASURES
+from src.evaluation.adapter import Scene, Subject, normaliser
+from src.evaluation.families.crops import prepare as prepare_crops
+from src.evaluation.shift_table import enumerated, prepare
+from src.evaluation.suite import rows
+from src.metrics import Grid, Row
 from src.models import ARCHITECTURES
+from src.nets.hooks import evaluating
 from src.pooling import POOLS
-from src.run import hardware, run
-from src.runs import FinishedRun
-from tests.helpers import network, tiny
+from src.results import files
+from src.results.runs import FinishedRun
+from src.training.run import hardware, run
+from tests.helpers import ROOT, network, tiny
 from tests.test_phase_tree import shaken
 from tests.test_run import same_numbers
 

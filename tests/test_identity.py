@@ -10,14 +10,14 @@ import torch
 import yaml
 from PIL import Image
 
-from src import files
-from src.config import CIRCUMSTANCES, Config, flatten, from_dict, to_dict
+from src.config import NON_IDENTITY_KEYS, Config, flatten, from_dict, to_dict
 from src.data.splits import split
 from src.errors import Refusal
-from src.run import run
-from src.runs import finished, record
-from src.sweep import plan, sweep_name
-from src.views.comparison import variants
+from src.launch.sweep import plan, sweep_name
+from src.reporting.comparison import variants
+from src.results import files
+from src.results.runs import finished, record
+from src.training.run import run
 from tests.helpers import nested, tiny
 from tests.test_comparison import found_below, leave_run
 
@@ -58,7 +58,7 @@ def test_a_key_is_part_of_a_run_or_a_circumstance_everywhere(key: str, tmp_path:
     value = flatten(cfg)[key]
     assert value != flatten(Config())[key]
     leave(tmp_path / "run", Config())
-    circumstance = key in CIRCUMSTANCES
+    circumstance = key in NON_IDENTITY_KEYS
     assert (sweep_name(["seed=0,1", f"{key}={value}"]) == "seed=0,1") == circumstance
     if circumstance:
         assert finished(tmp_path / "run", cfg)
@@ -72,7 +72,7 @@ def test_a_key_is_part_of_a_run_or_a_circumstance_everywhere(key: str, tmp_path:
 
 
 def test_every_circumstance_is_a_key() -> None:
-    assert set(CIRCUMSTANCES) <= set(KEYS)
+    assert set(NON_IDENTITY_KEYS) <= set(KEYS)
 
 
 def test_what_is_no_part_of_a_run_does_not_name_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

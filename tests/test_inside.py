@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src import files
-from src.activations import watch
+from src.evaluation.adapter import Scene, Subject
+from src.inspection import feature_analysis as of_inside
+from src.inspection.channels import FACTS, ChannelFacts, ranking
+from src.inspection.exemplars import exemplars, extent, patch, seen
+from src.inspection.feature_analysis import SHIFT, inside
+from src.inspection.grad_cam import class_activation, full_range, spread
 from src.ledger import Axis, Ledger, ledger
-from src.measures import inside as of_inside
-from src.measures.cam import class_activation, full_range, spread
-from src.measures.channels import FACTS, ChannelFacts, ranking
-from src.measures.exemplars import exemplars, extent, patch, seen
-from src.measures.health import ChannelCorrelation, Health, duplicate_share
-from src.measures.inside import SHIFT, inside
-from src.measures.selectivity import Selectivity, class_selectivity
-from src.measures.subject import Scene, Subject
+from src.metrics.channel_health import ChannelCorrelation, Health, duplicate_share
+from src.metrics.class_selectivity import Selectivity, class_selectivity
 from src.models import ARCHITECTURES
 from src.models.tasks import Task
+from src.nets.hooks import watch
+from src.results import files
 from src.transforms import TRANSFORMS
 from tests.helpers import every_architecture, network, shared
 

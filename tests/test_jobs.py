@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from src import files, jobs
-from src.config import ROOT
-from src.jobs import Job, Places, Queue, Screen, own_environment, visible_gpus, why
+from src.launch import jobs
+from src.launch.jobs import Job, Places, Queue, Screen, own_environment, visible_gpus, why
+from src.results import files
+from tests.helpers import ROOT
 
 #: what stands for ``python -m src.train``: its one argument is a program
 Program = Callable[[str, str], Job]
@@ -160,7 +161,7 @@ def test_jobs_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     stand_in.write_text("#!/bin/sh\nexec sleep 100\n")
     stand_in.chmod(0o755)
     script = (
-        "import os, sys; from pathlib import Path; from src.jobs import Job, start\n"
+        "import os, sys; from pathlib import Path; from src.launch.jobs import Job, start\n"
         f"sys.executable = {str(stand_in)!r}\n"
         f"print(start(Job('a', (), Path({str(tmp_path)!r}), 1), os.environ).pid, flush=True); os.kill(os.getpid(), 9)\n"
     )

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from src import files, launcher
-from src.config import ROOT
 from src.errors import Refusal
-from src.jobs import Job
-from src.launcher import gpu_ids, gpus_of
-from src.run import run
-from src.runs import FinishedRun, read_config
-from src.sweep import plan
-from tests.helpers import tiny
+from src.launch import launchers
+from src.launch.jobs import Job
+from src.launch.launchers import gpu_ids, gpus_of
+from src.launch.sweep import plan
+from src.results import files
+from src.results.runs import FinishedRun, read_config
+from src.training.run import run
+from tests.helpers import ROOT, tiny
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
 
@@ -104,8 +104,8 @@ TERMINATED = """
 import os, signal, time
 from src import train
 from lightning.pytorch.strategies import DDPStrategy
-from src.saving import Saving
-from src.views.wandb import Tracker
+from src.training.checkpoints import Saving
+from src.reporting.wandb_logger import Tracker
 
 def terminated(*given):
     if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -168,7 +168,7 @@ def test_what_would_go_wrong_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(launcher.shutil, "which", lambda name: None)
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: None)
     with pytest.raises(Refusal, match=message) as caught:
         plan(["-m", "data=shapes", *words])
     assert "\n" not in str(caught.value)
@@ -176,7 +176,7 @@ def test_what_would_go_wrong_is_refused_before_anything_starts(
 
 
 def test_slurm_takes_further_options_of_sbatch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher.shutil, "which", lambda name: name)
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: name)
     assert plan(["-m", "data=shapes", "hydra/launcher=slurm", "+hydra.launcher.extra.reservation=mine"]) is not None
 
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from src.activations import watch
 from src.ledger import Ledger, ShapeError, ledger, verify
 from src.models import ARCHITECTURES, architecture
-from src.models.blocks import HEADS, NORMS, PADDINGS, Network
+from src.models.blocks import Network
+from src.models.layers import HEADS, NORMS, PADDINGS
+from src.nets.hooks import watch
 from src.pooling import POOLS
 from tests.helpers import Image, architectures, every_architecture_with, network, parameters, shared
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from src.activations import watch
 from src.errors import Refusal
 from src.ledger import Ledger, ShapeError, ledger, verify
+from src.nets.hooks import watch
 from src.pooling import swap_pools
 
 Image = tuple[int, int, int]

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import files
 from src.config import MEASURE_NAMES, from_dict, to_dict
 from src.data.splits import split
 from src.errors import Refusal
 from src.measure import Images, Options, compare_layers, measure_again
-from src.measures import Grid, Note, Row
-from src.measures.suite import measure
-from src.models import module
-from src.run import run
-from src.runs import ALWAYS, FinishedRun, families_in, family, family_of, write_measures
-from src.views.page import conclude
-from src.views.terminal import console
+from src.metrics import Grid, Note, Row
+from src.reporting.page import conclude
+from src.reporting.terminal import console
+from src.results import files
+from src.results.runs import ALWAYS, FinishedRun, families_in, family, family_of, write_measures
+from src.training.evaluate_run import measure
+from src.training.lightning_module import module
+from src.training.run import run
 from tests.helpers import tiny
 from tests.test_identity import leave_pictures, on
 

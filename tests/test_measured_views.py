@@ -10,17 +10,18 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from src import files, measure
+from src import measure
 from src.errors import Refusal
-from src.measures.rows import Estimate, Grid, Note, Row
-from src.run import run
-from src.runs import FinishedRun, summary, write_measures
-from src.views import measured, planes, plots, sections
-from src.views.comparison import Variant
-from src.views.maps import centred, picture
-from src.views.page import conclude, leave_measured
-from src.views.terminal import console, show_closing, show_measured, show_notes
-from src.views.wandb import Tracker
+from src.metrics.rows import Estimate, Grid, Note, Row
+from src.reporting import heatmaps, measure_figures, plots, sections
+from src.reporting.comparison import Variant
+from src.reporting.maps import centred, picture
+from src.reporting.page import conclude, leave_measured
+from src.reporting.terminal import console, show_closing, show_measured, show_notes
+from src.reporting.wandb_logger import Tracker
+from src.results import files
+from src.results.runs import FinishedRun, summary, write_measures
+from src.training.run import run
 from tests.helpers import tiny, wandb_records
 from tests.test_comparison import leave_run
 
@@ -65,38 +66,38 @@ ROLLS = np.arange(12.0).reshape(3, 4)
 CROPS = np.abs(np.arange(9.0) - 4).reshape(3, 3)
 #: figure → title of a panel, end of the measure's name, x, y
 EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[float]]]] = {
-    measured.transform_curves: [
+    measure_figures.transform_curves: [
         ("crop (px)", [1, 2], [0.1, 0.2]),
         ("crop (px)", [1], [0.4]),
         ("rotate, disc (degrees)", [15], [0.5]),
         ("rotate, disc (degrees)", [15], [0.05]),
     ],
-    measured.flip_curves: [("roll (px)", [2], [0.25])],
-    measured.position_curves: [("crop (px)", [2], [0.35])],
-    measured.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
-    measured.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
-    measured.worst_case: [
+    measure_figures.flip_curves: [("roll (px)", [2], [0.25])],
+    measure_figures.position_curves: [("crop (px)", [2], [0.35])],
+    measure_figures.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
+    measure_figures.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
+    measure_figures.worst_case: [
         ("accuracy in place", ["all 64 rolls,<br>100 images"], [0.85]),
         ("accuracy over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
         ("right for every roll", ["all 64 rolls,<br>100 images"], [0.6]),
     ],
-    measured.over_training: [
+    measure_figures.over_training: [
         ("answer: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
         ("stage2: invariance error", [2, 4], [0.6, 0.5]),
     ],
-    measured.speeds: [("down", ["by a pixel"], [0.02])],
-    measured.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
-    measured.probes: [
+    measure_figures.speeds: [("down", ["by a pixel"], [0.02])],
+    measure_figures.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
+    measure_figures.probes: [
         ("what: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
         ("what: accuracy", ["stage1", "stage2"], [0.44, 0.44]),
         ("what: accuracy", ["stage1", "stage2"], [0.12, 0.12]),
     ],
-    measured.hierarchy: [
+    measure_figures.hierarchy: [
         ("effective rank", ["stage1"], [3.0]),
         ("selectivity minus null", ["stage1"], [0.3]),
         ("dead share", ["stage1"], [0.25]),
     ],
-    measured.units: [("crop 4 px", ["stage1"], [60.0])],
+    measure_figures.units: [("crop 4 px", ["stage1"], [60.0])],
 }
 
 
@@ -136,13 +137,13 @@ def test_values_of_the_table_land_where_they_should(figure: Callable[..., go.Fig
 
 
 def test_bars_of_error_are_the_intervals_of_the_table(variant: Variant) -> None:
-    trace = measured.layer_curves([variant]).data[0]
+    trace = measure_figures.layer_curves([variant]).data[0]
     assert list(trace.error_y.array) == pytest.approx([0.02, 0.02])
     assert list(trace.error_y.arrayminus) == pytest.approx([0.01, 0.01])
 
 
 def test_the_zero_roll_is_in_the_middle_of_its_map(variant: Variant) -> None:
-    trace = planes.roll_maps([variant]).data[0]
+    trace = heatmaps.roll_maps([variant]).data[0]
     np.testing.assert_array_equal(trace.x, [-2, -1, 0, 1])
     np.testing.assert_array_equal(trace.y, [-1, 0, 1])
     assert trace.z[1][2] == ROLLS[0, 0]
@@ -151,37 +152,37 @@ def test_the_zero_roll_is_in_the_middle_of_its_map(variant: Variant) -> None:
 
 
 def test_crops_have_no_shift_in_the_middle_and_cosines_begin_at_that_of_two_images(variant: Variant) -> None:
-    (errors,), (cosines,) = (one([variant]).data for one in (planes.crop_maps, planes.sensitivity))
+    (errors,), (cosines,) = (one([variant]).data for one in (heatmaps.crop_maps, heatmaps.sensitivity))
     for trace in (errors, cosines):
         np.testing.assert_array_equal(trace.x, [-1, 0, 1])
         np.testing.assert_array_equal(trace.y, [-1, 0, 1])
     np.testing.assert_array_equal(errors.z, CROPS)
     assert (errors.zmin, errors.zmax) == (0, CROPS.max())
     assert (cosines.zmin, cosines.zmax) == (0.6, 1)
-    assert planes.sensitivity([variant]).layout.annotations[0].text == "stage1: 0.60 to 1"
+    assert heatmaps.sensitivity([variant]).layout.annotations[0].text == "stage1: 0.60 to 1"
 
 
 def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path: Path) -> None:
     write_measures(tmp_path / "other" / files.MEASURES, [*rows(TABLE), Grid("stage1", "roll_map", 3 * ROLLS)])
     other = Variant("pool=avg", {}, [FinishedRun(tmp_path / "other", {})])
-    assert {trace.zmax for trace in planes.roll_maps([variant, other]).data} == {33}
+    assert {trace.zmax for trace in heatmaps.roll_maps([variant, other]).data} == {33}
 
 
 def test_a_field_says_how_much_of_it_arithmetic_allows(variant: Variant) -> None:
-    figure = planes.fields([variant])
+    figure = heatmaps.fields([variant])
     assert figure.layout.annotations[0].text == "stage1: 5.5 of 6 px"
     np.testing.assert_array_equal(figure.data[0].z, np.eye(4))
 
 
 def test_large_planes_are_shown_as_means() -> None:
     plane = np.arange(200.0 * 200).reshape(200, 200)
-    small = planes.coarse(plane)
+    small = heatmaps.coarse(plane)
     assert small.shape == (66, 66)
     assert small[0, 0] == plane[:3, :3].mean()
 
 
 def test_layers_are_alike_both_ways(variant: Variant) -> None:
-    trace = planes.similarity([variant]).data[0]
+    trace = heatmaps.similarity([variant]).data[0]
     assert list(trace.x) == ["stage1", "stage2"]
     assert [list(row) for row in trace.z] == [[1, 0.7], [0.7, 1]]
 
@@ -196,7 +197,7 @@ def test_what_was_not_measured_is_left_out(section: sections.Section, tmp_path: 
 def test_nets_with_other_layers_stand_in_one_figure(name: str, variant: Variant, tmp_path: Path) -> None:
     deeper = [(f"stage3{row[0].removeprefix('stage2')}", *row[1:]) for row in TABLE if row[0].startswith("stage2")]
     write_measures(tmp_path / "deep" / files.MEASURES, rows([*TABLE, *deeper]))
-    figure = getattr(measured, name)([variant, Variant("deep", {}, [FinishedRun(tmp_path / "deep", {})])])
+    figure = getattr(measure_figures, name)([variant, Variant("deep", {}, [FinishedRun(tmp_path / "deep", {})])])
     order = list(figure.layout.xaxis.categoryarray)
     assert order == sorted(order) and figure.data
 
@@ -256,7 +257,7 @@ def test_no_two_of_many_variants_look_alike() -> None:
 
 
 def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.measures import suite
+    from src.evaluation import suite
 
     monkeypatch.setattr(suite, "rows", lambda *_: iter([*rows(TABLE), *grids()]))  # measuring has its own tests
     out = tmp_path / "net" / files.MEASURES
@@ -282,7 +283,7 @@ def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> N
 
 
 def test_two_nets_likeness_is_a_matrix_of_both(variant: Variant) -> None:
-    (trace,) = planes.similarity_against([variant]).data
+    (trace,) = heatmaps.similarity_against([variant]).data
     assert (list(trace.y), list(trace.x), trace.z[0][0]) == (["stage2"], ["stage3"], 0.6)
 
 

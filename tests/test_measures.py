@@ -10,18 +10,18 @@ from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
-from src.intervals import range_of
-from src.measures import COLUMNS, Note, Row, pair_measures
-from src.measures.accuracy import accuracy_rows
-from src.measures.all_crops import crop_rows
-from src.measures.base import Measure, interval, resamples, wilson
-from src.measures.consistency import Consistency, chance_corrected
-from src.measures.invariance_error import InvarianceError
-from src.measures.output_distance import OutputDistance
-from src.measures.pairs import pair_rows
-from src.measures.rows import Estimate
-from src.measures.subject import Scene, Subject
+from src.evaluation.accuracy import accuracy_rows
+from src.evaluation.adapter import Scene, Subject
+from src.evaluation.families.crops import rows as crop_rows
+from src.evaluation.pairs import pair_rows
+from src.metrics import COLUMNS, Note, Row
+from src.metrics.base import Measure, interval, pair_measures, resamples, wilson
+from src.metrics.consistency import Consistency, chance_corrected
+from src.metrics.invariance_error import InvarianceError
+from src.metrics.output_distance import OutputDistance
+from src.metrics.rows import Estimate
 from src.models.tasks import Task
+from src.stats.intervals import range_of
 from src.transforms import SHIFTS
 from tests.helpers import network, only_rows
 

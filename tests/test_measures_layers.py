@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 from torch import Tensor
 
-from src.measures import cka as of_cka
-from src.measures.base import LayerMeasure, resamples
-from src.measures.cka import CKA, CKAMatrix, cka, gram, unbiased_hsic
-from src.measures.dimension import Dimension, effective_rank, eigenvalues, isotropic, participation_ratio
-from src.measures.health import (
+from src.metrics import cka as of_cka
+from src.metrics.base import LayerMeasure, resamples
+from src.metrics.channel_health import (
     ChannelCorrelation,
     Health,
     clusters,
@@ -24,9 +22,11 @@ from src.measures.health import (
     max_cosine,
     max_cosine_null,
 )
-from src.measures.moran import Moran, morans_i
-from src.measures.rows import Estimate
-from src.measures.selectivity import Selectivity, class_selectivity
+from src.metrics.cka import CKA, CKAMatrix, cka, gram, unbiased_hsic
+from src.metrics.class_selectivity import Selectivity, class_selectivity
+from src.metrics.dimension import Dimension, effective_rank, eigenvalues, isotropic, participation_ratio
+from src.metrics.morans_i import Moran, morans_i
+from src.metrics.rows import Estimate
 
 LAYER_MEASURES = [Dimension, Selectivity, Health, Moran]
 every_layer_measure = pytest.mark.parametrize("measure", LAYER_MEASURES)

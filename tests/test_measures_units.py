@@ -14,14 +14,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
 from torch import Tensor, nn
 
+from src.evaluation.families.field import EffectiveField, effective_field, effective_size, gradients
+from src.evaluation.families.units import Goodfellow, draw_units, scores, thresholds
+from src.evaluation.linear_probes import STRENGTHS, TOLERANCE, Features, pooled, probe_rows, reduced
 from src.ledger import ledger
-from src.measures.base import PairMeasure, Still, resamples
-from src.measures.cosine import Cosine, cosine
-from src.measures.effective_field import EffectiveField, effective_field, effective_size, gradients
-from src.measures.goodfellow import Goodfellow, draw_units, scores, thresholds
-from src.measures.nvi import NVI, nvi
-from src.measures.probes import STRENGTHS, TOLERANCE, Features, pooled, probe_rows, reduced
-from src.measures.rows import Estimate, Row
+from src.metrics.base import PairMeasure, Still, resamples
+from src.metrics.cosine import Cosine, cosine
+from src.metrics.nvi import NVI, nvi
+from src.metrics.rows import Estimate, Row
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -10,18 +10,20 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from src.activations import watch
 from src.config import Config
 from src.data.splits import split
 from src.errors import Refusal
 from src.ledger import ledger
-from src.measures.untrained import first_images, untrained
-from src.models import ARCHITECTURES, architecture, module
-from src.models.blocks import ACTIVATIONS, HEADS, NORMS, PADDINGS, CircularConv2d, Network
+from src.models import ARCHITECTURES, architecture
+from src.models.blocks import CircularConv2d, Network
+from src.models.layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.models.norm import calibrate, calibrated
 from src.models.optimisers import OPTIMIZERS, SCHEDULES, optimiser
 from src.models.tasks import Task
+from src.nets.hooks import watch
 from src.pooling import POOLS
+from src.training.lightning_module import module
+from src.training.untrained import first_images, untrained
 from tests.helpers import architectures, every_architecture, every_architecture_with, model, network, on_paper, tiny
 
 IMAGE = (3, 17, 22)

@@ -15,18 +15,27 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
-from src import files, measure, train
-from src.config import ROOT
-from src.data.foreign import resized, sample
+from src import measure, train
+from src.data.external import resized, sample
 from src.data.sets import MARGIN, Images
 from src.errors import Refusal
-from src.measures import Row
-from src.measures.subject import Scene, normaliser, subject_of
-from src.measures.suite import rows
-from src.nets import Loaded, answer, default_layers, list_layers, load_net, outputs, pick_layers, run_once
-from src.runs import FinishedRun
-from src.views import wandb as views_wandb
-from tests.helpers import only_rows, wandb_records
+from src.evaluation.adapter import Scene, normaliser, subject_of
+from src.evaluation.suite import rows
+from src.metrics import Row
+from src.nets.external import (
+    Loaded,
+    answer,
+    default_layers,
+    list_layers,
+    load_net,
+    outputs,
+    pick_layers,
+    run_once,
+)
+from src.reporting import wandb_logger as views_wandb
+from src.results import files
+from src.results.runs import FinishedRun
+from tests.helpers import ROOT, only_rows, wandb_records
 from tests.test_activations import flags, hooks
 from tests.test_commands import command
 

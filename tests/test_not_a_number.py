@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from src.config import MEASURES
 from src.data.splits import split
-from src.measures import Note, Row, layer_measures, pair_measures
-from src.measures.base import resamples
-from src.measures.health import dead_share
-from src.measures.lee import LEE
-from src.measures.subject import Scene, Subject
-from src.measures.suite import measure, rows
-from src.measures.untrained import untrained
+from src.evaluation.adapter import Scene, Subject
+from src.evaluation.families.velocity import LEE
+from src.evaluation.suite import rows
+from src.metrics import Note, Row
+from src.metrics.base import layer_measures, pair_measures, resamples
+from src.metrics.channel_health import dead_share
 from src.models.tasks import Scores, Task
+from src.training.evaluate_run import measure
+from src.training.untrained import untrained
 from tests.helpers import tiny
 
 #: counts, nulls that depend on the sizes alone, and what the pixels or the filters say

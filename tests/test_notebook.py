@@ -8,10 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from src.config import ROOT
-from src.run import run
-from src.views.comparison import Variant, Variants
-from tests.helpers import tiny
+from src.reporting.comparison import Variant, Variants
+from src.training.run import run
+from tests.helpers import ROOT, tiny
 
 NOTEBOOK = json.loads((ROOT / "docs" / "notebook.ipynb").read_text())
 
@@ -51,7 +50,7 @@ def test_the_notebook_holds_no_outputs() -> None:
 
 
 def test_names_in_a_shown_table_are_text(tmp_path: Path) -> None:
-    from src.runs import find_runs
+    from src.results.runs import find_runs
     from tests.test_comparison import leave_run
 
     leave_run(tmp_path / "one", 0.9, 0.1)

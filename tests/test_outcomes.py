@@ -15,21 +15,21 @@ import pytest
 import torch
 from torch import nn
 
-from src import files
 from src.config import Config
 from src.data.splits import split
 from src.errors import Stopped
-from src.measures.rows import Estimate, Row
-from src.measures.suite import measure
-from src.measures.untrained import untrained
-from src.models.training import Training
-from src.outcomes import COLLAPSED, DIVERGED, TRAINED, outcome_of
-from src.run import run
-from src.runs import FinishedRun, find_runs, settings_of, write_measures
-from src.views.comparison import Variant, comparison_rows, shown_columns, shown_rows, variants
-from src.views.page import conclude
-from src.views.plots import training_curves
-from src.views.terminal import console
+from src.metrics.rows import Estimate, Row
+from src.reporting.comparison import Variant, comparison_rows, shown_columns, shown_rows, variants
+from src.reporting.page import conclude
+from src.reporting.plots import training_curves
+from src.reporting.terminal import console
+from src.results import files
+from src.results.outcomes import COLLAPSED, DIVERGED, TRAINED, outcome_of
+from src.results.runs import FinishedRun, find_runs, settings_of, write_measures
+from src.training.evaluate_run import measure
+from src.training.lightning_module import Training
+from src.training.run import run
+from src.training.untrained import untrained
 from tests.helpers import tiny
 from tests.test_comparison import leave_run
 

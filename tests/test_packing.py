@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from src.views.packing import NOTHING, STEPS, pack, pictures
+from src.reporting.inline_data import NOTHING, STEPS, pack, pictures
 
 FLOATS = st.floats(-1e4, 1e4, width=16)
 

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.data.splits import split
+from src.evaluation import suite
+from src.evaluation.adapter import Scene, Subject, grids_of
+from src.evaluation.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
 from src.ledger import ledger
-from src.measures import EquivarianceError, Row, suite
-from src.measures.base import Moved, Still
-from src.measures.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
-from src.measures.subject import Scene, Subject, grids_of
-from src.models import module
+from src.metrics import EquivarianceError, Row
+from src.metrics.base import Moved, Still
 from src.pooling import POOLS
+from src.training.lightning_module import module
 from src.transforms import TRANSFORMS, SamplingGrid, cut
 from tests.helpers import network, only_rows, tiny
 

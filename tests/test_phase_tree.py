@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.errors import Refusal
-from src.measures.base import Still
-from src.measures.phase_tree import ONE, Phases, PhaseTree, decimated, rolled
-from src.measures.rolls import Rolls, ShiftTable, all_shifts, enumerated
-from src.measures.subject import Subject
+from src.evaluation.adapter import Subject
+from src.evaluation.phase_tree import ONE, Phases, PhaseTree, decimated, rolled
+from src.evaluation.shift_table import Rolls, ShiftTable, all_shifts, enumerated
+from src.metrics.base import Still
 from src.models import ARCHITECTURES
 from src.pooling import POOLS, Pool, swap_pools
 from tests.helpers import SMALLER, architectures, network

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import Refusal
-from src.measures.phase_tree import PhaseTree
-from src.measures.rolls import enumerated, prepare
-from src.measures.subject import Subject
+from src.evaluation.adapter import Subject
+from src.evaluation.phase_tree import PhaseTree
+from src.evaluation.shift_table import enumerated, prepare
 from tests.helpers import network
 from tests.test_phase_tree import CIRCULAR, check, leaves, noise, off, shaken, subject
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.config import ROOT
 from src.errors import Refusal
-from src.measures.exactness import PROTOCOLS, Cell, Setting, change, change_up_to_rolls, exactness
-from src.models.blocks import PADDINGS
+from src.evaluation.exactness import PROTOCOLS, Cell, Setting, change, change_up_to_rolls, exactness
+from src.models.layers import PADDINGS
 from src.pooling import POOLS
 from src.pooling.facts import FACTS, Facts, facts_of
-from src.views.pools import TIMES, Sheet, cost, listing, page, show
+from src.reporting.pool_tables import TIMES, Sheet, cost, listing, page, show
+from tests.helpers import ROOT
 
 every_pool = pytest.mark.parametrize("name", [name for name, pool in POOLS.items() if pool])
 EXACT_UNDER_ROLLS = {"aps", "lps"}

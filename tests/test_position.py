@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from src.data.splits import split
-from src.measures import suite
-from src.measures.pairs import pair_rows, settings
-from src.measures.subject import Scene, Subject
-from src.models import module
+from src.evaluation import suite
+from src.evaluation.adapter import Scene, Subject
+from src.evaluation.pairs import pair_rows, settings
+from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
 
 SIDE, MARGIN = 12, 4

@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from src import callbacks
-from src.config import Probe, check
-from src.data.probe import probe_images
+from src.config import Probe
+from src.data.example_images import probe_images
 from src.data.splits import split
 from src.errors import Refusal
-from src.run import run
-from src.views.maps import epochs_of
-from tests.helpers import tiny, typed
+from src.reporting.maps import epochs_of
+from src.training import callbacks
+from src.training.run import run
+from tests.helpers import tiny
 
 SPLITS = split(tiny().data)
 
@@ -23,7 +23,7 @@ SPLITS = split(tiny().data)
 def test_a_balanced_choice_has_as_many_of_each_class_as_can_be() -> None:
     classes = len(SPLITS.classes)
     for count in (1, classes, 2 * classes + 1):
-        found = Counter(probe_images(typed(Probe, images=count, choice="balanced"), SPLITS).labels.tolist())
+        found = Counter(probe_images(Probe(images=count, choice="balanced"), SPLITS).labels.tolist())
         assert sum(found.values()) == count
         assert max(found.values()) - min(found.get(one, 0) for one in range(classes)) <= 1
 
@@ -31,7 +31,7 @@ def test_a_balanced_choice_has_as_many_of_each_class_as_can_be() -> None:
 @pytest.mark.parametrize("choice", ["random", "balanced"])
 def test_the_seed_decides_and_more_images_keep_the_first(choice: str) -> None:
     few, same, more, other = (
-        probe_images(typed(Probe, images=n, choice=choice, seed=seed), SPLITS).images
+        probe_images(Probe(images=n, choice=choice, seed=seed), SPLITS).images
         for n, seed in ((4, 0), (4, 0), (9, 0), (9, 1))
     )
     assert torch.equal(few, same) and torch.equal(few, more[:4])
@@ -52,7 +52,7 @@ def test_named_files_come_as_the_sets_images_do(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_refused_before_training() -> None:
     with pytest.raises(Refusal, match=r"^probe\.files: nowhere\.png: no such file$"):
-        check(tiny(probe={"files": ["nowhere.png"]}))
+        tiny(probe={"files": ["nowhere.png"]}).check()
 
 
 @pytest.mark.filterwarnings("default")  # Lightning's own

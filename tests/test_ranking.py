@@ -10,15 +10,14 @@ import pytest
 import torch
 from scipy import stats
 
-from src import files
 from src.config import flatten, from_dict
-from src.intervals import for_the_best_of, image_by_image, of_images, range_of, t_interval
-from src.measures import pair_measures
-from src.measures.base import resamples
-from src.measures.rows import Estimate, PerImage, Row
-from src.runs import FinishedRun, write_measures
-from src.views.comparison import Variant, difference, ranking
-from src.views.page import answer
+from src.metrics.base import pair_measures, resamples
+from src.metrics.rows import Estimate, PerImage, Row
+from src.reporting.comparison import Variant, difference, ranking
+from src.reporting.page import answer
+from src.results import files
+from src.results.runs import FinishedRun, write_measures
+from src.stats.intervals import for_the_best_of, image_by_image, of_images, range_of, t_interval
 
 TIMES, IMAGES = 300, 400
 SETTINGS = flatten(from_dict({}))

@@ -12,8 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from src import measure, pools, report
-from src.config import ROOT, from_command_line, from_hydra, one_message
-from src.sweep import plan
+from src.config import from_command_line, from_omegaconf, one_message
+from src.launch.sweep import plan
+from tests.helpers import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
 FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
@@ -62,7 +63,9 @@ def test_examples_in_docstrings_run_as_they_are_written_without_pytest() -> None
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keys, values and what goes together; whether they do what they say stands in the tests of each."""
-    monkeypatch.setattr("src.sweep.split", lambda data: SimpleNamespace(train=range(1000)))  # the data need not be here
+    monkeypatch.setattr(
+        "src.launch.sweep.split", lambda data: SimpleNamespace(train=range(1000))
+    )  # the data need not be here
     monkeypatch.setattr("shutil.which", lambda name: name)  # nor SLURM
     monkeypatch.chdir(tmp_path)
     _, _, module, *words = shlex.split(line, comments=True)
@@ -71,7 +74,7 @@ def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch, tmp
         plan(words if placed else [*words, "hydra.sweep.dir=there", "hydra.run.dir=there"])
     elif module == "src.shapes":
         with one_message(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            from_hydra(compose("config", words))
+            from_omegaconf(compose("config", words))
     elif module == "src.measure":
         measure.check_options(from_command_line(measure.Options, words, ""))
     elif words:

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import files, sweep
 from src.config import Config
 from src.errors import Refusal
+from src.launch import sweep
+from src.launch.reuse import reuse
+from src.launch.sweep import Plan, plan
 from src.models.optimisers import EXTENSIBLE, OPTIMIZERS, SCHEDULES
-from src.reuse import reuse
-from src.run import run
-from src.runs import FORMAT, FinishedRun, read_config
-from src.sweep import Plan, plan
-from src.views.comparison import variants
-from src.views.maps import epochs_of
-from src.views.terminal import console
+from src.reporting.comparison import variants
+from src.reporting.maps import epochs_of
+from src.reporting.terminal import console
+from src.results import files
+from src.results.runs import FORMAT, FinishedRun, read_config
+from src.training.run import run
 from tests.helpers import tiny, wandb_records
 from tests.test_comparison import found_below
 from tests.test_identity import leave_pictures

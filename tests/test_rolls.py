@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.measures import Grid, Note, Row, all_rolls, rolls
-from src.measures.all_rolls import IN_PLACE, ShiftOutputs, roll_rows, sample
-from src.measures.rolls import (
+from src.evaluation import shift_table
+from src.evaluation.adapter import Scene, Subject
+from src.evaluation.families import rolls
+from src.evaluation.families.rolls import IN_PLACE, ShiftOutputs, sample
+from src.evaluation.families.rolls import rows as roll_rows
+from src.evaluation.shift_table import (
     Rolls,
     all_shifts,
     correlations_by_fft,
@@ -21,7 +24,7 @@ from src.measures.rolls import (
     prepare,
     rolls_of,
 )
-from src.measures.subject import Scene, Subject
+from src.metrics import Grid, Note, Row
 from tests.helpers import network
 
 SIDE, MARGIN = 8, 2
@@ -67,7 +70,7 @@ def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
         every = all_shifts((x.shape[2], x.shape[3]))
         return Rolls(of, None, (SIDE, SIDE), "asked for", every, len(every))
 
-    monkeypatch.setattr(all_rolls, "prepare", alone)
+    monkeypatch.setattr(rolls, "prepare", alone)
 
 
 # --- both ways -------------------------------------------------------------------------------------------------------
@@ -76,7 +79,7 @@ def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("axes", [{}, {"head": "flatten"}, {"pool": "aps"}, {"stride": 3}])
 @pytest.mark.parametrize("few", [0, 64], ids=["fft", "products"])
 def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
-    monkeypatch.setattr(rolls, "FEW", few)
+    monkeypatch.setattr(shift_table, "FEW", few)
     of, on = subject(**axes), scene()
     assert prepare(of, images(on)).tree is not None
     shared = list(roll_rows(of, on))

@@ -11,14 +11,15 @@ import pytest
 import torch
 import yaml
 
-from src import callbacks, files
 from src.config import from_dict, to_dict
 from src.data.splits import split
 from src.errors import Refusal
-from src.measures import COLUMNS
-from src.run import run
-from src.runs import FinishedRun, find_runs, finished, read_checkpoint
-from src.views.maps import read_maps, read_scale, save_maps
+from src.metrics import COLUMNS
+from src.reporting.maps import read_maps, read_scale, save_maps
+from src.results import files
+from src.results.runs import FinishedRun, find_runs, finished, read_checkpoint
+from src.training import callbacks
+from src.training.run import run
 from tests.helpers import model, tiny, wandb_records
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own

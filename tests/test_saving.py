@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import files
 from src.config import Config
 from src.data.batches import Batches
 from src.data.sets import Images
 from src.errors import Refusal, Stopped
-from src.locks import at_work, who_is_at_work
-from src.models.training import Training
-from src.run import run
-from src.runs import find_runs
-from src.saving import SIGNALS, resume_from
+from src.results import files
+from src.results.locks import at_work, who_is_at_work
+from src.results.runs import find_runs
+from src.training.checkpoints import SIGNALS, resume_from
+from src.training.lightning_module import Training
+from src.training.run import run
 from tests.faults import FORK, contents
 from tests.helpers import tiny
 
@@ -212,7 +212,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_who_looks_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([False, False, True])
-    monkeypatch.setattr("src.locks._taken", lambda file: next(looks))
+    monkeypatch.setattr("src.results.locks._taken", lambda file: next(looks))
     with at_work(tmp_path):
         pass
 

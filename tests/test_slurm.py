@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from submitit.core.utils import DelayedSubmission, JobPaths
 
-from src import files, jobs, slurm
-from src.jobs import Job
-from src.locks import at_work
-from src.slurm import PATIENCE, Jobs, Task
+from src.launch import jobs, slurm
+from src.launch.jobs import Job
+from src.launch.slurm import PATIENCE, Jobs, Task
+from src.results import files
+from src.results.locks import at_work
 
 Command = Callable[[str, str], Path]
 

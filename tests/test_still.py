@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from src.measures import NVI, Cosine, InvarianceError, OutputDistance, base
-from src.measures.base import Moved, Population, Still
+from src.metrics import NVI, Cosine, InvarianceError, OutputDistance, base
+from src.metrics.base import Moved, Population, Still
 
 sizes = st.tuples(st.integers(2, 9), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 LAYOUTS = {

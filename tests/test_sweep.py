@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from src.config import ROOT, from_dict
+from src.config import from_dict
 from src.errors import Refusal
+from src.launch.sweep import config_ledger, plan, sweep_name
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
-from src.sweep import config_ledger, plan, sweep_name
+from tests.helpers import ROOT
 
 SMALL = ["data=shapes", "data.image_size=16"]
 #: as much of a set as is asked for before a sweep
@@ -50,7 +51,7 @@ def test_any_axis_is_swept_the_same_way(axis: str) -> None:
 
 
 def test_data_is_an_axis_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.sweep.split", lambda data: SPLITS)
+    monkeypatch.setattr("src.launch.sweep.split", lambda data: SPLITS)
     made = plan(["-m", "data=shapes,cifar10"])
     assert made is not None and [cfg.data.name for cfg in made.jobs.values()] == ["shapes", "cifar10"]
 
@@ -107,7 +108,7 @@ def test_named_sweeps_say_what_they_ask_and_compose(file: Path, monkeypatch: pyt
     header = [line for line in file.read_text().splitlines() if line.startswith("#")]
     for word in ("Question", f"Command   python -m src.train -m sweeps={file.stem}", "Cost", "Expect"):
         assert any(word in line for line in header), word
-    monkeypatch.setattr("src.sweep.split", lambda data: SPLITS)  # the data need not be here
+    monkeypatch.setattr("src.launch.sweep.split", lambda data: SPLITS)  # the data need not be here
     made = plan(["-m", f"sweeps={file.stem}", "seed=0"])  # one seed: the others compose alike, and take their time
     assert made is not None and len(made.jobs) > 1 and made.folder == Path("outputs") / f"{file.stem},seed=0"
     for cfg in made.jobs.values():

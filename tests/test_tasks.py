@@ -11,10 +11,10 @@ from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_sco
 from torch import Tensor, nn
 
 from src.data.names import TASKS
-from src.measures.accuracy import accuracy_rows, position_estimates
-from src.measures.base import interval, resamples
-from src.models import module
+from src.evaluation.accuracy import accuracy_rows, position_estimates
+from src.metrics.base import interval, resamples
 from src.models.tasks import Scores, Task
+from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
 
 CLASSES = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src.config import ROOT
+from tests.helpers import ROOT
 
 TOY = '''
 

@@ -16,15 +16,15 @@ from pydantic import ValidationError
 from wandb_workspaces.reports.v2 import internal
 from wandb_workspaces.reports.v2.interface import LinePlot, MediaBrowser
 
-from src import files, report
-from src.config import ROOT
+from src import report
 from src.errors import Refusal
-from src.run import run
-from src.runs import find_runs
-from src.views import wandb_report
-from src.views.comparison import variants
-from src.views.wandb_report import leave_report, markdown_table
-from tests.helpers import tiny, wandb_records
+from src.reporting import wandb_report
+from src.reporting.comparison import variants
+from src.reporting.wandb_report import leave_report, markdown_table
+from src.results import files
+from src.results.runs import find_runs
+from src.training.run import run
+from tests.helpers import ROOT, tiny, wandb_records
 from tests.test_comparison import leave_run
 from tests.wandb_server import KEY, serving, surroundings
 
@@ -287,7 +287,7 @@ import json
 from pathlib import Path
 from wandb_workspaces.reports.v2 import Report
 from src.errors import Refusal
-from src.views.wandb_report import leave_report
+from src.reporting.wandb_report import leave_report
 
 folder, out, elsewhere = map(Path, {folders})
 path = leave_report(folder, out)

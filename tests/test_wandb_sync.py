@@ -17,17 +17,17 @@ import pytest
 import wandb
 from lightning.pytorch import Trainer
 
-from src import callbacks, files
-from src.config import ROOT
 from src.errors import Stopped
-from src.run import run
-from src.runs import FinishedRun
-from src.saving import Saving
-from src.views.maps import save_maps
-from src.views.wandb import Tracker, identity, unsynced
-from src.views.wandb_logs import BLOCK, CHUNK, HEADER, logged_before, records
-from src.views.wandb_report import sync_command
-from tests.helpers import WANDB, tiny, wandb_records
+from src.reporting.maps import save_maps
+from src.reporting.wandb_files import BLOCK, CHUNK, HEADER, logged_before, records
+from src.reporting.wandb_logger import Tracker, identity, unsynced
+from src.reporting.wandb_report import sync_command
+from src.results import files
+from src.results.runs import FinishedRun
+from src.training import callbacks
+from src.training.checkpoints import Saving
+from src.training.run import run
+from tests.helpers import ROOT, WANDB, tiny, wandb_records
 from tests.wandb_server import KEY, Root, Run, serving, surroundings
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
@@ -258,7 +258,7 @@ def test_a_log_of_another_format_is_left_alone(tmp_path: Path) -> None:
 ONLINE = """
 import os, signal, time
 from pathlib import Path
-from src.views.wandb import Tracker
+from src.reporting.wandb_logger import Tracker
 from tests.helpers import tiny
 
 def part(epochs):

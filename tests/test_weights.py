@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from src.errors import Refusal
-from src.nets import load_net
-from src.weights import fill, read_weights
+from src.nets.external import load_net
+from src.nets.weights import fill, read_weights
 from tests.test_nets import SMALL, TIMM, same, weights
 
 

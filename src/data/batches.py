@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from src.data.sets import Images
-from src.data.splits import normalise
+from .sets import Images
+from .splits import normalise
 
 #: images a batch where nothing is learned
 EVALUATION_BATCH = 500

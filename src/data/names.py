@@ -1,10 +1,6 @@
 """What the schema and the ledger need to know of the data sets, without loading any: importing this costs nothing."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from src.config import Data
 
 #: set → (channels, side or None where data.image_size says, classes or None where the folder says)
 SETS: dict[str, tuple[int, int | None, int | None]] = {
@@ -18,16 +14,6 @@ SETS: dict[str, tuple[int, int | None, int | None]] = {
 }
 TASKS = ("what", "where", "both")
 AUGMENTATIONS = ("none", "flip", "shift", "flip_shift")
-
-
-def image_shape(data: "Data") -> tuple[tuple[int, int, int], int]:
-    """((channels, height, width), classes) of a set; a folder that is not there counts 10 classes."""
-    channels, side, classes = SETS[data.name]
-    if classes is None:
-        train, _ = halves(Path(data.root).expanduser())
-        classes = len(class_folders(train)) if train.is_dir() else 10
-    side = data.canvas or side or data.image_size
-    return (channels, side, side), classes
 
 
 def halves(root: Path) -> tuple[Path, Path]:

@@ -14,10 +14,10 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from src.data import red_green
-from src.data.names import halves
-from src.data.pictures import DataError, labelled, open_picture
-from src.data.shapes import CLASSES, render
+from . import red_green
+from .image_files import DataError, labelled, open_picture
+from .names import halves
+from .shapes import CLASSES, render
 
 __all__ = ["MARGIN", "DataError", "Images", "Source", "load", "place", "read"]
 

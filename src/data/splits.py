@@ -4,18 +4,15 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
-from src.data.contents import folder_checksum
-from src.data.sets import MARGIN, DataError, Images, Source, _load, load
-
-if TYPE_CHECKING:
-    from src.config import Data
+from .checksums import folder_checksum
+from .options import Data
+from .sets import MARGIN, DataError, Images, Source, _load, load
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def normalise(
     return x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
 
 
-def split(data: "Data") -> Splits:
+def split(data: Data) -> Splits:
     """Load a set and split it: validation and subset are drawn by ``data.split_seed``, label noise likewise.
 
     Raises:
@@ -75,7 +72,7 @@ def split(data: "Data") -> Splits:
     return _split(data, pictures_of(data))
 
 
-def pictures_of(data: "Data") -> str:
+def pictures_of(data: Data) -> str:
     """The checksum of the pictures of ``data=folder``; empty for a set that its name alone describes."""
     return folder_checksum(Path(data.root).expanduser()) if data.name == "folder" else ""
 
@@ -85,7 +82,7 @@ _read: dict[str, str] = {}
 
 
 @lru_cache(maxsize=2)  # the jobs of a sweep share it, as long as the folder holds the same pictures
-def _split(data: "Data", pictures: str) -> Splits:
+def _split(data: Data, pictures: str) -> Splits:
     if _read.setdefault(data.root, pictures) != pictures:  # they changed while this process was at work
         _load.cache_clear()
         _read[data.root] = pictures

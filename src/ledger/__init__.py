@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from src.activations import blank, evaluating, uncompiled
-from src.ledger.book import MAPS, Axis, Layer, Ledger, ShapeError
-from src.ledger.calls import CALLS, Call
-from src.ledger.layers import refuse_larger, rule_of
+from ..nets.hooks import blank, evaluating, uncompiled
+from .book import MAPS, Axis, Layer, Ledger, ShapeError
+from .calls import CALLS, Call
+from .layers import refuse_larger, rule_of
 
 __all__ = ["MAPS", "Axis", "Layer", "Ledger", "ShapeError", "graph", "ledger", "verify"]
 

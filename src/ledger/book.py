@@ -12,8 +12,8 @@ arithmetic: padding counts as input, and a choice that depends on the whole map 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from src.errors import Refusal
-from src.geometry import Window
+from ..errors import Refusal
+from ..pooling.geometry import Window
 
 #: the layout of maps
 MAPS = "nchw"

@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 
-from src.geometry import Window
-from src.ledger.book import MAPS, Axis, Layer, ShapeError
-from src.pooling import Pool
+from ..pooling import Pool
+from ..pooling.geometry import Window
+from .book import MAPS, Axis, Layer, ShapeError
 
 Rule = Callable[[str, Any, Layer], Layer]
 

@@ -8,19 +8,11 @@ from bisect import bisect_left
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from src.errors import Refusal
-from src.models.blocks import Network
-from src.models.tasks import Task
+from ..errors import Refusal
+from .blocks import Network
+from .options import ARCHITECTURES, Model
 
-if TYPE_CHECKING:
-    from src.config import Config, Model
-    from src.models.training import Training
-
-SHARED = ("__init__", "blocks", "norm", "optimisers", "tasks", "training")
-ARCHITECTURES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in SHARED)
 #: how far, as a share of it, a net may be from the ``model.parameters`` it is to match
 TOLERANCE = 0.1
 
@@ -29,7 +21,7 @@ Image = tuple[int, int, int]
 
 def architecture(name: str) -> type[Network]:
     """The network class of an architecture: the one ``Network`` its file defines."""
-    file = import_module(f"src.models.{name}")
+    file = import_module(f"{__name__}.{name}")
     (network,) = (
         one
         for one in vars(file).values()
@@ -38,26 +30,12 @@ def architecture(name: str) -> type[Network]:
     return network
 
 
-def network(model: "Model", image: Image, outputs: int) -> Network:
+def network(model: Model, image: Image, outputs: int) -> Network:
     """The net of a config, plain PyTorch, its weights drawn from torch's random stream."""
     return architecture(model.name)(matched(model, image, outputs), image, outputs)
 
 
-def module(cfg: "Config", image: Image, classes: int) -> "Training":
-    """The LightningModule of a config: ``class Ladder(Ladder, Training)``, with its weights drawn by ``cfg.seed``."""
-    import torch
-
-    from src.models.training import Training  # here, so that only what trains pays for importing Lightning
-
-    kind, task = architecture(cfg.model.name), Task(str(cfg.data.task), classes)
-    model = matched(cfg.model, image, task.outputs)
-    torch.manual_seed(cfg.seed)
-    net: Training = type(kind.__name__, (kind, Training), {})(model, image, task.outputs)
-    net.cfg, net.task = cfg, task
-    return net.to(memory_format=torch.channels_last)  # as the images come: about a quarter faster
-
-
-def matched(model: "Model", image: Image, outputs: int) -> "Model":
+def matched(model: Model, image: Image, outputs: int) -> Model:
     """The config at the width that comes nearest to ``model.parameters``; itself where that is null.
 
     Raises:
@@ -85,3 +63,6 @@ def matched(model: "Model", image: Image, outputs: int) -> "Model":
             f"{width}; change the number, model.depth or model.max_width"
         )
     return replace(model, width=width)
+
+
+__all__ = ["ARCHITECTURES", "Model", "Network", "architecture", "matched", "network"]

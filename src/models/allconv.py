@@ -1,12 +1,10 @@
 """All-CNN and its controls: can a convolution take the place of pooling? (Springenberg et al. 2015, tables 1 and 2)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from src.models.ladder import Ladder
-
-if TYPE_CHECKING:
-    from src.config import Model
+from .ladder import Ladder
+from .options import Model
 
 #: variant → kernels of each stage
 KERNELS = {
@@ -34,6 +32,6 @@ class AllConv(Ladder):
     fixed: ClassVar = {"depth": 3, "convs": None}
     shrinking = (1, 2)
 
-    def kernels(self, model: "Model") -> Sequence[Sequence[int]]:
+    def kernels(self, model: Model) -> Sequence[Sequence[int]]:
         """The variant's."""
         return KERNELS[model.variant]

@@ -4,45 +4,22 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from src.errors import Refusal
-from src.ledger import ledger
-from src.models.norm import BatchNorm2d
-from src.pooling import POOLS, Pool
-from src.pooling.base import around
-from src.pooling.learned import Conv
-
-if TYPE_CHECKING:
-    from src.config import Model
+from ..errors import Refusal
+from ..ledger import ledger
+from ..pooling import POOLS, Pool
+from ..pooling.base import around
+from ..pooling.learned import Conv
+from .layers import ACTIVATIONS, CONTINUED, HEADS, NORMS
+from .options import Model
 
 #: maps (n, c, h, w): a Tensor, or torch.fx's stand-in while the ledger follows the net's graph
 Maps: TypeAlias = Any
-
-#: what a k×k convolution sees beyond the border, and how many pixels of it: same (k // 2), full (k - 1), valid (none)
-PADDINGS = ("zeros", "circular", "reflect", "replicate", "full", "valid")
-#: those that continue the map, which a pool's windows then see too; with the others a window is cut off at the border
-CONTINUED = ("circular", "reflect", "replicate")
-#: what makes one vector of an image's maps: their means, their maxima, or all of their values
-HEADS = {"gap": nn.AdaptiveAvgPool2d, "gmp": nn.AdaptiveMaxPool2d, "flatten": None}
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(next(g for g in (8, 4, 2, 1) if channels % g == 0), channels),
-    "layer": lambda channels: nn.GroupNorm(1, channels),
-    "none": lambda channels: nn.Identity(),
-}
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
-
 
 #: the axes that a net without maps does not have (``Network.fixed``)
 NO_MAPS: dict[str, Any] = {
@@ -84,7 +61,7 @@ class Network(nn.Module):
     #: values of ``model.variant``, for those that have it
     variants: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, model: "Model", image: tuple[int, int, int], outputs: int) -> None:
+    def __init__(self, model: Model, image: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
         self._refuse(model)
         self.image = image
@@ -92,7 +69,7 @@ class Network(nn.Module):
         self.build(model)
         self._add_head(model, outputs)
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add the layers up to the last stage."""
         raise NotImplementedError
 
@@ -116,7 +93,7 @@ class Network(nn.Module):
         return [name for name in self.order if name.startswith("stage")]
 
     @classmethod
-    def _refuse(cls, model: "Model") -> None:
+    def _refuse(cls, model: Model) -> None:
         for key, value in cls.fixed.items():
             if (asked := getattr(model, key)) != value:
                 raise Refusal(
@@ -127,7 +104,7 @@ class Network(nn.Module):
                 f"model.variant={_said(model.variant)}: for model={model.name} choose one of {', '.join(cls.variants)}"
             )
 
-    def _add_head(self, model: "Model", outputs: int) -> None:
+    def _add_head(self, model: Model, outputs: int) -> None:
         layers = ledger(self, self.image, tight=True).layers
         channels, height, width = layers[-1].shape if layers else self.image
         flatten = nn.Flatten()
@@ -159,12 +136,12 @@ class Stage:
     last_stride: int
 
 
-def channels_of(model: "Model", stage: int) -> int:
+def channels_of(model: Model, stage: int) -> int:
     """Channels of a stage, the first being 1: doubling, up to the cap."""
     return int(min(model.width * 2 ** (stage - 1), model.max_width))
 
 
-def stages(model: "Model", channels_in: int, shrinking: Sequence[int] | None = None) -> list[Stage]:
+def stages(model: Model, channels_in: int, shrinking: Sequence[int] | None = None) -> list[Stage]:
     """The stages of a model whose first one reads so many channels.
 
     Args:
@@ -200,7 +177,7 @@ class CircularConv2d(nn.Conv2d):
 
 
 def convolution(
-    model: "Model",
+    model: Model,
     channels_in: int,
     channels: int,
     stride: int = 1,
@@ -228,7 +205,7 @@ def convolution(
     return conv
 
 
-def growth(model: "Model", kernel: int) -> int:
+def growth(model: Model, kernel: int) -> int:
     """Pixels by which a k×k convolution of stride 1 grows each side of its map: 0, or ±(k // 2) (``full``, ``valid``).
 
     What stands beside a convolution, a shortcut, has to grow by as many.
@@ -236,7 +213,7 @@ def growth(model: "Model", kernel: int) -> int:
     return {"full": kernel // 2, "valid": -(kernel // 2)}.get(str(model.padding), 0)
 
 
-def unit(model: "Model", channels_in: int, channels: int, name: str = "", **conv: Any) -> "OrderedDict[str, nn.Module]":
+def unit(model: Model, channels_in: int, channels: int, name: str = "", **conv: Any) -> "OrderedDict[str, nn.Module]":
     """Convolution, norm, activation, under the names ``conv…``, ``norm…``, ``act…``."""
     return OrderedDict(
         [
@@ -247,7 +224,7 @@ def unit(model: "Model", channels_in: int, channels: int, name: str = "", **conv
     )
 
 
-def downsampler(model: "Model", stage: Stage) -> "OrderedDict[str, nn.Module]":
+def downsampler(model: Model, stage: Stage) -> "OrderedDict[str, nn.Module]":
     """What shrinks the map of a stage, where that is not its last convolution: the pool, behind the extra convolution.
 
     The extra convolution is the layer that ``model.pool=conv`` would put there, at stride 1.
@@ -264,14 +241,14 @@ def downsampler(model: "Model", stage: Stage) -> "OrderedDict[str, nn.Module]":
     return layers
 
 
-def dropout(model: "Model", layer: type[nn.Module] = nn.Dropout2d) -> "OrderedDict[str, nn.Module]":
+def dropout(model: Model, layer: type[nn.Module] = nn.Dropout2d) -> "OrderedDict[str, nn.Module]":
     """What ends a stage: dropout of whole channels, where ``model.dropout_kind`` asks for it."""
     asked = model.dropout and model.dropout_kind in ("channel", "both")
     return OrderedDict([("dropout", layer(model.dropout))] if asked else [])
 
 
 def _pool(
-    model: "Model", name: str, pool: type[Pool], channels: int, window: int | None, stride: int
+    model: Model, name: str, pool: type[Pool], channels: int, window: int | None, stride: int
 ) -> "OrderedDict[str, nn.Module]":
     """A pool, with norm and activation where it is a layer."""
     border = str(model.padding) if model.padding in CONTINUED else "clip"

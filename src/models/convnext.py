@@ -1,25 +1,12 @@
 """A small ConvNeXt (Liu et al. 2022): a modern net, whose downsampling is a layer of its own."""
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-from src.models.blocks import (
-    ACTIVATIONS,
-    NORMS,
-    Maps,
-    Network,
-    channels_of,
-    convolution,
-    downsampler,
-    dropout,
-    growth,
-    stages,
-)
-
-if TYPE_CHECKING:
-    from src.config import Model
+from .blocks import Maps, Network, channels_of, convolution, downsampler, dropout, growth, stages
+from .layers import ACTIVATIONS, NORMS
+from .options import Model
 
 KERNEL, EXPANSION = 7, 4
 
@@ -27,7 +14,7 @@ KERNEL, EXPANSION = 7, 4
 class Block(nn.Module):
     """``shortcut(x) + body(x)``: a 7×7 convolution of each channel alone, norm, 4 times as many channels and back."""
 
-    def __init__(self, model: "Model", channels: int) -> None:
+    def __init__(self, model: Model, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
             OrderedDict(
@@ -57,7 +44,7 @@ class ConvNeXt(Network):
     classes; ``layer`` normalises over channels and positions together.
     """
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add the stem and the stages."""
         width = channels_of(model, 1)
         self.add("stem", convolution(model, self.image[0], width, bias=True))

@@ -1,18 +1,16 @@
 """Baseline: a linear classifier of histograms of oriented gradients, the hand-crafted features before CNNs."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.ledger import Layer
-from src.models.blocks import NO_LAYERS, Network
-
-if TYPE_CHECKING:
-    from src.config import Model
+from ..ledger import Layer
+from .blocks import NO_LAYERS, Network
+from .options import Model
 
 ORIENTATIONS, BLOCK = 9, 2
 CLIP, EPSILON = 0.2, 1e-5
@@ -68,6 +66,6 @@ class HOG(Network):
 
     fixed: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add the histograms."""
         self.add("histograms", Histograms(self.image, cell=max(4, min(self.image[1:]) // 8)))

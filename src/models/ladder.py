@@ -2,14 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
-from src.models.blocks import Network, downsampler, dropout, stages, unit
-
-if TYPE_CHECKING:
-    from src.config import Model
+from .blocks import Network, downsampler, dropout, stages, unit
+from .options import Model
 
 
 class Ladder(Network):
@@ -21,11 +19,11 @@ class Ladder(Network):
     #: the stages that shrink unless ``model.pool_at`` says; None: all
     shrinking: ClassVar[Sequence[int] | None] = None
 
-    def kernels(self, model: "Model") -> Sequence[Sequence[int]]:
+    def kernels(self, model: Model) -> Sequence[Sequence[int]]:
         """Stage by stage, the sizes of its convolutions."""
         return [[3] * (model.convs or 2)] * model.depth
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add the stages."""
         rungs = stages(model, self.image[0], self.shrinking)
         for stage, kernels in zip(rungs, self.kernels(model), strict=True):

@@ -1,15 +1,14 @@
 """A multilayer perceptron: no convolution, no weight is shared between positions; what convolution is compared with."""
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
-from src.models.blocks import ACTIVATIONS, NO_MAPS, NORMS, Network, dropout
-from src.models.norm import BatchNorm1d
-
-if TYPE_CHECKING:
-    from src.config import Model
+from .blocks import NO_MAPS, Network, dropout
+from .layers import ACTIVATIONS, NORMS
+from .norm import BatchNorm1d
+from .options import Model
 
 
 class MLP(Network):
@@ -21,7 +20,7 @@ class MLP(Network):
 
     fixed: ClassVar = NO_MAPS
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add the layers."""
         channels, height, width = self.image
         units = channels * height * width
@@ -34,7 +33,7 @@ class MLP(Network):
             units = model.width
 
 
-def _norm(model: "Model") -> nn.Module:
+def _norm(model: Model) -> nn.Module:
     """The norm of a vector. A group has at least two units: one alone, less its mean, is 0 whatever it was."""
     if model.norm == "batch":
         return BatchNorm1d(model.width)

@@ -2,18 +2,15 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from src.errors import Refusal
-from src.models.blocks import NO_LAYERS, Network
-
-if TYPE_CHECKING:
-    from src.config import Model
-
+from ..errors import Refusal
+from .blocks import NO_LAYERS, Network
+from .options import Model
 
 #: training images that the components are fitted to, at the most
 FITTED = 20_000
@@ -24,7 +21,7 @@ class PCA(Network):
 
     fixed: ClassVar = NO_LAYERS
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add the projection."""
         channels, height, width = self.image
         pixels = channels * height * width

@@ -1,11 +1,9 @@
 """Baseline: a linear classifier of the pixels themselves."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from src.models.blocks import NO_LAYERS, Network
-
-if TYPE_CHECKING:
-    from src.config import Model
+from .blocks import NO_LAYERS, Network
+from .options import Model
 
 
 class Pixels(Network):
@@ -13,5 +11,5 @@ class Pixels(Network):
 
     fixed: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add nothing."""

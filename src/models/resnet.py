@@ -1,13 +1,10 @@
 """A small residual net in the style of He et al. 2016 for CIFAR: the ladder's stages with shortcuts."""
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 from torch import nn
 
-from src.models.blocks import (
-    ACTIVATIONS,
-    NORMS,
+from .blocks import (
     Maps,
     Network,
     channels_of,
@@ -18,15 +15,14 @@ from src.models.blocks import (
     stages,
     unit,
 )
-
-if TYPE_CHECKING:
-    from src.config import Model
+from .layers import ACTIVATIONS, NORMS
+from .options import Model
 
 
 class Residual(nn.Module):
     """``act(body(x) + shortcut(x))``, the body being one or two (convolution, norm), with an activation between."""
 
-    def __init__(self, model: "Model", channels_in: int, channels: int, convs: int, stride: int) -> None:
+    def __init__(self, model: Model, channels_in: int, channels: int, convs: int, stride: int) -> None:
         super().__init__()
         body: OrderedDict[str, nn.Module] = OrderedDict()
         for i in range(1, convs + 1):
@@ -55,7 +51,7 @@ class ResNet(Network):
     (``aps``) is the same for both branches.
     """
 
-    def build(self, model: "Model") -> None:
+    def build(self, model: Model) -> None:
         """Add the stem and the stages."""
         width = channels_of(model, 1)
         self.add("stem", nn.Sequential(unit(model, self.image[0], width)))

@@ -1,12 +1,10 @@
 """VGG: five plain stages of 3×3 convolutions, deep (Simonyan & Zisserman 2015)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from src.models.ladder import Ladder
-
-if TYPE_CHECKING:
-    from src.config import Model
+from .ladder import Ladder
+from .options import Model
 
 #: variant → convolutions of each stage; its name counts them and the three linear layers of the paper
 CONVS = {"11": (1, 1, 2, 2, 2), "13": (2, 2, 2, 2, 2), "16": (2, 2, 3, 3, 3), "19": (2, 2, 4, 4, 4)}
@@ -21,6 +19,6 @@ class VGG(Ladder):
     variants = tuple(CONVS)
     fixed: ClassVar = {"depth": 5, "convs": None}
 
-    def kernels(self, model: "Model") -> Sequence[Sequence[int]]:
+    def kernels(self, model: Model) -> Sequence[Sequence[int]]:
         """All 3."""
         return [(3,) * convs for convs in CONVS[model.variant]]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.geometry import Window
+from .geometry import Window
 
 #: (height, width) of a map
 Size = tuple[int, int]

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from src.geometry import Window
-from src.pooling.base import Pool, Size
-from src.pooling.windows import Max, weigh_border
+from .base import Pool, Size
+from .geometry import Window
+from .windows import Max, weigh_border
 
 
 def binomial(taps: int) -> Float[Tensor, " taps"]:

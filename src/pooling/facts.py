@@ -6,8 +6,9 @@ The facts are attributes of the pool's class (see ``Pool``); they stand nowhere 
 from dataclasses import dataclass, fields
 from inspect import cleandoc
 
-from src.errors import Refusal
-from src.pooling import POOLS, Pool
+from ..errors import Refusal
+from .base import Pool
+from .table import POOLS
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.geometry import Window
-from src.pooling.base import Pool, Size, samples, total
-from src.pooling.mixed import Soft
+from .base import Pool, Size, samples, total
+from .geometry import Window
+from .mixed import Soft
 
 
 class Conv(Pool):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.pooling.base import Pool, Size, at_least_single, samples, total
-from src.pooling.windows import Avg, Max
+from .base import Pool, Size, at_least_single, samples, total
+from .windows import Avg, Max
 
 
 class Mixed(Pool):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from src.geometry import Window
-from src.pooling.base import Pool, Size, at_least_single, samples, total
+from .base import Pool, Size, at_least_single, samples, total
+from .geometry import Window
 
 
 class Polyphase(Pool):

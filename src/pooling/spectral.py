@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
-from src.geometry import Window
-from src.pooling.base import Pool, Size, at_least_single
+from .base import Pool, Size, at_least_single
+from .geometry import Window
 
 
 def along_both(

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from src.activations import blank, place_of, uncompiled
-from src.errors import Refusal
-from src.geometry import Window
-from src.pooling.base import Pool
+from ..errors import Refusal
+from ..nets.hooks import blank, place_of, uncompiled
+from .base import Pool
+from .geometry import Window
+from .table import POOLS
 
 #: a class of ``POOLS``, or what is called as one: (kernel_size, stride, padding, *, border, ceil_mode, channels) → Pool
 MakePool = Callable[..., Pool]
@@ -110,8 +111,6 @@ class Arrival:
 
 
 def _named(name: str) -> MakePool:
-    from src.pooling import POOLS  # which imports this file
-
     pool = POOLS.get(name)
     if pool is None:
         names = ", ".join(one for one, pool in POOLS.items() if pool)

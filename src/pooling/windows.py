@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from src.geometry import Window
-from src.pooling.base import Pool, samples, total
+from .base import Pool, samples, total
+from .geometry import Window
 
 
 def share_inside(window: Window, n: int, weights: Float[Tensor, " k"]) -> Float[Tensor, " places"]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from src.run import hardware
+from src.training.run import hardware
 from tests.bench import parallel, pools, rolls, startup, training
 from tests.bench.paired import DEVICE, Pair
 
@@ -16,10 +16,10 @@ from tests.bench.paired import DEVICE, Pair
 def main() -> None:
     """Measure and print."""
     quiet = Console(quiet=True)
-    import src.run
-    import src.views.terminal
+    import src.reporting.terminal
+    import src.training.run
 
-    src.run.console = src.views.terminal.console = quiet  # the table is all that is shown
+    src.training.run.console = src.reporting.terminal.console = quiet  # the table is all that is shown
     console = Console()
     machine = hardware(DEVICE)
     table = Table(title=f"{machine}, torch {torch.__version__}, {platform.system()}, {date.today()}")

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, fft
 
-from src import files
 from src.pooling import POOLS, Pool
-from src.run import hardware
-from src.views.pools import BATCH, MAP, TIMES
+from src.reporting.pool_tables import BATCH, MAP, TIMES
+from src.results import files
+from src.training.run import hardware
 from tests.bench.paired import Ratio, paired
 
 PAIRS = 9

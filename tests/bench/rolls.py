@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from src.activations import evaluating, stream
 from src.config import Config, Model, from_dict
 from src.data.splits import split
-from src.measures import all_crops
-from src.measures.base import Moved, Still, resamples, squares
-from src.measures.invariance_error import InvarianceError
-from src.measures.rolls import Rolls, enumerated, prepare
-from src.measures.subject import Subject
-from src.measures.suite import follow_rows, measure, scene_of
-from src.models import module, network
+from src.evaluation.adapter import Subject
+from src.evaluation.families import crops
+from src.evaluation.shift_table import Rolls, enumerated, prepare
+from src.metrics.base import Moved, Still, resamples, squares
+from src.metrics.invariance_error import InvarianceError
+from src.models import network
+from src.nets.hooks import evaluating, stream
 from src.pooling import POOLS
+from src.training.evaluate_run import follow_rows, measure, scene_of
+from src.training.lightning_module import module
 from tests.bench.paired import DEVICE, Pair, now
 
 SIDE, IMAGES = 32, 8
@@ -99,13 +100,13 @@ def crop_pairs() -> Iterator[Pair]:
     torch.manual_seed(0)
     of = network(Model(padding="valid", depth=2), (1, 28, 28), 10).to(DEVICE, memory_format=torch.channels_last).eval()
     subject = Subject(of, [], lambda x: x.float() / 255)
-    canvas, shifts = torch.randint(0, 256, (IMAGES, 1, 44, 44)).to(DEVICE, torch.uint8), all_crops.every_shift(8)
-    crops = all_crops.prepare(subject, canvas, 8)
-    assert crops.fragments, crops.why
+    canvas, shifts = torch.randint(0, 256, (IMAGES, 1, 44, 44)).to(DEVICE, torch.uint8), crops.every_shift(8)
+    cut = crops.prepare(subject, canvas, 8)
+    assert cut.fragments, cut.why
     yield Pair(
-        f"enumerate all 289 crops / fragments ({289 / crops.forwards:.0f} by multiply-adds)",
-        lambda: all_crops.enumerated(subject, canvas, shifts, 8),
-        lambda: each(lambda: crops(canvas, shifts)), 3, 289 / crops.forwards / 2, least=True,
+        f"enumerate all 289 crops / fragments ({289 / cut.forwards:.0f} by multiply-adds)",
+        lambda: crops.enumerated(subject, canvas, shifts, 8),
+        lambda: each(lambda: cut(canvas, shifts)), 3, 289 / cut.forwards / 2, least=True,
     )  # fmt: skip
 
 

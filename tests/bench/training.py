@@ -11,8 +11,8 @@ from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import split
 from src.models import network
 from src.models.optimisers import SCHEDULES, optimiser
-from src.run import _fit
-from src.views.wandb import Tracker
+from src.reporting.wandb_logger import Tracker
+from src.training.run import _fit
 from tests.bench.paired import DEVICE, now
 
 IMAGES = None  # all of them, as in the default run

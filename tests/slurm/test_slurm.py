@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from src import files
-from src.config import ROOT
-from src.run import run as train
-from src.runs import FinishedRun, read_config
+from src.results import files
+from src.results.runs import FinishedRun, read_config
+from src.training.run import run as train
+from tests.helpers import ROOT
 from tests.slurm.cluster import NODES, Cluster, private_slurm, processes, wait, why_not
 
 pytestmark = [

@@ -1,0 +1,41 @@
+"""The configuration: typed, checked, and refused in one line where it is wrong."""
+
+from ..data.options import Data, Probe
+from ..models.options import Model
+from .command_line import from_command_line
+from .convert import fitting_name, flatten, from_dict, from_omegaconf, plain_name, to_dict, written
+from .refusals import one_message, refusing
+from .schema import (
+    MEASURE_NAMES,
+    MEASURES,
+    NON_IDENTITY_KEYS,
+    Config,
+    Measure,
+    Train,
+    Trainer,
+    Wandb,
+)
+
+__all__ = [
+    "MEASURES",
+    "MEASURE_NAMES",
+    "NON_IDENTITY_KEYS",
+    "Config",
+    "Data",
+    "Measure",
+    "Model",
+    "Probe",
+    "Train",
+    "Trainer",
+    "Wandb",
+    "fitting_name",
+    "flatten",
+    "from_command_line",
+    "from_dict",
+    "from_omegaconf",
+    "one_message",
+    "plain_name",
+    "refusing",
+    "to_dict",
+    "written",
+]

@@ -1,0 +1,79 @@
+"""Between OmegaConf's trees, dataclasses, saved runs and the words of a command."""
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from .refusals import one_message
+from .schema import Config
+
+
+def plain_name(words: str) -> str:
+    """The name of one folder, though a path stands in it.
+
+    >>> plain_name("data.root=/scratch/birds,seed=0")
+    'data.root=_scratch_birds,seed=0'
+    """
+    return words.replace("/", "_")
+
+
+def fitting_name(name: str) -> str:
+    """A folder's name, cut where it is too long, and still its own."""
+    return name if len(name.encode()) <= 150 else f"{name[:120]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def from_omegaconf(cfg: Any) -> Config:
+    """The dataclasses of a composed DictConfig, checked."""
+    tree = OmegaConf.to_container(cfg)
+    assert isinstance(tree, dict)
+    tree.pop("hydra", None)
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), tree))
+    assert isinstance(typed, Config)
+    typed.check()
+    return typed
+
+
+def to_dict(cfg: Config) -> dict[str, Any]:
+    """A plain tree of numbers, strings and None: the form for files, checkpoints and W&B."""
+    tree = OmegaConf.to_container(OmegaConf.structured(cfg), enum_to_str=True)
+    assert isinstance(tree, dict)
+    return tree  # type: ignore[return-value]
+
+
+def from_dict(tree: dict[str, Any]) -> Config:
+    """The config that ``to_dict`` wrote, checked; its text stays data, nothing in it is run."""
+    with one_message():
+        return from_omegaconf(OmegaConf.create(_inert(tree)))
+
+
+def _inert(tree: Any) -> Any:
+    """The tree with OmegaConf's interpolations made plain text: a file may not read this machine's environment."""
+    if isinstance(tree, dict):
+        return {key: _inert(value) for key, value in tree.items()}
+    return tree.replace("${", "\\${") if isinstance(tree, str) else tree
+
+
+def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"model.pool": "max", …}``."""
+    flat: dict[str, Any] = {}
+    for one in fields(cfg):
+        value = getattr(cfg, one.name)
+        if is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{one.name}.")
+        else:
+            flat[prefix + one.name] = value
+    return flat
+
+
+def written(setting: Any) -> str:
+    """A setting as a command has it.
+
+    >>> [written(one) for one in ([1, 2], None, True, 1, 0.5, "max")]
+    ['[1,2]', 'null', 'true', '1', '0.5', 'max']
+    """
+    if isinstance(setting, list):
+        return f"[{','.join(map(written, setting))}]"
+    return json.dumps(setting) if setting is None or isinstance(setting, bool) else str(setting)

@@ -1,0 +1,57 @@
+"""How bad input is refused: one line on standard error, exit code 2."""
+
+import difflib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+
+from omegaconf.errors import OmegaConfBaseException
+
+from ..errors import Refusal, Stopped
+
+
+def one_line(error: BaseException) -> str:
+    """OmegaConf's many lines as one that names the key, the value and the valid ones."""
+    cause = error
+    while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
+        cause = cause.__cause__
+    text = str(getattr(cause, "msg", None) or cause)
+    if text.startswith("Ambiguous value"):
+        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: python -m src.train -m"
+    key, schema = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
+    if key and is_dataclass(schema) and str(key).split(".")[-1] not in {f.name for f in fields(schema)}:
+        *path, wrong = str(key).split(".")
+        names = [f.name for f in fields(schema)]
+        close = difflib.get_close_matches(wrong, names, n=1)
+        meant = f"did you mean {'.'.join([*path, close[0]])}? " if close else ""
+        return f"{key}: no such key; {meant}valid here: {', '.join(names)}"
+    if key:
+        return f"{key}: {text.splitlines()[0]}"
+    return " ".join(text.split())
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """OmegaConf's errors as a ``Refusal``."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise Refusal(one_line(error)) from error
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Around an entry point: a ``Refusal`` becomes one line on standard error and exit code 2."""
+    try:
+        with one_message():
+            yield
+    except Refusal as refusal:
+        print(f"refused: {refusal}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except Stopped as stopped:
+        print(f"stopped by {stopped.name}: the same command goes on where this one stopped", file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(130) from None

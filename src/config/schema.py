@@ -1,0 +1,122 @@
+"""The whole configuration on one screen: the schema that Hydra fills, and its checks.
+
+A config is refused before the first job starts when a key, type or choice is wrong. Code gets plain dataclasses
+(``cfg.model.pool == "max"``), never a DictConfig; a saved run holds the same tree as a plain dict.
+"""
+
+from dataclasses import dataclass, field, fields
+
+from ..data.options import Data, Probe
+from ..errors import Refusal
+from ..evaluation.families import FAMILIES
+from ..fields import choice, choices, count, refuse_wrong_values, seed, within
+from ..models.optimisers import OPTIMIZERS, SCHEDULES
+from ..models.options import Model
+from ..transforms import TABLE
+
+#: what a run measures by default: what each transform does, and the families of ``evaluation/families``
+MEASURES = (*dict.fromkeys(one.name for one in TABLE), *FAMILIES)
+MEASURE_NAMES = (*MEASURES, "embed")  # shifts on black, which is what a crop is where a set's images lie on black
+#: weights are float32 in all of them, as measuring wants them; the last three are Lightning's other names
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
+
+
+@dataclass
+class Train:
+    """One optimisation."""
+
+    epochs: int = count(2)
+    batch_size: int = count(128)
+    lr: float = within(0.01, 1e-12, float("inf"), "a positive number")
+    optimizer: str = choice("adamw", OPTIMIZERS)
+    weight_decay: float = within(0.01, 0, float("inf"), "0 or a positive number")
+    schedule: str = choice("onecycle", SCHEDULES)
+    label_smoothing: float = within(0.0, 0, 1, "a share in [0, 1)")
+    keep: str = choice("best", ("best", "last"))  # the weights that are measured: best (on validation), or last
+
+
+@dataclass
+class Trainer:
+    """Where it runs."""
+
+    devices: int = count(1)  # of a node; each is a process with its share of every batch
+    num_nodes: int = count(1)
+    strategy: str = "auto"
+    accelerator: str = "auto"
+    precision: str = choice("32-true", PRECISIONS)
+    # between checkpoints within an epoch; 0: only after each epoch, and when a signal asks
+    save_minutes: float = within(5.0, 0, float("inf"), "0 (only after each epoch) or a number of minutes")
+
+
+@dataclass
+class Measure:
+    """What is measured on the test images after training."""
+
+    what: list[str] = choices(MEASURES, MEASURE_NAMES)
+    images: int = count(1000)
+    max_shift: int = count(8)  # shifts of 1 … this many pixels
+    seed: int = seed()  # which images, which directions
+    every: int = within(0, 0, float("inf"), "0 (never) or a number of epochs")  # between looks at a 1-px shift
+
+    def check(self) -> None:
+        """Raises:
+        Refusal: too few images.
+        """
+        if self.images < 2:
+            raise Refusal("measure.images=1: must be at least 2, as images are compared with each other")
+
+
+@dataclass
+class Wandb:
+    """Weights & Biases. auto: online when logged in, else offline."""
+
+    mode: str = choice("auto", ("auto", "online", "offline", "disabled"))
+    project: str = "whatwhere"
+    entity: str | None = None
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    trainer: Trainer = field(default_factory=Trainer)
+    measure: Measure = field(default_factory=Measure)
+    probe: Probe = field(default_factory=Probe)
+    wandb: Wandb = field(default_factory=Wandb)
+    seed: int = seed()
+    question: str = ""  # what a named sweep asks; shown on its page
+    name: str = ""  # of the sweep's folder below outputs/; empty: the command names it
+
+    def check(self) -> None:
+        """Refuse values that no type can: one line that names the key, the value and what would be right.
+
+        Raises:
+            Refusal: a value is wrong, or some do not go together.
+        """
+        refuse_wrong_values(self)
+        for name in GROUPS:
+            refuse_wrong_values(group := getattr(self, name), f"{name}.")
+            if hasattr(group, "check"):
+                group.check()
+        devices, nodes = self.trainer.devices, self.trainer.num_nodes
+        if self.train.batch_size < devices * nodes:
+            times = f" times trainer.num_nodes={nodes}" * (nodes > 1)
+            raise Refusal(
+                f"train.batch_size={self.train.batch_size}: fewer images than trainer.devices={devices}{times}"
+            )
+
+
+GROUPS = ("model", "data", "train", "trainer", "measure", "probe", "wandb")
+#: the settings that are no part of what a run is: where it happens, and what it is called. Runs that differ in these
+#: alone are the same run: they name no folder and no variant, and what is finished is found again whatever they are.
+#: Every other key is a part; of ``data=folder`` also what its pictures are (``runs.contents``), wherever they lie.
+NON_IDENTITY_KEYS = (
+    "data.root",
+    *(f"trainer.{key}" for key in ("devices", "num_nodes", "strategy", "accelerator", "save_minutes")),
+    *(f"wandb.{one.name}" for one in fields(Wandb)),
+    "question",
+    "name",
+)

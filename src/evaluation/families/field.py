@@ -1,0 +1,103 @@
+"""Effective receptive field: the input pixels that in fact move the unit in the middle of a layer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from ...metrics.rows import Estimate, Grid, Row
+from ...nets.hooks import watch
+from ..adapter import Scene, Subject, in_place
+
+BATCH = 64
+SHARE = 0.9545  # of a normal distribution, what lies within two standard deviations
+
+
+def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+    """``|∂y/∂x|`` of each image, summed over its channels: y the sum over channels of the layer at its middle position
+    (of an even side, the one after the middle), or of all units of a vector.
+
+    The images must require gradients and have made the outputs. Parameters get none.
+    """
+    chosen = torch.zeros_like(outputs)
+    if outputs.ndim == 4:
+        chosen[:, :, outputs.shape[2] // 2, outputs.shape[3] // 2] = 1
+    else:
+        chosen += 1
+    # the graph is kept: other layers of the same forward may be asked too
+    (gradient,) = torch.autograd.grad(outputs, images, chosen, retain_graph=True)
+    return gradient.abs().sum(1)
+
+
+def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "h w"]:
+    """The mean of ``gradients`` over images (Luo et al. 2016), in eval mode, not negative: an image of the field.
+
+    In eval mode no image influences another's output, so a batch needs one backward pass. The net is left as it was:
+    nothing is written to ``.grad``, and flags stay as they are.
+
+    Args:
+        net: takes the images.
+        layer: name of the layer, as in ``net.named_modules()``.
+        images: as the net takes them.
+    """
+    field = EffectiveField()
+    with torch.enable_grad(), watch(net, [layer]) as outputs:
+        for batch in images.split(BATCH):
+            x = batch.detach().clone().requires_grad_()
+            net(x.clone())  # an in-place module may write to the copy
+            field.update(outputs[layer], x)
+    return field.compute()
+
+
+def effective_size(field: Float[Tensor, "h w"], share: float = SHARE) -> float:
+    """Side, in pixels, of the square with as many pixels as hold ``share`` of the field, the strongest first.
+
+    In [1, sqrt(h w)]; nan for a field of zeros. It asks for no shape: of a ring, only its own pixels count.
+
+    >>> effective_size(torch.eye(4))
+    2.0
+    """
+    held = field.double().flatten().sort(descending=True).values.cumsum(0)
+    pixels = (held < share * held[-1] * (1 - 1e-9)).sum() + 1  # the last of several equal ones may differ by rounding
+    return float(pixels) ** 0.5 if held[-1] > 0 else float("nan")
+
+
+class EffectiveField(Metric):
+    """The mean field, of batches of (outputs, images) with a graph between them."""
+
+    full_state_update = False
+    n: Tensor
+    total: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"]) -> None:
+        """Add a batch: the layer's outputs, and the images that they come from."""
+        self.n, self.total = self.n + len(images), self.total + gradients(outputs, images).sum(0)
+
+    def compute(self) -> Float[Tensor, "h w"]:
+        """The mean over all images so far."""
+        return self.total / self.n
+
+
+def rows(subject: Subject, scene: Scene) -> Iterator[Row | Grid]:
+    """Effective receptive field of every layer: its size, and its picture."""
+    few = scene.take(torch.arange(min(BATCH, len(scene.canvas))))
+    fields = {layer: EffectiveField() for layer in subject.layers}
+    with torch.enable_grad(), watch(subject.net, subject.layers) as outputs:
+        for images in in_place(subject, few):
+            x = images.detach().clone().requires_grad_()
+            subject.net(x.clone())
+            for layer, field in fields.items():
+                field.update(outputs[layer], x)
+    for layer, field in fields.items():
+        values = field.compute().cpu()
+        size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.canvas))
+        yield Row(layer, "none", "test", 0, "effective_field", size)
+        yield Grid(layer, "effective_field", values.float().numpy())

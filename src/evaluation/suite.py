@@ -1,0 +1,67 @@
+"""Everything that is measured on a net: ``FAMILIES``, and what a run takes of them."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from importlib import import_module
+
+import torch
+
+from ..metrics import Grid, Note, PerImage, Row
+from ..nets.hooks import evaluating
+from ..transforms import TABLE, TRANSFORMS
+from .adapter import Scene, Subject, in_place
+from .families import FAMILIES
+from .fuse_batch_norm import folded
+from .pairs import Tell, nobody, pair_rows
+
+Found = Iterator[Row | Grid | Note | PerImage]
+
+
+#: what ``measure.what`` can name (the schema lists the same: ``config.MEASURES``) → transforms, taken in one pass …
+MOVES: dict[str, list[str]] = {
+    "shift": ["shift/roll", "shift/crop"],
+    "embed": ["shift/embed"],
+    **{one.name: [key for key in TRANSFORMS if key.startswith(f"{one.name}/")] for one in TABLE if one.name != "shift"},
+}
+
+
+def rows(
+    subject: Subject,
+    scene: Scene,
+    what: Collection[str] = (*MOVES, *FAMILIES),
+    tell: Tell = nobody,
+    few: Scene | None = None,
+) -> Found:
+    """All rows of a net on some images, and the grids to look at; ``tell`` hears how far it is.
+
+    ``few``, if given, are the images for what is a mean over images, the same in expectation however many there are.
+
+    >>> from torch import nn
+    >>> from src.evaluation.adapter import normaliser
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 4))
+    >>> pixels = torch.arange(3 * 12 * 12).view(3, 1, 12, 12).remainder(251).to(torch.uint8)
+    >>> subject = Subject(net, ["1", "2"], normaliser((0.5,), (0.5,)))
+    >>> found = list(rows(subject, Scene(pixels, margin=2), ["shift", "rotate"]))
+    >>> sorted({(row.transform, row.protocol) for row in found if isinstance(row, Row)})
+    [('rotate', 'disc'), ('rotate', 'quarter'), ('shift', 'crop'), ('shift', 'roll')]
+    """
+    names = [name for family, names in MOVES.items() if family in what for name in names]
+    quick = replace(subject, net=folded(subject.net, subject.layers))
+    few = few or scene
+    yield from _without_answers(subject, few)
+    yield from pair_rows(quick, few, names, tell=tell)
+    for name in (name for name in FAMILIES if name in what):
+        tell(f"measuring {name}")
+        family = import_module(f".families.{name}", __package__)
+        net = quick if getattr(family, "FOLDS_NORMS", True) else subject
+        yield from family.rows(net, scene if getattr(family, "NEEDS_ALL_IMAGES", False) else few)
+
+
+@torch.no_grad()
+def _without_answers(subject: Subject, scene: Scene) -> Iterator[Note]:
+    """A note, where the net's answer is infinite or nan for some images."""
+    with evaluating(subject.net):
+        answers = torch.cat([subject.answer(subject.net(x)) for x in in_place(subject, scene)])
+    if missing := int((~answers.isfinite().all(1)).sum()):
+        words = f"the net's answer is infinite or nan for {missing} of {len(answers)} images: their measures are nan"
+        yield Note("answers", words)

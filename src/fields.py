@@ -1,0 +1,57 @@
+"""Fields of option classes that say what they may hold, and the one function that refuses anything else."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import field, fields
+from typing import Any
+
+from .errors import Refusal
+
+
+def choice(default: str, names: Iterable[str]) -> Any:
+    """A field that holds one of some names."""
+    return field(default=default, metadata={"names": tuple(names)})
+
+
+def choices(default: Iterable[str], names: Iterable[str]) -> Any:
+    """A field that holds a list of some names."""
+    kept = list(default)
+    return field(default_factory=lambda: list(kept), metadata={"names": tuple(names)})
+
+
+def count(default: int | None, least: int = 1) -> Any:
+    """A field that holds a whole number of at least ``least``, or null where its type allows it."""
+    right = f"must be a whole number of at least {least}"
+    return field(default=default, metadata={"low": least, "high": math.inf, "right": right})
+
+
+def within(default: float, low: float, high: float, right: str) -> Any:
+    """A field that holds a number in [low, high); ``right`` says so in words."""
+    return field(default=default, metadata={"low": low, "high": high, "right": f"must be {right}"})
+
+
+def seed() -> Any:
+    """A field that holds a seed."""
+    return within(0, 0, 2**32, "a whole number from 0 to 4294967295")
+
+
+def refuse_wrong_values(options: Any, prefix: str = "") -> None:
+    """Check the fields of an option class one by one.
+
+    Args:
+        options: an instance of a dataclass whose fields are made by the functions above.
+        prefix: what stands before a field's name in messages, as ``model.``.
+
+    Raises:
+        Refusal: a value is none of the names, or outside the range.
+    """
+    for one in fields(options):
+        value, known = getattr(options, one.name), one.metadata
+        for name in value if isinstance(value, list) else [value]:
+            if "names" in known and name not in known["names"]:
+                close = difflib.get_close_matches(str(name), known["names"], n=1)
+                meant = f"did you mean {close[0]}? " if close else ""
+                raise Refusal(f"{prefix}{one.name}={name}: {meant}choose one of {', '.join(known['names'])}")
+        if "low" in known and value is not None and not known["low"] <= value < known["high"]:
+            raise Refusal(f"{prefix}{one.name}={value}: {known['right']}")

@@ -1,0 +1,189 @@
+"""Hydra composes the configs of a command's jobs, and runs them. Its private parts are used in this file alone."""
+
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from ..config import NON_IDENTITY_KEYS, Config, from_omegaconf, one_message, plain_name
+from ..config.refusals import one_line
+from ..errors import Refusal
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+#: the folder that holds ``conf`` and ``sweeps``: that of the package where it is installed, else that of the checkout
+ROOT = _PACKAGE if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent
+#: tells Hydra where the group ``sweeps`` is
+SEARCHPATH = f"hydra.searchpath=['file://{ROOT}']"
+SUBDIR = "hydra.sweep.subdir"
+
+
+def job_folder(overrides: Sequence[str], named: Collection[str] = ()) -> str:
+    """The name of a job's folder in its sweep: its overrides, in the order of their texts.
+
+    Args:
+        overrides: of the job, as Hydra has them.
+        named: keys of ``NON_IDENTITY_KEYS`` that are in the name all the same, as the jobs differ in them.
+
+    >>> job_folder(["seed=0", "model.pool=max", "data.root=/scratch"])
+    'model.pool=max,seed=0'
+    """
+    excluded = {"sweeps", *NON_IDENTITY_KEYS}.difference(named)
+    return plain_name(",".join(sorted(one for one in overrides if key_of(one) not in excluded)))
+
+
+def key_of(override: str) -> str:
+    """The key, or the group, that an override is of.
+
+    >>> key_of("+model.pool=max"), key_of("data=shapes")
+    ('model.pool', 'data')
+    """
+    return re.split("[=@]", override.lstrip("+~"), maxsplit=1)[0]
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver(
+    "job_folder", lambda overrides, *named: job_folder(list(overrides), named) or "default", replace=True
+)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The configs of a command line, as Hydra will compose them.
+
+    Attributes:
+        master: of the sweep, or of the single run.
+        jobs: of each job.
+        folders: names of the jobs' folders, where it is a sweep.
+        multirun: whether it is a sweep.
+        named: keys of ``NON_IDENTITY_KEYS`` that the jobs of a sweep differ in.
+        arguments: what Hydra has to be told beside the command line, so that folders are named so.
+    """
+
+    master: DictConfig
+    jobs: list[DictConfig]
+    folders: list[str]
+    multirun: bool
+    named: list[str]
+    arguments: list[str] = field(default_factory=list)
+
+
+def compose_jobs(arguments: list[str]) -> tuple[Composed, list[str]] | None:
+    """Compose every job of a command line exactly as Hydra will; also its overrides. None where it only asks for help.
+
+    Raises:
+        Refusal: a key, type or choice is wrong.
+    """
+    args = get_args_parser().parse_args(arguments)
+    if args.multirun and (args.cfg or args.info):
+        raise Refusal("--cfg and --info show one job: leave out -m")
+    if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
+        return None
+    with _composing() as loader:
+        overrides = [*args.overrides, SEARCHPATH]
+        master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        if not (args.multirun or master.hydra.mode == RunMode.MULTIRUN):
+            for override in _parsed(loader, args.overrides):
+                if override.is_sweep_override():
+                    raise Refusal(f"{override.input_line}: a list of values is a sweep; add -m")
+            return Composed(master, [master], [], False, []), args.overrides
+        params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
+        parsed = _parsed(loader, [*params, *args.overrides])
+        named = [one.key_or_group for one in parsed if one.is_sweep_override()]
+        named = [key for key in named if key in NON_IDENTITY_KEYS]
+        told = []
+        if named and not given(args.overrides, SUBDIR):
+            told = [f"{SUBDIR}=${{job_folder:${{hydra:overrides.task}},{','.join(named)}}}"]
+            overrides += told
+            master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        # the jobs as Hydra's own sweeper makes them: ``hydra.sweeper.params``, then the command line
+        (batch,) = BasicSweeper.split_arguments(_parsed(loader, [*params, *master.hydra.overrides.task]), None)
+        jobs = [loader.load_sweep_config(master, list(one)) for one in batch]
+        folders = [job_folder(one.hydra.overrides.task, named) or "default" for one in jobs]
+        return Composed(master, jobs, folders, True, named, told), args.overrides
+
+
+def compose_one(overrides: list[str]) -> Config:
+    """The config of a single run.
+
+    Raises:
+        Refusal: a key, type, choice or value is wrong.
+    """
+    with _composing() as loader:
+        return from_omegaconf(loader.load_configuration("config", [*overrides, SEARCHPATH], RunMode.RUN))
+
+
+def given(overrides: Sequence[str], key: str) -> bool:
+    """Whether a command line sets a key."""
+    return any(key_of(one) == key for one in overrides)
+
+
+def _parsed(loader: Any, overrides: list[str]) -> list[Override]:
+    return OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+
+
+@contextmanager
+def _composing() -> Iterator[Any]:
+    """Hydra's loader of configs; its errors are refusals."""
+    with hydra_refusals(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
+@contextmanager
+def hydra_refusals() -> Iterator[None]:
+    """Hydra's errors as a ``Refusal``."""
+    try:
+        with one_message():
+            yield
+    except HydraException as error:
+        raise Refusal(_one_line(error)) from error
+
+
+def _one_line(error: HydraException) -> str:
+    """Hydra's many lines as one that names the key, the value and the valid ones."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        folder = ROOT / "conf" / group if (ROOT / "conf" / group).is_dir() else ROOT / group
+        return f"{group}={name}: choose one of {', '.join(sorted(one.stem for one in folder.glob('*.yaml')))}"
+    text = str(error)
+    if text.startswith("Ambiguous value"):
+        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: python -m src.train -m"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {text.splitlines()[0]}"
+    return one_line(error)
+
+
+def run_hydra(arguments: Sequence[str] = ()) -> None:
+    """Let Hydra run the jobs of the command line and of some further arguments.
+
+    Raises:
+        Refusal: Hydra refuses one of them.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on, instead of ending the process itself
+    sys.argv += arguments
+    with hydra_refusals():
+        _job()
+
+
+@hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")
+def _job(cfg: DictConfig) -> None:
+    """One job, in whatever process a launcher starts it; thin, as launchers pickle it by value."""
+    from ..training.run import run
+
+    run(from_omegaconf(cfg), Path(HydraConfig.get().runtime.output_dir))

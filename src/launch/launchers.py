@@ -1,0 +1,230 @@
+"""How the jobs of a sweep are started, other than one after the other in one process.
+
+``hydra/launcher=local``: several at a time on this machine. ``hydra/launcher=slurm``: as arrays of a cluster, by
+submitit. Both start a job as its own command, in Hydra's single-run mode; the options stand in ``conf/hydra/launcher``.
+"""
+
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from omegaconf import OmegaConf, open_dict
+from rich.console import Console
+
+from ..errors import Refusal
+from ..results import files
+from .jobs import Job, Places, Queue, Screen, cores, quoted, visible_gpus
+from .options import OPTIONS, PLUGINS, Slurm
+from .slurm import Jobs
+
+MAY_BE_ZERO = ("gpus", "memory", "gpus_per_job")
+
+
+def check(master: Any, composed: Iterable[Any]) -> None:
+    """Refuse what the launcher of a sweep cannot do, before it starts.
+
+    Args:
+        master: the config of the sweep, as Hydra composed it; its launcher is checked.
+        composed: the config of each job.
+
+    Raises:
+        Refusal: an option has no such value, the jobs need more than there is, or the launcher starts jobs in a way
+            in which several devices go wrong.
+    """
+    given = master.hydra.launcher
+    name = given._target_.removeprefix(f"{PLUGINS}.").removesuffix("Launcher").lower()
+    trainers = [one.trainer for one in composed]
+    most = max((one.devices for one in trainers), default=1)
+    nodes = max((one.num_nodes for one in trainers), default=1)
+    if name not in OPTIONS:
+        if most * nodes > 1:
+            raise Refusal(
+                f"trainer.devices={most}, trainer.num_nodes={nodes} in a sweep started by this launcher goes silently "
+                "wrong; add hydra/launcher=local, or hydra/launcher=slurm on a cluster"
+            )
+        return
+    for key, value in given.items():
+        least = 0 if key in MAY_BE_ZERO else 1
+        if isinstance(value, int | float) and value < (least if key != "poll" else 0.1):
+            raise Refusal(f"hydra.launcher.{key}={value}: must be a number of at least {least}")
+    if name == "slurm":
+        if shutil.which("sbatch") is None:
+            raise Refusal("hydra/launcher=slurm: there is no sbatch here; hydra/launcher=local runs on this machine")
+        if given.jobs_per_allocation > 1 and nodes > 1:
+            raise Refusal(f"hydra.launcher.jobs_per_allocation={given.jobs_per_allocation}: not with trainer.num_nodes")
+        return
+    if nodes > 1:
+        raise Refusal(f"trainer.num_nodes={nodes}: hydra/launcher=local has one machine; hydra/launcher=slurm has more")
+    there = gpu_ids(given.gpus)
+    for one in trainers:
+        if there and (wanted := gpus_of(one, given.gpus_per_job)) > len(there):
+            raise Refusal(f"trainer.devices={one.devices}: a job takes {wanted} GPUs, and there are {len(there)}")
+
+
+def gpu_ids(gpus: Any) -> list[str]:
+    """The GPUs that ``hydra.launcher.gpus`` names: ids, a number of the visible ones, or null for all of them.
+
+    Raises:
+        Refusal: there are not so many, or it is none of these.
+    """
+    if OmegaConf.is_list(gpus) or isinstance(gpus, list):
+        return [str(one) for one in gpus]
+    there = visible_gpus()
+    if gpus is None:
+        return there
+    if not isinstance(gpus, int) or gpus > len(there):
+        raise Refusal(f"hydra.launcher.gpus={gpus}: {len(there)} are visible; a number up to that, or a list of ids")
+    return there[:gpus]
+
+
+def gpus_of(trainer: Any, gpus_per_job: int | None) -> int:
+    """The GPUs that a job takes on each machine that has some."""
+    if trainer.accelerator == "cpu":
+        return 0
+    return int(trainer.devices if gpus_per_job is None else gpus_per_job)
+
+
+class _Processes(Launcher):
+    """What both launchers share: the jobs of a sweep as commands, and what Hydra is told of how they ended."""
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Hydra's: what is to be launched."""
+        self.context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs that are not finished yet.
+
+        Raises:
+            RuntimeError: some failed; which ones and why is its text. The others have all been run before.
+        """
+        setup_globals()
+        console = Console(highlight=False)
+        jobs = list(self._jobs(job_overrides, initial_job_idx))
+        left = [one for one in jobs if not one.finished]
+        if len(left) < len(jobs):
+            console.print(f"  finished before, kept: {len(jobs) - len(left)} of {len(jobs)} jobs")
+        failed = self.run(left, Screen(console, len(left))) if left else {}
+        if failed:
+            reasons = "; ".join(f"{job.name}: {reason}" for job, reason in failed.items())
+            raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs: {reasons}")
+        return [JobReturn(overrides=list(one), status=JobStatus.COMPLETED) for one in job_overrides]
+
+    def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
+        """Run them; gives those that failed, and why."""
+        raise NotImplementedError
+
+    def gpus_of(self, trainer: Any) -> int:
+        """The GPUs that a job with these settings takes on a machine."""
+        raise NotImplementedError
+
+    def _jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> Iterator[Job]:
+        shared = set.intersection(*map(set, job_overrides))
+        for number, overrides in enumerate(job_overrides, first):
+            cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(cfg):
+                cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
+            HydraConfig.instance().set_config(cfg)  # folders are interpolated from it
+            folder = Path(str(cfg.hydra.sweep.dir), str(cfg.hydra.sweep.subdir))
+            yield Job(
+                name=" ".join(one.removeprefix("model.") for one in overrides if one not in shared) or folder.name,
+                arguments=(*overrides, "hydra.mode=RUN", f"hydra.run.dir={quoted(folder)}"),
+                folder=folder,
+                epochs=cfg.train.epochs,
+                devices=cfg.trainer.devices,
+                nodes=cfg.trainer.num_nodes,
+                gpus=self.gpus_of(cfg.trainer),
+            )
+
+
+class LocalLauncher(_Processes):
+    """Several jobs at a time on this machine, each with its own GPUs or its own share of the cores.
+
+    Args:
+        jobs, gpus, jobs_per_gpu, gpus_per_job, threads: as ``conf/hydra/launcher/local.yaml`` says.
+    """
+
+    def __init__(
+        self, jobs: int | None, gpus: Any, jobs_per_gpu: int, gpus_per_job: int | None, threads: int | None
+    ) -> None:
+        self.ids = gpu_ids(gpus)
+        self.at_once = jobs or (len(self.ids) * jobs_per_gpu if self.ids else min(cores(), 8))
+        self.jobs_per_gpu, self.gpus_per_job, self.threads = jobs_per_gpu, gpus_per_job, threads
+
+    def gpus_of(self, trainer: Any) -> int:
+        """None where the machine has none."""
+        return gpus_of(trainer, self.gpus_per_job) if self.ids else 0
+
+    def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
+        """Run them; Ctrl-C and SIGTERM end them after they have saved."""
+        with _interrupted_by(signal.SIGTERM):
+            return Queue(jobs, Places(self.at_once, self.ids, self.jobs_per_gpu), screen, self.threads).run()
+
+
+@contextmanager
+def _interrupted_by(signum: signal.Signals) -> Iterator[None]:
+    """A signal does what Ctrl-C does."""
+    before = signal.signal(signum, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)
+
+
+class SlurmLauncher(_Processes):
+    """Jobs as arrays of a cluster; what is preempted or runs out of time saves, is queued again and goes on.
+
+    Args:
+        options: as ``conf/hydra/launcher/slurm.yaml`` says.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Slurm), options))
+        assert isinstance(typed, Slurm)
+        self.options = typed
+
+    def gpus_of(self, trainer: Any) -> int:
+        """As many as devices, unless the options say that there are none."""
+        return gpus_of(trainer, 0 if self.options.gpus == 0 else None)
+
+    def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
+        """Submit them, wait for them; Ctrl-C takes them from the queue, after those that run have saved."""
+        failed: dict[Job, str] = {}
+        queue = Jobs(jobs[0].folder.parent)
+        try:
+            with screen, _interrupted_by(signal.SIGTERM):
+                new = queue.take_up(jobs)
+                if len(new) < len(jobs):
+                    screen.console.print(f"  still in SLURM's queue, taken up: {len(jobs) - len(new)} jobs")
+                queue.submit(new, self.options)
+                while queue.tasks:
+                    self._look(queue, screen, failed)
+                    time.sleep(self.options.poll if queue.tasks else 0)
+        except BaseException:
+            with suppress(OSError):  # the terminal is gone
+                screen.console.print("  taking the jobs from SLURM's queue, once they have saved")
+            with suppress(OSError):  # SLURM does not answer
+                queue.cancel()
+            raise
+        return failed
+
+    def _look(self, queue: Jobs, screen: Screen, failed: dict[Job, str]) -> None:
+        try:
+            states = queue.states()
+        except OSError:  # SLURM does not answer now
+            return
+        for task, lost in queue.ended(states):
+            failed |= lost
+            for job in task.jobs:
+                screen.ended(job, lost.get(job))
+        left = [(states.get(number), job) for number, task in queue.tasks.items() for job in task.jobs]
+        begun = [job for state, job in left if state == "RUNNING" and (job.folder / files.LOG).exists()]
+        for job in begun:
+            screen.started(job)
+        screen.update(begun, len(left) - len(begun))

@@ -1,0 +1,201 @@
+"""A command's jobs: composed and checked before the first starts, put where the same command finds them again."""
+
+import json
+import re
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import NON_IDENTITY_KEYS, Config, fitting_name, from_omegaconf, plain_name
+from ..data.batches import learned_sizes
+from ..data.options import image_shape
+from ..data.splits import split
+from ..errors import Refusal
+from ..ledger import Ledger, ledger
+from ..models import network
+from ..models.tasks import Task
+from ..reporting.wandb_logger import mode_of
+from ..results import files
+from ..results.runs import finished
+from . import launchers
+from .compose import SEARCHPATH, compose_jobs, given, key_of
+from .jobs import quoted
+
+#: where runs go, and where they are found again whatever they are called
+OUTPUTS = Path("outputs")
+SINGLE = "single"
+#: bytes that file systems give the name of a folder
+LONGEST_NAME = 255
+#: characters of a name that a user may give, which W&B takes as it is
+LONGEST = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for.
+
+    Attributes:
+        folder: of the sweep; of the run's parent, for a single run.
+        jobs: run's folder → its config.
+        multirun: whether it is a sweep.
+        arguments: what Hydra has to be told beside the command line of a sweep.
+        store: where runs that are finished already are looked for; null: nowhere.
+    """
+
+    folder: Path
+    jobs: dict[Path, Config]
+    multirun: bool
+    arguments: list[str]
+    store: Path | None = None
+
+
+def plan(arguments: list[str]) -> Plan | None:
+    """Compose every job of a command line exactly as Hydra will, and check each; None where it only asks for help.
+
+    Raises:
+        Refusal: a key, type, choice or value is wrong, a map would vanish, a data set is missing, or a folder holds
+            another run. Nothing has been written then.
+    """
+    found = compose_jobs(arguments)
+    if found is None:
+        return None
+    composed, overrides = found
+    configs = [from_omegaconf(one) for one in composed.jobs]
+    name = _name_of(configs) or sweep_name(overrides, composed.named)
+    if composed.multirun:
+        chosen = Path(composed.master.hydra.sweep.dir) if given(overrides, "hydra.sweep.dir") else None
+        if chosen and configs[0].name:
+            raise Refusal(
+                f"name={configs[0].name} and hydra.sweep.dir={chosen}: each names the folder; give one of them"
+            )
+        folder = chosen or OUTPUTS / name
+        jobs = _placed(folder, composed.folders, configs)
+        extra = [SEARCHPATH, f"hydra.sweep.dir={quoted(folder)}", *composed.arguments]
+        store: Path | None = OUTPUTS if OUTPUTS.resolve() in folder.resolve().parents else folder
+        launchers.check(composed.master, composed.jobs)
+    else:
+        chosen = Path(composed.master.hydra.run.dir) if given(overrides, "hydra.run.dir") else None
+        run = chosen or OUTPUTS / SINGLE / name
+        folder, jobs, extra = run.parent, {run: configs[0]}, []
+        store = None if chosen else OUTPUTS
+    _check(jobs)
+    return Plan(folder, jobs, composed.multirun, extra, store)
+
+
+def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
+    """A folder's name from what was asked: the same command finds the same folder again.
+
+    Args:
+        overrides: of the command line.
+        named: circumstances that are in it all the same, as the jobs differ in them.
+
+    >>> sweep_name(["model.pool=max,avg", "data.root=/scratch", "sweeps=pooling"])
+    'model.pool=max,avg,pooling'
+    """
+    words = [one.removeprefix("sweeps=") for one in overrides if _names_a_folder(one, named)]
+    return fitting_name(plain_name(",".join(words)).replace(" ", "") or "default")
+
+
+def _names_a_folder(override: str, named: Collection[str]) -> bool:
+    key = key_of(override)
+    return not key.startswith("hydra") and (key not in NON_IDENTITY_KEYS or key in named)
+
+
+def _name_of(configs: list[Config]) -> str:
+    """The name that the user gave; empty where there is none.
+
+    Raises:
+        Refusal: it is not one name for all jobs, or no plain name of a folder.
+    """
+    names = {one.name for one in configs}
+    if len(names) > 1:
+        raise Refusal(f"name={','.join(sorted(names))}: one name for the whole sweep, as it is that of its folder")
+    (name,) = names
+    if name and (not re.fullmatch(r"[\w.,=+-]+", name) or name[0] in ".-" or name == SINGLE or len(name) > LONGEST):
+        raise Refusal(
+            f"name={name}: must be the name of a folder in {OUTPUTS}/: letters, digits and _ . , = + -, the first no "
+            f". or -, at most {LONGEST}, and not {SINGLE}"
+        )
+    return name
+
+
+def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path, Config]:
+    """The jobs by their folders.
+
+    Raises:
+        Refusal: a name is too long, or two jobs that differ have the same.
+    """
+    jobs: dict[Path, Config] = {}
+    for name, cfg in zip(names, configs, strict=True):
+        if len(name.encode()) > LONGEST_NAME:
+            raise Refusal(
+                f"{name[:60]}…: a job's folder would have a name of over {LONGEST_NAME} bytes; put what all jobs "
+                "share into a file in sweeps/"
+            )
+        if jobs.setdefault(folder / name, cfg) != cfg:
+            raise Refusal(f"{name}: two jobs that differ would have this one folder; sweep over keys that name it")
+    return jobs
+
+
+def start(made: Plan, command: list[str]) -> None:
+    """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing; those that an
+    earlier command began there stay on it.
+    """
+    files.remove_parts(made.folder, deep=False)  # the runs' own are theirs
+    kept = made.folder / files.SWEEP
+    before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"jobs": [], "command": ""}
+    jobs, line = [run.name for run in made.jobs], "python -m src.train " + shlex.join(command)
+    others = [one for one in before["jobs"] if one not in jobs and (made.folder / one / files.CONFIG).exists()]
+    earlier = [one for one in before["command"].splitlines() if one != line] if others else []
+    tree = {
+        "command": "\n".join([*earlier, line]),
+        "question": next(iter(made.jobs.values())).question,
+        "jobs": [*others, *jobs],
+    }
+    files.write_json(kept, tree)
+
+
+def config_ledger(cfg: Config) -> Ledger:
+    """The ledger of a config, from its arithmetic alone: nothing is loaded and nothing is run.
+
+    Raises:
+        ShapeError: a map would vanish, or a window is larger than its map.
+    """
+    image, classes = image_shape(cfg.data)
+    with torch.device("meta"):
+        return ledger(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image)
+
+
+def _check(jobs: dict[Path, Config]) -> None:
+    """What the schema cannot know: shapes, data, and what the folders hold already."""
+    nets: set[str] = set()  # jobs that differ in their seed alone have one ledger, and it takes a third of a second
+    for run, cfg in jobs.items():
+        net = repr((cfg.model, cfg.data))
+        try:
+            if net not in nets:
+                config_ledger(cfg)
+                nets.add(net)
+        except Refusal as refusal:
+            where = f"{run.name}: " if len(jobs) > 1 else ""
+            raise Refusal(f"{where}{refusal}") from None
+        if str(cfg.wandb.mode) == "online":  # else there is nothing to ask, and W&B takes a second to import
+            mode_of(cfg)
+    for run, cfg in jobs.items():
+        if not finished(run, cfg):
+            _check_batches(cfg, len(split(cfg.data).train))
+
+
+def _check_batches(cfg: Config, images: int) -> None:
+    """Refuse a batch norm of vectors where each batch is one image."""
+    if max(learned_sizes(images, cfg.train.batch_size)) > 1:
+        return
+    for layer in config_ledger(cfg).layers:
+        if "BatchNorm" in layer.kind and layer.rows.size * layer.columns.size == 1:
+            raise Refusal(
+                f"train.batch_size={cfg.train.batch_size}, {images} training images: every batch is one image, which "
+                f"has no variance for the batch norm {layer.name}; take two or more, or model.norm=layer"
+            )

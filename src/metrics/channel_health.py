@@ -1,0 +1,149 @@
+"""Health of channels: the dead, the constant, and those that do another one's work."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int32, Int64
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import beta
+from torch import Tensor
+from torchmetrics import Metric
+
+from .base import LayerMeasure, without_interval
+from .rows import Estimate
+
+ROUNDING = 1e-6  # a spread this small beside the values themselves is none
+
+
+def is_constant(low: Float[Tensor, "..."], high: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
+    """Whether values from low to high are all the same, but for rounding."""
+    return high - low <= ROUNDING * high.abs().maximum(low.abs())
+
+
+def share_of(which: Bool[Tensor, " c"], values: Float[Tensor, " c"]) -> Float[Tensor, ""]:
+    """The share of channels; nan where some channel's values are, which nothing can be said of."""
+    return torch.where(values.isnan().any(), torch.nan, which.double().mean())
+
+
+def dead_share(outputs: Float[Tensor, "n c *hw"]) -> Float[Tensor, ""]:
+    """Share of channels with no number above 0 in all images and positions, in [0, 1]. State n: a channel that fires
+    for 1% of images looks dead in 64 of them with a probability of .53.
+
+    >>> dead_share(torch.tensor([[0.0, 1, -1, 2], [0, -2, -1, 2]])).item()
+    0.5
+    """
+    high = outputs.transpose(0, 1).flatten(1).amax(1)
+    return share_of(high <= 0, high).float()
+
+
+class Health(LayerMeasure):
+    """``dead_share``, and ``constant_share``: of channels with one value in all images and positions.
+
+    After a ReLU the dead are constant too. Both can only fall with n, and a resample sees fewer images: no intervals.
+    """
+
+    higher_is_better = False
+    n: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("low", torch.tensor(float("inf")), dist_reduce_fx="min")
+        self.add_state("high", torch.tensor(-float("inf")), dist_reduce_fx="max")
+
+    def update(
+        self,
+        outputs: Float[Tensor, "n c *hw"],
+        labels: Int64[Tensor, " n"] | None = None,
+        images: Float[Tensor, "n _ _ _"] | None = None,
+    ) -> None:
+        """Add a batch: of each channel, the lowest and the highest number so far."""
+        low, high = outputs.detach().transpose(0, 1).flatten(1).aminmax(dim=1)
+        self.n, self.low, self.high = self.n + len(outputs), low.minimum(self.low), high.maximum(self.high)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Both shares, of all images so far."""
+        shares = {"dead_share": self.high <= 0, "constant_share": is_constant(self.low, self.high)}
+        return {name: share_of(share, self.high) for name, share in shares.items()}
+
+    def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
+        """(name, estimate), without intervals."""
+        return without_interval(self.compute(), int(self.n))
+
+
+def clusters(
+    filters: Float[Tensor, "c ..."], correlation: Float[Tensor, "c c"], t: float = 0.95
+) -> Int32[Tensor, " c"]:
+    """The number of the cluster that each channel is in. Two channels are linked if the cosine of their filters and the
+    correlation of their activations are both at least t; a chain of links makes one cluster.
+
+    The cosine keeps its sign: behind a ReLU a filter and its negative do different work.
+    """
+    linked = (cosines(filters) >= t) & (correlation.to(filters) >= t)
+    return torch.from_numpy(connected_components(linked.cpu().numpy(), directed=False)[1])
+
+
+def duplicate_share(filters: Float[Tensor, "c ..."], correlation: Float[Tensor, "c c"], t: float = 0.95) -> float:
+    """Share of channels that could go and leave one of each cluster, in [0, 1).
+
+    >>> duplicate_share(torch.tensor([[1.0, 0], [2, 0], [0, 1], [0, -1]]), torch.ones(4, 4))
+    0.25
+    """
+    cluster = clusters(filters, correlation, t)
+    return 1 - len(cluster.unique()) / len(cluster)
+
+
+def cosines(filters: Float[Tensor, "c ..."]) -> Float[Tensor, "c c"]:
+    """Of all pairs of filters; 0 with a filter of zeros."""
+    directions = F.normalize(filters.detach().flatten(1))
+    return directions @ directions.T
+
+
+def max_cosine(filters: Float[Tensor, "c ..."]) -> float:
+    """The largest of two different filters (c ≥ 2)."""
+    return cosines(filters).fill_diagonal_(-1).max().item()
+
+
+def max_cosine_null(count: int, size: int) -> float:
+    """The median of ``max_cosine`` for filters of random direction: what a net has before it has learned anything.
+
+    The cosine of two such filters is a Beta variable on [-1, 1], and any two pairs are independent.
+
+    >>> round(max_cosine_null(32, 27), 2), round(max_cosine_null(64, 576), 2)
+    (0.54, 0.14)
+    """
+    half, pairs = (size - 1) / 2, count * (count - 1) / 2
+    return 2 * float(beta.ppf(0.5 ** (1 / pairs), half, half)) - 1
+
+
+class ChannelCorrelation(Metric):
+    """Correlations of a layer's channels over images and positions, (c, c) in [-1, 1]; nan with a constant channel."""
+
+    full_state_update = False
+    n: Tensor
+    sums: Tensor
+    products: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in ("n", "sums", "products"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, outputs: Float[Tensor, "n c *hw"]) -> None:
+        """Add a batch: sums, and sums of products, in double precision."""
+        x = outputs.detach().transpose(0, 1).flatten(1).double()
+        self.n, self.sums, self.products = self.n + x.shape[1], self.sums + x.sum(1), self.products + x @ x.T
+
+    def compute(self) -> Float[Tensor, "c c"]:
+        """The correlations of all images so far."""
+        covariance = self.products / self.n - torch.outer(self.sums, self.sums) / self.n**2
+        variance, square = covariance.diagonal(), self.products.diagonal() / self.n
+        deviation = torch.where(variance > ROUNDING**2 * square, variance, torch.nan).sqrt()
+        return (covariance / torch.outer(deviation, deviation)).clamp(-1, 1)
+
+
+LAYER_MEASURE = Health

@@ -1,0 +1,56 @@
+"""Invariance error: how far a layer moves, on the scale of how far two images' outputs lie apart."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from .base import Moved, PairMeasure, Population, Still, relative
+
+
+def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+    """``E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖²``, in [0, ∞): 0 invariant, about 1 no better than another image.
+
+    >>> x = torch.tensor([[0.0, 1], [0, 3]])
+    >>> invariance_error(x, x + torch.tensor([0.0, 1])).item()
+    0.25
+    """
+    before = Still(still)
+    return InvarianceError.ratio(InvarianceError.both(before, Moved(before, moved)).mean(0))
+
+
+class InvarianceError(PairMeasure):
+    """``invariance_error``, a ratio of sums over all channels and positions; x' runs over all
+    other images, however they are batched.
+
+    A dead or constant channel adds nothing above or below, so it needs no leaving out.
+    """
+
+    on = "layers"
+    relative = True
+    higher_is_better = False
+
+    @staticmethod
+    def both(still: Still, moved: Moved) -> Float[Tensor, "n 2"]:
+        """Of each image: how far it moved, how far the others are."""
+        return torch.stack([moved.apart.sum(1), still.squared], 1)
+
+    @staticmethod
+    def ratio(means: Float[Tensor, "... 2"]) -> Float[Tensor, "..."]:
+        """Above over below."""
+        return relative(means[..., 0], means[..., 1])
+
+    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
+        """How far each moved, how far the others are."""
+        return self.both(still, moved)
+
+    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
+        """Two images lie apart by twice the variance."""
+        moved, apart = statistics.unbind(1)
+        return torch.stack([moved, apart * 2 * others.variance.sum() / apart.mean()], 1)
+
+    def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
+        """One number."""
+        return {"invariance_error": self.ratio(means)}
+
+
+MEASURE = InvarianceError

@@ -1,0 +1,217 @@
+"""The figures of a comparison, as plotly figures: use them in a notebook, or see them on the page.
+
+Here stand the look that all share, the trade-off and the training; ``measured`` and ``planes`` hold what was measured.
+A figure that has nothing to show is empty (``figure.data``), not an error.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..results.runs import number
+from .comparison import MEASURED, Variant
+
+# Okabe & Ito: told apart by every kind of colour vision; lines differ in their marks as well, of which there are more,
+# so that the ninth variant does not look like the first
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#B8A800")
+MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down", "hourglass")
+GRID = "rgba(128,128,128,0.25)"
+#: end of a measure's name → how its line is drawn
+LINES: dict[str, dict[str, Any]] = {
+    "": {"line": {"width": 2}, "marker": {"size": 8}},
+    "_untrained": {"line": {"width": 2, "dash": "dot"}, "marker": {"size": 4}, "opacity": 0.6},
+    "_floor": {"line": {"width": 1, "dash": "dash"}, "marker": {"size": 3}, "opacity": 0.8},
+}
+#: panels side by side; the least width of one, its height with its axis, and the room above, in pixels
+COLUMNS, WIDTH, HEIGHT, BELOW, ABOVE = 4, 215, 260, 60, 68
+
+#: points (x, value, low, high)
+Curve = Sequence[tuple[Any, float, float, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small plot among others.
+
+    Args:
+        title: above it.
+        curves: variant → end of a measure's name (of ``LINES``) → its curve.
+    """
+
+    title: str
+    curves: Callable[[Variant], Mapping[str, Curve]]
+
+
+def styles(count: int) -> list[tuple[str, str]]:
+    """(colour, mark) of each variant, the same in every figure."""
+    return list(islice(zip(cycle(COLOURS), cycle(MARKS), strict=False), count))
+
+
+def multiples(
+    found: Sequence[Variant],
+    panels: Sequence[Panel],
+    y: str,
+    order: Sequence[str] = (),
+    bars: bool = False,
+    shared: bool = True,
+    columns: int = COLUMNS,
+) -> go.Figure:
+    """Small plots of the same variants; panels without a point are left out.
+
+    Args:
+        found: the variants, each in its colour with its mark.
+        panels: in reading order.
+        y: what the y axis says.
+        order: of the categories on the x axis, where it has some.
+        bars: a bar for each point, instead of a line.
+        shared: one scale for the y axes of all panels; else each has its own.
+        columns: how many stand side by side.
+    """
+    drawn = {panel: [panel.curves(variant) for variant in found] for panel in panels}
+    drawn = {panel: each for panel, each in drawn.items() if any(any(one.values()) for one in each)}
+    figure, spots = spread([panel.title for panel in drawn], columns, shared)
+    named: set[str] = set()
+    for spot, each in zip(spots, drawn.values(), strict=True):
+        for variant, style, curves in zip(found, styles(len(found)), each, strict=True):
+            for suffix, curve in curves.items():
+                if curve:
+                    trace = (_bars if bars else _line)(curve, style, suffix)
+                    trace.update(name=variant.name, legendgroup=variant.name, showlegend=variant.name not in named)
+                    figure.add_trace(trace, **spot)
+                    named.add(variant.name)
+        if order:
+            figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(order), **spot)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title=y, col=1)
+    figure.update_layout(bargap=0.2 if len(found) > 1 else 0.7)
+    return dressed(figure)
+
+
+def spread(
+    titles: Sequence[str], columns: int = COLUMNS, shared: bool = True, below: int = BELOW
+) -> tuple[go.Figure, list[dict[str, int]]]:
+    """An empty figure of panels with titles, ``below`` pixels apart, and where each stands."""
+    columns = max(min(columns, len(titles)), 1)
+    rows = max(-(-len(titles) // columns), 1)
+    each = HEIGHT - BELOW + (60 if rows == 1 and columns < COLUMNS else 0)
+    height = rows * (each + below)
+    figure = make_subplots(
+        rows, columns, subplot_titles=list(titles), shared_yaxes="all" if shared else False,
+        horizontal_spacing=min(0.04 if shared else 0.06, 1 / columns), vertical_spacing=below / height,
+    )  # fmt: skip
+    figure.update_layout(height=height + ABOVE, meta={"width": max(columns * WIDTH, 560)})
+    figure.update_annotations(font_size=14)
+    return figure, [{"row": i // columns + 1, "col": i % columns + 1} for i in range(len(titles))]
+
+
+def _line(curve: Curve, style: tuple[str, str], suffix: str) -> go.Scatter:
+    (colour, mark), look = style, LINES[suffix]
+    x, y, error = _points(curve)
+    return go.Scatter(
+        x=x, y=y, mode="lines+markers", opacity=look.get("opacity", 1), error_y=None if suffix else error,
+        line={"color": colour, **look["line"]}, marker={"symbol": mark, **look["marker"]},
+        hovertemplate=f"%{{x}}: %{{y:.3f}}{suffix.replace('_', ' ')}",
+    )  # fmt: skip
+
+
+def _bars(curve: Curve, style: tuple[str, str], suffix: str) -> go.Bar:
+    x, y, error = _points(curve)
+    return go.Bar(
+        x=x, y=y, error_y=error | {"color": "#808080"}, marker={"color": style[0]},
+        opacity=LINES[suffix].get("opacity", 1), hovertemplate=f"%{{x}}: %{{y:.3f}}{suffix.replace('_', ' ')}",
+    )  # fmt: skip
+
+
+def _points(curve: Curve) -> tuple[list[Any], list[float], dict[str, Any]]:
+    """The x and y of a curve, and its error bars."""
+    x, y, low, high = (list(one) for one in zip(*curve, strict=True))
+    above, below = ([abs(end - value) for end, value in zip(ends, y, strict=True)] for ends in (high, low))
+    return x, y, {"type": "data", "array": above, "arrayminus": below, "width": 2, "thickness": 1}
+
+
+def trade_off(found: list[Variant]) -> go.Figure:
+    """Accuracy against invariance (output distance for a 1-px crop), where it was measured, and against cost; empty for
+    one variant, which trades nothing.
+    """
+    if len(found) < 2:
+        return go.Figure()
+    words = {
+        "crop_1px_output_distance": "output distance, 1-px crop (left = invariant)",
+        "multiply_adds": "multiply-adds an image",
+    }
+    words = {key: word for key, word in words.items() if any(variant.has(key) for variant in found)}
+    figure = make_subplots(1, len(words), shared_yaxes=True, horizontal_spacing=0.06)
+    for variant, (colour, mark) in zip(found, styles(len(found)), strict=True):
+        accuracy, above, below = _with_bounds(variant, variant.score)
+        for column, key in enumerate(words, start=1):
+            x, right, left = _with_bounds(variant, key)
+            figure.add_scatter(
+                x=[x], y=[accuracy], mode="markers", name=variant.name, legendgroup=variant.name,
+                showlegend=column == 1, marker={"color": colour, "symbol": mark, "size": 12},
+                error_x={"type": "data", "array": [right], "arrayminus": [left], "width": 3},
+                error_y={"type": "data", "array": [above], "arrayminus": [below], "width": 3},
+                row=1, col=column,
+            )  # fmt: skip
+    for column, word in enumerate(words.values(), start=1):
+        figure.update_xaxes(title=word, row=1, col=column)
+    figure.update_yaxes(title=_scores(found, "test "), row=1, col=1)
+    return dressed(figure)
+
+
+def training_curves(found: list[Variant]) -> go.Figure:
+    """Loss and score by epoch: validation solid, training dotted; every seed a line; gaps where a number is none."""
+    figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=["loss", _scores(found)])
+    for variant, (colour, mark) in zip(found, styles(len(found)), strict=True):
+        for i, run in enumerate(variant.runs):
+            for column, name in ((1, "loss"), (2, MEASURED[variant.score][-1])):
+                for part, dash in (("val", "solid"), ("train", "dot")):
+                    figure.add_scatter(
+                        x=[int(row["epoch"]) for row in run.history],
+                        y=[_or_gap(row.get(f"{part}/{name}", "")) for row in run.history],
+                        mode="lines+markers", name=variant.name, legendgroup=variant.name,
+                        showlegend=i == 0 and column == 1 and part == "val", opacity=1 if part == "val" else 0.6,
+                        line={"color": colour, "dash": dash}, marker={"symbol": mark, "size": 6},
+                        row=1, col=column,
+                    )  # fmt: skip
+    epochs = max(len(run.history) for variant in found for run in variant.runs)
+    figure.update_xaxes(title="epoch", dtick=max(1, epochs // 10))
+    return dressed(figure)
+
+
+def _or_gap(text: str) -> float | None:
+    """A number of the history; None, which leaves a gap in a line, where it is infinite, nan or not there."""
+    value = number(text)
+    return value if math.isfinite(value) else None
+
+
+def _scores(found: list[Variant], prefix: str = "") -> str:
+    """The name of what the variants were trained for."""
+    words = {"test_accuracy": f"{prefix}accuracy", "test_r2": "R² of the position"}
+    return ", or ".join(words[key] for key in dict.fromkeys(variant.score for variant in found))
+
+
+def _with_bounds(variant: Variant, key: str) -> tuple[float, float, float]:
+    """(mean, upper bar, lower bar): 95%, over images for one seed, over seeds for several."""
+    mean, low, high = variant.interval(key)
+    return (mean, 0, 0) if math.isnan(low) else (mean, high - mean, mean - low)
+
+
+def dressed(figure: go.Figure) -> go.Figure:
+    """One look for all, on a light page and on a dark one; the legend above all panels and their titles."""
+    names = [trace.name for trace in figure.data if trace.name and trace.showlegend]
+    head = ABOVE + 30 * -(-sum(7 * len(name) + 50 for name in names) // 1000) - 10  # 30 pixels a line of 1000
+    height = (figure.layout.height or 380) - ABOVE + head
+    figure.update_layout(
+        height=height, margin={"l": 40, "r": 10, "t": head, "b": 10}, paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)", font={"color": "#808080", "size": 13}, hovermode="closest",
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "rgba(128,128,128,0.4)", "activecolor": "#808080"},
+        legend={"orientation": "h", "y": 1 + 28 / (height - head - 60), "yanchor": "bottom", "x": 0},
+    )  # fmt: skip
+    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, linecolor=GRID, automargin=True)
+    return figure

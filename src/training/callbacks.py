@@ -1,0 +1,268 @@
+"""What happens beside the training of a run: history.csv, the feature maps of the probe images, the progress shown."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from ..config import Config, to_dict
+from ..models.blocks import Network
+from ..models.norm import calibrated
+from ..nets.hooks import watch
+from ..reporting.maps import save_maps
+from ..reporting.wandb_logger import Tracker
+from ..results.files import HISTORY, read_rows, write_rows
+from .lightning_module import Training
+
+
+class History(Callback):
+    """One row an epoch in ``history.csv``; a resumed run goes on after the epochs it had finished."""
+
+    before = 0.0  # seconds of this epoch in an earlier process
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / HISTORY
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the rows of the epochs that the checkpoint has behind it."""
+        self.start = time.perf_counter() - self.before
+        self.rows = [dict(row) for row in read_rows(self.path) if int(row["epoch"]) <= trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.start = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds of the epoch so far."""
+        return {"seconds": time.perf_counter() - self.start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Those of a part of the epoch; one that begins starts the clock anew."""
+        self.before = state_dict["seconds"]
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch; its seconds hold training and validation."""
+        numbers = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
+        counts = {"epoch": int(numbers.pop("epoch")), "step": trainer.global_step}
+        self.rows.append(counts | numbers | {"seconds": round(time.perf_counter() - self.start, 3)})
+        write_rows(self.path, self.rows)
+
+
+class Diverged(Callback):
+    """Ends a training that has diverged, after the epoch in which weights or the validation loss became infinite or
+    nan: there is nothing left to learn. ``epoch`` says which it was, counted from 1; None where training went well.
+
+    The epoch is kept in the checkpoint: a run that goes on from there does not train any further.
+    """
+
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from it."""
+        self.epoch = state_dict["epoch"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """No further epoch where the checkpoint's was the last."""
+        trainer.should_stop = self.epoch is not None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, before the other callbacks do."""
+        numbers = [*pl_module.parameters(), trainer.callback_metrics["val/loss"]]
+        if not torch.stack([one.isfinite().all().cpu() for one in numbers]).all():
+            self.epoch = trainer.current_epoch + 1
+            trainer.should_stop = True
+
+
+class Follow(Callback):
+    """Looks at the net every few epochs while it trains, and logs what it finds, to ``history.csv`` and W&B alike.
+
+    What the net was before training are the ``_untrained`` rows of ``measures.csv``.
+    """
+
+    def __init__(self, look: Callable[[Training], dict[str, float]], every: int) -> None:
+        self.look, self.every = look, every
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Numbers of an earlier epoch are not this one's."""
+        for key in [key for key in trainer.callback_metrics if key.startswith("invariance/")]:
+            del trainer.callback_metrics[key]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, unless the training has diverged."""
+        if (trainer.current_epoch + 1) % self.every == 0 and not trainer.should_stop:
+            assert isinstance(pl_module, Training)
+            pl_module.log_dict(self.look(pl_module), rank_zero_only=True)
+
+
+class SaveConfig(Callback):
+    """A checkpoint holds its whole config as plain data: it can be measured again from its path alone."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.tree = to_dict(cfg)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add it."""
+        checkpoint["config"] = self.tree
+
+
+class Track(Callback):
+    """Starts W&B behind the first training step, and logs there what ``history.csv`` holds.
+
+    An epoch is logged only once it is saved: one that was not, is done again, and would be logged twice.
+    """
+
+    def __init__(self, tracker: Tracker | None, history: History) -> None:
+        self.tracker, self.history = tracker, history
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """The first step is done: begin."""
+        if self.tracker is not None:
+            self.tracker.begin()
+
+    def log(self) -> None:
+        """The epochs so far are saved: log those that are not logged yet."""
+        if self.tracker is not None:
+            self.tracker.log_history(self.history.rows)
+
+
+#: bytes that a run's feature maps may take, before they are compressed
+MAPS_LIMIT = 64_000_000
+
+
+def cadence(every: int, epochs: int, size: int) -> int:
+    """Epochs between two captures of ``size`` bytes: ``every``, or more where a run's would take over ``MAPS_LIMIT``.
+
+    >>> cadence(1, 10, 1_000_000), cadence(1, 100, 1_000_000), cadence(5, 100, 1_000_000)
+    (1, 2, 5)
+    """
+    return max(every, -(-epochs * size // MAPS_LIMIT))
+
+
+class ProbeMaps(Callback):
+    """The maps of the same few test images, before training and after every ``every`` epochs.
+
+    Before training the net's batch norms get the statistics of the ``first`` images of its training for it.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        images: UInt8[Tensor, "n c h w"],
+        normalised: Float[Tensor, "n c h w"],
+        channels: int,
+        every: int,
+        first: Callable[[torch.device], Iterable[Tensor]],
+    ) -> None:
+        self.run, self.images, self.normalised = run, images.cpu().numpy(), normalised
+        self.channels, self.every, self.first = channels, every, first
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Epoch 0, unless this run goes on; written with the first checkpoint, so that training starts at once."""
+        with calibrated(pl_module, self.first(pl_module.device)):
+            maps, epochs = self._maps(pl_module), trainer.max_epochs or 1
+        size = self.images.nbytes + sum(2 * one.size for one in maps.values())  # kept in float16
+        self.cadence = cadence(self.every, epochs, size)
+        self.untrained = maps if trainer.global_step == 0 else None
+
+    @rank_zero_only
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A run that goes on from this checkpoint has no untrained net."""
+        if self.untrained is not None:
+            save_maps(self.run, 0, self.images, self.untrained)
+            self.untrained = None
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Every ``every`` epochs (see ``cadence``), and the last; none of an epoch in which the training diverged."""
+        self.on_save_checkpoint(trainer, pl_module, {})
+        epoch = trainer.current_epoch + 1
+        if (epoch % self.cadence == 0 or epoch == trainer.max_epochs) and not trainer.should_stop:
+            save_maps(self.run, epoch, self.images, self._maps(pl_module))
+
+    def _maps(self, net: LightningModule) -> dict[str, Float[np.ndarray, "n k p q"]]:
+        assert isinstance(net, Network)
+        with watch(net, net.stages) as outputs, torch.no_grad():
+            net(self.normalised.to(net.device))
+        return {stage: _as_maps(outputs[stage][:, : self.channels].float().cpu()) for stage in net.stages}
+
+
+def _as_maps(outputs: Float[Tensor, "n k ..."]) -> Float[np.ndarray, "n k p q"]:
+    """The units of a layer without positions are maps of one pixel."""
+    return outputs.reshape(*outputs.shape[:2], *(outputs.shape[2:] or (1, 1))).numpy()
+
+
+def _line(numbers: Mapping[str, float]) -> str:
+    return "  ".join(f"{'R²' if name == 'r2' else name} {value:.3f}" for name, value in numbers.items())
+
+
+class Bar(Callback):
+    """A bar with loss, accuracy and time left; where there is no terminal, a line an epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        steps = int(trainer.estimated_stepping_batches)
+        self.task = self.bar.add_task("training", total=steps, completed=trainer.global_step, numbers="")
+        self.bar.start()
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Move it every 20 steps: reading the loss makes a GPU wait."""
+        if trainer.global_step % 20 == 0 and self.console.is_terminal:
+            assert isinstance(pl_module, Training)
+            numbers = _line(pl_module.so_far())
+            where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self.bar.update(self.task, description=where, completed=trainer.global_step, numbers=numbers)
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave a line behind."""
+        parts: dict[str, dict[str, float]] = {"train": {}, "val": {}}
+        assert isinstance(pl_module, Training)
+        for key in ("loss", *pl_module.task.scores):
+            for part, numbers in parts.items():
+                numbers[key] = float(trainer.callback_metrics[f"{part}/{key}"])
+        self.console.print(
+            f"  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {_line(parts['train'])}"
+            f"  validation {_line(parts['val'])}",
+            highlight=False,
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take it away."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self.bar.stop()

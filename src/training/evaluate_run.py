@@ -1,0 +1,125 @@
+"""What a run measures on its net while it trains and when it is finished, and the net's untrained twin."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from ..config import Config
+from ..data.batches import EVALUATION_BATCH, Batches
+from ..data.sets import Images
+from ..data.splits import Splits, canvas
+from ..evaluation.accuracy import accuracy_rows, location_leak
+from ..evaluation.adapter import OUTPUT, Scene, Subject, grids_of
+from ..evaluation.fuse_batch_norm import folded
+from ..evaluation.pairs import Tell, nobody, pair_rows
+from ..evaluation.suite import Found, rows
+from ..inspection.feature_analysis import SHIFT, Arrays, inside
+from ..ledger import Ledger
+from ..metrics import PerImage, Row
+from ..metrics.base import PairMeasure
+from ..metrics.consistency import Consistency
+from ..metrics.invariance_error import InvarianceError
+from ..metrics.output_distance import OutputDistance
+from ..metrics.rows import Estimate
+from ..transforms import TRANSFORMS
+from .lightning_module import Training
+from .untrained import untrained
+
+TRAIN_SAMPLE = 5000
+#: test images that are looked at while a net trains
+FOLLOWED_IMAGES = 250
+#: the least that means over images are taken of for an untrained twin
+TWIN_IMAGES = 125
+
+
+def drawn(images: Images, count: int, seed: int) -> Images:
+    """Some of them, at random."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images.take(order[:count])
+
+
+def _for_the_twin(images: int) -> int:
+    return min(images, max(images // 8, TWIN_IMAGES))
+
+
+def scene_of(cfg: Config, splits: Splits) -> Scene:
+    """The test images that a run is measured on."""
+    chosen = drawn(splits.test, cfg.measure.images, cfg.measure.seed)
+    surrounded = canvas(chosen, cfg.measure.max_shift, splits.beyond)
+    positions = chosen.positions if chosen.positions.numel() else None
+    return Scene(surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed)
+
+
+def subject_of_run(net: Training, splits: Splits) -> Subject:
+    """The net of a run: every stage, and what its head reads."""
+    position = net.task.position if net.task.where else None
+    return Subject(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what, position)
+
+
+def follow_rows(net: Training, splits: Splits, scene: Scene) -> Iterator[Row]:
+    """The few rows that are followed while a net trains: what a shift by 1 px does to the answer and to every layer."""
+    subject = subject_of_run(net, splits)
+    on_output: list[type[PairMeasure]] = [OutputDistance, Consistency] if subject.what else [OutputDistance]
+
+    def fresh(place: str) -> list[PairMeasure]:
+        return [kind() for kind in on_output] if place == OUTPUT else [InvarianceError()]
+
+    few = scene.take(torch.arange(min(FOLLOWED_IMAGES, len(scene.canvas))))
+    found = pair_rows(subject, few, ["shift/roll", "shift/crop"], fresh, only=[1])
+    return (row for row in found if isinstance(row, Row))
+
+
+def measure(net: Training, cfg: Config, splits: Splits, tell: Tell = nobody) -> Found:
+    """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
+
+    The twin is the net that training started from (``untrained``); its rows end in ``_untrained``. An eighth of
+    the images will do for its means, which vary more with the seed; it has all where numbers depend on how many there
+    are.
+
+    The protocol ``train`` is a sample of the training images with the labels that they were trained with. Where some of
+    these are wrong on purpose (``data.label_noise``), ``train_clean`` is the same images with their true labels, as
+    ``val`` and ``test`` have them.
+    """
+    sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
+    twin = untrained(cfg, splits, net.device)
+    scene = scene_of(cfg, splits)
+    eighth = scene.take(torch.arange(_for_the_twin(len(scene.canvas))))
+    grids = grids_of(net, splits.image, net.stages)
+    nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", eighth)]
+    for one, suffix, few in nets:
+        parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
+        if suffix:
+            parts = {name: drawn(part, _for_the_twin(len(part)), cfg.measure.seed) for name, part in parts.items()}
+        else:
+            parts |= {"val": splits.val, "train": sample}
+            if cfg.data.label_noise > 0:
+                parts["train_clean"] = replace(sample, labels=splits.true_labels[: len(sample)])
+        quick = folded(one)
+        for name, part in parts.items():
+            batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)
+            for row in accuracy_rows(quick, batches, net.task, name):
+                if isinstance(row, PerImage):
+                    if name in {"test", *splits.others} and not suffix:
+                        yield row
+                    continue
+                if row.measure == "accuracy":
+                    accuracies[name] = row.estimate
+                yield replace(row, measure=row.measure + suffix)
+        if {"test", "dissimilar"} <= accuracies.keys():
+            leak = location_leak(accuracies["test"], accuracies["dissimilar"])
+            yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
+        subject = replace(subject_of_run(one, splits), grids=grids)
+        for found in rows(subject, scene, cfg.measure.what, tell, few):
+            if suffix and isinstance(found, PerImage):
+                continue
+            yield replace(found, measure=found.measure + suffix)
+
+
+def inside_of_run(net: Training, cfg: Config, splits: Splits, book: Ledger, probe: Images) -> Arrays:
+    """``inside`` of a run's net: its stages, its probe images, and the test images it is measured on."""
+    subject = Subject(net, net.stages, splits.normalise, net.task.answer, net.task.what)
+    margin = max(SHIFT)
+    shown = Scene(canvas(probe, margin, splits.beyond), margin, probe.labels)
+    protocol = "roll" if cfg.model.padding == "circular" else "crop"  # the shifts that the net's border is made for
+    return inside(subject, book, scene_of(cfg, splits), shown, TRANSFORMS[f"shift/{protocol}"], cfg.probe.channels)
