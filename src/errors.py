@@ -3,11 +3,11 @@
 import signal
 
 
-class Refusal(ValueError):
+class UserError(ValueError):
     """Bad input: said in one line that names what was wrong and what would be right; exit code 2, no traceback."""
 
 
-class Stopped(SystemExit):
+class Interrupted(SystemExit):
     """A signal asked the process to stop, and its work is saved: one line, and a shell's exit code for that signal."""
 
     def __init__(self, signum: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import field, fields
 from typing import Any
 
-from .errors import Refusal
+from .errors import UserError
 
 
 def choice(default: str, names: Iterable[str]) -> Any:
@@ -44,7 +44,7 @@ def refuse_wrong_values(options: Any, prefix: str = "") -> None:
         prefix: what stands before a field's name in messages, as ``model.``.
 
     Raises:
-        Refusal: a value is none of the names, or outside the range.
+        UserError: a value is none of the names, or outside the range.
     """
     for one in fields(options):
         value, known = getattr(options, one.name), one.metadata
@@ -52,6 +52,6 @@ def refuse_wrong_values(options: Any, prefix: str = "") -> None:
             if "names" in known and name not in known["names"]:
                 close = difflib.get_close_matches(str(name), known["names"], n=1)
                 meant = f"did you mean {close[0]}? " if close else ""
-                raise Refusal(f"{prefix}{one.name}={name}: {meant}choose one of {', '.join(known['names'])}")
+                raise UserError(f"{prefix}{one.name}={name}: {meant}choose one of {', '.join(known['names'])}")
         if "low" in known and value is not None and not known["low"] <= value < known["high"]:
-            raise Refusal(f"{prefix}{one.name}={value}: {known['right']}")
+            raise UserError(f"{prefix}{one.name}={value}: {known['right']}")

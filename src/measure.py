@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .data.splits import Splits
-    from .evaluation.adapter import Scene, Subject
-    from .metrics import Grid, Note, PerImage, Row
+    from .evaluation.adapter import EvaluationSet, ModelAdapter
+    from .metrics import Heatmap, Note, PerImage, Row
     from .nets.external import Image
     from .results.runs import FinishedRun
     from .training.lightning_module import Training
@@ -93,9 +93,9 @@ NET = {"images": 100, "max_shift": 8, "seed": 0, "batch": 125}
 
 def main() -> None:
     """Measure, write the table, and show its main numbers."""
-    from .config import from_command_line, refusing
+    from .config import cli_errors, from_command_line
 
-    with refusing():
+    with cli_errors():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         check_options(options)
         (measure_net if options.net else compare_layers if options.against else measure_again)(options)
@@ -105,40 +105,40 @@ def check_options(options: Options) -> None:
     """Refuse what does not go together, and numbers that are too small.
 
     Raises:
-        Refusal: in one line.
+        UserError: in one line.
     """
-    from .errors import Refusal
+    from .errors import UserError
     from .reporting.wandb_logger import mode_of
 
     if (options.checkpoint is None) == (options.net is None):
-        raise Refusal(
+        raise UserError(
             "give one of checkpoint=PATH (of a run) and net=LIBRARY/NAME (of torchvision or timm); see --help"
         )
     for key, least in {"images": 2, "max_shift": 1, "batch": 2, "size": 1, "classes": 1, "seed": 0}.items():
         value = getattr(options, key)
         if value is not None and value < least:
-            raise Refusal(f"{key}={value}: must be a whole number of at least {least}")
+            raise UserError(f"{key}={value}: must be a whole number of at least {least}")
     families_of(options.what)
     mode_of(at_wandb(options))
     if options.out and Path(options.out).suffix == ".html":
-        raise Refusal(f"out={options.out}: name the table, as in again.csv; its page goes beside it, as again.html")
+        raise UserError(f"out={options.out}: name the table, as in again.csv; its page goes beside it, as again.html")
     default = Options()
     foreign = [key for key in OF_NET if getattr(options, key) != getattr(default, key)]
     foreign += ["data"] * (options.data.name != default.data.name)
     if options.against and (options.net or options.what):
-        raise Refusal("against= goes with checkpoint=, and measures one thing: leave out net= and what=")
+        raise UserError("against= goes with checkpoint=, and measures one thing: leave out net= and what=")
     if options.checkpoint and foreign:
-        raise Refusal(f"{foreign[0]}= goes with net=; a checkpoint has its own in its config")
+        raise UserError(f"{foreign[0]}= goes with net=; a checkpoint has its own in its config")
 
 
 def measure_net(options: Options) -> None:
     """Measure a net of a library, and the same with random weights; or list its layers.
 
     Raises:
-        Refusal: no such net, weights, layers or images.
+        UserError: no such net, weights, layers or images.
     """
     from .data.external import check
-    from .errors import Refusal
+    from .errors import UserError
     from .nets.external import default_layers, list_layers, load_net
     from .reporting.terminal import show_layers
 
@@ -149,13 +149,13 @@ def measure_net(options: Options) -> None:
     channels, *sides = loaded.image
     height, width = (options.size, options.size) if options.size else sides
     if height != width:
-        raise Refusal(f"net={name}: meant for {height}×{width} images, and those here are square: give size=PIXELS")
+        raise UserError(f"net={name}: meant for {height}×{width} images, and those here are square: give size=PIXELS")
     image = channels, height, width
     if listing:
         show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), f"{name}, {height}×{width}")
         return
 
-    from .evaluation.adapter import subject_of
+    from .evaluation.adapter import adapt_model
     from .evaluation.suite import rows
     from .reporting.terminal import console, show_measured, show_notes
     from .results import files
@@ -165,20 +165,20 @@ def measure_net(options: Options) -> None:
     families = families_of(options.what)
     table = Table(out, families, how_of_net(options), bool(options.out))
     device = fastest()
-    subject = subject_of(loaded, image, names_of(options.layers))
-    scene = scene_of(options, subject, image)
-    subject.net.to(device)
+    adapter = adapt_model(loaded, image, names_of(options.layers))
+    test_set = evaluation_set(options, adapter, image)
+    adapter.net.to(device)
     if options.weights == "none":
-        with_statistics(subject, scene)
+        with_statistics(adapter, test_set)
     console.print(
-        f"  {name}, weights {options.weights}: {len(scene.canvas)} images of {options.data.name}, {height}×{width}"
+        f"  {name}, weights {options.weights}: {len(test_set.canvas)} images of {options.data.name}, {height}×{width}"
     )
     with console.status("measuring") as status:
-        found = list(rows(subject, scene, families, status.update))
+        found = list(rows(adapter, test_set, families, status.update))
         if options.floor and options.weights != "none":
-            twin = replace(subject, net=load_net(name, "none", options.classes).net.to(device))
-            with_statistics(twin, scene)
-            floor = rows(twin, scene, families, lambda words: status.update(f"random weights: {words}"))
+            twin = replace(adapter, net=load_net(name, "none", options.classes).net.to(device))
+            with_statistics(twin, test_set)
+            floor = rows(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
             found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
     show_measured(table.write(found), out)
     run = FinishedRun(out.parent, {}, out)
@@ -186,32 +186,34 @@ def measure_net(options: Options) -> None:
     title = f"{name}, weights {options.weights}"
     show_page(run, title, out)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
-    log(options, title, out, found, settings | {"what": families, "layers": subject.layers, "size": height})
+    log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": height})
 
 
-def with_statistics(subject: "Subject", scene: "Scene") -> None:
+def with_statistics(adapter: "ModelAdapter", test_set: "EvaluationSet") -> None:
     """Give the batch norms of a net with random weights the statistics of the images, as a training step would: with
     mean 0 and variance 1, as they are built, it would be another net than the one that training starts from.
     """
-    from .evaluation.adapter import in_place
+    from .evaluation.adapter import untransformed_batches
     from .models.norm import calibrate
 
-    calibrate(subject.net, in_place(subject, replace(scene, batch=max(3, scene.batch))))  # of 2 images or more
+    calibrate(
+        adapter.net, untransformed_batches(adapter, replace(test_set, batch=max(3, test_set.batch)))
+    )  # of 2 images or more
 
 
 def families_of(what: str | None) -> list[str]:
     """The families asked for, or all.
 
     Raises:
-        Refusal: there is no such family.
+        UserError: there is no such family.
     """
     from .config import MEASURE_NAMES, MEASURES
-    from .errors import Refusal
+    from .errors import UserError
 
     asked = names_of(what)
     for name in asked:
         if name not in MEASURE_NAMES:
-            raise Refusal(f"what={name}: choose among {', '.join(MEASURE_NAMES)}")
+            raise UserError(f"what={name}: choose among {', '.join(MEASURE_NAMES)}")
     return asked or list(MEASURES)
 
 
@@ -220,14 +222,14 @@ def names_of(layers: str | None) -> list[str]:
     return [one.strip() for one in (layers or "").removeprefix("[").removesuffix("]").split(",") if one.strip()]
 
 
-def scene_of(options: Options, subject: "Subject", image: "Image") -> "Scene":
+def evaluation_set(options: Options, adapter: "ModelAdapter", image: "Image") -> "EvaluationSet":
     """The images that a net of a library is measured on; with their labels, if it has an output for each class.
 
     Raises:
-        Refusal: they are not to be had, or not such as the net takes.
+        UserError: they are not to be had, or not such as the net takes.
     """
     from .data.external import sample
-    from .evaluation.adapter import Scene
+    from .evaluation.adapter import EvaluationSet
     from .nets.external import outputs
     from .reporting.terminal import console
 
@@ -236,23 +238,25 @@ def scene_of(options: Options, subject: "Subject", image: "Image") -> "Scene":
     root = options.data.root or options.root or "data"
     channels, side, _ = image
     found = sample(options.data.name, root, side, channels, margin, images, seed)
-    answers, classes = outputs(subject.net, image), len(found.classes)
-    labels = found.labels if subject.what and answers == classes else None
+    answers, classes = outputs(adapter.net, image), len(found.classes)
+    labels = found.labels if adapter.what and answers == classes else None
     if labels is None:
         console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
-    return Scene(found.canvas, margin, labels, found.positions if found.positions.numel() else None, seed, batch)
+    return EvaluationSet(
+        found.canvas, margin, labels, found.positions if found.positions.numel() else None, seed, batch
+    )
 
 
 def measure_again(options: Options) -> None:
     """Measure the net in a checkpoint, which is read as data only.
 
     Raises:
-        Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
+        UserError: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
     from .config import MEASURES, to_dict
     from .reporting.terminal import console, show_closing, show_notes
     from .results import files
-    from .results.runs import FinishedRun, record, summary
+    from .results.runs import FinishedRun, named_values, record
     from .training.evaluate_run import measure
 
     net, cfg, splits = load_run(options.checkpoint or "", options)
@@ -269,7 +273,7 @@ def measure_again(options: Options) -> None:
         record(run, cfg)  # all its numbers are of this version now
     done = FinishedRun(run, {}, out)
     show_notes(done.notes)
-    show_closing(summary(rows), out)
+    show_closing(named_values(rows), out)
     show_page(done, f"{cfg.model.name}, pool {cfg.model.pool}, {cfg.data.name}", out)
     log(options, run.name, out, found, to_dict(cfg) | {"checkpoint": options.checkpoint}, cfg)
 
@@ -278,34 +282,35 @@ def compare_layers(options: Options) -> None:
     """How alike the layers of the nets in two checkpoints are, on the test images of the first.
 
     Raises:
-        Refusal: as ``measure_again``, or the nets take images of different shapes.
+        UserError: as ``measure_again``, or the nets take images of different shapes.
     """
     from .config import to_dict
-    from .errors import Refusal
+    from .errors import UserError
     from .evaluation.families.layers import AGAINST, against_rows
     from .reporting.terminal import console
     from .results.runs import FinishedRun
-    from .training.evaluate_run import scene_of, subject_of_run
+    from .training.evaluate_run import adapter_of_run, evaluation_set
     from .training.untrained import untrained
 
     net, cfg, splits = load_run(options.checkpoint or "", options)
     other, _, others = load_run(options.against or "", options)
     if splits.image != others.image:
         shapes = ["×".join(map(str, one.image)) for one in (splits, others)]
-        raise Refusal(
+        raise UserError(
             f"against={options.against}: takes images of {shapes[1]}, and the checkpoint's net of {shapes[0]}"
         )
-    scene = scene_of(cfg, splits)
-    ours, theirs = subject_of_run(net, splits), subject_of_run(other, others)
+    test_set = evaluation_set(cfg, splits)
+    ours, theirs = adapter_of_run(net, splits), adapter_of_run(other, others)
     twin = replace(ours, net=untrained(cfg, splits, net.device))
     name = Path(options.against or "").resolve().parent.parent.name
     run, out = place_of(options, f"against-{name}.csv")
     table = Table(out, None, how_of_run(options, cfg), bool(options.out))
     with console.status("measuring"):
-        found = list(against_rows(ours, theirs, scene))
-        found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, scene)]
+        found = list(against_rows(ours, theirs, test_set))
+        found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, test_set)]
     table.write(found)
-    console.print(f"  CKA on {len(scene.canvas)} test images of {cfg.data.name}\n  {out}", soft_wrap=True, markup=False)
+    said = f"  CKA on {len(test_set.canvas)} test images of {cfg.data.name}\n  {out}"
+    console.print(said, soft_wrap=True, markup=False)
     title = f"{run.name} against {name}"
     show_page(FinishedRun(run, {}, out), title, out)
     compared = {"checkpoint": options.checkpoint, "against": options.against}
@@ -332,16 +337,16 @@ class Table:
         """Look at what is there.
 
         Raises:
-            Refusal: it is no table of measures; or it was measured with other settings, and ``out=`` does not name it.
+            UserError: it is no table of measures; or it has other settings, and ``out=`` does not name it.
         """
-        from .errors import Refusal
+        from .errors import UserError
         from .metrics.rows import COLUMNS
         from .results import files
 
         if not self.path.exists():
             return
         if set(next(iter(files.read_rows(self.path)), COLUMNS)) != set(COLUMNS):
-            raise Refusal(f"out={self.path}: is there already, and is no table of measures; name another")
+            raise UserError(f"out={self.path}: is there already, and is no table of measures; name another")
         if self.how is None:
             return
         kept = files.beside(self.path, files.MEASURED)
@@ -351,10 +356,10 @@ class Table:
             was = f"was measured with {key}={before.get(key)}, not {self.how[key]}"
             was = was if before else "does not say how it was measured"
             if not self.given:
-                raise Refusal(f"{self.path} is there already, and {was}; give out=TABLE.csv, or move it away")
+                raise UserError(f"{self.path} is there already, and {was}; give out=TABLE.csv, or move it away")
             self.families = None  # numbers of two kinds are not mixed
 
-    def write(self, found: "Iterable[Row | Grid | Note | PerImage]") -> "list[Row]":
+    def write(self, found: "Iterable[Row | Heatmap | Note | PerImage]") -> "list[Row]":
         """Write it, and say what that replaces; gives the rows."""
         from .reporting.terminal import console
         from .results import files
@@ -404,10 +409,10 @@ def check_own(options: Options, cfg: "Config", run: Path) -> None:
     """Keep numbers measured with other settings out of a run's own table.
 
     Raises:
-        Refusal: other images or shifts than the run's, other pictures, or weights that the run does not measure.
+        UserError: other images or shifts than the run's, other pictures, or weights that the run does not measure.
     """
     from .data.splits import pictures_of
-    from .errors import Refusal
+    from .errors import UserError
     from .results.runs import read_config, recorded
 
     saved, weights = read_config(run), Path(options.checkpoint or "").stem
@@ -421,7 +426,7 @@ def check_own(options: Options, cfg: "Config", run: Path) -> None:
     if pictures_of(cfg.data) != recorded(run, saved).get("data.root", ""):
         wrong.append(f"data.root={cfg.data.root} holds other pictures than the run's {saved.data.root} did")
     if wrong:
-        raise Refusal(
+        raise UserError(
             f"{wrong[0]}: the run's own table takes no numbers measured with other settings; give out=TABLE.csv"
         )
 
@@ -430,7 +435,7 @@ def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
     """The net in a run's checkpoint, its config with what the options say of measuring, and its images.
 
     Raises:
-        Refusal: no such file, not a checkpoint of this project, or its weights do not fit its config.
+        UserError: no such file, not a checkpoint of this project, or its weights do not fit its config.
     """
     from .config import from_dict, to_dict
     from .results.runs import read_checkpoint
@@ -444,7 +449,7 @@ def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
     cfg = from_dict(tree | {"measure": tree["measure"] | asked, "data": tree["data"] | {"root": root}})
 
     from .data.splits import split
-    from .errors import Refusal
+    from .errors import UserError
     from .training.lightning_module import module
 
     splits = split(cfg.data)
@@ -453,7 +458,7 @@ def load_run(path: str, options: Options) -> "tuple[Training, Config, Splits]":
         net.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise Refusal(f"{path} does not hold the weights of its own config, a {cfg.model.name}: {reason}") from error
+        raise UserError(f"{path} does not hold the weights of its own config, a {cfg.model.name}: {reason}") from error
     return net.to(fastest()), cfg, splits
 
 
@@ -475,10 +480,10 @@ def place_of(options: Options, name: str) -> tuple[Path, Path]:
 
 def show_page(run: "FinishedRun", title: str, table: Path) -> None:
     """Draw what was measured, on a page beside its table, and say where."""
-    from .reporting.page import leave_measured
+    from .reporting.page import write_measure_page
     from .reporting.terminal import console
 
-    page = leave_measured(run, title, table.with_suffix(".html"))
+    page = write_measure_page(run, title, table.with_suffix(".html"))
     console.print(f"  {page.resolve()}\n", soft_wrap=True, markup=False)
 
 
@@ -486,7 +491,7 @@ def at_wandb(options: Options, cfg: "Config | None" = None) -> "Config":
     """The config, or the default, with what the options say of W&B.
 
     Raises:
-        Refusal: there is no such mode.
+        UserError: there is no such mode.
     """
     from .config import Config, from_dict, to_dict
 
@@ -499,21 +504,21 @@ def log(
     options: Options,
     name: str,
     table: Path,
-    found: "Iterable[Row | Grid | Note | PerImage]",
+    found: "Iterable[Row | Heatmap | Note | PerImage]",
     settings: Mapping[str, Any],
     cfg: "Config | None" = None,
 ) -> None:
     """Send what was measured to W&B, as a run of its own, if that is asked for."""
-    from .metrics import Grid, Row
+    from .metrics import Heatmap, Row
     from .reporting.terminal import console
-    from .reporting.wandb_logger import Tracker
+    from .reporting.wandb_logger import WandbLogger
 
     told = {"name": name, "group": "measure", "job_type": "measure", "config": dict(settings)}
-    tracker = Tracker(at_wandb(options, cfg), table.parent, **told)
+    tracker = WandbLogger(at_wandb(options, cfg), table.parent, **told)
     found = list(found)
     failed = True
     try:
-        grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
+        grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Heatmap)}
         tracker.log_measures([one for one in found if isinstance(one, Row)], grids)
         failed = False
     finally:

@@ -29,10 +29,10 @@ class Options:
 
 def main() -> None:
     """Print the list and the matrix, or write them."""
-    from .config import from_command_line, refusing
+    from .config import cli_errors, from_command_line
 
     words = sys.argv[1:]
-    with refusing():
+    with cli_errors():
         show(from_command_line(Options, words, __doc__ or "") if words else Options(), " ".join(words))
 
 
@@ -40,14 +40,14 @@ def show(options: Options, words: str) -> None:
     """Run the nets and show what comes of it.
 
     Raises:
-        Refusal: a setting that no net has.
+        UserError: a setting that no net has.
     """
     from pathlib import Path
 
     import torch
     from rich.progress import track
 
-    from .errors import Refusal
+    from .errors import UserError
     from .evaluation.exactness import Setting, exactness
     from .models.layers import PADDINGS
     from .pooling import POOLS
@@ -59,7 +59,7 @@ def show(options: Options, words: str) -> None:
     out = numbers.pop("out")
     for key in ("size", "images", "shifts"):
         if numbers[key] < 1:
-            raise Refusal(f"{key}={numbers[key]}: must be a whole number of at least 1")
+            raise UserError(f"{key}={numbers[key]}: must be a whole number of at least 1")
     setting = Setting(**numbers)
     torch.set_num_threads(1)  # for maps this small, more threads take longer
     rows = exactness(setting)

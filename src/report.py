@@ -37,20 +37,20 @@ class Options:
 
 def main() -> None:
     """Build them."""
-    from .config import from_command_line, refusing
+    from .config import cli_errors, from_command_line
 
-    with refusing():
+    with cli_errors():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
-        from .reporting.page import conclude, place_of
+        from .reporting.page import build_report, place_of
 
         folder = Path(options.runs)
         out, beside = (Path(one) if one else None for one in (options.out, options.beside))
-        conclude(folder, out, options.baseline, beside, options.where)
+        build_report(folder, out, options.baseline, beside, options.where)
         if options.wandb:
-            from .reporting.wandb_report import leave_report
+            from .reporting.wandb_report import write_wandb_report
 
             out = out or folder / place_of(where=options.where)
-            leave_report(folder, out, options.where)
+            write_wandb_report(folder, out, options.where)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,16 @@ import sys
 
 def main() -> None:
     """Print it."""
-    from .config import refusing
+    from .config import cli_errors
     from .launch.compose import compose_one
-    from .launch.sweep import config_ledger
-    from .reporting.terminal import show_ledger
+    from .launch.sweep import summarize_config
+    from .reporting.terminal import show_summary
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
-    with refusing():
-        show_ledger(config_ledger(compose_one(sys.argv[1:])), " ".join(sys.argv[1:]) or "the default net")
+    with cli_errors():
+        show_summary(summarize_config(compose_one(sys.argv[1:])), " ".join(sys.argv[1:]) or "the default net")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from pathlib import Path
 
 def main() -> None:
     """Check every job, run them, compare them."""
-    from .config import refusing
+    from .config import cli_errors
 
-    with refusing():
+    with cli_errors():
         from .launch import sweep
         from .launch.compose import SEARCHPATH, run_hydra
 
@@ -27,25 +27,25 @@ def main() -> None:
         if made is None:  # --help, --cfg …
             run_hydra([SEARCHPATH])
         elif made.multirun:
-            from .errors import Stopped
+            from .errors import Interrupted
             from .launch.reuse import reuse
-            from .results.locks import at_work
+            from .results.locks import folder_lock
 
-            with at_work(made.folder):
+            with folder_lock(made.folder):
                 sweep.start(made, sys.argv[1:])
                 if made.store:
                     reuse(made.jobs, made.store)
                 failure: BaseException | None = None
                 try:
                     run_hydra(made.arguments)
-                except Stopped:  # whoever stops it wants it gone
+                except Interrupted:  # whoever stops it wants it gone
                     raise
                 except BaseException as error:  # what is finished is compared all the same
                     failure = error
                 sweep_ends(made.folder, failure)
         else:
             from .launch.reuse import reuse
-            from .reporting.page import leave_page
+            from .reporting.page import write_run_page
             from .results import files
             from .training.ranks import is_main_process
             from .training.run import run
@@ -55,24 +55,24 @@ def main() -> None:
                 reuse(made.jobs, made.store)
             run(cfg, folder)
             if is_main_process() and not (folder.parent / files.SWEEP).exists():  # else it is on the sweep's page
-                leave_page(folder)
+                write_run_page(folder)
 
 
 def sweep_ends(folder: Path, failure: BaseException | None) -> None:
     """Compare what is finished; then say what failed, whose traceback lies in the run's ``failed.txt``."""
-    from .errors import Refusal
-    from .reporting.page import conclude
+    from .errors import UserError
+    from .reporting.page import build_report
 
     try:
-        conclude(folder)
-    except Refusal as refusal:  # nothing is finished
+        build_report(folder)
+    except UserError as refusal:  # nothing is finished
         if failure is None:
             raise
         print(refusal, file=sys.stderr)
     except OSError as error:  # a full disk; it must not hide what else failed
         print(f"the comparison could not be written: {error}", file=sys.stderr)
         failure = failure or error
-    if isinstance(failure, Refusal) or not isinstance(failure, Exception | None):
+    if isinstance(failure, UserError) or not isinstance(failure, Exception | None):
         raise failure
     if failure is not None:
         print(

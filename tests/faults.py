@@ -34,9 +34,9 @@ import src.launch.sweep
 import src.reporting.page
 import src.training.checkpoints
 import src.training.run
-from src.config import from_command_line, refusing
+from src.config import cli_errors, from_command_line
 from src.results import files
-from src.results.locks import who_is_at_work
+from src.results.locks import lock_holder
 from tests.helpers import ROOT
 
 FORK = multiprocessing.get_context("fork")
@@ -199,13 +199,13 @@ class Killer:
         """The process or one below it, if its time has come."""
         pids = family(process)
         for run in self.sweep.runs():
-            holder = re.match(r"process (\d+)", who_is_at_work(run) or "")
+            holder = re.match(r"process (\d+)", lock_holder(run) or "")
             if holder and (pid := int(holder[1])) in pids and (pid, run) not in self.ends and _trains(run):
                 self._give(pid, run)
         due = [key for key, end in self.ends.items() if key[0] in pids and end < time.monotonic()]
         for pid, run in due:
             self.ends[pid, run] = float("inf")
-            if self.injected.total() == self.kills or (run and not who_is_at_work(run)):
+            if self.injected.total() == self.kills or (run and not lock_holder(run)):
                 continue
             fault = list(FAULTS)[self.injected.total() % len(FAULTS)]
             with suppress(ProcessLookupError):
@@ -218,7 +218,7 @@ class Killer:
     def _truncate(self) -> bool:
         """Cut ``last.ckpt`` of every run that was interrupted; whether there was any."""
         time.sleep(0.2)  # for the kernel to take the process away
-        idle = [run for run in self.sweep.runs() if not who_is_at_work(run) and not (run / files.RUN).exists()]
+        idle = [run for run in self.sweep.runs() if not lock_holder(run) and not (run / files.RUN).exists()]
         kept = [last for run in idle if (last := run / files.CHECKPOINTS / files.LAST).exists()]
         for last in kept:
             os.truncate(last, last.stat().st_size // 2)
@@ -227,8 +227,8 @@ class Killer:
 
 def _trains(run: Path) -> bool:
     """Whether whoever is at work on a run has come to its training."""
-    ledger = run / files.SHAPES
-    return ledger.exists() and ledger.stat().st_mtime > (run / files.LOCK).stat().st_mtime
+    summarize = run / files.SHAPES
+    return summarize.exists() and summarize.stat().st_mtime > (run / files.LOCK).stat().st_mtime
 
 
 def contents(run: Path) -> dict[str, object]:
@@ -307,7 +307,7 @@ def disturb(options: Options, folder: Path) -> tuple[Counter[str], list[str]]:
 
 def main() -> None:
     """Do it, and print the table."""
-    with refusing():
+    with cli_errors():
         options = from_command_line(Options, sys.argv[1:] or ["seed=0"], __doc__ or "")
     folder = Path(options.folder or tempfile.mkdtemp(prefix="faults-"))
     begin = time.monotonic()

@@ -8,8 +8,8 @@ import torch
 import torchvision
 from torch import nn
 
-from src.errors import Refusal
-from src.nets.hooks import evaluating, stream, watch
+from src.errors import UserError
+from src.nets.hooks import eval_mode, record_outputs, stream_outputs
 from tests.helpers import Overwrites
 
 X = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
@@ -39,7 +39,7 @@ def tensors() -> int:
 
 
 def test_outputs_are_those_of_the_layers(net):
-    with watch(net, ["0", "3.0"]) as maps:
+    with record_outputs(net, ["0", "3.0"]) as maps:
         y = net(X)
     assert set(maps) == {"0", "3.0"}
     torch.testing.assert_close(maps["0"], net[0](X))
@@ -47,13 +47,13 @@ def test_outputs_are_those_of_the_layers(net):
 
 
 def test_names_may_come_from_a_generator(net):
-    with watch(net, (name for name in ["0", "1"])) as maps:
+    with record_outputs(net, (name for name in ["0", "1"])) as maps:
         net(X)
     assert set(maps) == {"0", "1"}
 
 
 def test_each_forward_fills_the_outputs_anew(net):
-    with watch(net, ["0"]) as maps:
+    with record_outputs(net, ["0"]) as maps:
         net(X)
         first = maps["0"]
         net(2 * X)
@@ -61,7 +61,7 @@ def test_each_forward_fills_the_outputs_anew(net):
 
 
 def test_an_in_place_layer_does_not_change_what_was_captured(net):
-    with watch(net, ["0"]) as maps:
+    with record_outputs(net, ["0"]) as maps:
         net(X)
     assert maps["0"].min() < 0
     torch.testing.assert_close(maps["0"], net[0](X))
@@ -69,7 +69,7 @@ def test_an_in_place_layer_does_not_change_what_was_captured(net):
 
 def test_each_output_is_shown_as_it_comes_before_an_in_place_layer_changes_it(net):
     shown = []
-    with stream(net, ["0", "3.0"], lambda name, output: shown.append((name, output.clone()))):
+    with stream_outputs(net, ["0", "3.0"], lambda name, output: shown.append((name, output.clone()))):
         answers = [net(scale * X) for scale in (1, 2, 3)]
     assert [name for name, _ in shown] == ["0", "3.0"] * 3
     for i, y in enumerate(answers):
@@ -80,7 +80,7 @@ def test_each_output_is_shown_as_it_comes_before_an_in_place_layer_changes_it(ne
 def test_of_a_layer_that_runs_twice_the_last_output_is_shown():
     relu, shown = nn.ReLU(), []
     net = nn.Sequential(nn.Conv2d(3, 4, 3), relu, nn.Conv2d(4, 2, 3), relu)
-    with stream(net, ["1", "2"], lambda name, output: shown.append((name, tuple(output.shape)))):
+    with stream_outputs(net, ["1", "2"], lambda name, output: shown.append((name, tuple(output.shape)))):
         net(X), net(X), net(X)
     one = [("1", (2, 2, 4, 4)), ("2", (2, 2, 4, 4))]
     assert sorted(shown[:2]) == one
@@ -89,7 +89,7 @@ def test_of_a_layer_that_runs_twice_the_last_output_is_shown():
 
 def test_what_is_shown_is_not_kept(net):
     kept = []
-    with torch.no_grad(), stream(net, ["0"], lambda name, output: kept.append(weakref.ref(output))):
+    with torch.no_grad(), stream_outputs(net, ["0"], lambda name, output: kept.append(weakref.ref(output))):
         for _ in range(3):
             net(X)
         gc.collect()
@@ -102,16 +102,16 @@ def test_a_stream_leaves_nothing_behind_after_an_exception(net):
     def fail(name: str, output: torch.Tensor) -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), stream(net, ["0", "1", "3"], fail):
+    with pytest.raises(ZeroDivisionError), stream_outputs(net, ["0", "1", "3"], fail):
         net(X)
     assert hooks(net) == 0
     assert flags(net) == before
 
 
 def test_inside_all_is_in_eval_mode(net):
-    with watch(net, ["0"]):
+    with record_outputs(net, ["0"]):
         assert not any(flags(net))
-    with evaluating(net):
+    with eval_mode(net):
         assert torch.equal(net(X), net(X))
 
 
@@ -122,7 +122,7 @@ def test_inside_float32_is_float32_and_afterwards_what_was_asked_for(net, asked)
     try:
         for one in precisions:
             one.fp32_precision = asked
-        with pytest.raises(ZeroDivisionError), evaluating(net):
+        with pytest.raises(ZeroDivisionError), eval_mode(net):
             assert [one.fp32_precision for one in precisions] == ["ieee", "ieee"]
             raise ZeroDivisionError
         assert [one.fp32_precision for one in precisions] == [asked, asked]
@@ -134,7 +134,7 @@ def test_inside_float32_is_float32_and_afterwards_what_was_asked_for(net, asked)
 def test_hooks_and_flags_are_as_before(net):
     before = flags(net)
     assert set(before) == {True, False}
-    with watch(net, ["0", "1", "3"]):
+    with record_outputs(net, ["0", "1", "3"]):
         assert hooks(net) == 3 + 2, "one a layer, and two that see the forward begin and end"
     assert hooks(net) == 0
     assert flags(net) == before
@@ -142,7 +142,7 @@ def test_hooks_and_flags_are_as_before(net):
 
 def test_hooks_and_flags_are_as_before_after_an_exception(net):
     before = flags(net)
-    with pytest.raises(ZeroDivisionError), watch(net, ["0", "1", "3"]):
+    with pytest.raises(ZeroDivisionError), record_outputs(net, ["0", "1", "3"]):
         raise ZeroDivisionError
     assert hooks(net) == 0
     assert flags(net) == before
@@ -150,7 +150,10 @@ def test_hooks_and_flags_are_as_before_after_an_exception(net):
 
 def test_an_unknown_layer_is_refused_with_the_valid_ones(net):
     before = flags(net)
-    with pytest.raises(KeyError, match=r"no layer conv9; the net has 0, 1, 2, 3, 3\.0, 3\.1"), watch(net, ["conv9"]):
+    with (
+        pytest.raises(KeyError, match=r"no layer conv9; the net has 0, 1, 2, 3, 3\.0, 3\.1"),
+        record_outputs(net, ["conv9"]),
+    ):
         pass
     assert flags(net) == before
     assert hooks(net) == 0
@@ -158,7 +161,7 @@ def test_an_unknown_layer_is_refused_with_the_valid_ones(net):
 
 def test_a_hundred_captures_keep_nothing(net):
     def capture() -> None:
-        with watch(net, ["0", "3"]), torch.no_grad():
+        with record_outputs(net, ["0", "3"]), torch.no_grad():
             net(X)
 
     capture()
@@ -180,12 +183,12 @@ def test_what_a_function_overwrites_later_is_captured_as_it_was(how):
         for scale in (1, 2, 3):  # the first forward, and those after it
             one = net.one(scale * X)
             right = {"one": one, "two": net.two(one)}
-            with watch(net, right) as maps:
+            with record_outputs(net, right) as maps:
                 for _ in range(2):
                     net(scale * X)
                     for name, expected in right.items():
                         torch.testing.assert_close(maps[name], expected)
-            with stream(net, right, lambda name, output: shown.update({name: output.clone()})):
+            with stream_outputs(net, right, lambda name, output: shown.update({name: output.clone()})):
                 for _ in range(2):
                     net(scale * X)
                     for name, expected in right.items():
@@ -194,7 +197,7 @@ def test_what_a_function_overwrites_later_is_captured_as_it_was(how):
 
 def test_from_the_second_forward_on_only_what_is_overwritten_is_copied():
     net, seen = Overwrites("function"), {}
-    with torch.no_grad(), watch(net, ["one", "two"]) as maps:
+    with torch.no_grad(), record_outputs(net, ["one", "two"]) as maps:
         for name in ("one", "two"):
             net.get_submodule(name).register_forward_hook(lambda _, __, y, name=name: seen.update({name: y}))
         net(X)
@@ -219,7 +222,7 @@ def test_published_nets_that_overwrite_are_seen_as_they_run(name):
         net(x)
         for handle in handles:
             handle.remove()
-        with watch(net, right) as maps:
+        with record_outputs(net, right) as maps:
             for _ in range(2):
                 net(x)
                 assert [name for name, expected in right.items() if not torch.equal(maps[name], expected)] == []
@@ -227,7 +230,7 @@ def test_published_nets_that_overwrite_are_seen_as_they_run(name):
 
 def test_in_inference_mode_where_nothing_is_counted_all_is_copied():
     net = Overwrites("product")
-    with torch.inference_mode(), watch(net, ["two"]) as maps:
+    with torch.inference_mode(), record_outputs(net, ["two"]) as maps:
         right = net.two(net.one(X))
         for _ in range(2):
             net(X)
@@ -255,20 +258,24 @@ class Changes(nn.Module):
 
 def test_what_changes_after_the_first_forward_is_refused_and_not_shown_wrong():
     net = Changes("writes later")
-    with torch.no_grad(), watch(net, ["one"]):
+    with torch.no_grad(), record_outputs(net, ["one"]):
         net(X), net(X)
-        with pytest.raises(Refusal, match="one: overwritten in place"):
+        with pytest.raises(UserError, match="one: overwritten in place"):
             net(X)
     net = Changes("runs twice later")
-    with torch.no_grad(), stream(net, ["one"], lambda *_: None):
+    with torch.no_grad(), stream_outputs(net, ["one"], lambda *_: None):
         net(X), net(X)
-        with pytest.raises(Refusal, match="one: runs more or less often"):
+        with pytest.raises(UserError, match="one: runs more or less often"):
             net(X)
 
 
 def test_after_a_first_forward_that_was_broken_off_all_is_shown():
     net, shown = Changes("breaks off"), []
-    with torch.no_grad(), stream(net, ["one"], lambda name, _: shown.append(name)), watch(net, ["one"]) as maps:
+    with (
+        torch.no_grad(),
+        stream_outputs(net, ["one"], lambda name, _: shown.append(name)),
+        record_outputs(net, ["one"]) as maps,
+    ):
         with pytest.raises(ZeroDivisionError):
             net(X)
         for _ in range(3):

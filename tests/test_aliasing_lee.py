@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from src.evaluation.adapter import Scene, Subject
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.aliasing import aliasing, aliasing_fraction, strided, undecimated
 from src.evaluation.families.velocity import LEE, MOTIONS, slopes, velocities
 from src.evaluation.families.velocity import rows as speed_rows
@@ -328,8 +328,8 @@ def test_a_net_without_a_derivative_is_told_in_a_note():
 
     own = Own()
     own.weight = nn.Parameter(torch.ones(()))
-    subject = Subject(nn.Sequential(own, nn.Flatten()), [], lambda pixels: pixels / 255)
-    (note,) = speed_rows(subject, Scene(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 1))
+    adapter = ModelAdapter(nn.Sequential(own, nn.Flatten()), [], lambda pixels: pixels / 255)
+    (note,) = speed_rows(adapter, EvaluationSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), 1))
     assert note.words.startswith("not measured, PyTorch has no derivative for it: ")
 
 

@@ -12,14 +12,14 @@ from torch import nn
 from torchvision.models.convnext import CNBlock
 from torchvision.models.vgg import cfgs, make_layers
 
-from src.errors import Refusal
-from src.ledger import ledger
+from src.errors import UserError
 from src.models import ARCHITECTURES, architecture
 from src.models import network as build
 from src.models.convnext import Block
 from src.models.layers import NORMS
 from src.models.vgg import CONVS
-from src.nets.hooks import watch
+from src.nets.hooks import record_outputs
+from src.summary import summarize
 from tests.helpers import Image, architectures, composed, every_architecture, model, network, on_paper, parameters
 
 IMAGE = (1, 32, 32)
@@ -44,7 +44,7 @@ FIXED = [(name, key) for name in ARCHITECTURES for key in architecture(name).fix
 
 @pytest.mark.parametrize(("name", "key"), FIXED)
 def test_an_axis_that_an_architecture_lacks_is_refused_and_the_advice_can_be_followed(name, key):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         network(IMAGE, name=name, **{key: OTHER[key]})
     line = re.fullmatch(rf"model\.{key}=(.+): model={name} has no such axis, leave it at (.+)", str(refusal.value))
     asked, right = line.groups()
@@ -76,7 +76,7 @@ def test_a_variant_is_one_of_those_there_are(name):
     for choice in choices:
         assert parameters(published(name, IMAGE, 10, variant=choice)) > 0
     for wrong, written in (("x", "x"), ("", '""')):
-        with pytest.raises(Refusal) as refusal:
+        with pytest.raises(UserError) as refusal:
             network(IMAGE, name=name, variant=wrong)
         right = f"for model={name} choose one of {', '.join(choices)}"
         assert str(refusal.value) == f"model.variant={written}: {right}"
@@ -112,8 +112,8 @@ def test_all_cnn_has_the_parameters_and_maps_of_the_paper(variant, form):
     axes, extra = FORMS[form]
     net = published("allconv", (3, 32, 32), 10, variant=variant, **axes)
     assert parameters(net) == weights(*BASE[variant], *extra, *TOP)
-    book = ledger(net, (3, 32, 32))
-    assert [book[stage].rows.size for stage in net.stages] == [16, 8, 8]
+    summary = summarize(net, (3, 32, 32))
+    assert [summary[stage].rows.size for stage in net.stages] == [16, 8, 8]
     if extra:
         assert parameters(net) == pytest.approx(PUBLISHED[variant], rel=0.04)
 
@@ -136,10 +136,10 @@ def test_vgg_has_the_parameters_and_shapes_of_torchvisions(variant, norm):
         theirs = make_layers(cfgs[LETTERS[variant]], batch_norm=norm == "batch")
     biases = sum(layer.bias.numel() for layer in theirs if isinstance(layer, nn.Conv2d))
     assert parameters(net) - parameters(net.logits) == parameters(theirs) - (biases if norm == "batch" else 0)
-    book, other = ledger(net, (3, 224, 224)), ledger(theirs, (3, 224, 224))
+    summary, other = summarize(net, (3, 224, 224)), summarize(theirs, (3, 224, 224))
     pooled = [layer.shape for layer in other.layers if layer.kind == "MaxPool2d"]
-    assert [book[stage].shape for stage in net.stages] == pooled
-    assert book["stage5"].rows == other.layers[-1].rows  # receptive field, jump and start as well
+    assert [summary[stage].shape for stage in net.stages] == pooled
+    assert summary["stage5"].rows == other.layers[-1].rows  # receptive field, jump and start as well
 
 
 def copy(ours: nn.Module, theirs: nn.Module) -> None:
@@ -164,7 +164,7 @@ def test_vgg_is_the_function_that_torchvisions_is(variant, norm):
     net = network((3, 64, 64), name="vgg", variant=variant, norm=norm, **axes).double()
     copy(net, theirs)
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    with watch(net, ["stage5"]) as maps, torch.no_grad():
+    with record_outputs(net, ["stage5"]) as maps, torch.no_grad():
         net(x)
         expected = theirs(x)
     assert expected.std() > 1e-3

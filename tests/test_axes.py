@@ -14,12 +14,12 @@ from scipy.signal import correlate2d
 from torch import Tensor, nn
 
 from src.config import Config, from_dict, to_dict
-from src.errors import Refusal
-from src.ledger import ledger
+from src.errors import UserError
 from src.models import TOLERANCE
 from src.models import network as build
 from src.models.blocks import convolution
 from src.models.layers import ACTIVATIONS, NORMS, PADDINGS
+from src.summary import summarize
 from src.training.lightning_module import module
 from tests.helpers import (
     Image,
@@ -36,8 +36,8 @@ IMAGE = (1, 32, 32)
 
 def sizes(net: nn.Module, image: Image) -> list[int]:
     """Heights of the maps of the stages."""
-    book = ledger(net, image)
-    return [book[stage].rows.size for stage in net.stages]
+    summary = summarize(net, image)
+    return [summary[stage].rows.size for stage in net.stages]
 
 
 # --- where a net shrinks ---------------------------------------------------------------------------------------------
@@ -55,11 +55,11 @@ def test_the_stages_that_pool_at_names_shrink_and_no_others(name, data, pool):
     depth = len(on_paper(IMAGE, name=name, **shared(name, depth=4)).stages)
     at = data.draw(some_stages(depth))
     net = on_paper((1, 64, 64), name=name, pool=pool, pool_at=at, **shared(name, depth=4))
-    book = ledger(net, (1, 64, 64))
+    summary = summarize(net, (1, 64, 64))
     strides = [2 ** len([one for one in at if one <= stage]) for stage in range(1, depth + 1)]
-    assert [book[stage].rows.jump for stage in net.stages] == strides  # the last: the same, early or late
+    assert [summary[stage].rows.jump for stage in net.stages] == strides  # the last: the same, early or late
     assert sizes(net, (1, 64, 64)) == [64 // stride for stride in strides]
-    pools = {layer.name.split(".")[0] for layer in book.layers if ".pool" in layer.name}
+    pools = {layer.name.split(".")[0] for layer in summary.layers if ".pool" in layer.name}
     assert pools == (set() if pool == "none" else {f"stage{stage}" for stage in at})
 
 
@@ -74,14 +74,14 @@ def test_where_a_net_pools_is_no_matter_of_parameters(name):
 def test_a_null_pool_at_is_every_stage_and_the_first_two_of_all_cnn(name):
     depth = len(on_paper(IMAGE, name=name).stages)
     every = [1, 2] if name == "allconv" else list(range(1, depth + 1))
-    null, named = (ledger(on_paper(IMAGE, name=name, pool_at=at), IMAGE).rows() for at in (None, every))
+    null, named = (summarize(on_paper(IMAGE, name=name, pool_at=at), IMAGE).rows() for at in (None, every))
     assert null == named
 
 
 @every_architecture_with("pool_at")
 @pytest.mark.parametrize("at", [[0], [-1], [1, 1], [9], [1, 2, 9]])
 def test_a_stage_that_is_not_there_is_refused(name, at):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         network(IMAGE, name=name, pool_at=at)
     depth = len(on_paper(IMAGE, name=name).stages)
     assert str(refusal.value) == f"model.pool_at={at}: must name stages from 1 to {depth}, each at most once"
@@ -120,7 +120,7 @@ def test_the_extra_convolution_stands_before_each_pool(name):
 @every_architecture_with("extra_conv")
 @pytest.mark.parametrize(("key", "wrong"), [("pool", "none"), ("padding", "valid")])
 def test_an_extra_convolution_without_pool_or_padding_is_refused(name, key, wrong):
-    with pytest.raises(Refusal, match=rf"^model\.extra_conv=true: has no place with model\.{key}={wrong}; take "):
+    with pytest.raises(UserError, match=rf"^model\.extra_conv=true: has no place with model\.{key}={wrong}; take "):
         network((1, 80, 80), name=name, extra_conv=True, **{key: wrong})
 
 
@@ -150,7 +150,7 @@ def test_the_width_is_the_one_that_comes_nearest(name, wanted, max_width):
         net = on_paper(SMALL_IMAGE, **axes)
         assert abs(parameters(net) - wanted) == nearest
         return
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         on_paper(SMALL_IMAGE, **axes)
     line = rf"model\.parameters={wanted}: the nearest that model={name} comes to is (\d+), at width (\d+); change .*"
     count, width = map(int, re.fullmatch(line, str(refusal.value)).groups())
@@ -199,7 +199,7 @@ def test_a_map_grows_or_shrinks_by_what_its_kernels_read(name, padding, grows):
     image = (1, 45, 52)
     net = on_paper(image, name=name, padding=padding, pool="none", stride=1)
     for stage in net.stages:
-        rows, columns = ledger(net, image)[stage].rows, ledger(net, image)[stage].columns
+        rows, columns = summarize(net, image)[stage].rows, summarize(net, image)[stage].columns
         assert rows.size == 45 + grows * (rows.field - 1)  # the field is 1 + Σ (k - 1)
         assert columns.size == 52 + grows * (columns.field - 1)
 
@@ -269,7 +269,9 @@ def test_with_biases_and_norms_it_holds_for_objects_that_keep_away_from_the_bord
     """What a layer makes of black is then no more 0, as it is beyond the map: the next layer sees a frame there."""
     image = (1, 64, 64)
     paper = on_paper(image, name=name, pool="none", stride=1)
-    away = int(ledger(paper, image)[paper.stages[-1]].rows.field) - 1  # half of it the object's trace, half the frame
+    away = (
+        int(summarize(paper, image)[paper.stages[-1]].rows.field) - 1
+    )  # half of it the object's trace, half the frame
     side = 2 * away + 3 + 4
     net = still(name, side, norm=norm, head=head)
     offset(net)

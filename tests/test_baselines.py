@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from skimage.feature import hog
 from sklearn.decomposition import PCA
 
-from src.errors import Refusal
+from src.errors import UserError
 from src.models.hog import Histograms
-from src.nets.hooks import watch
-from src.reporting.page import leave_page
+from src.nets.hooks import record_outputs
+from src.reporting.page import write_run_page
 from src.training.run import run
 from tests.helpers import composed, network
 
@@ -38,7 +38,7 @@ def test_features_are_frozen_and_the_head_is_trained(name, count):
     net = network((3, 17, 22), name=name, **({"width": 7} if name == "pca" else {}))
     assert net.stages == []
     assert {key for key, one in net.named_parameters() if one.requires_grad} == {"logits.weight", "logits.bias"}
-    with watch(net, ["features"]) as maps:
+    with record_outputs(net, ["features"]) as maps:
         net(torch.randn(2, 3, 17, 22))
     assert maps["features"].shape == (2, count)
 
@@ -47,16 +47,16 @@ def test_components_are_scikit_learns():
     net = network((2, 5, 6), name="pca", width=4)
     images = (torch.rand(80, 2, 5, 6) * torch.linspace(10, 255, 6)).to(torch.uint8)
     net.fit(images, lambda pixels: pixels / 255)
-    with watch(net, ["features"]) as maps:
+    with record_outputs(net, ["features"]) as maps:
         net(images / 255)
     wanted = PCA(4).fit_transform((images / 255).flatten(1).numpy())
     np.testing.assert_allclose(np.abs(maps["features"].detach().numpy()), np.abs(wanted), atol=1e-3)
 
 
 def test_more_components_than_pixels_or_images_are_refused():
-    with pytest.raises(Refusal, match=r"^model\.width=61: an image of 60 pixels has no more components than that$"):
+    with pytest.raises(UserError, match=r"^model\.width=61: an image of 60 pixels has no more components than that$"):
         network((2, 5, 6), name="pca", width=61)
-    with pytest.raises(Refusal, match=r"^model\.width=9: 8 training images have no more components$"):
+    with pytest.raises(UserError, match=r"^model\.width=9: 8 training images have no more components$"):
         network((2, 5, 6), name="pca", width=9).fit(torch.zeros(8, 2, 5, 6, dtype=torch.uint8), torch.Tensor.float)
 
 
@@ -66,5 +66,5 @@ def test_a_run_of_its_own_ends_with_a_page(name, tmp_path: Path) -> None:
     keys = "data=shapes data.image_size=16 data.train_size=128 data.val_size=64 measure.what=[shift] measure.images=20"
     width = ["model.width=8"] if name == "pca" else []
     run(composed(f"model={name}", "train.epochs=1", "wandb.mode=disabled", *keys.split(), *width), tmp_path)
-    leave_page(tmp_path)
+    write_run_page(tmp_path)
     assert "output distance" in (tmp_path / "report.html").read_text()

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from src.reporting.maps import colours, save_maps
-from src.reporting.page import conclude
+from src.reporting.page import build_report
 from src.results import files
 from tests.test_comparison import leave_run
 
@@ -58,7 +58,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         leave_maps(folder / pool, factor)
         if pool != "max":
             leave_inside(folder / pool)
-    return conclude(folder)
+    return build_report(folder)
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from src.config import MEASURE_NAMES, MEASURES
 from src.data.splits import split
-from src.evaluation.adapter import Scene, Subject
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.layers import against_rows
 from src.evaluation.families.layers import rows as capture_rows
 from src.evaluation.suite import FAMILIES, MOVES, rows
-from src.metrics import Grid, Note, Row
+from src.metrics import Heatmap, Note, Row
 from src.metrics.base import layer_measures, resamples
 from src.metrics.cka import CKAMatrix
 from src.models import ARCHITECTURES
 from src.models.layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
-from src.nets.hooks import watch
+from src.nets.hooks import record_outputs
 from src.pooling import POOLS
-from src.training.evaluate_run import measure, scene_of, subject_of_run
+from src.training.evaluate_run import adapter_of_run, evaluation_set, measure
 from src.training.lightning_module import module
 from src.training.untrained import untrained
 from src.transforms import TABLE, TRANSFORMS
@@ -37,16 +37,16 @@ def pixels(x: Tensor) -> Tensor:
     return x.float() / 255 - 0.5
 
 
-def scene(n: int = N, labels: bool = True, positions: bool = False) -> Scene:
+def test_set(n: int = N, labels: bool = True, positions: bool = False) -> EvaluationSet:
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (n, 1, SIDE + 2 * MARGIN, SIDE + 2 * MARGIN), generator=generator).to(torch.uint8)
     where = torch.rand(n, 2, generator=generator) if positions else None
-    return Scene(canvas, MARGIN, torch.arange(n) % 4 if labels else None, where, batch=15)
+    return EvaluationSet(canvas, MARGIN, torch.arange(n) % 4 if labels else None, where, batch=15)
 
 
-def subject(**axes: object) -> Subject:
+def adapter(**axes: object) -> ModelAdapter:
     net = network((1, SIDE, SIDE), 4, **axes)
-    return Subject(net, [*net.stages, "features"], pixels)
+    return ModelAdapter(net, [*net.stages, "features"], pixels)
 
 
 def key(row: Row) -> tuple[object, ...]:
@@ -56,15 +56,15 @@ def key(row: Row) -> tuple[object, ...]:
 # --- the layers as they are ------------------------------------------------------------------------------------------
 
 
-def captured(of: Subject, on: Scene) -> dict[tuple[str, str], Row]:
+def captured(of: ModelAdapter, on: EvaluationSet) -> dict[tuple[str, str], Row]:
     return {(row.layer, row.measure): row for row in capture_rows(of, on) if row.measure != "cka"}
 
 
 def test_every_measure_of_layers_gives_what_it_gives_alone():
-    of, on = subject(), scene()
+    of, on = adapter(), test_set()
     found, checked = captured(of, on), 0
     x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
-    with watch(of.net, of.layers) as maps, torch.no_grad():
+    with record_outputs(of.net, of.layers) as maps, torch.no_grad():
         of.net(x)
         kept = dict(maps)
     for kind in layer_measures():
@@ -86,10 +86,10 @@ def test_every_measure_of_layers_gives_what_it_gives_alone():
 
 
 def test_similarities_are_the_matrix_alone():
-    of, on = subject(), scene()
+    of, on = adapter(), test_set()
     x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     alone = CKAMatrix()
-    with watch(of.net, of.layers) as maps, torch.no_grad():
+    with record_outputs(of.net, of.layers) as maps, torch.no_grad():
         for index in on.batches():
             of.net(x[index])
             alone.update([maps[layer] for layer in of.layers])
@@ -101,11 +101,15 @@ def test_similarities_are_the_matrix_alone():
 
 
 def test_a_net_against_another_is_the_matrix_of_both():
-    one, on = subject(), scene()
-    other = replace(subject(pool="avg", depth=3), normalise=lambda x: pixels(x) * 2)
+    one, on = adapter(), test_set()
+    other = replace(adapter(pool="avg", depth=3), normalise=lambda x: pixels(x) * 2)
     x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     alone = CKAMatrix()
-    with watch(one.net, one.layers) as ours, watch(other.net, other.layers) as theirs, torch.no_grad():
+    with (
+        record_outputs(one.net, one.layers) as ours,
+        record_outputs(other.net, other.layers) as theirs,
+        torch.no_grad(),
+    ):
         for index in on.batches():
             one.net(x[index]), other.net(2 * x[index])
             alone.update([ours[layer] for layer in one.layers], [theirs[layer] for layer in other.layers])
@@ -115,10 +119,10 @@ def test_a_net_against_another_is_the_matrix_of_both():
 
 
 def test_a_net_against_itself_is_alike_on_the_diagonal_and_symmetric():
-    of = subject()
-    found = {(row.layer, row.protocol): row.estimate for row in against_rows(of, of, replace(scene(), batch=8))}
+    of = adapter()
+    found = {(row.layer, row.protocol): row.estimate for row in against_rows(of, of, replace(test_set(), batch=8))}
     within = {
-        (row.layer, row.protocol): row.estimate.value for row in capture_rows(of, scene()) if row.measure == "cka"
+        (row.layer, row.protocol): row.estimate.value for row in capture_rows(of, test_set()) if row.measure == "cka"
     }
     assert len(found) == 9 and len(within) == 3
     for (a, b), estimate in found.items():
@@ -129,10 +133,10 @@ def test_a_net_against_itself_is_alike_on_the_diagonal_and_symmetric():
 
 
 def test_too_few_images_give_no_probes_and_no_similarities():
-    measures = {row.measure for row in capture_rows(subject(), scene(20))}
+    measures = {row.measure for row in capture_rows(adapter(), test_set(20))}
     assert "cka" not in measures
     assert not any("probe" in name for name in measures)
-    assert "cka" in {row.measure for row in capture_rows(subject(), scene())}
+    assert "cka" in {row.measure for row in capture_rows(adapter(), test_set())}
 
 
 # --- the whole suite -------------------------------------------------------------------------------------------------
@@ -157,11 +161,11 @@ def sound(found: list[Row]) -> None:
 
 @pytest.mark.parametrize("axes", [{"padding": "circular"}, {"pool": "none", "head": "flatten"}], ids=["gap", "flatten"])
 def test_every_row_has_its_own_name_and_an_interval_that_holds_its_number(axes):
-    of = subject(**axes)
+    of = adapter(**axes)
     before = [one.training for one in of.net.modules()]
-    found = list(rows(of, scene(), EVERYTHING))
+    found = list(rows(of, test_set(), EVERYTHING))
     sound(only_rows(found))
-    grids = [(one.layer, one.measure) for one in found if isinstance(one, Grid)]
+    grids = [(one.layer, one.measure) for one in found if isinstance(one, Heatmap)]
     assert len(set(grids)) == len(grids) > 3
     assert {row.transform for row in only_rows(found)} >= {one.name for one in TRANSFORMS.values()} | {
         "velocity",
@@ -174,7 +178,7 @@ def test_every_row_has_its_own_name_and_an_interval_that_holds_its_number(axes):
 
 @pytest.mark.parametrize("family", EVERYTHING)
 def test_a_family_alone_gives_what_it_gives_with_the_others(family):
-    of, on = subject(padding="circular"), scene(N)
+    of, on = adapter(padding="circular"), test_set(N)
     alone = [row.values() for row in only_rows(rows(of, on, [family]))]
     assert alone
     whole = [row.values() for row in only_rows(rows(of, on, [family, "brightness"]))]
@@ -185,14 +189,14 @@ def test_a_family_alone_gives_what_it_gives_with_the_others(family):
 
 def test_a_net_of_vectors_runs_through_all():
     net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 8), nn.ReLU(), nn.Linear(8, 4))
-    found = only_rows(rows(Subject(net, ["1", "2"], pixels), scene(), EVERYTHING))
+    found = only_rows(rows(ModelAdapter(net, ["1", "2"], pixels), test_set(), EVERYTHING))
     sound(found)
     assert not {"aliasing_fraction", "equivariance_error", "morans_i"} & {row.measure for row in found}
     assert {"invariance_error", "output_distance", "lee", "worst_case"} <= {row.measure for row in found}
 
 
 def test_without_labels_nothing_is_said_that_needs_them():
-    found = only_rows(rows(subject(), scene(labels=False), EVERYTHING))
+    found = only_rows(rows(adapter(), test_set(labels=False), EVERYTHING))
     sound(found)
     measures = {row.measure for row in found}
     assert not {"worst_case", "accuracy", "fidelity"} & measures
@@ -205,7 +209,7 @@ def test_positions_run_through_all(task):
     splits = split(cfg.data)
     torch.manual_seed(0)
     net = module(cfg, splits.image, len(splits.classes))
-    of, on = subject_of_run(net, splits), scene_of(cfg, splits)
+    of, on = adapter_of_run(net, splits), evaluation_set(cfg, splits)
     found = only_rows(rows(of, on, EVERYTHING))
     sound(found)
     measures = {row.measure for row in found}
@@ -263,10 +267,10 @@ def tensors() -> int:
 
 
 def test_captures_keep_nothing():
-    of, on = subject(depth=1), replace(scene(4), batch=4)
+    of, on = adapter(depth=1), replace(test_set(4), batch=4)
 
     def capture() -> None:
-        with watch(of.net, of.layers) as maps:
+        with record_outputs(of.net, of.layers) as maps:
             of.net(pixels(on.canvas))
             assert len(maps) == len(of.layers)
 
@@ -297,9 +301,9 @@ EACH = [(axis, choice) for axis, choices in CHOICES.items() for choice in choice
 
 @pytest.mark.parametrize(("axis", "choice"), [*EACH, *(("name", name) for name in ARCHITECTURES)])
 def test_every_family_takes_nets_of_every_choice_laid_out_as_in_runs(axis, choice):
-    of = subject(**{axis: choice}, **({"depth": 1} if choice == "valid" else {}))  # which leaves little of 12 pixels
+    of = adapter(**{axis: choice}, **({"depth": 1} if choice == "valid" else {}))  # which leaves little of 12 pixels
     of.net.to(memory_format=torch.channels_last)
     of = replace(of, normalise=lambda x: pixels(x).to(memory_format=torch.channels_last))
-    found = list(rows(of, scene(8), EVERYTHING))
+    found = list(rows(of, test_set(8), EVERYTHING))
     assert not [one.words for one in found if isinstance(one, Note) and one.words.startswith("not measured")]
     assert {row.transform for row in only_rows(found)} == {"none", "velocity", *(one.name for one in TABLE)}

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from scipy import stats
 
 from src.config import from_dict, to_dict
-from src.errors import Refusal
+from src.errors import UserError
 from src.metrics.rows import Estimate, Row
 from src.reporting.comparison import (
     Variant,
@@ -23,7 +23,7 @@ from src.reporting.comparison import (
     shown_rows,
     variants,
 )
-from src.reporting.page import answer, conclude, leave_page, render
+from src.reporting.page import answer, build_report, render, write_run_page
 from src.reporting.terminal import console
 from src.results import files
 from src.results.runs import FORMAT, FinishedRun, find_runs, record, write_measures
@@ -93,7 +93,7 @@ def test_the_answer_names_the_winners_and_its_own_weakness(sweep: Path) -> None:
 
 
 def test_names_on_the_page_are_text(sweep: Path) -> None:
-    text = conclude(sweep).read_text()
+    text = build_report(sweep).read_text()
     page = text.replace(get_plotlyjs(), "")
     assert len(page) < len(text) / 2
     for hostile in ("<script>alert(1)", "<i>boom", "<b>cpu", "<q>"):
@@ -113,7 +113,7 @@ def test_a_run_of_its_own_is_compared_with_nothing(tmp_path: Path) -> None:
 
 def test_one_run_has_a_page_of_its_own(tmp_path: Path) -> None:
     leave_run(tmp_path / "one", 0.9, 0.1)
-    text = leave_page(tmp_path / "one").read_text().replace(get_plotlyjs(), "")
+    text = write_run_page(tmp_path / "one").read_text().replace(get_plotlyjs(), "")
     assert "Test accuracy 0.900 [0.890, 0.910]" in text
     assert "Differences from" not in text and "The runs differ" not in text
     assert (tmp_path / "one" / files.PAGE).exists()
@@ -123,7 +123,7 @@ def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
     one, other = tmp_path / "here" / "one", tmp_path / "there" / "other"
     leave_run(one, 0.9, 0.1)
     leave_run(other, 0.8, 0.2, model={"pool": "avg"}, train={"epochs": 7})
-    page = conclude(one, beside=other)
+    page = build_report(one, beside=other)
     assert page == one / "beside-other" / files.PAGE
     rows = files.read_rows(page.with_name(files.COMPARISON))
     assert [(row["model.pool"], row["train.epochs"], float(row["test_accuracy"])) for row in rows] == [
@@ -136,7 +136,7 @@ def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
 def test_the_page_says_what_all_runs_have_set(sweep: Path, tmp_path: Path) -> None:
     leave_run(tmp_path / "a" / "max", 0.9, 0.1, train={"lr": 0.05})
     leave_run(tmp_path / "a" / "avg", 0.8, 0.2, train={"lr": 0.05}, model={"pool": "avg"})
-    text = conclude(tmp_path / "a").read_text()
+    text = build_report(tmp_path / "a").read_text()
     assert "The runs differ in model.pool; all have train.lr=0.05; the rest is the default." in text
 
 
@@ -221,7 +221,7 @@ def pools(tmp_path: Path) -> Path:
 
 def test_a_baseline_is_chosen_by_its_name(pools: Path, tmp_path: Path) -> None:
     with console.capture() as shown:
-        page = conclude(pools, tmp_path / "first")
+        page = build_report(pools, tmp_path / "first")
     assert "differences from pool=max, seed by seed" in shown.get()
     rows = files.read_rows(tmp_path / "first" / files.DIFFERENCES)
     assert {(row["variant"], row["baseline"], row["pairs"]) for row in rows} == {("pool=avg", "pool=max", "2")}
@@ -229,7 +229,7 @@ def test_a_baseline_is_chosen_by_its_name(pools: Path, tmp_path: Path) -> None:
     assert numbers["test_accuracy"] == pytest.approx(0.015)
     assert {"gap", "seconds", "crop_1px_output_distance"} <= numbers.keys() and "test_r2" not in numbers
     assert re.search(r"<option selected>pool=max</option><option>pool=avg</option>", page.read_text())
-    page = conclude(pools, tmp_path / "other", "pool=avg")
+    page = build_report(pools, tmp_path / "other", "pool=avg")
     (row, *_) = files.read_rows(tmp_path / "other" / files.DIFFERENCES)
     assert row["variant"] == "pool=max" and float(row["difference"]) == pytest.approx(-0.015)
     shown_bodies = re.findall(r"<tbody( hidden)?><tr><td>(pool=\w+)</td>", page.read_text())
@@ -237,8 +237,8 @@ def test_a_baseline_is_chosen_by_its_name(pools: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_baseline_is_refused_before_anything_is_written(pools: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"^baseline=max: no such variant; choose one of pool=max; pool=avg$"):
-        conclude(pools, tmp_path / "out", "max")
+    with pytest.raises(UserError, match=r"^baseline=max: no such variant; choose one of pool=max; pool=avg$"):
+        build_report(pools, tmp_path / "out", "max")
     assert not (tmp_path / "out").exists()
     assert choose(variants(find_runs(pools)[0]), None).name == "pool=max"
 
@@ -248,7 +248,7 @@ def test_differences_too_wide_for_a_terminal_are_on_the_page_alone(pools: Path) 
         model = {"pool": "avg", "padding": "circular", "dropout": 0.25, "activation": "leaky_relu"}
         leave_run(pools / f"wide{seed}", 0.8, 0.1, seed=seed, model=model)
     with console.capture() as shown:
-        page = conclude(pools)
+        page = build_report(pools)
     assert "differences from" not in shown.get()
     assert "<h2>Differences from" in page.read_text()
 
@@ -295,12 +295,12 @@ def test_runs_of_two_data_sets_are_ranked_within_each(mixed: Path) -> None:
 
 
 def test_differences_are_within_a_data_set(mixed: Path) -> None:
-    conclude(mixed)
+    build_report(mixed)
     rows = files.read_rows(mixed / files.DIFFERENCES)
     assert {(row["variant"], row["baseline"]) for row in rows} == {
         (f"pool=max, data.name={name}", f"pool=avg, data.name={name}") for name in ("mnist", "cifar10")
     }
-    conclude(mixed, baseline="pool=max, data.name=mnist")
+    build_report(mixed, baseline="pool=max, data.name=mnist")
     rows = files.read_rows(mixed / files.DIFFERENCES)
     assert {(row["variant"], row["baseline"]) for row in rows} == {
         ("pool=avg, data.name=mnist", "pool=max, data.name=mnist"),
@@ -322,7 +322,7 @@ def test_a_data_set_with_one_variant_is_ranked_with_nothing(mixed: Path) -> None
         shutil.rmtree(path)
     text = answer(variants(found_below(mixed)))
     assert "data.name=mnist: Test accuracy 0.995" in text
-    assert conclude(mixed).exists()
+    assert build_report(mixed).exists()
 
 
 # --- some of many runs -----------------------------------------------------------------------------------------------
@@ -358,13 +358,13 @@ def test_runs_are_chosen_by_their_settings(where: str, names: list[str], mixed: 
     ],
 )
 def test_what_chooses_nothing_is_refused_with_what_there_is(where: str, message: str, mixed: Path) -> None:
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         find_runs(mixed, where)
 
 
 def test_values_that_no_run_has_together_are_refused(mixed: Path) -> None:
     shutil.rmtree(mixed / "mnistavg1")
-    with pytest.raises(Refusal, match="each is there, but no run has all of it"):
+    with pytest.raises(UserError, match="each is there, but no run has all of it"):
         find_runs(mixed, "data=mnist,pool=avg,seed=1")
 
 
@@ -375,10 +375,10 @@ def test_lists_are_values_too(tmp_path: Path) -> None:
 
 
 def test_a_comparison_of_some_runs_leaves_that_of_all_alone(mixed: Path) -> None:
-    conclude(mixed)
+    build_report(mixed)
     before = (mixed / files.COMPARISON).read_bytes()
     files.write(mixed / "broken" / files.CONFIG, yaml.safe_dump(to_dict(from_dict({"seed": 7}))))
-    page = conclude(mixed, where="data=mnist,seed=0")
+    page = build_report(mixed, where="data=mnist,seed=0")
     assert page == mixed / "where-data=mnist,seed=0" / files.PAGE
     rows = files.read_rows(page.with_name(files.COMPARISON))
     assert [row["variant"] for row in rows] == ["pool=avg", "pool=max"], "what was not asked for is not missing"
@@ -387,7 +387,7 @@ def test_a_comparison_of_some_runs_leaves_that_of_all_alone(mixed: Path) -> None
 
 def test_a_table_has_a_row_a_run_with_all_that_differs_and_every_number(mixed: Path) -> None:
     leave_run(mixed / "cpu", 0.5, 0.2, seed=5, trainer={"accelerator": "cpu"})
-    conclude(mixed)
+    build_report(mixed)
     table = files.read_rows(mixed / files.RUNS)
     columns = set(table[0])
     assert len(table) == 9
@@ -425,5 +425,5 @@ def test_a_run_that_lies_there_twice_is_counted_once(tmp_path: Path) -> None:
         leave_run(tmp_path / name, 0.9, 0.1, seed=0)
     leave_run(tmp_path / "two", 0.9, 0.1, seed=1)
     with console.capture() as said:
-        conclude(tmp_path)
+        build_report(tmp_path)
     assert ": 2 runs" in said.get()

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, is_dataclass
 import pytest
 from omegaconf import MISSING
 
-from src.config import Config, Model, flatten, from_command_line, from_dict, refusing, to_dict
+from src.config import Config, Model, cli_errors, flatten, from_command_line, from_dict, to_dict
 from src.data.names import SETS
-from src.errors import Refusal
+from src.errors import UserError
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
 from tests.helpers import ROOT, composed, nested
@@ -66,7 +66,7 @@ def test_saved_text_stays_text(monkeypatch):
     text = "${oc.env:SECRET}"
     try:
         assert from_dict({"question": text}).question == text
-    except Refusal as refusal:
+    except UserError as refusal:
         assert "42" not in str(refusal)
 
 
@@ -101,7 +101,7 @@ OUT_OF_RANGE = [
 
 @pytest.mark.parametrize(("key", "value"), NEGATIVE_OR_ZERO + OUT_OF_RANGE)
 def test_a_bad_value_is_refused_with_its_key(key, value):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         from_dict(nested(key, value))
     assert str(refusal.value).startswith(f"{key}={value}: must be ")
 
@@ -122,7 +122,7 @@ def test_the_ends_of_a_range_are_taken(key, value):
 
 
 def test_a_learned_pool_without_padding_is_refused():
-    with pytest.raises(Refusal, match=r"model\.pool=conv .* model\.padding=valid"):
+    with pytest.raises(UserError, match=r"model\.pool=conv .* model\.padding=valid"):
         from_dict({"model": {"pool": "conv", "padding": "valid"}})
 
 
@@ -147,7 +147,7 @@ def test_a_learned_pool_without_padding_is_refused():
     ],
 )
 def test_a_wrong_word_is_refused_in_one_line_that_names_the_right_ones(override, named):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         composed(override)
     message = str(refusal.value)
     assert "\n" not in message
@@ -156,7 +156,7 @@ def test_a_wrong_word_is_refused_in_one_line_that_names_the_right_ones(override,
 
 @pytest.mark.parametrize("saved", [{"model": {"pol": "max"}}, {"mdel": {}}, {"model": {"depth": "three"}}])
 def test_a_saved_config_is_held_to_the_same_schema(saved):
-    with pytest.raises(Refusal, match=r"pol|mdel|depth"):
+    with pytest.raises(UserError, match=r"pol|mdel|depth"):
         from_dict(saved)
 
 
@@ -188,7 +188,7 @@ def test_options_are_read():
     ],
 )
 def test_wrong_options_are_refused_in_one_line(words, named):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         read(*words)
     assert "\n" not in str(refusal.value)
     assert [word for word in named if word not in str(refusal.value)] == []
@@ -202,16 +202,16 @@ def test_usage_is_shown(words, code, capsys):
     assert capsys.readouterr().out == "usage: read path=PATH [images=10]\n"
 
 
-@pytest.mark.parametrize(("error", "code"), [(Refusal("depth=0: no"), 2), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(("error", "code"), [(UserError("depth=0: no"), 2), (KeyboardInterrupt(), 130)])
 def test_a_refusal_is_one_line_on_standard_error(error, code, capsys):
-    with pytest.raises(SystemExit) as leaving, refusing():
+    with pytest.raises(SystemExit) as leaving, cli_errors():
         raise error
     shown = capsys.readouterr()
     assert leaving.value.code == code
     assert (shown.out, shown.err.count("\n")) == ("", 1)
-    assert code != 2 or shown.err == "refused: depth=0: no\n"
+    assert code != 2 or shown.err == "error: depth=0: no\n"
 
 
 def test_other_errors_are_not_hidden():
-    with pytest.raises(ZeroDivisionError), refusing():
+    with pytest.raises(ZeroDivisionError), cli_errors():
         raise ZeroDivisionError

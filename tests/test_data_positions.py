@@ -13,7 +13,7 @@ from src.data import red_green
 from src.data.sets import DataError, Images, load, place
 from src.data.shapes import render
 from src.data.splits import split
-from src.errors import Refusal
+from src.errors import UserError
 
 # --- on a canvas -----------------------------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ def test_a_set_without_positions_cannot_be_asked_where():
     ],
 )
 def test_what_would_spoil_the_positions_is_refused(data, line):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         from_dict({"data": data})
     assert str(refusal.value).startswith(line)
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from src.reporting.comparison import Variant, variants
 from src.reporting.effects import REST, SEED, explained, factorial, interactions, main_effects, shares
-from src.reporting.page import conclude
+from src.reporting.page import build_report
 from tests.test_comparison import in_memory, leave_run
 
 KEY = "test_accuracy"
@@ -177,7 +177,7 @@ def test_the_page_of_a_factorial_has_its_sections_and_says_what_is_missing(tmp_p
             if (pool, stride, seed) != ("max", 2, 1):
                 model = {"pool": pool, "stride": stride}
                 leave_run(tmp_path / f"{pool}{stride}{seed}", accuracy, 0.1, seed=seed, model=model)
-    page = conclude(tmp_path).read_text()
+    page = build_report(tmp_path).read_text()
     for title in ("Main effects", "Interactions", "How much each axis explains"):
         assert f">{title}</h2>" in page
     words = "pool (2) × stride (2), one seed each: no intervals; left out, as their seed is not there for all: 3 runs"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from src.results import files
-from src.results.locks import at_work
+from src.results.locks import folder_lock
 from tests.faults import Sweep, start
 from tests.helpers import ROOT
 
@@ -44,10 +44,10 @@ def test_a_failing_job_stops_no_other_is_named_and_is_done_again(tmp_path: Path)
     kept = (good / files.RUN).stat().st_mtime_ns
     (bad / files.CHECKPOINTS).unlink()
     log.unlink()
-    with at_work(sweep.folder):
+    with folder_lock(sweep.folder):
         assert exit_code(sweep.whole(), log) == 2
     (line,) = log.read_text().splitlines()
-    assert line.startswith(f"refused: {sweep.folder}: process ") and "is at work in it" in line
+    assert line.startswith(f"error: {sweep.folder}: process ") and "is at work in it" in line
     assert exit_code(sweep.whole(), log) == 0
     rows = files.read_rows(sweep.folder / files.COMPARISON)
     assert [row["variant"] for row in rows] == ["pool=max", "pool=avg"] and "missing" not in rows[0]

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.evaluation.fuse_batch_norm import folded
+from src.evaluation.fuse_batch_norm import fuse_conv_bn
 from src.models import ARCHITECTURES
 from src.nets.external import default_layers, load_net
-from src.nets.hooks import watch
+from src.nets.hooks import record_outputs
 from src.pooling import POOLS
 from tests.helpers import network
 from tests.test_phase_tree import off, shaken
@@ -20,14 +20,14 @@ def norms(net: nn.Module) -> int:
 
 
 def outputs(net: nn.Module, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
-    with torch.no_grad(), watch(net, layers) as maps:
+    with torch.no_grad(), record_outputs(net, layers) as maps:
         return {"output": net(x)} | maps
 
 
 def check(net: nn.Module, layers: list[str]) -> nn.Module:
     """Folded, with the same outputs, and the net itself as it was."""
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    twin = folded(net, layers)
+    twin = fuse_conv_bn(net, layers)
     right = outputs(net, X, layers)
     for name, found in outputs(twin, X, layers).items():
         assert off(found, right[name]) < 1e-10, name
@@ -61,7 +61,7 @@ def test_nets_of_torchvision(name):
 def test_a_convolution_that_is_looked_at_keeps_its_outputs():
     net = shaken(network((3, 40, 40))).double()
     leaves = [name for name, one in net.named_modules() if not list(one.children())]
-    assert folded(net, leaves) is net
+    assert fuse_conv_bn(net, leaves) is net
     assert norms(check(net, ["stage1.conv1"])) == 1
 
 
@@ -81,12 +81,12 @@ class Twice(nn.Module):
 
 def test_what_several_share_is_left():
     net = shaken(Twice()).double()
-    assert folded(net) is net
+    assert fuse_conv_bn(net) is net
 
 
 def test_norms_without_running_statistics_are_left():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).double()
-    assert folded(net) is net
+    assert fuse_conv_bn(net) is net
 
 
 def test_a_net_that_cannot_be_followed_is_left():
@@ -95,4 +95,4 @@ def test_a_net_that_cannot_be_followed_is_left():
             return x if x.sum() > 0 else -x
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), Fork()).double()
-    assert folded(net) is net
+    assert fuse_conv_bn(net) is net

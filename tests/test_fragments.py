@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.errors import Refusal
-from src.evaluation.adapter import Scene, Subject
+from src.errors import UserError
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families import crops
 from src.evaluation.families.crops import Crops, enumerated, every_shift, prepare
 from src.evaluation.families.crops import rows as crop_rows
 from src.evaluation.fragments import Fragments
-from src.ledger import ShapeError
-from src.ledger.book import Layer
-from src.metrics import Grid, Note, Row
+from src.metrics import Heatmap, Note, Row
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
+from src.summary import ShapeError
+from src.summary.layers import Layer
 from tests.helpers import architectures, network
 from tests.test_phase_tree import off, shaken
 from tests.test_rolls import by_shift
@@ -29,8 +29,8 @@ MARGIN = 4
 every_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
-def subject(net: nn.Module) -> Subject:
-    return Subject(net, [], lambda x: x.to(next(net.parameters()).dtype) / 255 - 0.5)
+def adapter(net: nn.Module) -> ModelAdapter:
+    return ModelAdapter(net, [], lambda x: x.to(next(net.parameters()).dtype) / 255 - 0.5)
 
 
 def canvas(size: tuple[int, int], n: int = 3, channels: int = 1, margin: int = MARGIN) -> Tensor:
@@ -40,7 +40,7 @@ def canvas(size: tuple[int, int], n: int = 3, channels: int = 1, margin: int = M
 
 def check(net: nn.Module, size: tuple[int, int], channels: int = 1, margin: int = MARGIN) -> Crops:
     """All windows, both ways."""
-    of, pixels, shifts = subject(net), canvas(size, channels=channels, margin=margin), every_shift(margin)
+    of, pixels, shifts = adapter(net), canvas(size, channels=channels, margin=margin), every_shift(margin)
     crops = prepare(of, pixels, margin)
     right = enumerated(of, pixels, shifts, margin).outputs
     if crops.fragments:
@@ -99,7 +99,7 @@ def test_every_architecture(name):
     for padding in ("valid", "zeros"):
         try:
             net = shaken(network((3, 40, 40), name=name, padding=padding)).double()
-        except (Refusal, ShapeError, ValueError):
+        except (UserError, ShapeError, ValueError):
             continue
         check(net, (40, 40), channels=3, margin=2)
 
@@ -137,9 +137,9 @@ def test_any_net(data):
     axes = {"pool": pool, "stride": stride, "depth": depth, "convs": convs, "head": head, "width": 3}
     try:
         net = shaken(network((1, *size), padding="valid", norm="none", **axes)).double()
-    except (Refusal, ShapeError, ValueError):  # nothing is left of the map
+    except (UserError, ShapeError, ValueError):  # nothing is left of the map
         return
-    of, pixels, shifts = subject(net), canvas(size, n=2, margin=3), every_shift(3)
+    of, pixels, shifts = adapter(net), canvas(size, n=2, margin=3), every_shift(3)
     assert off(prepare(of, pixels, 3)(pixels, shifts), enumerated(of, pixels, shifts, 3).outputs) < 1e-10
 
 
@@ -169,7 +169,7 @@ def test_a_layer_that_lies_on_noise_is_caught_on_images():
             return x if x.min() < 0 else x - x.mean((2, 3), keepdim=True)
 
     net = nn.Sequential(Sly(), nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
-    of = Subject(net, [], lambda x: x.double() / 255)
+    of = ModelAdapter(net, [], lambda x: x.double() / 255)
     found = prepare(of, canvas((8, 8)), MARGIN)
     assert found.fragments is None
     assert found.why.startswith("what fragments give is off by ")
@@ -184,27 +184,27 @@ def test_a_net_that_ignores_its_image_is_refused():
         def forward(self, x: Tensor) -> Tensor:
             return self.weight
 
-    with pytest.raises(Refusal, match="one tensor, of the image"):
+    with pytest.raises(UserError, match="one tensor, of the image"):
         Fragments(Constant(), (1, 8, 8), 1)
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def rows(of: Subject, forwards: int, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[dict, str]:
+def rows(of: ModelAdapter, forwards: int, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[dict, str]:
     if monkeypatch:
         monkeypatch.setattr(crops, "Fragments", refuse)
-    found = list(crop_rows(of, Scene(canvas((12, 12), n=20), MARGIN, torch.arange(20) % 5), forwards))
+    found = list(crop_rows(of, EvaluationSet(canvas((12, 12), n=20), MARGIN, torch.arange(20) % 5), forwards))
     (note,) = (one.words for one in found if isinstance(one, Note))
     return {row.measure: row for row in found if isinstance(row, Row)}, note
 
 
 def refuse(*_: object) -> Fragments:
-    raise Refusal("not today")
+    raise UserError("not today")
 
 
 def test_both_ways_give_the_same_rows(monkeypatch):
-    of = subject(shaken(network((1, 12, 12), padding="valid", convs=1)).double())
+    of = adapter(shaken(network((1, 12, 12), padding="valid", convs=1)).double())
     shared, note = rows(of, 82 * 20)
     alone, other = rows(of, 82 * 20, monkeypatch)
     assert shared.keys() == alone.keys() >= {"worst_case", "output_distance"}
@@ -220,10 +220,10 @@ def test_both_ways_give_the_same_rows(monkeypatch):
 @pytest.mark.parametrize("padding", ["valid", "zeros"])
 def test_maps_of_layers_by_hand(padding):
     net = shaken(network((1, 12, 12), padding=padding, convs=1)).double()
-    of = Subject(net, ["stage1"], lambda x: x.double() / 255 - 0.5)
+    of = ModelAdapter(net, ["stage1"], lambda x: x.double() / 255 - 0.5)
     pixels = canvas((12, 12), n=5, margin=2)
-    found = list(crop_rows(of, Scene(pixels, 2)))
-    grids = {one.measure: one.plane for one in found if isinstance(one, Grid)}
+    found = list(crop_rows(of, EvaluationSet(pixels, 2)))
+    grids = {one.measure: one.plane for one in found if isinstance(one, Heatmap)}
     rows = {row.measure: row for row in found if isinstance(row, Row) and row.layer == "stage1"}
     places = [(2, 2), *((a, b) for a in range(5) for b in range(5) if (a, b) != (2, 2))]
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_maps_of_layers_by_hand(padding):
 
 
 def test_where_even_a_few_images_cost_too_much_windows_are_drawn():
-    of = subject(shaken(network((1, 12, 12))).double())
+    of = adapter(shaken(network((1, 12, 12))).double())
     found, note = rows(of, 8 * 10)
     assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("sampled_crops", 9, 8)}
     why = "a forward pass each, as little or nothing can be shared: stage1.conv1 pads"
@@ -250,14 +250,14 @@ def test_where_even_a_few_images_cost_too_much_windows_are_drawn():
 def test_nothing_is_left_behind():
     net = shaken(network((1, 12, 12), padding="valid", convs=1)).double().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    prepare(subject(net), canvas((12, 12)), MARGIN)(canvas((12, 12)), every_shift(MARGIN))
+    prepare(adapter(net), canvas((12, 12)), MARGIN)(canvas((12, 12)), every_shift(MARGIN))
     assert all(module.training for module in net.modules())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
 
 
 def test_a_hundred_times_keep_memory_flat():
-    of, pixels = subject(shaken(network((1, 12, 12), padding="valid", convs=1)).double()), canvas((12, 12))
+    of, pixels = adapter(shaken(network((1, 12, 12), padding="valid", convs=1)).double()), canvas((12, 12))
     crops = prepare(of, pixels, MARGIN)
 
     def tensors() -> int:

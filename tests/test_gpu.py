@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from src.config import MEASURES
-from src.evaluation.adapter import Scene, Subject, normaliser
+from src.evaluation.adapter import EvaluationSet, ModelAdapter, normaliser
 from src.evaluation.families.crops import prepare as prepare_crops
 from src.evaluation.shift_table import enumerated, prepare
 from src.evaluation.suite import rows
-from src.metrics import Grid, Row
+from src.metrics import Heatmap, Row
 from src.models import ARCHITECTURES
-from src.nets.hooks import evaluating
+from src.nets.hooks import eval_mode
 from src.pooling import POOLS
 from src.results import files
 from src.results.runs import FinishedRun
@@ -32,20 +32,20 @@ GPU = torch.device("cuda")
 SIDE = 32
 
 
-def scene(n: int = 40) -> Scene:
+def test_set(n: int = 40) -> EvaluationSet:
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (n, 1, SIDE + 4, SIDE + 4), generator=generator).to(torch.uint8)
-    return Scene(canvas, 2, torch.arange(n) % 5, torch.rand(n, 2, generator=generator), batch=16)
+    return EvaluationSet(canvas, 2, torch.arange(n) % 5, torch.rand(n, 2, generator=generator), batch=16)
 
 
-def subject(device: torch.device, **axes: object) -> Subject:
+def adapter(device: torch.device, **axes: object) -> ModelAdapter:
     torch.manual_seed(0)
     net = shaken(network((1, SIDE, SIDE), **axes)).to(device)
-    return Subject(net, ["stage1", "stage2", "features"], normaliser((0.5,), (0.5,)))
+    return ModelAdapter(net, ["stage1", "stage2", "features"], normaliser((0.5,), (0.5,)))
 
 
-def images(of: Subject, device: torch.device, n: int = 2) -> Tensor:
-    return of.normalise(scene(n).canvas[..., 2:-2, 2:-2].to(device))
+def images(of: ModelAdapter, device: torch.device, n: int = 2) -> Tensor:
+    return of.normalise(test_set(n).canvas[..., 2:-2, 2:-2].to(device))
 
 
 def off(found: Tensor, right: Tensor) -> float:
@@ -61,7 +61,7 @@ def test_what_is_measured_is_true_float32() -> None:
     conv, x = nn.Conv2d(64, 64, 3, device=GPU), torch.randn(8, 64, 32, 32, device=GPU)
     linear, z = nn.Linear(1024, 64, device=GPU), torch.randn(512, 1024, device=GPU)
     for layer, given in ((conv, x), (linear, z)):
-        with torch.no_grad(), evaluating(layer):
+        with torch.no_grad(), eval_mode(layer):
             found = layer(given)
         with torch.no_grad():
             assert off(found, layer.cpu().double()(given.cpu().double())) < 3e-6  # TF32: 3e-4
@@ -76,7 +76,7 @@ def test_a_pool_gives_and_learns_what_it_does_on_a_cpu(name, pool) -> None:
     for device in (torch.device("cpu"), GPU):
         layer, given = one.to(device), x.to(device).detach().requires_grad_()
         layer.zero_grad()
-        with evaluating(layer):
+        with eval_mode(layer):
             y = layer(given)
             y.square().sum().backward()
         grads = [parameter.grad for parameter in layer.parameters()]  # none for what lps chooses by
@@ -100,10 +100,10 @@ def test_every_measure_gives_what_it_gives_on_a_cpu(axes) -> None:
     found: list[dict[tuple[object, ...], float]] = []
     for device in (torch.device("cpu"), GPU):
         table, planes = {}, {}
-        for one in rows(subject(device, **axes), scene(), MEASURES):
+        for one in rows(adapter(device, **axes), test_set(), MEASURES):
             if isinstance(one, Row):
                 table[one.values()[:5]] = one.estimate.value
-            elif isinstance(one, Grid):
+            elif isinstance(one, Heatmap):
                 planes[one.layer, one.measure, "mean"] = float(one.plane.mean())
         found.append(table | planes)
     cpu, gpu = found
@@ -116,7 +116,7 @@ def test_every_measure_gives_what_it_gives_on_a_cpu(axes) -> None:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_the_phase_tree_is_as_exact_as_on_a_cpu(pool) -> None:
-    cpu, gpu = (subject(device, pool=pool, padding="circular") for device in (torch.device("cpu"), GPU))
+    cpu, gpu = (adapter(device, pool=pool, padding="circular") for device in (torch.device("cpu"), GPU))
     expected, rolls = prepare(cpu, images(cpu, torch.device("cpu"))), prepare(gpu, images(gpu, GPU))
     assert rolls.how == expected.how
     x = images(gpu, GPU, 3)
@@ -131,8 +131,8 @@ def test_the_phase_tree_is_as_exact_as_on_a_cpu(pool) -> None:
 
 
 def test_fragments_are_exact() -> None:
-    of = subject(GPU, padding="valid")
-    crops = prepare_crops(of, scene(3).canvas.to(GPU), 2)
+    of = adapter(GPU, padding="valid")
+    crops = prepare_crops(of, test_set(3).canvas.to(GPU), 2)
     assert crops.fragments, crops.why
 
 

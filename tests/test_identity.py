@@ -12,7 +12,7 @@ from PIL import Image
 
 from src.config import NON_IDENTITY_KEYS, Config, flatten, from_dict, to_dict
 from src.data.splits import split
-from src.errors import Refusal
+from src.errors import UserError
 from src.launch.sweep import plan, sweep_name
 from src.reporting.comparison import variants
 from src.results import files
@@ -63,7 +63,7 @@ def test_a_key_is_part_of_a_run_or_a_circumstance_everywhere(key: str, tmp_path:
     if circumstance:
         assert finished(tmp_path / "run", cfg)
     else:
-        with pytest.raises(Refusal, match=f"holds a run with {key}="):
+        with pytest.raises(UserError, match=f"holds a run with {key}="):
             finished(tmp_path / "run", cfg)
     if key != "seed":
         for name, one in (("default", Config()), ("changed", cfg)):
@@ -89,7 +89,7 @@ def test_what_is_no_part_of_a_run_does_not_name_its_folder(tmp_path: Path, monke
 
 def test_two_jobs_never_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Refusal, match=r"^default: two jobs that differ would have this one folder; "):
+    with pytest.raises(UserError, match=r"^default: two jobs that differ would have this one folder; "):
         plan(["-m", "sweeps=pooling,pool_at"])
 
 
@@ -125,7 +125,7 @@ def test_the_same_pictures_elsewhere_are_the_same_run(tmp_path: Path) -> None:
 
 def test_other_pictures_are_another_run(tmp_path: Path) -> None:
     begun(tmp_path / "run", on(leave_pictures(tmp_path / "here")))
-    with pytest.raises(Refusal, match=r"holds a run of other pictures: data\.root=.*here, .*data\.root=.*there"):
+    with pytest.raises(UserError, match=r"holds a run of other pictures: data\.root=.*here, .*data\.root=.*there"):
         finished(tmp_path / "run", on(leave_pictures(tmp_path / "there", seed=1)))
 
 
@@ -149,7 +149,7 @@ def test_a_folder_that_changed_is_never_used_as_if_it_had_not(change: str, done:
         picture.rename(root / "dog" / "99.bmp")
     else:
         shutil.rmtree(root)
-    with pytest.raises(Refusal, match=r"holds a run of other pictures") as caught:
+    with pytest.raises(UserError, match=r"holds a run of other pictures") as caught:
         finished(tmp_path / "run", on(root))
     assert "\n" not in str(caught.value)
 
@@ -158,7 +158,7 @@ def test_a_run_of_before_checksums_is_held_to_the_folder_it_names(tmp_path: Path
     here, there = leave_pictures(tmp_path / "here"), leave_pictures(tmp_path / "there", seed=1)
     leave(tmp_path / "run", on(here))
     assert finished(tmp_path / "run", on(here))
-    with pytest.raises(Refusal, match="other pictures"):
+    with pytest.raises(UserError, match="other pictures"):
         finished(tmp_path / "run", on(there))
 
 
@@ -168,7 +168,7 @@ def test_pictures_to_look_at_are_part_of_a_run_too(tmp_path: Path) -> None:
     begun(tmp_path / "run", cfg)
     assert finished(tmp_path / "run", cfg)
     shutil.copy(picture.with_name("01.bmp"), picture)
-    with pytest.raises(Refusal, match=r"other pictures: probe\.files="):
+    with pytest.raises(UserError, match=r"other pictures: probe\.files="):
         finished(tmp_path / "run", cfg)
 
 
@@ -217,5 +217,5 @@ def test_a_run_leaves_what_it_is(tmp_path: Path) -> None:
     run(on(root), tmp_path / "run")
     assert finished(tmp_path / "run", on(root))
     (root / "cat" / "00.bmp").unlink()
-    with pytest.raises(Refusal, match="other pictures"):
+    with pytest.raises(UserError, match="other pictures"):
         run(on(root), tmp_path / "run")

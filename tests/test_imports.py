@@ -16,7 +16,7 @@ ROOMS = [
     {"fields"},
     {"stats", "nets", "transforms"},
     {"pooling"},
-    {"ledger"},
+    {"summary"},
     {"models", "data"},
     {"metrics"},
     {"evaluation"},

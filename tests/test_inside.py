@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.evaluation.adapter import Scene, Subject
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.inspection import feature_analysis as of_inside
 from src.inspection.channels import FACTS, ChannelFacts, ranking
 from src.inspection.exemplars import exemplars, extent, patch, seen
 from src.inspection.feature_analysis import SHIFT, inside
 from src.inspection.grad_cam import class_activation, full_range, spread
-from src.ledger import Axis, Ledger, ledger
 from src.metrics.channel_health import ChannelCorrelation, Health, duplicate_share
 from src.metrics.class_selectivity import Selectivity, class_selectivity
 from src.models import ARCHITECTURES
 from src.models.tasks import Task
-from src.nets.hooks import watch
+from src.nets.hooks import record_outputs
 from src.results import files
+from src.summary import Axis, ModelSummary, summarize
 from src.transforms import TRANSFORMS
 from tests.helpers import every_architecture, network, shared
 
@@ -37,28 +37,28 @@ def pixels(x: Tensor) -> Tensor:
     return x.float() / 255 - 0.5
 
 
-def scene(n: int, channels: int = 1, side: int = SIDE, labels: bool = True, seed: int = 0) -> Scene:
+def test_set(n: int, channels: int = 1, side: int = SIDE, labels: bool = True, seed: int = 0) -> EvaluationSet:
     generator = torch.Generator().manual_seed(seed)
     canvas = torch.randint(0, 256, (n, channels, side + 2 * MARGIN, side + 2 * MARGIN), generator=generator)
-    return Scene(canvas.to(torch.uint8), MARGIN, torch.arange(n) % 4 if labels else None, batch=5)
+    return EvaluationSet(canvas.to(torch.uint8), MARGIN, torch.arange(n) % 4 if labels else None, batch=5)
 
 
-def images_of(one: Scene) -> Tensor:
+def images_of(one: EvaluationSet) -> Tensor:
     return one.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def looked(
-    net: nn.Module, on: Scene, probe: Scene, channels: int = 3, **options: Any
-) -> tuple[dict[str, np.ndarray], Subject, Ledger]:
+    net: nn.Module, on: EvaluationSet, probe: EvaluationSet, channels: int = 3, **options: Any
+) -> tuple[dict[str, np.ndarray], ModelAdapter, ModelSummary]:
     """What is found inside a net, after its norms have seen something."""
     images = images_of(probe)
-    book = ledger(net, tuple(images.shape[1:]))  # type: ignore[arg-type]
-    subject = Subject(net, net.stages, pixels, **{k: v for k, v in options.items() if k != "transform"})
-    return inside(subject, book, on, probe, options.get("transform", CROP), channels), subject, book
+    summary = summarize(net, tuple(images.shape[1:]))  # type: ignore[arg-type]
+    adapter = ModelAdapter(net, net.stages, pixels, **{k: v for k, v in options.items() if k != "transform"})
+    return inside(adapter, summary, on, probe, options.get("transform", CROP), channels), adapter, summary
 
 
 def outputs_of(net: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
-    with watch(net, names) as maps, torch.no_grad():
+    with record_outputs(net, names) as maps, torch.no_grad():
         net(x)
         return dict(maps)
 
@@ -94,13 +94,13 @@ def test_a_patch_holds_all_pixels_that_move_its_unit_and_no_more(name, axes):
     side = 80
     depth = {} if name == "vgg" else shared(name, depth=2, convs=1)
     net = network((1, side, side), name=name, **SMOOTH | depth | axes).double().eval()
-    book = ledger(net, (1, side, side))
+    summary = summarize(net, (1, side, side))
     numbers = 1 + np.mgrid[:side, :side].astype(np.uint8)  # every pixel bears its row and column
     x = torch.randn(1, 1, side, side, dtype=torch.float64, requires_grad=True)
-    with watch(net, net.stages) as maps:
+    with record_outputs(net, net.stages) as maps:
         net(x)
     for stage in net.stages[:2]:
-        layer = book[stage]
+        layer = summary[stage]
         for place in ((0, 0), (layer.rows.size // 2, layer.columns.size // 2), (layer.rows.size - 1, 0)):
             cut = patch(numbers, layer.rows, layer.columns, place)
             (gradient,) = torch.autograd.grad(maps[stage][0, :, place[0], place[1]].sum(), x, retain_graph=True)
@@ -125,12 +125,12 @@ def test_a_patch_beyond_the_border_is_black_and_a_wide_field_takes_the_whole_ima
 @pytest.mark.parametrize("n", [3, 13])
 def test_the_patches_of_a_net_are_its_strongest_units_patches(name, n):
     net = network((3, SIDE, SIDE), 4, name=name)
-    on = scene(n, channels=3)
-    found, subject, book = looked(net, on, scene(2, channels=3, seed=1))
-    maps = outputs_of(net, pixels(images_of(on)), subject.layers)
-    for stage in subject.layers:
+    on = test_set(n, channels=3)
+    found, adapter, summary = looked(net, on, test_set(2, channels=3, seed=1))
+    maps = outputs_of(net, pixels(images_of(on)), adapter.layers)
+    for stage in adapter.layers:
         outputs = maps[stage].reshape(*maps[stage].shape[:2], -1)
-        layer, patches = book[stage], found[f"{stage}/patches"]
+        layer, patches = summary[stage], found[f"{stage}/patches"]
         sides = [extent(axis, SIDE) for axis in (layer.rows, layer.columns)]
         assert patches.shape == (min(3, layer.channels), min(4, n), 3, *sides) and patches.dtype == np.uint8
         np.testing.assert_array_equal(found[f"{stage}/patch_channels"], found[f"{stage}/order"][:3])
@@ -253,8 +253,8 @@ def test_a_map_is_shown_on_its_full_range_and_a_map_of_zeros_stays_one():
 @every_architecture
 def test_every_net_has_an_inside(name):
     net = network((3, SIDE, SIDE), 4, name=name)
-    probe = scene(2, channels=3, seed=1)
-    found, subject, book = looked(net, scene(13, channels=3), probe)
+    probe = test_set(2, channels=3, seed=1)
+    found, adapter, summary = looked(net, test_set(13, channels=3), probe)
     np.testing.assert_array_equal(found["images"], images_of(probe))
     assert found["labels"].tolist() == [0, 1] and found["shift"].tolist() == list(SHIFT)
     with torch.no_grad():
@@ -264,13 +264,13 @@ def test_every_net_has_an_inside(name):
     assert ("filters" in found) == bool(convolutions)
     if convolutions:
         np.testing.assert_array_equal(found["filters"], convolutions[0].weight.detach())
-    assert ("cam" in found) == any(book[stage].rows.size > 1 for stage in subject.layers)
+    assert ("cam" in found) == any(summary[stage].rows.size > 1 for stage in adapter.layers)
     if "cam" in found:
         assert found["cam"].shape == (2, SIDE, SIDE) and found["cam"].dtype == np.float16
         assert found["cam"].min() >= 0 and set(found["cam"].max((1, 2))) <= {0, 1}
         np.testing.assert_array_equal(found["cam_classes"], answers)
-    for stage in subject.layers:
-        layer = book[stage]
+    for stage in adapter.layers:
+        layer = summary[stage]
         channels, p, q = layer.shape
         assert found[f"{stage}/facts"].shape == (channels, len(FACTS))
         assert found[f"{stage}/facts"].dtype == found[f"{stage}/field"].dtype == np.float32
@@ -290,7 +290,7 @@ def test_every_net_has_an_inside(name):
 def test_a_net_that_is_asked_where_has_no_class_to_look_for():
     task = Task("where", 4)
     net = network((1, SIDE, SIDE), task.outputs)
-    on = scene(6, labels=False)
+    on = test_set(6, labels=False)
     found, _, _ = looked(net, on, replace(on, canvas=on.canvas[:1]), answer=task.answer, what=task.what)
     assert not {"answers", "cam", "cam_classes"} & found.keys()
     assert found["labels"].tolist() == [-1]
@@ -302,25 +302,25 @@ def test_a_net_that_is_asked_where_has_no_class_to_look_for():
 
 def test_class_activation_is_seen_from_the_last_stage_that_has_positions():
     net = network((1, 8, 8), 4, depth=3)
-    assert [ledger(net, (1, 8, 8))[stage].rows.size for stage in net.stages] == [4, 2, 1]
-    probe = scene(3, side=8)
-    found, _, book = looked(net, probe, probe)
+    assert [summarize(net, (1, 8, 8))[stage].rows.size for stage in net.stages] == [4, 2, 1]
+    probe = test_set(3, side=8)
+    found, _, summary = looked(net, probe, probe)
     x = pixels(images_of(probe))
     maps = class_activation(net, "stage2", x, torch.from_numpy(found["answers"]))
-    wanted = full_range(spread(maps, book["stage2"].rows, book["stage2"].columns, (8, 8)))
+    wanted = full_range(spread(maps, summary["stage2"].rows, summary["stage2"].columns, (8, 8)))
     np.testing.assert_allclose(found["cam"], wanted, atol=1e-3)
     assert "stage3/back" not in found and found["stage3/moved"].shape == (3, 3, 1, 1)
 
 
 def test_the_maps_are_of_the_images_and_of_the_same_images_shifted():
     net = network((1, SIDE, SIDE), 4)
-    probe = scene(3)
-    found, subject, _ = looked(net, probe, probe)
+    probe = test_set(3)
+    found, adapter, _ = looked(net, probe, probe)
     down, right = SHIFT
     rows, columns = (slice(MARGIN - step, MARGIN - step + SIDE) for step in (down, right))
-    still = outputs_of(net, pixels(images_of(probe)), subject.layers)
-    moved = outputs_of(net, pixels(probe.canvas[:, :, rows, columns]), subject.layers)
-    for stage in subject.layers:
+    still = outputs_of(net, pixels(images_of(probe)), adapter.layers)
+    moved = outputs_of(net, pixels(probe.canvas[:, :, rows, columns]), adapter.layers)
+    for stage in adapter.layers:
         np.testing.assert_allclose(found[f"{stage}/still"], still[stage][:, :3], rtol=2e-3, atol=1e-3)
         difference = (moved[stage] - still[stage])[:, :3]
         np.testing.assert_allclose(found[f"{stage}/moved"], difference, rtol=2e-3, atol=1e-3)
@@ -337,10 +337,10 @@ def test_the_maps_are_of_the_images_and_of_the_same_images_shifted():
 def test_an_equivariant_nets_maps_move_and_come_back(axes, transform):
     side = 14  # 12 behind a convolution, which a stride of 3 divides
     net = network((1, side, side), 4, **axes)
-    found, subject, book = looked(net, scene(6, side=side), scene(3, side=side), transform=transform)
-    for stage in subject.layers:
+    found, adapter, summary = looked(net, test_set(6, side=side), test_set(3, side=side), transform=transform)
+    for stage in adapter.layers:
         moved, back = found[f"{stage}/moved"].astype(float), found[f"{stage}/back"]
-        beyond = int(SHIFT[1] / book[stage].columns.jump) if transform is CROP else 0
+        beyond = int(SHIFT[1] / summary[stage].columns.jump) if transform is CROP else 0
         assert np.isnan(back).sum(3).max() == np.isnan(back).sum(3).min() == beyond
         assert np.isnan(back[..., back.shape[3] - beyond :]).all(), "they come back from the right"
         assert np.abs(moved).max() > 0.05, "it is not invariant"
@@ -348,7 +348,7 @@ def test_an_equivariant_nets_maps_move_and_come_back(axes, transform):
 
 
 def test_a_net_with_a_stride_of_2_is_not_equivariant_and_that_shows():
-    found, _, _ = looked(network((1, SIDE, SIDE), 4, padding="circular"), scene(6), scene(3), transform=ROLL)
+    found, _, _ = looked(network((1, SIDE, SIDE), 4, padding="circular"), test_set(6), test_set(3), transform=ROLL)
     assert np.nanmax(np.abs(found["stage1/back"])) > 0.05
 
 
@@ -358,13 +358,13 @@ def test_however_much_is_asked_for_the_file_stays_below_its_limit(name, room, tm
     monkeypatch.setattr(of_inside, "LIMIT", room)
     monkeypatch.setattr(of_inside, "ROOM", room - room // 16)
     net = network((3, SIDE, SIDE), 4, name=name, width=32)
-    found, subject, _ = looked(net, scene(8, channels=3), scene(40, channels=3, seed=1), channels=500)
+    found, adapter, _ = looked(net, test_set(8, channels=3), test_set(40, channels=3, seed=1), channels=500)
     files.write_arrays(tmp_path / "inside.npz", found)
     assert sum(one.nbytes for one in found.values()) <= room - room // 16
     if room >= 2**15:  # below, an .npz's own headers count
         assert (tmp_path / "inside.npz").stat().st_size <= room
     if room == 2**18:
-        assert all(f"{stage}/patches" in found for stage in subject.layers), "each stage has its share"
+        assert all(f"{stage}/patches" in found for stage in adapter.layers), "each stage has its share"
     read = files.read_arrays(tmp_path / "inside.npz")
     assert read.keys() == found.keys()
     assert all(np.array_equal(read[key], found[key], equal_nan=read[key].dtype.kind == "f") for key in read)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from src.launch import jobs
-from src.launch.jobs import Job, Places, Queue, Screen, own_environment, visible_gpus, why
+from src.launch.jobs import Job, JobScheduler, LiveStatus, ResourcePool, own_environment, visible_gpus, why
 from src.results import files
 from tests.helpers import ROOT
 
@@ -36,8 +36,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     return lambda name, code: Job(name, (code,), tmp_path / name, epochs=1)
 
 
-def screen(total: int = 1) -> Screen:
-    return Screen(Console(quiet=True), total)
+def screen(total: int = 1) -> LiveStatus:
+    return LiveStatus(Console(quiet=True), total)
 
 
 def log(job: Job) -> str:
@@ -51,7 +51,7 @@ def log(job: Job) -> str:
     st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=40),
 )
 def test_no_gpu_and_no_core_is_given_more_often_than_there_are(at_once, gpus, share, moves):
-    places = Places(at_once, [str(i) for i in range(gpus)], share)
+    places = ResourcePool(at_once, [str(i) for i in range(gpus)], share)
     out: list[list[str]] = []
     for take, wanted in moves:
         if take:
@@ -70,7 +70,7 @@ def test_no_gpu_and_no_core_is_given_more_often_than_there_are(at_once, gpus, sh
 
 
 def test_one_gpu_after_the_other_is_filled_evenly() -> None:
-    places = Places(4, ["0", "7"], 2)
+    places = ResourcePool(4, ["0", "7"], 2)
     assert [places.take(1) for _ in range(4)] == [["0"], ["7"], ["0"], ["7"]]
 
 
@@ -98,7 +98,7 @@ def test_one_that_fails_does_not_stop_the_others(program: Program) -> None:
         program("killed", "import os; os.kill(os.getpid(), 9)"),
         program("late", "print('well')"),
     ]
-    failed = Queue(todo, Places(2), screen()).run()
+    failed = JobScheduler(todo, ResourcePool(2), screen()).run()
     assert {job.name: reason for job, reason in failed.items()} == {
         "wrong": "ValueError: so it goes",
         "killed": "ended by SIGKILL",
@@ -117,17 +117,17 @@ def test_so_many_run_at_a_time_as_there_are_places(program: Program, tmp_path: P
         "time.sleep(0.2); print(max(most, len(list(here.iterdir())))); mine.rename(here.parent / mine.name)\n"
     )
     todo = [program(f"job{i}", code) for i in range(4)]
-    assert Queue(todo, Places(2), screen()).run() == {}
+    assert JobScheduler(todo, ResourcePool(2), screen()).run() == {}
     assert [log(job) for job in todo] == ["2\n"] * 4
 
 
 def test_threads_are_shared_out(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "cores", lambda: 8)
     todo = [program(f"job{i}", "import os; print(os.environ['OMP_NUM_THREADS'])") for i in range(3)]
-    Queue(todo, Places(2), screen()).run()
+    JobScheduler(todo, ResourcePool(2), screen()).run()
     assert [log(job) for job in todo] == ["4\n"] * 3
-    assert Queue(todo, Places(100), screen()).threads == 2, "three jobs, not a hundred"
-    assert Queue(todo, Places(2), screen(), threads=3).threads == 3
+    assert JobScheduler(todo, ResourcePool(100), screen()).threads == 2, "three jobs, not a hundred"
+    assert JobScheduler(todo, ResourcePool(2), screen(), threads=3).threads == 3
 
 
 def test_ended_early_all_save_and_are_gone(program: Program) -> None:
@@ -139,12 +139,12 @@ def test_ended_early_all_save_and_are_gone(program: Program) -> None:
     )
     todo = [program(f"job{i}", code) for i in range(2)]
 
-    class Interrupted(Screen):
+    class Interrupted(LiveStatus):
         def update(self, running: object, waiting: int) -> None:
             if all((job.folder / files.LOG).exists() and "ready" in log(job) for job in todo):
                 raise KeyboardInterrupt
 
-    queue = Queue(todo, Places(2), Interrupted(Console(quiet=True), 2))
+    queue = JobScheduler(todo, ResourcePool(2), Interrupted(Console(quiet=True), 2))
     with pytest.raises(KeyboardInterrupt):
         queue.run()
     for job in todo:
@@ -179,7 +179,7 @@ def alive(pid: int) -> bool:
 
 def test_a_job_that_wants_more_than_there_is_does_not_wait_for_ever(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="big takes 3 GPUs"):
-        Queue([Job("big", (), tmp_path, 1, gpus=3)], Places(1, ["0", "1"]), screen()).run()
+        JobScheduler([Job("big", (), tmp_path, 1, gpus=3)], ResourcePool(1, ["0", "1"]), screen()).run()
 
 
 def test_why_a_job_ended(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_why_a_job_ended(tmp_path: Path) -> None:
     assert why(job, 3) == "exit code 3"
     assert why(job, 128 + signal.SIGTERM) == why(job, -signal.SIGUSR2) == "stopped"
     (tmp_path / files.LOG).write_text("epoch 1\nrefused: model.depth=9\n")
-    assert why(job, 2) == "refused: model.depth=9"
+    assert why(job, 2) == "error: model.depth=9"
 
 
 def test_the_screen_says_who_waits_runs_and_failed(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_the_screen_says_who_waits_runs_and_failed(tmp_path: Path) -> None:
         console = Console(file=file, force_terminal=True, width=100)
         one, other = (Job(name, (), tmp_path / name, 5) for name in ("pool=max", "pool=avg"))
         files.write_rows(one.folder / files.HISTORY, [{"epoch": 1}, {"epoch": 2}])
-        with Screen(console, 3) as shown:
+        with LiveStatus(console, 3) as shown:
             shown.started(one)
             shown.started(other)
             shown.ended(other, "ended by SIGKILL")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import Refusal
+from src.errors import UserError
 from src.launch import launchers
 from src.launch.jobs import Job
 from src.launch.launchers import gpu_ids, gpus_of
@@ -104,8 +104,8 @@ TERMINATED = """
 import os, signal, time
 from src import train
 from lightning.pytorch.strategies import DDPStrategy
-from src.training.checkpoints import Saving
-from src.reporting.wandb_logger import Tracker
+from src.training.checkpoints import SaveCheckpoints
+from src.reporting.wandb_logger import WandbLogger
 
 def terminated(*given):
     if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -114,7 +114,7 @@ def terminated(*given):
 
 method = {place}
 {place} = terminated
-Tracker.finish = lambda *_: time.sleep(6)
+WandbLogger.finish = lambda *_: time.sleep(6)
 train.main()
 """
 
@@ -123,8 +123,11 @@ train.main()
     ("place", "code"),
     [
         ("DDPStrategy.setup_environment", -signal.SIGTERM),  # the other rank has just been started
-        ("Saving.on_train_start", -signal.SIGTERM),  # Lightning had a handler of its own by then
-        ("Saving.on_train_batch_end", 128 + signal.SIGTERM),  # saved; Lightning looks every 5 s how the others ended
+        ("SaveCheckpoints.on_train_start", -signal.SIGTERM),  # Lightning had a handler of its own by then
+        (
+            "SaveCheckpoints.on_train_batch_end",
+            128 + signal.SIGTERM,
+        ),  # saved; Lightning looks every 5 s how the others ended
     ],
 )
 def test_a_rank_that_is_told_to_stop_leaves_no_other_behind(place: str, code: int, tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_what_would_go_wrong_is_refused_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setattr(launchers.shutil, "which", lambda name: None)
-    with pytest.raises(Refusal, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         plan(["-m", "data=shapes", *words])
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

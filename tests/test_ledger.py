@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from src.ledger import Ledger, ShapeError, ledger, verify
 from src.models import ARCHITECTURES, architecture
 from src.models.blocks import Network
 from src.models.layers import HEADS, NORMS, PADDINGS
-from src.nets.hooks import watch
+from src.nets.hooks import record_outputs
 from src.pooling import POOLS
+from src.summary import ModelSummary, ShapeError, summarize, verify
 from tests.helpers import Image, architectures, every_architecture_with, network, parameters, shared
 
 every_pool = pytest.mark.parametrize("pool", POOLS)
@@ -44,18 +44,18 @@ def known(request: pytest.FixtureRequest) -> nn.Module:
 
 
 def test_known_nets_have_the_parameters_and_multiply_adds_that_torch_counts(known):
-    book = ledger(known, (3, 224, 224))
-    assert book.parameters == parameters(known)
-    assert book.multiply_adds == multiply_adds(known, (3, 224, 224))
+    summary = summarize(known, (3, 224, 224))
+    assert summary.parameters == parameters(known)
+    assert summary.multiply_adds == multiply_adds(known, (3, 224, 224))
 
 
 def test_known_nets_have_the_shapes_that_hooks_see(known):
-    book = ledger(known, (3, 224, 224))
+    summary = summarize(known, (3, 224, 224))
     shapes: dict[str, tuple[int, ...]] = {}
     for name, layer in known.named_modules():
         layer.register_forward_hook(lambda _, __, y, name=name: shapes.update({name: tuple(y.shape[1:])}))
     known(torch.zeros(1, 3, 224, 224, device="meta"))
-    seen = [layer for layer in book.layers if layer.name in shapes]
+    seen = [layer for layer in summary.layers if layer.name in shapes]
     leaves = [layer for layer in known.modules() if not list(layer.children())]
     assert len(seen) >= len(leaves)
     for layer in seen:
@@ -65,7 +65,7 @@ def test_known_nets_have_the_shapes_that_hooks_see(known):
 
 def test_vgg16_has_the_published_receptive_field():
     with torch.device("meta"):
-        last = ledger(models.vgg16(weights=None), (3, 224, 224))["features.30"].rows
+        last = summarize(models.vgg16(weights=None), (3, 224, 224))["features.30"].rows
     assert (last.size, last.field, last.jump, last.field / 2 - last.start) == (7, 212, 32, 90)
 
 
@@ -104,8 +104,8 @@ def test_vgg16_has_the_published_receptive_field():
 def test_layers_that_our_nets_do_not_have_hold_too(layer):
     image = (4, 12, 14)
     net = nn.Sequential(layer, nn.Conv2d(layer(torch.zeros(1, *image)).shape[1], 3, 1))
-    verify(ledger(net, image), net)
-    assert ledger(net, image).multiply_adds == multiply_adds(net, image)
+    verify(summarize(net, image), net)
+    assert summarize(net, image).multiply_adds == multiply_adds(net, image)
 
 
 # --- our nets --------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_the_ledger_of_our_nets_holds(pool, name, padding, head, norm, stride, i
         image = (image[0], 4 * image[1], 4 * image[2])
     axes = shared(name, pool=pool, stride=stride, padding=padding, head=head, norm=norm)
     net = network(image, name=name, **axes)
-    verify(ledger(net, image), net)
+    verify(summarize(net, image), net)
 
 
 # Of c maps of p×q at stride 2, what we count and torch does not: weighted sums that are no convolution.
@@ -139,9 +139,9 @@ APART = {"TIPS": lambda c, p, q: c * p * q * 4, "DDAC": lambda c, p, q: c * p * 
 def test_our_nets_have_the_multiply_adds_that_torch_counts(name, pool):
     image = (3, 21, 26)
     net = network(image, name=name, pool=pool, **shared(name, padding="circular"))
-    book = ledger(net, image)
-    apart = sum(APART[layer.kind](*layer.shape) for layer in book.layers if layer.kind in APART)
-    assert book.multiply_adds == multiply_adds(net, image) + apart
+    summary = summarize(net, image)
+    apart = sum(APART[layer.kind](*layer.shape) for layer in summary.layers if layer.kind in APART)
+    assert summary.multiply_adds == multiply_adds(net, image) + apart
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if architecture(name).__base__ is Network])
@@ -149,8 +149,8 @@ def test_our_nets_have_the_multiply_adds_that_torch_counts(name, pool):
 def test_every_wrong_entry_is_found(name, pool):
     image = (1, 12, 10)
     net = network(image, name=name, **shared(name, depth=1, width=2, pool=pool))
-    book = ledger(net, image)
-    for i, layer in enumerate(book.layers):
+    summary = summarize(net, image)
+    for i, layer in enumerate(summary.layers):
         if layer.kind == "add":  # a sum is no module: nothing to hold it against
             continue
         for wrong in (
@@ -159,24 +159,24 @@ def test_every_wrong_entry_is_found(name, pool):
             {"columns": replace(layer.columns, size=layer.columns.size + 1)},
             {"parameters": layer.parameters + 1},
         ):
-            tampered = [*book.layers[:i], replace(layer, **wrong), *book.layers[i + 1 :]]
+            tampered = [*summary.layers[:i], replace(layer, **wrong), *summary.layers[i + 1 :]]
             with pytest.raises(ShapeError, match=layer.name):
-                verify(Ledger(image, tampered), net)
+                verify(ModelSummary(image, tampered), net)
 
 
 def test_a_forgotten_layer_is_found():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     with pytest.raises(ShapeError, match=r"0 parameters in all, the net has 20"):
-        verify(Ledger((1, 8, 8), ledger(net, (1, 8, 8)).layers[1:]), net)
+        verify(ModelSummary((1, 8, 8), summarize(net, (1, 8, 8)).layers[1:]), net)
 
 
 def test_the_table_has_a_row_a_layer():
-    book = ledger(nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Flatten(), nn.Linear(4 * 3 * 4, 2)), (1, 7, 9))
-    assert book.rows()[0] == {
+    summary = summarize(nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Flatten(), nn.Linear(4 * 3 * 4, 2)), (1, 7, 9))
+    assert summary.rows()[0] == {
         "layer": "0", "kind": "Conv2d", "channels": 4, "height": 3, "width": 4, "receptive_field": 3, "jump": 2,
         "start": 1.5, "parameters": 40, "multiply_adds": 36 * 12, "input_seen": round(9 / 63, 4),
     }  # fmt: skip
-    assert [row["input_seen"] for row in book.rows()[1:]] == [1, 1]
+    assert [row["input_seen"] for row in summary.rows()[1:]] == [1, 1]
 
 
 # --- receptive fields: what the gradient of one output reaches -------------------------------------------------------
@@ -188,7 +188,7 @@ def reached(net: nn.Module, layer: str, image: Image) -> list[tuple[int, int]]:
     for parameter in net.parameters():
         nn.init.uniform_(parameter, 0.5, 1)  # nothing cancels
     x = torch.rand(1, *image, dtype=torch.float64, requires_grad=True)
-    with watch(net, [layer]) as maps:
+    with record_outputs(net, [layer]) as maps:
         net(x)
     y = maps[layer]
     y[0, 0, y.shape[2] // 2, y.shape[3] // 2].backward()
@@ -196,9 +196,9 @@ def reached(net: nn.Module, layer: str, image: Image) -> list[tuple[int, int]]:
     return [(one.min().item(), one.max().item() + 1) for one in touched.unbind(1)]
 
 
-def predicted(book: Ledger, layer: str) -> list[tuple[int, int]]:
+def predicted(summary: ModelSummary, layer: str) -> list[tuple[int, int]]:
     edges = []
-    for axis, size in zip((book[layer].rows, book[layer].columns), book.image[1:], strict=True):
+    for axis, size in zip((summary[layer].rows, summary[layer].columns), summary.image[1:], strict=True):
         centre = axis.start + axis.size // 2 * axis.jump
         edges.append((max(0, centre - axis.field / 2), min(size, centre + axis.field / 2)))
     return edges
@@ -228,8 +228,8 @@ def layers(draw: st.DrawFn) -> list[nn.Module]:
 @given(layers())
 def test_receptive_fields_are_what_gradients_reach(net):
     image = (1, 64, 71)
-    book = ledger(nn.Sequential(*net), image)
-    assert reached(nn.Sequential(*net), str(len(net) - 1), image) == predicted(book, str(len(net) - 1))
+    summary = summarize(nn.Sequential(*net), image)
+    assert reached(nn.Sequential(*net), str(len(net) - 1), image) == predicted(summary, str(len(net) - 1))
 
 
 @every_architecture_with("pool", "padding")
@@ -241,7 +241,7 @@ def test_receptive_fields_of_our_stages_are_what_gradients_reach(name, pool, pad
     image = (1, 61, 66)
     net = network(image, name=name, pool=pool, width=2, norm="none", activation="leaky_relu", padding=padding)
     for stage in net.stages:
-        assert reached(net, stage, image) == predicted(ledger(net, image), stage)
+        assert reached(net, stage, image) == predicted(summarize(net, image), stage)
 
 
 class Branches(nn.Module):
@@ -261,15 +261,15 @@ class Branches(nn.Module):
 @pytest.mark.parametrize("join", ["cat", "sum"])
 def test_joined_branches_see_what_either_sees(join):
     image = (1, 21, 25)
-    assert reached(Branches(join), "out", image) == predicted(ledger(Branches(join), image), "out")
+    assert reached(Branches(join), "out", image) == predicted(summarize(Branches(join), image), "out")
 
 
 @every_architecture_with("head")
 @pytest.mark.parametrize("head", HEADS)
 def test_the_head_sees_the_whole_image(name, head):
-    book = ledger(network((1, 20, 27), name=name, head=head), (1, 20, 27))
-    assert book["features"].seen((20, 27)) == 1
-    assert 0 < book["stage1"].seen((20, 27)) < book["stage2"].seen((20, 27)) <= 1
+    summary = summarize(network((1, 20, 27), name=name, head=head), (1, 20, 27))
+    assert summary["features"].seen((20, 27)) == 1
+    assert 0 < summary["stage1"].seen((20, 27)) < summary["stage2"].seen((20, 27)) <= 1
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_padding_is_refused_where_torch_refuses_it(mode, size):
     with pytest.raises(RuntimeError):
         conv(torch.zeros(1, 1, size, size))
     with pytest.raises(ShapeError, match=f"{mode} padding of 2 needs a map .* has {size}"):
-        ledger(nn.Sequential(conv), (1, size, size))
+        summarize(nn.Sequential(conv), (1, size, size))
 
 
 @pytest.mark.parametrize(
@@ -303,9 +303,9 @@ def test_padding_is_refused_where_torch_refuses_it(mode, size):
 )
 def test_what_does_not_fit_is_refused(wrong, message):
     with pytest.raises(ShapeError, match=message):
-        ledger(nn.Sequential(wrong), (3, 5, 5))
+        summarize(nn.Sequential(wrong), (3, 5, 5))
 
 
 def test_an_unknown_name_is_a_key_error():
     with pytest.raises(KeyError, match="stage9"):
-        ledger(nn.Sequential(nn.ReLU()), (1, 5, 5))["stage9"]
+        summarize(nn.Sequential(nn.ReLU()), (1, 5, 5))["stage9"]

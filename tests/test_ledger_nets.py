@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from src.errors import Refusal
-from src.ledger import Ledger, ShapeError, ledger, verify
-from src.nets.hooks import watch
+from src.errors import UserError
+from src.nets.hooks import record_outputs
 from src.pooling import swap_pools
+from src.summary import ModelSummary, ShapeError, summarize, verify
 
 Image = tuple[int, int, int]
 
@@ -38,30 +38,30 @@ def torchvision(name: str) -> nn.Module:
         return models.get_model(name, weights=None, **options).eval()
 
 
-def held(net: nn.Module, image: Image) -> Ledger:
+def held(net: nn.Module, image: Image) -> ModelSummary:
     """The net's ledger, after every comparison with the net; PyTorch counts a multiply-add as two operations."""
-    book = ledger(net, image)
+    summary = summarize(net, image)
     with FlopCounterMode(display=False) as counter:
-        verify(book, net)
-    assert book.parameters == sum(parameter.numel() for parameter in net.parameters())
-    assert book.multiply_adds == counter.get_total_flops() // 2
-    return book
+        verify(summary, net)
+    assert summary.parameters == sum(parameter.numel() for parameter in net.parameters())
+    assert summary.multiply_adds == counter.get_total_flops() // 2
+    return summary
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvisions_nets_have_the_published_parameters_and_multiply_adds(name):
     weights = next(iter(models.get_model_weights(name)))  # what is published of them; nothing is loaded
     (side,) = weights.transforms().crop_size
-    book = held(torchvision(name), (3, side, side))
-    assert round(book.multiply_adds / 1e9, 3) == weights.meta["_ops"]
+    summary = held(torchvision(name), (3, side, side))
+    assert round(summary.multiply_adds / 1e9, 3) == weights.meta["_ops"]
     if name != "inception_v3":  # published with its second head
-        assert book.parameters == weights.meta["num_params"]
+        assert summary.parameters == weights.meta["num_params"]
 
 
 def test_torchvisions_regnet_holds():
     """It reads its weights as it is made, so it cannot be made on the meta device."""
-    book = held(models.regnet_y_400mf(weights=None).eval().to("meta"), (3, 224, 224))
-    assert (book.parameters, round(book.multiply_adds / 1e9, 3)) == (4_344_144, 0.402)
+    summary = held(models.regnet_y_400mf(weights=None).eval().to("meta"), (3, 224, 224))
+    assert (summary.parameters, round(summary.multiply_adds / 1e9, 3)) == (4_344_144, 0.402)
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -116,15 +116,15 @@ CALLS = {
 def test_calls_that_are_no_layers_hold(call):
     net, image = Call(CALLS[call]), (3, 10, 12)
     net(torch.zeros(1, *image))
-    book = ledger(net, image)
-    layers = {layer.name: layer for layer in book.layers}
+    summary = summarize(net, image)
+    layers = {layer.name: layer for layer in summary.layers}
     used = [name for name in ("scale", "norm") if name in layers]
-    with watch(net, ["last"]) as outputs:
+    with record_outputs(net, ["last"]) as outputs:
         net(torch.zeros(1, *image))
     assert layers["last"].shape == outputs["last"].shape[1:]
     expected = [module for name, module in net.named_children() if name != "norm" or name in used]
     count = sum(one.numel() for module in expected for one in module.parameters())
-    assert book.parameters == count + (8 if "scale" in used else 0)
+    assert summary.parameters == count + (8 if "scale" in used else 0)
 
 
 @pytest.mark.parametrize("call", ["max", "avg", "slices", "scale", "pad", "channels last"])
@@ -132,7 +132,7 @@ def test_receptive_fields_of_calls_are_what_gradients_reach(call):
     net, image = Call(CALLS[call]), (3, 21, 27)
     x = torch.rand(1, *image, requires_grad=True)
     y = net(x)
-    axis = ledger(net, image)["last"].rows
+    axis = summarize(net, image)["last"].rows
     middle = y.shape[2] // 2
     rows = torch.cat([torch.autograd.grad(y[0, c, middle].sum(), x, retain_graph=True)[0] for c in range(2)])
     touched = rows.abs().sum((0, 1, 3)).nonzero()
@@ -146,9 +146,9 @@ def test_receptive_fields_of_calls_are_what_gradients_reach(call):
 def test_a_layer_used_twice_has_two_rows_and_its_parameters_once():
     conv = nn.Conv2d(3, 3, 3)
     net = nn.Sequential(conv, nn.ReLU(), conv)
-    book = ledger(net, (3, 9, 9))
-    assert [(one.rows.size, one.parameters) for one in book.layers] == [(7, 84), (7, 0), (5, 0)]
-    verify(book, net)
+    summary = summarize(net, (3, 9, 9))
+    assert [(one.rows.size, one.parameters) for one in summary.layers] == [(7, 84), (7, 0), (5, 0)]
+    verify(summary, net)
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -156,9 +156,9 @@ def test_a_weight_of_two_layers_is_counted_once(device):
     with torch.device(device):
         net = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), nn.Conv2d(4, 4, 3))
     net[1].weight = net[0].weight
-    book = ledger(net, (4, 9, 9))
-    assert [(one.parameters, one.multiply_adds) for one in book.layers] == [(144, 144 * 49), (4, 144 * 25)]
-    verify(book, net)
+    summary = summarize(net, (4, 9, 9))
+    assert [(one.parameters, one.multiply_adds) for one in summary.layers] == [(144, 144 * 49), (4, 144 * 25)]
+    verify(summary, net)
 
 
 class Reads(nn.Module):
@@ -175,8 +175,8 @@ class Reads(nn.Module):
 
 def test_a_weight_of_a_layer_that_the_net_reads_too_is_counted_once():
     net = Reads()
-    assert ledger(net, (4, 9, 9)).parameters == 8
-    verify(ledger(net, (4, 9, 9)), net)
+    assert summarize(net, (4, 9, 9)).parameters == 8
+    verify(summarize(net, (4, 9, 9)), net)
 
 
 @pytest.mark.parametrize(
@@ -191,18 +191,18 @@ def test_a_weight_of_a_layer_that_the_net_reads_too_is_counted_once():
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 def test_weights_that_are_computed_from_others_are_counted_as_these(norm):
     net = nn.Sequential(norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(8 * 49, 5)))
-    book = ledger(net, (3, 9, 9))
+    summary = summarize(net, (3, 9, 9))
     learned = {id(one): one.numel() for one in net.parameters()}
-    assert book.parameters == sum(learned.values())
-    assert book.multiply_adds == 8 * 27 * 49 + 8 * 49 * 5
-    verify(book, net)
+    assert summary.parameters == sum(learned.values())
+    assert summary.multiply_adds == 8 * 27 * 49 + 8 * 49 * 5
+    verify(summary, net)
 
 
 @pytest.mark.parametrize("side", [1, 2, 8, 16, 17, 32])
 def test_every_image_that_a_net_takes_has_its_ledger(side):
     net = torchvision("resnet18").eval()
-    book = held(net, (3, side, side))
-    assert book.parameters == 11_689_512
+    summary = held(net, (3, side, side))
+    assert summary.parameters == 11_689_512
 
 
 @pytest.mark.parametrize("pool", ["max", "blur", "maxblur", "stochastic", "ideal"])
@@ -210,21 +210,21 @@ def test_every_image_that_a_net_takes_has_its_ledger(side):
 def test_pools_larger_than_their_maps_have_theirs_too(pool, side):
     net = models.resnet18(weights=None, num_classes=2)
     swap_pools(net, pool, (3, side, side), convs=True)
-    verify(ledger(net, (3, side, side)), net)
+    verify(summarize(net, (3, side, side)), net)
 
 
 def test_a_compiled_net_is_followed_as_itself_and_a_scripted_one_refused():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2))
     compiled = torch.compile(net, backend="eager")
-    assert ledger(compiled, (3, 9, 9)) == ledger(net, (3, 9, 9))
-    verify(ledger(compiled, (3, 9, 9)), compiled)
+    assert summarize(compiled, (3, 9, 9)) == summarize(net, (3, 9, 9))
+    verify(summarize(compiled, (3, 9, 9)), compiled)
     assert swap_pools(compiled, "blur", (3, 9, 9)) == ["1"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3)))
     for net in (scripted, nn.Sequential(scripted)):
-        with pytest.raises(Refusal, match=r"is scripted: its layers cannot be seen; give the nn\.Module"):
-            ledger(net, (3, 9, 9))
+        with pytest.raises(UserError, match=r"is scripted: its layers cannot be seen; give the nn\.Module"):
+            summarize(net, (3, 9, 9))
 
 
 def test_half_double_and_no_parameters_hold():
@@ -236,8 +236,8 @@ def test_half_double_and_no_parameters_hold():
 
 def test_rows_of_calls_carry_the_name_of_the_layer_around_them():
     with torch.device("meta"):
-        book = ledger(models.resnet18(), (3, 64, 64))
-    assert [one.name for one in book.layers if one.kind == "add"][:2] == ["layer1.0.add", "layer1.1.add_1"]
+        summary = summarize(models.resnet18(), (3, 64, 64))
+    assert [one.name for one in summary.layers if one.kind == "add"][:2] == ["layer1.0.add", "layer1.1.add_1"]
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -269,13 +269,13 @@ def test_calls_that_it_cannot_follow_are_refused_by_name(function, message):
     net = Call(function)
     net.last = nn.Conv2d(8, 2, 1)
     with pytest.raises(ShapeError, match=message) as caught:
-        ledger(net, (3, 5, 7))
+        summarize(net, (3, 5, 7))
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_branch_that_depends_on_the_map_is_refused_by_name():
     with pytest.raises(ShapeError, match=r"^1: torch.fx cannot follow it: .*control flow"):
-        ledger(nn.Sequential(nn.ReLU(), Branching()), (3, 5, 7))
+        summarize(nn.Sequential(nn.ReLU(), Branching()), (3, 5, 7))
 
 
 @pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "maxvit_t"])
@@ -283,7 +283,7 @@ def test_transformers_are_refused_in_one_line(name):
     with torch.device("meta"):
         net = models.get_model(name, weights=None)
     with pytest.raises(ShapeError) as caught:
-        ledger(net, (3, 224, 224))
+        summarize(net, (3, 224, 224))
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -291,4 +291,4 @@ def test_a_head_that_only_training_reads_is_named():
     with torch.device("meta"):
         net = models.googlenet(weights=None, init_weights=False)
     with pytest.raises(ShapeError, match=r"not in the ledger: aux1\.conv\.conv\.weight"):
-        verify(ledger(net, (3, 64, 64)), net)
+        verify(summarize(net, (3, 64, 64)), net)

@@ -10,10 +10,10 @@ import pytest
 
 from src.config import MEASURE_NAMES, from_dict, to_dict
 from src.data.splits import split
-from src.errors import Refusal
+from src.errors import UserError
 from src.measure import Images, Options, compare_layers, measure_again
-from src.metrics import Grid, Note, Row
-from src.reporting.page import conclude
+from src.metrics import Heatmap, Note, Row
+from src.reporting.page import build_report
 from src.reporting.terminal import console
 from src.results import files
 from src.results.runs import ALWAYS, FinishedRun, families_in, family, family_of, write_measures
@@ -25,7 +25,7 @@ from tests.test_identity import leave_pictures, on
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
 
-Found = list[Row | Grid | Note]
+Found = list[Row | Heatmap | Note]
 #: images, so that likeness of layers and probes are measured too
 ENOUGH = 64
 
@@ -34,7 +34,7 @@ ENOUGH = 64
 def of_family() -> dict[str, Found]:
     """What a net gives for each family alone."""
 
-    def found(name: str) -> Iterator[Row | Grid | Note]:
+    def found(name: str) -> Iterator[Row | Heatmap | Note]:
         cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": ENOUGH})
         splits = split(cfg.data)
         yield from measure(module(cfg, splits.image, len(splits.classes)).eval(), cfg, splits)
@@ -66,13 +66,13 @@ def again(folder: Path, **options: object) -> str:
 def test_a_row_says_which_family_it_is_of(name: str, of_family: dict[str, Found]) -> None:
     rows = [one for one in of_family[name] if isinstance(one, Row)]
     assert {family(row) for row in rows} == {ALWAYS, name}
-    in_place = [row for row in rows if family(row) == ALWAYS]
+    untransformed_batches = [row for row in rows if family(row) == ALWAYS]
     other = "flip" if name == "shift" else "shift"
     expected = [one for one in of_family[other] if isinstance(one, Row) and family(one) == ALWAYS]
-    assert [str(row) for row in in_place] == [str(row) for row in expected]
+    assert [str(row) for row in untransformed_batches] == [str(row) for row in expected]
     if name == "layers":
         assert {"cka", "probe_accuracy", "probe_r2"} <= {row.measure for row in rows}
-    assert {family_of(one.measure) for one in of_family[name] if isinstance(one, Grid | Note)} <= {name, ALWAYS}
+    assert {family_of(one.measure) for one in of_family[name] if isinstance(one, Heatmap | Note)} <= {name, ALWAYS}
 
 
 @pytest.mark.parametrize("name", MEASURE_NAMES)
@@ -131,11 +131,11 @@ def test_a_runs_own_table_takes_no_numbers_that_were_had_otherwise(
     before = (whole / files.MEASURES).read_bytes()
     weights = whole / "checkpoints" / f"{options.pop('checkpoint', 'best')}.ckpt"
     given = Options(checkpoint=str(weights), what="flip", **options)  # type: ignore[arg-type]
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         measure_again(given)
     assert (whole / files.MEASURES).read_bytes() == before
     given.out = str(whole / "maps" / ".." / files.MEASURES)
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         measure_again(given)
     given.out = str(tmp_path / "out" / "other.csv")
     measure_again(given)
@@ -145,7 +145,7 @@ def test_a_runs_own_table_takes_no_numbers_that_were_had_otherwise(
 def test_nor_of_other_pictures(tmp_path: Path) -> None:
     run(on(leave_pictures(tmp_path / "here")), tmp_path / "run")
     there = leave_pictures(tmp_path / "there", seed=1)
-    with pytest.raises(Refusal, match=r"^data\.root=.*there holds other pictures than the run's .*here did"):
+    with pytest.raises(UserError, match=r"^data\.root=.*there holds other pictures than the run's .*here did"):
         again(tmp_path / "run", data=Images(root=str(there)))
 
 
@@ -172,7 +172,7 @@ def test_a_table_elsewhere_grows_by_families_but_not_by_another_way_to_measure(w
     assert set(families_in(out)) == {ALWAYS, "noise"}, "numbers of 10 and of 12 images are not mixed"
     foreign = tmp_path / "foreign.csv"
     foreign.write_text("mine,too\n1,2\n")
-    with pytest.raises(Refusal, match="is no table of measures"):
+    with pytest.raises(UserError, match="is no table of measures"):
         again(whole, what="noise", out=str(foreign))
     assert foreign.read_text() == "mine,too\n1,2\n"
 
@@ -182,14 +182,14 @@ def test_a_table_that_was_not_named_is_not_replaced_by_one_that_was_had_otherwis
     weights.parent.mkdir()
     shutil.copy(whole / "checkpoints/best.ckpt", weights)
     measure_again(Options(checkpoint=str(weights), what="flip", images=10))
-    with pytest.raises(Refusal, match=r"is there already, and was measured with images=10, not 12; give out="):
+    with pytest.raises(UserError, match=r"is there already, and was measured with images=10, not 12; give out="):
         measure_again(Options(checkpoint=str(weights), what="flip", images=12))
 
 
 # --- a report, whatever was measured ---------------------------------------------------------------------------------
 
 
-def leave_measured(done: Path, folder: Path, found: Found, what: list[str], **settings: object) -> None:
+def write_measure_page(done: Path, folder: Path, found: Found, what: list[str], **settings: object) -> None:
     """The run, as if it had been measured for some families."""
     shutil.copytree(done, folder)
     tree = to_dict(tiny(data={"task": "both"}, measure={"what": what}, **settings))
@@ -204,26 +204,28 @@ def test_a_report_of_runs_with_one_family_alone(
 ) -> None:
     for seed in (0, 1):
         for pool in ("max", "avg"):
-            leave_measured(done, tmp_path / f"{pool}{seed}", of_family[name], [name], seed=seed, model={"pool": pool})
-    assert conclude(tmp_path).exists()
+            write_measure_page(
+                done, tmp_path / f"{pool}{seed}", of_family[name], [name], seed=seed, model={"pool": pool}
+            )
+    assert build_report(tmp_path).exists()
     assert {row["variant"] for row in files.read_rows(tmp_path / files.COMPARISON)} == {"pool=max", "pool=avg"}
 
 
 def test_a_report_of_runs_with_none_of_the_usual_numbers(done: Path, tmp_path: Path) -> None:
     for pool in ("max", "avg"):
-        leave_measured(done, tmp_path / pool, [], ["shift"], model={"pool": pool})
-    assert conclude(tmp_path).exists()
+        write_measure_page(done, tmp_path / pool, [], ["shift"], model={"pool": pool})
+    assert build_report(tmp_path).exists()
     for pool in ("max", "avg"):
         (tmp_path / pool / files.MEASURES).unlink()
-    assert conclude(tmp_path).exists()
+    assert build_report(tmp_path).exists()
 
 
 def test_a_report_of_runs_that_each_have_another_family(
     of_family: dict[str, Found], done: Path, tmp_path: Path
 ) -> None:
     for name in MEASURE_NAMES:
-        leave_measured(done, tmp_path / name, of_family[name], [name])
-    assert conclude(tmp_path).exists()
+        write_measure_page(done, tmp_path / name, of_family[name], [name])
+    assert build_report(tmp_path).exists()
     assert len(files.read_rows(tmp_path / files.COMPARISON)) == len(MEASURE_NAMES)
 
 
@@ -234,8 +236,8 @@ def test_a_report_where_the_seeds_of_a_variant_have_other_families(
     for seed, name in enumerate(("all", *MEASURE_NAMES)):
         for pool in ("max", "avg"):
             found = everything if name == "all" and pool == "max" else of_family.get(name, [])
-            leave_measured(done, tmp_path / f"{pool}{seed}", found, ["shift"], seed=seed, model={"pool": pool})
-    assert conclude(tmp_path).exists()
+            write_measure_page(done, tmp_path / f"{pool}{seed}", found, ["shift"], seed=seed, model={"pool": pool})
+    assert build_report(tmp_path).exists()
 
 
 @pytest.mark.parametrize("name", ["shift", "layers", "rolls"])
@@ -249,5 +251,5 @@ def test_a_report_of_crossed_axes_where_one_run_has_one_family_alone(
             for padding in ("zeros", "circular"):
                 found = of_family[name] if (pool, padding, seed) == ("max", "zeros", 0) else everything
                 model = {"pool": pool, "padding": padding}
-                leave_measured(done, tmp_path / f"{pool}{padding}{seed}", found, ["shift"], seed=seed, model=model)
-    assert conclude(tmp_path).exists()
+                write_measure_page(done, tmp_path / f"{pool}{padding}{seed}", found, ["shift"], seed=seed, model=model)
+    assert build_report(tmp_path).exists()

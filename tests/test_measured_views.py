@@ -11,16 +11,16 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from src import measure
-from src.errors import Refusal
-from src.metrics.rows import Estimate, Grid, Note, Row
+from src.errors import UserError
+from src.metrics.rows import Estimate, Heatmap, Note, Row
 from src.reporting import heatmaps, measure_figures, plots, sections
 from src.reporting.comparison import Variant
 from src.reporting.maps import centred, picture
-from src.reporting.page import conclude, leave_measured
+from src.reporting.page import build_report, write_measure_page
 from src.reporting.terminal import console, show_closing, show_measured, show_notes
-from src.reporting.wandb_logger import Tracker
+from src.reporting.wandb_logger import WandbLogger
 from src.results import files
-from src.results.runs import FinishedRun, summary, write_measures
+from src.results.runs import FinishedRun, named_values, write_measures
 from src.training.run import run
 from tests.helpers import tiny, wandb_records
 from tests.test_comparison import leave_run
@@ -105,9 +105,9 @@ def rows(table: list[tuple[str, str, str, float, str, float]]) -> list[Row]:
     return [Row(*where, Estimate(value, value - 0.01, value + 0.02, 100)) for *where, value in table]
 
 
-def grids() -> list[Grid]:
-    crops = [Grid("stage1", "crop_map", CROPS), Grid("stage1", "crop_cosine", 1 - CROPS / 20)]
-    return [Grid("stage1", "roll_map", ROLLS), Grid("stage1", "effective_field", np.eye(4)), *crops]
+def grids() -> list[Heatmap]:
+    crops = [Heatmap("stage1", "crop_map", CROPS), Heatmap("stage1", "crop_cosine", 1 - CROPS / 20)]
+    return [Heatmap("stage1", "roll_map", ROLLS), Heatmap("stage1", "effective_field", np.eye(4)), *crops]
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_crops_have_no_shift_in_the_middle_and_cosines_begin_at_that_of_two_imag
 
 
 def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path: Path) -> None:
-    write_measures(tmp_path / "other" / files.MEASURES, [*rows(TABLE), Grid("stage1", "roll_map", 3 * ROLLS)])
+    write_measures(tmp_path / "other" / files.MEASURES, [*rows(TABLE), Heatmap("stage1", "roll_map", 3 * ROLLS)])
     other = Variant("pool=avg", {}, [FinishedRun(tmp_path / "other", {})])
     assert {trace.zmax for trace in heatmaps.roll_maps([variant, other]).data} == {33}
 
@@ -206,7 +206,7 @@ def test_names_are_text_in_a_page_of_one_net(tmp_path: Path) -> None:
     hostile = "</script><script>alert(1)</script>"
     table = tmp_path / "a<b>.csv"
     write_measures(table, rows([*TABLE, (hostile, "shift", "crop", 1, "invariance_error", 0.1)]))
-    page = leave_measured(FinishedRun(tmp_path, {}, table), f"net {hostile}", table.with_suffix(".html"))
+    page = write_measure_page(FinishedRun(tmp_path, {}, table), f"net {hostile}", table.with_suffix(".html"))
     text = page.read_text()
     body = text.replace(get_plotlyjs(), "")
     assert "<script>alert" not in body and "a<b>" not in body
@@ -230,7 +230,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sweep_without_shifts_ends_with_a_table_and_a_page(done: Path) -> None:
-    page = conclude(done.parent)
+    page = build_report(done.parent)
     assert "Shifts are measured" not in page.read_text()
     titles = set(figures_of(page))
     assert {"What and where, layer by layer", "How alike layers are", "Training"} <= titles
@@ -276,7 +276,7 @@ def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> N
     with console.capture() as shown:
         show_notes(run.notes)
     assert shown.get().strip() == "rolls: one by one: <conv> pads [with] zeros"
-    text = leave_measured(run, "net", tmp_path / "measures.html").read_text()
+    text = write_measure_page(run, "net", tmp_path / "measures.html").read_text()
     below = text[text.index("All rolls: the worst case</h2>") :]
     assert "net: one by one: &lt;conv&gt; pads [with] zeros." in below[:1500]
     assert "the twin" not in text.replace(get_plotlyjs(), "")
@@ -288,14 +288,14 @@ def test_two_nets_likeness_is_a_matrix_of_both(variant: Variant) -> None:
 
 
 def test_a_table_does_not_take_the_name_of_its_page() -> None:
-    with pytest.raises(Refusal, match=r"its page goes beside it, as again\.html"):
+    with pytest.raises(UserError, match=r"its page goes beside it, as again\.html"):
         measure.check_options(measure.Options(checkpoint="x", out="again.html"))
 
 
 def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
-    show_closing(summary(rows(TABLE[:1])), Path("here"))
+    show_closing(named_values(rows(TABLE[:1])), Path("here"))
     assert "test accuracy 0.900\n" in capsys.readouterr().out
-    show_closing(summary(rows(TABLE)), Path("here"))
+    show_closing(named_values(rows(TABLE)), Path("here"))
     text = capsys.readouterr().out
     assert "moves the answer by 0.100 (crop) of the way to another image's; untrained 0.400" in text
     with console.capture() as shown:
@@ -311,7 +311,7 @@ def test_grids_are_pictures_with_the_zero_roll_in_the_middle() -> None:
 
 
 def test_wandb_gets_the_grids(tmp_path: Path) -> None:
-    tracker = Tracker(tiny(wandb={"mode": "offline"}), tmp_path / "sweep" / "one")
+    tracker = WandbLogger(tiny(wandb={"mode": "offline"}), tmp_path / "sweep" / "one")
     (tmp_path / "sweep" / "one").mkdir(parents=True)
     tracker.log_grids({"roll_map/stage1": ROLLS, "effective_field/stage1": np.eye(4)})
     tracker.finish(failed=False)
@@ -323,7 +323,7 @@ def test_wandb_gets_the_grids(tmp_path: Path) -> None:
 def test_variants_differ_in_colour_and_mark_in_every_figure(tmp_path: Path) -> None:
     for name, pool in (("a", "max"), ("b", "avg")):
         leave_run(tmp_path / name, 0.9, 0.1, model={"pool": pool})
-    page = figures_of(conclude(tmp_path))
+    page = figures_of(build_report(tmp_path))
     for figure in (page["How far a transform moves the answer"], page["Training"]):
         pairs = {(one["name"], one["line"]["color"], one["marker"]["symbol"]) for one in figure["data"]}
         assert pairs == {("pool=max", *plots.styles(2)[0]), ("pool=avg", *plots.styles(2)[1])}

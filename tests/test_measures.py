@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 from src.evaluation.accuracy import accuracy_rows
-from src.evaluation.adapter import Scene, Subject
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.crops import rows as crop_rows
 from src.evaluation.pairs import pair_rows
 from src.metrics import COLUMNS, Note, Row
@@ -265,8 +265,10 @@ MARGIN, N = 2, 9
 def rows(net: nn.Module, layers: list[str], seed: int = 0, batch: int = 125) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (N, 1, 8 + 2 * MARGIN, 8 + 2 * MARGIN), generator=generator).to(torch.uint8)
-    scene = Scene(canvas, MARGIN, torch.arange(N) % 5, seed=seed, batch=batch)
-    return only_rows(pair_rows(Subject(net, layers, lambda x: x.double() / 255), scene, ["shift/roll", "shift/crop"]))
+    test_set = EvaluationSet(canvas, MARGIN, torch.arange(N) % 5, seed=seed, batch=batch)
+    return only_rows(
+        pair_rows(ModelAdapter(net, layers, lambda x: x.double() / 255), test_set, ["shift/roll", "shift/crop"])
+    )
 
 
 def value(found: list[Row], layer: str, protocol: str, measure: str) -> list[float]:
@@ -342,8 +344,8 @@ def test_the_worst_case_over_all_crops_by_hand():
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).double()
     canvas = torch.randint(0, 256, (20, 1, 10, 10), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     labels = torch.arange(20) % 3
-    subject = Subject(net, [], lambda x: x.double() / 255)
-    note, *rows = crop_rows(subject, Scene(canvas, 2, labels), forwards=26 * 20)
+    adapter = ModelAdapter(net, [], lambda x: x.double() / 255)
+    note, *rows = crop_rows(adapter, EvaluationSet(canvas, 2, labels), forwards=26 * 20)
     assert isinstance(note, Note)
     found = {row.measure: row for row in rows}
     with torch.no_grad():
@@ -356,5 +358,5 @@ def test_the_worst_case_over_all_crops_by_hand():
     assert found["accuracy"].estimate.value == pytest.approx(right.double().mean().item())
     assert found["consistency"].estimate.value == pytest.approx(shares.square().sum(1).mean().item())
     assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("all_crops", 25, 20)}
-    _, *some = crop_rows(subject, Scene(canvas, 2, labels), forwards=5 * 20)
+    _, *some = crop_rows(adapter, EvaluationSet(canvas, 2, labels), forwards=5 * 20)
     assert {(row.protocol, row.amount) for row in some} == {("sampled_crops", 100 // 8 - 1)}

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from src.evaluation.families.field import EffectiveField, effective_field, effective_size, gradients
 from src.evaluation.families.units import Goodfellow, draw_units, scores, thresholds
 from src.evaluation.linear_probes import STRENGTHS, TOLERANCE, Features, pooled, probe_rows, reduced
-from src.ledger import ledger
-from src.metrics.base import PairMeasure, Still, resamples
+from src.metrics.base import LayerOutputs, PairMeasure, resamples
 from src.metrics.cosine import Cosine, cosine
 from src.metrics.nvi import NVI, nvi
 from src.metrics.rows import Estimate, Row
+from src.summary import summarize
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -104,7 +104,7 @@ def test_cosine_at_its_nulls():
 def test_outputs_of_zeros_have_no_direction():
     x = torch.tensor([[0.0, 0], [1e-10, 0], [2, 0]])
     assert cosine(x, x).tolist() == [0, 1, 1]
-    assert Still(x).cosine.mean().item() == pytest.approx(1 / 3), "of the three pairs one is alike"
+    assert LayerOutputs(x).cosine.mean().item() == pytest.approx(1 / 3), "of the three pairs one is alike"
 
 
 # --- Goodfellow ------------------------------------------------------------------------------------------------------
@@ -340,7 +340,7 @@ def test_the_field_of_ones_is_a_repeated_box(depth, side):
     at = size // 2 - len(theirs) // 2
     expected[at : at + len(theirs), at : at + len(theirs)] = theirs
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    reach = int(ledger(net, (1, size, size))[str(depth - 1)].rows.field)
+    reach = int(summarize(net, (1, size, size))[str(depth - 1)].rows.field)
     assert len(theirs) == reach
     assert 1 < effective_size(found) <= reach
 
@@ -354,7 +354,7 @@ def test_the_size_grows_like_the_root_of_the_depth():
 
 def test_the_field_lies_within_that_of_the_ledger():
     net = nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1))
-    found, axis = effective_field(net, "3", torch.randn(6, 2, 21, 21)), ledger(net, (2, 21, 21))["3"].rows
+    found, axis = effective_field(net, "3", torch.randn(6, 2, 21, 21)), summarize(net, (2, 21, 21))["3"].rows
     hit = found.sum(1).nonzero().flatten()
     centre = axis.start + axis.jump * (axis.size // 2)
     assert axis.field == 7

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from src.config import Config
 from src.data.splits import split
-from src.errors import Refusal
-from src.ledger import ledger
+from src.errors import UserError
 from src.models import ARCHITECTURES, architecture
 from src.models.blocks import CircularConv2d, Network
 from src.models.layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.models.norm import calibrate, calibrated
 from src.models.optimisers import OPTIMIZERS, SCHEDULES, optimiser
 from src.models.tasks import Task
-from src.nets.hooks import watch
+from src.nets.hooks import record_outputs
 from src.pooling import POOLS
+from src.summary import summarize
 from src.training.lightning_module import module
 from src.training.untrained import first_images, untrained
 from tests.helpers import architectures, every_architecture, every_architecture_with, model, network, on_paper, tiny
@@ -114,15 +114,15 @@ def test_group_norm_takes_as_many_groups_as_divide(channels, groups):
 @every_architecture_with("max_width")
 def test_the_width_doubles_up_to_its_limit(name):
     net = network((1, 32, 32), name=name, width=4, max_width=10)
-    widths = [ledger(net, (1, 32, 32))[stage].channels for stage in net.stages]
+    widths = [summarize(net, (1, 32, 32))[stage].channels for stage in net.stages]
     assert widths == [4, 8, 10, 10, 10][: len(widths)]
 
 
 @every_architecture_with("max_width")
 def test_no_map_is_wider_than_the_limit(name):
     net = network((1, 32, 32), name=name, width=99, max_width=10)
-    book = ledger(net, (1, 32, 32))
-    assert {book[layer].channels for layer in net.order[:-1]} == {10}
+    summary = summarize(net, (1, 32, 32))
+    assert {summary[layer].channels for layer in net.order[:-1]} == {10}
 
 
 # --- names and shapes ------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_the_layers_have_their_names(name, axes):
     depth = 0 if name in BASELINES else model(name, **axes).depth
     assert net.stages == [f"stage{i}" for i in range(1, depth + 1)]
     assert net.order[-2:] == ["features", "logits"]
-    with watch(net, [*net.stages, "features", "logits"]) as maps:
+    with record_outputs(net, [*net.stages, "features", "logits"]) as maps:
         logits = net(torch.randn(2, *IMAGE))
     assert {maps[stage].ndim for stage in net.stages} <= {2 if name == "mlp" else 4}
     assert maps["features"].ndim == 2
@@ -152,7 +152,7 @@ def test_the_layers_have_their_names(name, axes):
 )
 def test_the_head_reads_means_maxima_or_all_of_the_maps(name, head, vector):
     net = network(IMAGE, name=name, head=head)
-    with watch(net, [net.stages[-1], "features"]) as maps, torch.no_grad():
+    with record_outputs(net, [net.stages[-1], "features"]) as maps, torch.no_grad():
         net(torch.randn(2, *IMAGE))
     torch.testing.assert_close(maps["features"], vector(maps[net.stages[-1]]))
 
@@ -167,8 +167,8 @@ def test_all_pools_give_stages_of_one_shape(name, pool, padding, stride):
 
     def shapes(pool: str) -> list[tuple[int, int, int]]:
         net = on_paper(image, name=name, pool=pool, padding=padding, stride=stride)
-        book = ledger(net, image)
-        return [book[stage].shape for stage in net.stages]
+        summary = summarize(net, image)
+        return [summary[stage].shape for stage in net.stages]
 
     assert shapes(pool) == shapes("max")
 
@@ -260,7 +260,7 @@ def test_these_and_circular_padding_make_a_net_exactly_invariant(name, pool, hea
 @every_pooled_architecture
 @pytest.mark.parametrize("stride", [1, 3])
 def test_a_stride_that_a_pool_is_not_defined_for_is_refused(name, stride):
-    with pytest.raises(Refusal, match=rf"^model\.pool=wavelet: .*stride 2 alone, not {stride}$"):
+    with pytest.raises(UserError, match=rf"^model\.pool=wavelet: .*stride 2 alone, not {stride}$"):
         network(IMAGE, name=name, pool="wavelet", stride=stride)
 
 
@@ -322,14 +322,14 @@ def test_calibration_leaves_flags_momentum_and_random_stream_and_gives_statistic
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes)).eval()
     next(net.children()).train()
-    flags, state, stream = [one.training for one in net.modules()], net.state_dict(), torch.get_rng_state()
+    flags, state, stream_outputs = [one.training for one in net.modules()], net.state_dict(), torch.get_rng_state()
     before = {key: one.clone() for key, one in state.items()}
     with calibrated(net, first_images(cfg, splits, torch.device("cpu"))):
         norms = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
         assert all((one.running_mean != 0).any() and one.momentum == 0.1 for one in norms)
         assert [one.training for one in net.modules()] == flags
     assert all(torch.equal(one, before[key]) for key, one in net.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), stream)
+    assert torch.equal(torch.get_rng_state(), stream_outputs)
     assert len(norms) > 0 or name == "pca"
 
 

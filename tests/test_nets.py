@@ -18,12 +18,12 @@ from torchvision import models
 from src import measure, train
 from src.data.external import resized, sample
 from src.data.sets import MARGIN, Images
-from src.errors import Refusal
-from src.evaluation.adapter import Scene, normaliser, subject_of
+from src.errors import UserError
+from src.evaluation.adapter import EvaluationSet, adapt_model, normaliser
 from src.evaluation.suite import rows
 from src.metrics import Row
 from src.nets.external import (
-    Loaded,
+    LoadedNet,
     answer,
     default_layers,
     list_layers,
@@ -106,14 +106,14 @@ def test_a_net_may_have_other_outputs() -> None:
     ],
 )
 def test_a_wrong_name_is_one_line(name: str, message: str) -> None:
-    with pytest.raises(Refusal, match=message) as refusal:
+    with pytest.raises(UserError, match=message) as refusal:
         load_net(name, "none")
     assert "\n" not in str(refusal.value)
 
 
 def test_without_timm_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Refusal, match="pip install timm"):
+    with pytest.raises(UserError, match="pip install timm"):
         load_net(TIMM, "none")
 
 
@@ -122,10 +122,10 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.Monk
         raise OSError("no network\nand a second line")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(Refusal, match=r"could not be downloaded \(no network\); take weights=FILE") as refusal:
+    with pytest.raises(UserError, match=r"could not be downloaded \(no network\); take weights=FILE") as refusal:
         load_net(SMALL, "default")
     assert "\n" not in str(refusal.value)
-    with pytest.raises(Refusal, match=r"classes=5: .* with weights=none or weights=FILE"):
+    with pytest.raises(UserError, match=r"classes=5: .* with weights=none or weights=FILE"):
         load_net(SMALL, "default", classes=5)
 
 
@@ -144,7 +144,7 @@ def test_the_answer_is_found_in_what_nets_give() -> None:
     ]
     assert all(answer(one) is right for one in given)
     for bad in (None, (), {"hidden": right}, torch.ones(2, 3, 4, 4), "text"):
-        with pytest.raises(Refusal, match=r"the net gives a .* where a vector for each image is needed"):
+        with pytest.raises(UserError, match=r"the net gives a .* where a vector for each image is needed"):
             answer(bad)
 
 
@@ -161,7 +161,7 @@ def net() -> nn.Sequential:
 def test_layers_are_picked_by_name_and_pattern_in_the_nets_order(net: nn.Sequential) -> None:
     assert pick_layers(net, ["3", "2.*"]) == ["2.0", "2.1", "3"]
     assert pick_layers(net, ["?", "1"]) == ["0", "1", "2", "3", "4"]
-    with pytest.raises(Refusal, match=r"layers=2\.7: the net has none; did you mean 2\.\d"):
+    with pytest.raises(UserError, match=r"layers=2\.7: the net has none; did you mean 2\.\d"):
         pick_layers(net, ["1", "2.7"])
 
 
@@ -177,7 +177,7 @@ def test_hooks_and_flags_are_as_before_also_after_an_exception(net: nn.Sequentia
     assert set(before) == {True, False}
     list_layers(net, (3, 8, 8))
     assert (flags(net), hooks(net)) == (before, 0)
-    with pytest.raises(Refusal, match=r"the net does not take 3×9×12 images .* another size= may do"):
+    with pytest.raises(UserError, match=r"the net does not take 3×9×12 images .* another size= may do"):
         run_once(net, (3, 9, 12))
     assert (flags(net), hooks(net)) == (before, 0)
 
@@ -185,9 +185,9 @@ def test_hooks_and_flags_are_as_before_also_after_an_exception(net: nn.Sequentia
 def test_a_layer_that_gives_no_tensor_is_refused() -> None:
     loaded = load_net("timm/test_vit.r160_in1k", "none")
     loaded.net.add_module("idle", nn.ReLU())
-    with pytest.raises(Refusal, match="layers=idle: gives no single tensor"):
-        subject_of(loaded, patterns=["blocks.0", "idle"])
-    assert subject_of(loaded, patterns=["blocks.[02]"]).layers == ["blocks.0", "blocks.2"]
+    with pytest.raises(UserError, match="layers=idle: gives no single tensor"):
+        adapt_model(loaded, patterns=["blocks.0", "idle"])
+    assert adapt_model(loaded, patterns=["blocks.[02]"]).layers == ["blocks.0", "blocks.2"]
 
 
 def test_pixels_are_normalised_by_the_nets_own_mean_and_std() -> None:
@@ -243,7 +243,7 @@ def test_a_folder_gives_as_many_images_as_asked_for_with_their_classes(folder: P
     assert len(sample("folder", str(folder), 32, 3, 2, 99, 0).labels) == 12, "all of them, not a part held out"
     loose = sample("folder", str(folder / "ants"), 32, 3, 2, 99, 0)
     assert (len(loose.labels), loose.classes) == (6, [])
-    with pytest.raises(Refusal, match=r"no images in data\.root="):
+    with pytest.raises(UserError, match=r"no images in data\.root="):
         sample("folder", str(tmp_path), 32, 3, 2, 8, 0)
 
 
@@ -253,22 +253,22 @@ def test_grey_images_fill_every_channel_of_a_net_for_colours() -> None:
     assert torch.equal(found.canvas[:, 0], found.canvas[:, 2])
     assert found.canvas.float().std() > 5
     assert found.positions.shape == (4, 2)
-    with pytest.raises(Refusal, match="images of 3 channels, where the net takes 1"):
+    with pytest.raises(UserError, match="images of 3 channels, where the net takes 1"):
         sample("red_green", "", 32, 1, 1, 4, 0)
 
 
 def test_a_subject_is_measured_on_a_scene_and_no_number_depends_on_its_batches() -> None:
     loaded = load_net(TIMM, "none", classes=4)
-    subject = subject_of(loaded, (3, 32, 32), ["layer1", "layer2"])
+    adapter = adapt_model(loaded, (3, 32, 32), ["layer1", "layer2"])
     canvas = torch.randint(256, (6, 3, 34, 34), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     seen: list[int] = []
     loaded.net.register_forward_hook(lambda net, given, output: seen.append(len(output)))
-    scene = Scene(canvas, 1, labels=torch.arange(6) % 4, batch=2)
-    found = only_rows(rows(subject, scene, ["shift"]))
+    test_set = EvaluationSet(canvas, 1, labels=torch.arange(6) % 4, batch=2)
+    found = only_rows(rows(adapter, test_set, ["shift"]))
     assert set(seen) == {2}
     assert {row.layer for row in found} == {"layer1", "layer2", "output"}
     assert {row.estimate.n for row in found} == {6}
-    for one, other in zip(found, only_rows(rows(subject, replace(scene, batch=6), ["shift"])), strict=True):
+    for one, other in zip(found, only_rows(rows(adapter, replace(test_set, batch=6), ["shift"])), strict=True):
         assert one.estimate.value == pytest.approx(other.estimate.value, rel=1e-3, abs=1e-6, nan_ok=True), one
 
 
@@ -284,8 +284,12 @@ def plain() -> nn.Sequential:
 def measured(net: nn.Module) -> list[str]:
     """All numbers of a net that somebody has made, in order."""
     canvas = torch.randint(256, (12, 3, 20, 20), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    subject = subject_of(Loaded(net, (3, 16, 16), (0.5,) * 3, (0.25,) * 3, None))
-    return [str(one) for one in rows(subject, Scene(canvas, 2, labels=torch.arange(12) % 4), EVERY) if type(one) is Row]
+    adapter = adapt_model(LoadedNet(net, (3, 16, 16), (0.5,) * 3, (0.25,) * 3, None))
+    return [
+        str(one)
+        for one in rows(adapter, EvaluationSet(canvas, 2, labels=torch.arange(12) % 4), EVERY)
+        if type(one) is Row
+    ]
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
@@ -339,7 +343,7 @@ def test_a_scripted_net_is_refused_in_one_line() -> None:
         (part, "4"),
     ):
         for look in (measured, lambda net: list_layers(net, (3, 16, 16)), lambda net: pick_layers(net, ["0"])):
-            with pytest.raises(Refusal, match=rf"^{name} is scripted: .* give the nn\.Module that it was made from$"):
+            with pytest.raises(UserError, match=rf"^{name} is scripted: .* give the nn\.Module that it was made from$"):
                 look(net)
 
 
@@ -415,7 +419,7 @@ def test_online_without_a_login_is_refused(
     with pytest.raises(SystemExit) as exited:
         (measure if words[0] == "src.measure" else train).main()
     assert exited.value.code == 2
-    said = "refused: wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline"
+    said = "error: wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline"
     assert capsys.readouterr().err.strip() == said
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src.config import MEASURES
 from src.data.splits import split
-from src.evaluation.adapter import Scene, Subject
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.velocity import LEE
 from src.evaluation.suite import rows
 from src.metrics import Note, Row
@@ -41,8 +41,8 @@ class Broken(nn.Module):
 def test_nothing_that_is_measured_of_nan_is_a_score(all_of_them):
     net = Broken(all_of_them)
     pixels = torch.randint(0, 256, (48, 1, 14, 14), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    scene = Scene(pixels, 2, labels=torch.zeros(48, dtype=torch.long))
-    found = list(rows(Subject(net, ["layer"], lambda x: x.float() / 255), scene, MEASURES))
+    test_set = EvaluationSet(pixels, 2, labels=torch.zeros(48, dtype=torch.long))
+    found = list(rows(ModelAdapter(net, ["layer"], lambda x: x.float() / 255), test_set, MEASURES))
     note = next(one for one in found if isinstance(one, Note) and one.measure == "answers")
     assert note.words.startswith(f"the net's answer is infinite or nan for {48 if all_of_them else 16} of 48 images")
     wrong = [

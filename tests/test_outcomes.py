@@ -17,10 +17,10 @@ from torch import nn
 
 from src.config import Config
 from src.data.splits import split
-from src.errors import Stopped
+from src.errors import Interrupted
 from src.metrics.rows import Estimate, Row
 from src.reporting.comparison import Variant, comparison_rows, shown_columns, shown_rows, variants
-from src.reporting.page import conclude
+from src.reporting.page import build_report
 from src.reporting.plots import training_curves
 from src.reporting.terminal import console
 from src.results import files
@@ -129,7 +129,7 @@ def test_means_are_over_the_seeds_that_did_not_diverge(tmp_path: Path, first: bo
     gone = ({0, 1, 2, 3} - {*seeds}).pop()
     leave_diverged(tmp_path / f"max{gone}", 3, seed=gone)
     with console.capture() as said:
-        page = conclude(tmp_path).read_text()
+        page = build_report(tmp_path).read_text()
     found = {one.name: one for one in variants(find_runs(tmp_path)[0])}
     rows = {row["variant"]: row for row in comparison_rows(list(found.values()))}
     assert rows["pool=max"]["test_accuracy"] == pytest.approx(0.92)
@@ -149,7 +149,7 @@ def test_a_sweep_of_which_every_run_diverged_has_its_page(tmp_path: Path) -> Non
     for pool in ("max", "avg"):
         for seed in (0, 1):
             leave_diverged(tmp_path / f"{pool}{seed}", 1, seed=seed, model={"pool": pool})
-    assert conclude(tmp_path).exists()
+    assert build_report(tmp_path).exists()
     assert [row["diverged"] for row in files.read_rows(tmp_path / files.COMPARISON)] == ["2", "2"]
 
 
@@ -274,7 +274,7 @@ def test_a_checkpoint_within_an_epoch_from_before_gradient_norms_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Training, "on_save_checkpoint", as_before)
         patch.setattr(Training, "training_step", stopped)
-        with pytest.raises(Stopped):
+        with pytest.raises(Interrupted):
             run(tiny(), tmp_path)
     run(tiny(), tmp_path)
     rows = files.read_rows(tmp_path / files.HISTORY)

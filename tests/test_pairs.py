@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from src.data.splits import split
 from src.evaluation import suite
-from src.evaluation.adapter import Scene, Subject, grids_of
+from src.evaluation.adapter import EvaluationSet, ModelAdapter, sampling_grids
 from src.evaluation.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
-from src.ledger import ledger
 from src.metrics import EquivarianceError, Row
-from src.metrics.base import Moved, Still
+from src.metrics.base import LayerOutputs, TransformedOutputs
 from src.pooling import POOLS
+from src.summary import summarize
 from src.training.lightning_module import module
 from src.transforms import TRANSFORMS, SamplingGrid, cut
 from tests.helpers import network, only_rows, tiny
@@ -35,8 +35,10 @@ def smooth(n: int, side: int) -> Tensor:
     return (128 + 250 * blurred).clamp(0, 255).to(torch.uint8)
 
 
-def scene(n: int = 10, batch: int = 125, labels: bool = True, seed: int = 0) -> Scene:
-    return Scene(smooth(n, SIDE + 2 * MARGIN), MARGIN, torch.arange(n) % 3 if labels else None, seed=seed, batch=batch)
+def test_set(n: int = 10, batch: int = 125, labels: bool = True, seed: int = 0) -> EvaluationSet:
+    return EvaluationSet(
+        smooth(n, SIDE + 2 * MARGIN), MARGIN, torch.arange(n) % 3 if labels else None, seed=seed, batch=batch
+    )
 
 
 def pixels(x: Tensor) -> Tensor:
@@ -69,8 +71,8 @@ class Blind(nn.Module):
         return self.weight.expand(len(x), 3) + 0 * self.maps(torch.ones_like(x)).mean()
 
 
-def taken(net: nn.Module, name: str, on: Scene | None = None, layers: tuple[str, ...] = ("maps",)) -> list[Row]:
-    return only_rows(pair_rows(Subject(net, list(layers), pixels), on or scene(), [name]))
+def taken(net: nn.Module, name: str, on: EvaluationSet | None = None, layers: tuple[str, ...] = ("maps",)) -> list[Row]:
+    return only_rows(pair_rows(ModelAdapter(net, list(layers), pixels), on or test_set(), [name]))
 
 
 def values(rows: list[Row], measure: str, layer: str = "maps") -> dict[float, float]:
@@ -90,10 +92,10 @@ def test_a_symmetric_filter_follows_mirrors_and_turns_exactly_on_its_own_grid(na
     net = net.double()
     net(torch.zeros(1, 1, side, side).double())
     layers = [f"pool{stage}" for stage in range(stages)]
-    subject = Subject(net, layers, pixels, grids=grids_of(net, (1, side, side), layers))
-    assert any(one.middle((-(-side // 2),) * 2) != (0, 0) for one in subject.grids.values()) or side % 2
-    on = Scene(smooth(10, side + 2 * MARGIN), MARGIN)
-    rows = [row for row in pair_rows(subject, on, [name]) if row.measure.startswith("equivariance")]
+    adapter = ModelAdapter(net, layers, pixels, grids=sampling_grids(net, (1, side, side), layers))
+    assert any(one.middle((-(-side // 2),) * 2) != (0, 0) for one in adapter.grids.values()) or side % 2
+    on = EvaluationSet(smooth(10, side + 2 * MARGIN), MARGIN)
+    rows = [row for row in pair_rows(adapter, on, [name]) if row.measure.startswith("equivariance")]
     assert {row.layer for row in rows} >= {*layers[:-1], layers[0]}
     for row in rows:
         if side % 2**stages == 0 or border == "clip" or stages == 1:
@@ -109,17 +111,17 @@ def test_images_that_are_not_square_are_mirrored_exactly_too(shape, kernel, stri
     with torch.no_grad():
         net[0].weight.copy_(net[0].weight + net[0].weight.flip(3))
     canvas = torch.randint(256, (8, 1, shape[0] + 8, shape[1] + 8), generator=torch.Generator().manual_seed(0))
-    subject = Subject(net, ["0"], pixels, grids=grids_of(net, (1, *shape), ["0"]))
-    rows = pair_rows(subject, Scene(canvas.to(torch.uint8), MARGIN), ["flip/mirror"])
+    adapter = ModelAdapter(net, ["0"], pixels, grids=sampling_grids(net, (1, *shape), ["0"]))
+    rows = pair_rows(adapter, EvaluationSet(canvas.to(torch.uint8), MARGIN), ["flip/mirror"])
     (error,) = (row.estimate.value for row in rows if row.measure == "equivariance_error")
     assert error < 1e-6
 
 
 def test_off_the_middle_a_grid_taken_as_centred_shows_an_error_that_is_none():
     net = nn.Sequential(POOLS["blur"](3, 2, border="circular"), nn.Flatten(), nn.Linear(36, 3)).double()
-    on = Scene(smooth(10, 12 + 2 * MARGIN), MARGIN)
-    for grids, exact in (({}, False), (grids_of(net, (1, 12, 12), ["0"]), True)):
-        rows = pair_rows(Subject(net, ["0"], pixels, grids=grids), on, ["flip/mirror"])
+    on = EvaluationSet(smooth(10, 12 + 2 * MARGIN), MARGIN)
+    for grids, exact in (({}, False), (sampling_grids(net, (1, 12, 12), ["0"]), True)):
+        rows = pair_rows(ModelAdapter(net, ["0"], pixels, grids=grids), on, ["flip/mirror"])
         (error,) = (row.estimate.value for row in rows if row.measure == "equivariance_error")
         assert (error < 1e-6) == exact
 
@@ -148,7 +150,7 @@ def test_the_floor_is_0_where_a_motion_takes_the_layers_grid_onto_itself(name, j
 def test_an_equivariant_net_follows_rolls_by_its_jump_and_by_no_other(pool):
     net = network((1, SIDE, SIDE), 3, pool=pool, padding="circular", depth=1).double()
     error = values(taken(net, "shift/roll", layers=("stage1",)), "equivariance_error", "stage1")
-    on = settings(scene(), ["shift/roll"])
+    on = settings(test_set(), ["shift/roll"])
     assert list(error) == [1, 2, 3, 4]
     for setting in on:  # both coordinates of a shift must be whole steps
         whole = (setting.parameters % 2 == 0).all()
@@ -158,7 +160,7 @@ def test_an_equivariant_net_follows_rolls_by_its_jump_and_by_no_other(pool):
 
 def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
     net = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
-    one, on = TRANSFORMS["shift/crop"], scene()
+    one, on = TRANSFORMS["shift/crop"], test_set()
     steps = 2 * torch.randint(-1, 2, (len(on.canvas), 2))
     images = one.images(on.canvas, steps, MARGIN)
     maps, moved = (net[0](pixels(x)).detach() for x in (cut(on.canvas, MARGIN), images))
@@ -167,7 +169,7 @@ def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
     grids = {"even": SamplingGrid.even(image, size), "ledger": SamplingGrid(image, (2.0, 2.0), (1.5, 1.5))}
     for name, grid in grids.items():
         measure = EquivarianceError()
-        both, pair = (cut(on.canvas, MARGIN), images), Moved(Still(maps), moved)
+        both, pair = (cut(on.canvas, MARGIN), images), TransformedOutputs(LayerOutputs(maps), moved)
         _equivariance({"maps": measure}, one, steps, both, grid, None, "maps", pair)
         found[name] = measure.compute()["equivariance_error"].item()
     assert found["ledger"] < 1e-9
@@ -181,14 +183,14 @@ def test_grids_of_a_run_are_the_ledgers():
     net = module(cfg, splits.image, len(splits.classes))
     seen = {}
 
-    def look(subject, *_):
-        seen.update(subject.grids)
+    def look(adapter, *_):
+        seen.update(adapter.grids)
         return iter(())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "rows", look)
         list(suite.measure(net, cfg, splits))
-    rows = {name: ledger(net, splits.image)[name].rows for name in net.stages}
+    rows = {name: summarize(net, splits.image)[name].rows for name in net.stages}
     assert {name: one.jump for name, one in seen.items()} == {name: (one.jump, one.jump) for name, one in rows.items()}
     assert {name: one.start for name, one in seen.items()} == {
         name: (one.start, one.start) for name, one in rows.items()
@@ -200,9 +202,9 @@ def test_an_equivariant_net_follows_rolls_that_are_multiples_of_its_jump():
     net = network((1, SIDE, SIDE), 3, pool="max", padding="circular", depth=1).double()
     one = TRANSFORMS["shift/roll"]
     with torch.no_grad():
-        x = pixels(cut(scene().canvas, MARGIN))
+        x = pixels(cut(test_set().canvas, MARGIN))
         steps = 2 * torch.randint(-3, 4, (len(x), 2))
-        maps, moved = net.eval().stage1(x), net.stage1(pixels(one.images(scene().canvas, steps, MARGIN)))
+        maps, moved = net.eval().stage1(x), net.stage1(pixels(one.images(test_set().canvas, steps, MARGIN)))
     torch.testing.assert_close(moved, one.maps(maps, steps, 2))
 
 
@@ -230,7 +232,7 @@ def test_every_transform_has_rows_of_all_measures(name):
     one, rows = TRANSFORMS[name], taken(Same(), name)
     amounts = [amount for amount in one.amounts if one.name != "shift" or amount <= MARGIN]
     assert {(row.transform, row.protocol) for row in rows} == {(one.name, one.protocol)}
-    fresh = every_measure(Subject(Same(), ["maps"], pixels), scene())
+    fresh = every_measure(ModelAdapter(Same(), ["maps"], pixels), test_set())
     for amount in amounts:
         names = [row.measure for row in rows if row.amount == amount]
         assert len({row.values()[:5] for row in rows if row.amount == amount}) == len(names)
@@ -257,7 +259,7 @@ def test_a_floor_stands_where_pixels_are_interpolated(name):
 
 
 def test_a_floor_is_what_the_way_there_and_back_costs():
-    rows, on = taken(Same(), "scale/disc"), scene()
+    rows, on = taken(Same(), "scale/disc"), test_set()
     one = TRANSFORMS["scale/disc"]
     for setting in settings(on, ["scale/disc"]):
         still = one.still(on.canvas, MARGIN)
@@ -271,7 +273,7 @@ def test_a_floor_is_what_the_way_there_and_back_costs():
 
 def test_another_image_in_the_place_of_the_moved_one_is_about_1():
     """The shuffled control: a transform that puts the next image there."""
-    on = scene(300)
+    on = test_set(300)
 
     class Next(nn.Module):
         def __init__(self) -> None:
@@ -282,9 +284,9 @@ def test_another_image_in_the_place_of_the_moved_one_is_about_1():
             self.calls += 1
             return self.maps(x if self.calls % 2 else x.roll(1, 0)).flatten(1)
 
-    on = Scene(on.canvas, MARGIN, on.labels, batch=300)
+    on = EvaluationSet(on.canvas, MARGIN, on.labels, batch=300)
     rows = [
-        row for row in pair_rows(Subject(Next(), ["maps"], pixels), on, ["flip/mirror"])
+        row for row in pair_rows(ModelAdapter(Next(), ["maps"], pixels), on, ["flip/mirror"])
         if row.measure in ("invariance_error", "output_distance")
     ]  # fmt: skip
     assert len(rows) == 2
@@ -297,19 +299,19 @@ def test_another_image_in_the_place_of_the_moved_one_is_about_1():
 
 @every_transform
 def test_parameters_do_not_depend_on_what_else_is_asked_for(name):
-    one = {(s.transform.name, s.amount): s.parameters for s in settings(scene(), [name])}
-    all_of_them = settings(scene(), list(TRANSFORMS))
+    one = {(s.transform.name, s.amount): s.parameters for s in settings(test_set(), [name])}
+    all_of_them = settings(test_set(), list(TRANSFORMS))
     chosen = [s for s in all_of_them if s.transform is TRANSFORMS[name]]
     assert len(chosen) == len(one)
     for setting in chosen:
         assert torch.equal(setting.parameters, one[setting.transform.name, setting.amount])
-    for setting, only in zip(chosen, [settings(scene(), [name], [s.amount]) for s in chosen], strict=True):
+    for setting, only in zip(chosen, [settings(test_set(), [name], [s.amount]) for s in chosen], strict=True):
         assert torch.equal(only[0].parameters, setting.parameters)
 
 
 @pytest.mark.parametrize("name", ["shift/crop", "rotate/disc", "noise/gaussian", "erase/mean"])
 def test_every_image_has_its_own_by_the_seed(name):
-    first, same, other = (settings(scene(60, seed=seed), [name])[0].parameters for seed in (0, 0, 1))
+    first, same, other = (settings(test_set(60, seed=seed), [name])[0].parameters for seed in (0, 0, 1))
     assert len(first) == 60
     assert len(first.unique(dim=0)) > 1
     assert torch.equal(first, same)
@@ -319,19 +321,19 @@ def test_every_image_has_its_own_by_the_seed(name):
 @every_transform
 def test_batches_change_no_image(name):
     """Only what the others are differs, so answers that do not ask for others are the same."""
-    whole, parts = (taken(Same(), name, scene(11, batch)) for batch in (11, 4))
+    whole, parts = (taken(Same(), name, test_set(11, batch)) for batch in (11, 4))
     for measure, layer in (("consistency", OUTPUT), ("equivariance_error", "maps"), ("fidelity", OUTPUT)):
         one, other = (values(rows, measure, layer) for rows in (whole, parts))
         assert list(one.values()) == pytest.approx(list(other.values()), rel=1e-9, abs=1e-9)
 
 
 def test_a_shift_beyond_the_margin_is_left_out():
-    assert [s.amount for s in settings(scene(), ["shift/crop"])] == [1, 2, 3, 4]
-    assert [s.amount for s in settings(scene(), ["shift/crop"], [2.0, 7.0])] == [2]
+    assert [s.amount for s in settings(test_set(), ["shift/crop"])] == [1, 2, 3, 4]
+    assert [s.amount for s in settings(test_set(), ["shift/crop"], [2.0, 7.0])] == [2]
 
 
 def test_equivariance_and_floors_are_taken_on_the_first_images():
-    rows = taken(Same(), "subpixel/fourier", scene(FEWER_IMAGES + 60, batch=50))
+    rows = taken(Same(), "subpixel/fourier", test_set(FEWER_IMAGES + 60, batch=50))
     found = {row.measure: row.estimate for row in rows}
     for one in ("equivariance_error", "invariance_error_floor"):
         assert FEWER_IMAGES <= found[one].n < FEWER_IMAGES + 60
@@ -340,7 +342,7 @@ def test_equivariance_and_floors_are_taken_on_the_first_images():
 
 
 def test_without_labels_only_what_needs_none():
-    measures = {row.measure for row in taken(Same(), "flip/mirror", scene(labels=False))}
+    measures = {row.measure for row in taken(Same(), "flip/mirror", test_set(labels=False))}
     assert "consistency" in measures
     assert "fidelity" not in measures
 
@@ -383,7 +385,7 @@ def test_hooks_and_flags_are_as_before_when_all_rows_are_there_or_half_of_them_a
     before = state(net)
     taken(net, "flip/mirror")
     assert state(net) == before
-    next(iter(pair_rows(Subject(net, ["maps"], pixels), scene(), ["flip/mirror"])))
+    next(iter(pair_rows(ModelAdapter(net, ["maps"], pixels), test_set(), ["flip/mirror"])))
     gc.collect()
     assert state(net) == before
 
@@ -404,7 +406,7 @@ def most_at_once(n: int) -> int:
 
     net = Looks().eval()
     names = ["flip/mirror", "rotate/disc", "brightness/offset"]
-    list(pair_rows(Subject(net, ["maps"], pixels), scene(n, batch=5), names))
+    list(pair_rows(ModelAdapter(net, ["maps"], pixels), test_set(n, batch=5), names))
     return net.most
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.errors import Refusal
-from src.evaluation.adapter import Subject
+from src.errors import UserError
+from src.evaluation.adapter import ModelAdapter
 from src.evaluation.phase_tree import ONE, Phases, PhaseTree, decimated, rolled
 from src.evaluation.shift_table import Rolls, ShiftTable, all_shifts, enumerated
-from src.metrics.base import Still
+from src.metrics.base import LayerOutputs
 from src.models import ARCHITECTURES
 from src.pooling import POOLS, Pool, swap_pools
 from tests.helpers import SMALLER, architectures, network
@@ -43,8 +43,8 @@ def _empty(layer: nn.Module) -> list[nn.Module]:
     return [layer] if type(layer) is nn.Sequential else []
 
 
-def subject(net: nn.Module, layers: list[str] | None = None) -> Subject:
-    return Subject(net, leaves(net) if layers is None else layers, lambda x: x)
+def adapter(net: nn.Module, layers: list[str] | None = None) -> ModelAdapter:
+    return ModelAdapter(net, leaves(net) if layers is None else layers, lambda x: x)
 
 
 def noise(net: nn.Module, size: tuple[int, int], n: int = 2, channels: int = 1) -> Tensor:
@@ -58,7 +58,7 @@ def off(one: Tensor, other: Tensor) -> float:
 
 def compared(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> tuple[PhaseTree, ShiftTable, ShiftTable]:
     """The tree, its table, and the table of plain enumeration."""
-    size, of = (x.shape[2], x.shape[3]), subject(net, layers)
+    size, of = (x.shape[2], x.shape[3]), adapter(net, layers)
     tree = PhaseTree(net, (x.shape[1], *size), of.layers)
     every = all_shifts(size)
     return tree, Rolls(of, tree, tree.size, "", every, 1)(x), enumerated(of, x, every)
@@ -72,7 +72,7 @@ def check(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> PhaseTr
     assert off(found.outputs, right.outputs) < exact
     for name, still in right.still.items():
         torch.testing.assert_close(found.still[name], still, rtol=exact, atol=exact * still.abs().max().item())
-        apart, energy = Still(still).squared.mean(), still.square().sum(1).mean()
+        apart, energy = LayerOutputs(still).squared.mean(), still.square().sum(1).mean()
         # two outputs a and b with a rounding of ε each: ‖a - b‖² is known to 2ε‖a‖‖a - b‖, however computed;
         # of layers on which images differ little (a thousandth of the norm) single precision leaves fewer digits
         rounding = 8 * torch.finfo(x.dtype).eps * (energy * max(right.squared[name].max(), apart)).sqrt()
@@ -195,7 +195,7 @@ def test_any_net(data):
     axes = {"pool": pool, "stride": stride, "depth": depth, "head": head, "convs": 1, "width": 3, **CIRCULAR}
     try:
         net = shaken(network((1, *size), **axes)).double()
-    except (Refusal, ValueError):  # a map smaller than its windows
+    except (UserError, ValueError):  # a map smaller than its windows
         return
     check(net, noise(net, size))
 

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.errors import Refusal
-from src.evaluation.adapter import Subject
+from src.errors import UserError
+from src.evaluation.adapter import ModelAdapter
 from src.evaluation.phase_tree import PhaseTree
 from src.evaluation.shift_table import enumerated, prepare
 from tests.helpers import network
-from tests.test_phase_tree import CIRCULAR, check, leaves, noise, off, shaken, subject
+from tests.test_phase_tree import CIRCULAR, adapter, check, leaves, noise, off, shaken
 
 # --- recognition -----------------------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ def test_a_layer_is_known_by_what_it_does(what):
     ids=["zero padding", "flatten", "embedding"],
 )
 def test_where_nothing_can_be_shared_each_roll_is_a_forward_pass(net, why):
-    rolls = prepare(subject(net), torch.randn(2, 1, 8, 8))
+    rolls = prepare(adapter(net), torch.randn(2, 1, 8, 8))
     assert rolls.tree is None
     assert why in rolls.why
     assert rolls.forwards == 64
@@ -128,8 +128,8 @@ def test_where_nothing_can_be_shared_each_roll_is_a_forward_pass(net, why):
 def test_a_net_with_zero_padding_in_its_first_layer_is_not_approximated():
     net = shaken(network((1, 16, 16)))
     x = noise(net, (16, 16))
-    rolls = prepare(subject(net), x)
-    right = enumerated(subject(net), x, rolls.shifts)
+    rolls = prepare(adapter(net), x)
+    right = enumerated(adapter(net), x, rolls.shifts)
     assert "not open" in rolls.why
     assert torch.equal(rolls(x).outputs, right.outputs)
     assert off(right.outputs, right.outputs[:, :1].expand_as(right.outputs)) > 1e-3  # rolls are seen
@@ -195,7 +195,7 @@ class Apart(nn.Module):
     ids=lambda one: type(one).__name__ if isinstance(one, nn.Module) else "",
 )
 def test_what_cannot_be_followed_is_enumerated_and_says_why(net, why):
-    of = Subject(net, ["conv"], lambda x: x, lambda outputs: outputs[0] if isinstance(outputs, tuple) else outputs)
+    of = ModelAdapter(net, ["conv"], lambda x: x, lambda outputs: outputs[0] if isinstance(outputs, tuple) else outputs)
     x = torch.randn(3, 1, 8, 8)
     rolls = prepare(of, x)
     assert rolls.tree is None
@@ -210,9 +210,9 @@ def test_what_cannot_be_followed_is_enumerated_and_says_why(net, why):
 
 def test_a_layer_that_runs_nothing_is_refused():
     net = nn.Sequential(conv(1, 2), nn.Sequential(), nn.Flatten())
-    with pytest.raises(Refusal, match="1: no call"):
+    with pytest.raises(UserError, match="1: no call"):
         PhaseTree(net, (1, 8, 8), ["1"])
-    assert "1: no call" in prepare(Subject(net, ["1"], lambda x: x), torch.randn(2, 1, 8, 8)).why
+    assert "1: no call" in prepare(ModelAdapter(net, ["1"], lambda x: x), torch.randn(2, 1, 8, 8)).why
 
 
 # --- nets that lie ---------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ def test_a_layer_that_lies_on_noise_is_caught_on_the_images(kind, when):
     net = nn.Sequential(conv(1, 1), nn.ReLU(), kind(when), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))
     nn.init.constant_(net[0].weight, 1.0)
     nn.init.zeros_(net[0].bias)
-    of, quiet = subject(net), torch.rand(2, 1, 8, 8) + 0.1
+    of, quiet = adapter(net), torch.rand(2, 1, 8, 8) + 0.1
     assert prepare(of, quiet).tree is not None  # nothing in these images tells
     loud = quiet.clone()
     loud[1, :, :4], loud[1, :, 4:] = 0, 100
@@ -269,7 +269,9 @@ class Returns(nn.Module):
 
 def test_a_layer_whose_output_was_mistaken_is_caught():
     net = nn.Sequential(Returns(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert prepare(Subject(net, ["0"], lambda x: x), torch.randn(2, 1, 8, 8)).why.startswith("0: the tree's is off by")
+    assert prepare(ModelAdapter(net, ["0"], lambda x: x), torch.randn(2, 1, 8, 8)).why.startswith(
+        "0: the tree's is off by"
+    )
 
 
 # --- it leaves no trace ----------------------------------------------------------------------------------------------
@@ -288,7 +290,7 @@ def test_the_net_and_the_random_stream_are_as_before():
     net.stage1.eval()
     x = torch.randn(2, 1, 16, 16)
     before, image = traces(net), x.clone()
-    rolls = prepare(subject(net), x)
+    rolls = prepare(adapter(net), x)
     rolls(x)
     assert rolls.tree is not None, rolls.why
     assert traces(net) == before
@@ -346,7 +348,7 @@ def test_dropout_that_cannot_be_turned_off_is_caught():
             return F.dropout(self.conv(x), 0.5).mean((2, 3))
 
     net = Drops()
-    rolls = prepare(subject(net), torch.randn(2, 1, 8, 8))
+    rolls = prepare(adapter(net), torch.randn(2, 1, 8, 8))
     assert rolls.tree is None
     assert rolls.why
 
@@ -365,9 +367,9 @@ def test_layers_that_overwrite_their_input():
 def test_a_net_that_overwrites_the_image_itself():
     net = nn.Sequential(nn.ReLU(inplace=True), conv(1, 4), nn.MaxPool2d(2), nn.Flatten()).double()
     x = noise(net, (8, 8))
-    rolls = prepare(subject(net), x.clone())
+    rolls = prepare(adapter(net), x.clone())
     assert rolls.tree is not None, rolls.why
-    torch.testing.assert_close(rolls(x.clone()).outputs, enumerated(subject(net), x, rolls.shifts).outputs)
+    torch.testing.assert_close(rolls(x.clone()).outputs, enumerated(adapter(net), x, rolls.shifts).outputs)
 
 
 def test_a_layer_that_no_copy_can_be_made_of_is_run_as_it_is():
@@ -397,4 +399,4 @@ def test_costs_that_the_ledger_does_not_know_are_nan():
 
     net = Odd()
     assert math.isnan(PhaseTree(net, (1, 8, 8)).forwards)
-    assert prepare(subject(net), torch.randn(2, 1, 8, 8)).forwards == 64
+    assert prepare(adapter(net), torch.randn(2, 1, 8, 8)).forwards == 64

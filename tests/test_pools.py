@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.errors import Refusal
+from src.errors import UserError
 from src.evaluation.exactness import PROTOCOLS, Cell, Setting, change, change_up_to_rolls, exactness
 from src.models.layers import PADDINGS
 from src.pooling import POOLS
@@ -38,7 +38,7 @@ def test_a_missing_fact_is_named():
         formula = "x"
         source = " "
 
-    with pytest.raises(Refusal, match=r"^pool toy: its class Toy has no keeps, exact, source; a line each, as class"):
+    with pytest.raises(UserError, match=r"^pool toy: its class Toy has no keeps, exact, source; a line each, as class"):
         facts_of("toy", Toy)
     Toy.keeps = Toy.exact = Toy.source = "a\n    b"
     assert facts_of("toy", Toy) == Facts("A pool.", "x", "a b", "a b", "a b")
@@ -195,9 +195,9 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 def test_a_setting_that_no_net_has_is_refused():
-    with pytest.raises(Refusal, match="larger than its map"):
+    with pytest.raises(UserError, match="larger than its map"):
         cells("max avg", size=2, stride=3)
-    with pytest.raises(Refusal, match="head"):
+    with pytest.raises(UserError, match="head"):
         cells("max", head="gapp")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src.data.splits import split
 from src.evaluation import suite
-from src.evaluation.adapter import Scene, Subject
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.pairs import pair_rows, settings
 from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
@@ -33,19 +33,19 @@ class Centre(nn.Module):
         return self.gain * torch.stack([right, down], 1) / x.sum((1, 2, 3)).clamp(min=1e-9)[:, None]
 
 
-def dots(n: int = 40) -> Scene:
+def dots(n: int = 40) -> EvaluationSet:
     """One pixel of light each, anywhere in the image, whose canvas is dark."""
     rows, columns = torch.randint(0, SIDE, (2, n), generator=torch.Generator().manual_seed(0))
     canvas = torch.zeros(n, 1, SIDE + 2 * MARGIN, SIDE + 2 * MARGIN, dtype=torch.uint8)
     canvas[torch.arange(n), 0, MARGIN + rows, MARGIN + columns] = 255
-    return Scene(canvas, MARGIN, positions=(torch.stack([columns, rows], 1) + 0.5) / SIDE)
+    return EvaluationSet(canvas, MARGIN, positions=(torch.stack([columns, rows], 1) + 0.5) / SIDE)
 
 
 @pytest.mark.parametrize("name", ["shift/roll", "shift/crop", "shift/embed"])
 @pytest.mark.parametrize("gain", [1.0, 0.75, 0.0])
 def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain):
     """Of dots that leave the image, or come back on its other side, the answer cannot move along: they do not count."""
-    of = Subject(Centre(gain), [], pixels, lambda x: x + 0.5, what=False, position=lambda x: x + 0.5)
+    of = ModelAdapter(Centre(gain), [], pixels, lambda x: x + 0.5, what=False, position=lambda x: x + 0.5)
     on = dots()
     rows = only_rows(pair_rows(of, on, [name]))
     found = {row.amount: row.estimate for row in rows if row.measure == "position_equivariance_error"}
@@ -58,7 +58,7 @@ def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain
 
 def test_where_every_object_leaves_there_is_no_number():
     on = replace(dots(2), positions=torch.full((2, 2), 2.0))
-    of = Subject(Centre(1.0), [], pixels, what=False, position=lambda x: x + 0.5)
+    of = ModelAdapter(Centre(1.0), [], pixels, what=False, position=lambda x: x + 0.5)
     assert not [
         row for row in only_rows(pair_rows(of, on, ["shift/crop"])) if row.measure == "position_equivariance_error"
     ]

@@ -11,7 +11,7 @@ from PIL import Image
 from src.config import Probe
 from src.data.example_images import probe_images
 from src.data.splits import split
-from src.errors import Refusal
+from src.errors import UserError
 from src.reporting.maps import epochs_of
 from src.training import callbacks
 from src.training.run import run
@@ -51,7 +51,7 @@ def test_named_files_come_as_the_sets_images_do(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_refused_before_training() -> None:
-    with pytest.raises(Refusal, match=r"^probe\.files: nowhere\.png: no such file$"):
+    with pytest.raises(UserError, match=r"^probe\.files: nowhere\.png: no such file$"):
         tiny(probe={"files": ["nowhere.png"]}).check()
 
 

@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from src import measure, pools, report
-from src.config import from_command_line, from_omegaconf, one_message
+from src.config import from_command_line, from_omegaconf, omegaconf_errors
 from src.launch.sweep import plan
 from tests.helpers import ROOT
 
@@ -73,7 +73,7 @@ def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch, tmp
         placed = "--cfg" in words or any(word.startswith("name=") for word in words)
         plan(words if placed else [*words, "hydra.sweep.dir=there", "hydra.run.dir=there"])
     elif module == "src.shapes":
-        with one_message(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        with omegaconf_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             from_omegaconf(compose("config", words))
     elif module == "src.measure":
         measure.check_options(from_command_line(measure.Options, words, ""))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from src.config import Config
-from src.errors import Refusal
+from src.errors import UserError
 from src.launch import sweep
 from src.launch.reuse import reuse
 from src.launch.sweep import Plan, plan
@@ -87,15 +87,15 @@ def test_a_sweep_that_has_a_name_grows_in_its_folder() -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-m", "single", "x y", "a" * 101, "~", "a*"])
 def test_a_name_is_that_of_a_plain_folder(name: str) -> None:
-    with pytest.raises(Refusal, match=r"^name=.*: must be the name of a folder in outputs/") as caught:
+    with pytest.raises(UserError, match=r"^name=.*: must be the name of a folder in outputs/") as caught:
         plan(["-m", *SMALL, f"name='{name}'", "seed=0,1"])
     assert "\n" not in str(caught.value)
 
 
 def test_a_sweep_has_one_name() -> None:
-    with pytest.raises(Refusal, match="one name for the whole sweep"):
+    with pytest.raises(UserError, match="one name for the whole sweep"):
         plan(["-m", *SMALL, "name=a,b"])
-    with pytest.raises(Refusal, match="give one of them"):
+    with pytest.raises(UserError, match="give one of them"):
         plan(["-m", *SMALL, "name=a", "seed=0,1", "hydra.sweep.dir=there"])
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.evaluation import shift_table
-from src.evaluation.adapter import Scene, Subject
+from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families import rolls
 from src.evaluation.families.rolls import IN_PLACE, ShiftOutputs, sample
 from src.evaluation.families.rolls import rows as roll_rows
@@ -24,7 +24,7 @@ from src.evaluation.shift_table import (
     prepare,
     rolls_of,
 )
-from src.metrics import Grid, Note, Row
+from src.metrics import Heatmap, Note, Row
 from tests.helpers import network
 
 SIDE, MARGIN = 8, 2
@@ -36,22 +36,22 @@ def pixels(x: Tensor) -> Tensor:
     return x.double() / 255 - 0.5
 
 
-def scene(n: int = 6, labels: bool = True, batch: int = 4, side: int = SIDE) -> Scene:
+def test_set(n: int = 6, labels: bool = True, batch: int = 4, side: int = SIDE) -> EvaluationSet:
     whole = side + 2 * MARGIN
     canvas = torch.randint(0, 256, (n, 1, whole, whole), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    return Scene(canvas, MARGIN, torch.arange(n) % 5 if labels else None, batch=batch)
+    return EvaluationSet(canvas, MARGIN, torch.arange(n) % 5 if labels else None, batch=batch)
 
 
-def subject(layers: list[str] | None = None, what: bool = True, **axes: object) -> Subject:
+def adapter(layers: list[str] | None = None, what: bool = True, **axes: object) -> ModelAdapter:
     net = network((1, SIDE, SIDE), **{"padding": "circular", "pool": "max"} | axes).double().eval()
-    return Subject(net, LAYERS if layers is None else layers, pixels, what=what)
+    return ModelAdapter(net, LAYERS if layers is None else layers, pixels, what=what)
 
 
-def images(of: Scene) -> Tensor:
+def images(of: EvaluationSet) -> Tensor:
     return pixels(of.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
-def answers(of: Subject, x: Tensor) -> np.ndarray:
+def answers(of: ModelAdapter, x: Tensor) -> np.ndarray:
     """(n, rolls, d), roll by roll."""
     size = x.shape[2:]
     with torch.no_grad():
@@ -59,14 +59,14 @@ def answers(of: Subject, x: Tensor) -> np.ndarray:
     return torch.stack(moved, 1).numpy()
 
 
-def table(found: list[Row | Grid], layer: str = "output") -> dict[str, Row]:
+def table(found: list[Row | Heatmap], layer: str = "output") -> dict[str, Row]:
     return {row.measure: row for row in found if isinstance(row, Row) and row.layer == layer}
 
 
 def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every roll a forward pass."""
 
-    def alone(of: Subject, x: Tensor) -> Rolls:
+    def alone(of: ModelAdapter, x: Tensor) -> Rolls:
         every = all_shifts((x.shape[2], x.shape[3]))
         return Rolls(of, None, (SIDE, SIDE), "asked for", every, len(every))
 
@@ -80,7 +80,7 @@ def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("few", [0, 64], ids=["fft", "products"])
 def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
     monkeypatch.setattr(shift_table, "FEW", few)
-    of, on = subject(**axes), scene()
+    of, on = adapter(**axes), test_set()
     assert prepare(of, images(on)).tree is not None
     shared = list(roll_rows(of, on))
     without_tree(monkeypatch)
@@ -91,7 +91,7 @@ def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
             assert one.values()[:5] == other.values()[:5]
             numbers, right = (np.array(row.values()[5:]) for row in (one, other))
             np.testing.assert_allclose(numbers, right, rtol=1e-9, atol=1e-12)
-        elif isinstance(one, Grid):
+        elif isinstance(one, Heatmap):
             assert (one.layer, one.measure) == (other.layer, other.measure)
             np.testing.assert_allclose(one.plane, other.plane, rtol=1e-5, atol=1e-9)
 
@@ -120,7 +120,7 @@ def test_each_roll_is_a_phase_rolled_on(steps, turns):
 
 
 def test_enumeration_is_roll_by_roll():
-    of, on = subject(pool="blur", padding="zeros"), scene(3)
+    of, on = adapter(pool="blur", padding="zeros"), test_set(3)
     x = images(on)
     some = torch.tensor([[0, 0], [1, 0], [0, 7], [5, 3]])
     found = enumerated(of, x, some)
@@ -138,7 +138,7 @@ def test_enumeration_is_roll_by_roll():
 
 @pytest.mark.parametrize("axes", [{"head": "flatten"}, {"padding": "zeros"}], ids=["tree", "enumerated"])
 def test_outputs_by_hand(axes):
-    of, on = subject([], **axes), scene(batch=125)
+    of, on = adapter([], **axes), test_set(batch=125)
     found = table(list(roll_rows(of, on)))
     y, labels = answers(of, images(on)), on.labels.numpy()
     told = y.argmax(2)
@@ -180,9 +180,9 @@ def test_the_worst_case_is_right_for_every_roll():
 
 @pytest.mark.parametrize("axes", [{}, {"padding": "zeros"}], ids=["tree", "enumerated"])
 def test_grids_by_hand(axes):
-    of, on = subject(**axes), scene(batch=125)
+    of, on = adapter(**axes), test_set(batch=125)
     found = list(roll_rows(of, on))
-    grids = {(one.layer, one.measure): one.plane for one in found if isinstance(one, Grid)}
+    grids = {(one.layer, one.measure): one.plane for one in found if isinstance(one, Heatmap)}
     assert list(grids) == [(layer, measure) for layer in LAYERS for measure in ("roll_map", "roll_cosine")]
     x = images(on)
     for layer in LAYERS:
@@ -219,7 +219,7 @@ def through(net: nn.Module, layer: str, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("pool", ["aps", "lps"])
 def test_a_net_that_is_exactly_invariant_says_so(pool):
-    found = table(list(roll_rows(subject([], pool=pool), scene())))
+    found = table(list(roll_rows(adapter([], pool=pool), test_set())))
     value = {name: row.estimate.value for name, row in found.items()}
     assert value["consistency"] == 1
     assert value["worst_case"] == value["accuracy"]
@@ -227,7 +227,7 @@ def test_a_net_that_is_exactly_invariant_says_so(pool):
 
 
 def test_rolls_matter_to_a_head_that_keeps_places():
-    found = list(roll_rows(subject(head="flatten", pool="aps"), scene()))
+    found = list(roll_rows(adapter(head="flatten", pool="aps"), test_set()))
     assert table(found)["output_distance"].estimate.value > 0.1
     assert table(found)["worst_case"].estimate.value <= table(found)["accuracy"].estimate.value
     assert table(found)["consistency"].estimate.value < 1
@@ -235,10 +235,10 @@ def test_rolls_matter_to_a_head_that_keeps_places():
 
 
 def test_without_labels_nothing_is_said_about_right_answers():
-    assert set(table(list(roll_rows(subject([]), scene(labels=False))))) == {
+    assert set(table(list(roll_rows(adapter([]), test_set(labels=False))))) == {
         "output_distance", "consistency", "consistency_corrected",
     }  # fmt: skip
-    assert set(table(list(roll_rows(subject([], what=False), scene(labels=False))))) == {"output_distance"}
+    assert set(table(list(roll_rows(adapter([], what=False), test_set(labels=False))))) == {"output_distance"}
 
 
 # --- the budget ------------------------------------------------------------------------------------------------------
@@ -259,8 +259,8 @@ class Counted(nn.Module):
 
 @pytest.mark.parametrize("forwards", [64 * 3, 64 * 20, 16 * 10, 10_000])
 def test_no_more_forward_passes_than_allowed(forwards):
-    net, on = Counted(), scene(40)
-    of = Subject(net, ["read"], pixels)
+    net, on = Counted(), test_set(40)
+    of = ModelAdapter(net, ["read"], pixels)
     prepare(of, images(on)[:2])
     preparing = net.seen
     net.seen = 0
@@ -286,12 +286,12 @@ def test_289_shifts_are_drawn_of_as_many_images_as_that_pays_for():
 
 
 def test_sampled_rolls_are_the_seeds_and_draw_no_map():
-    of, on = subject(padding="zeros"), scene(20)
+    of, on = adapter(padding="zeros"), test_set(20)
     found, again = (list(roll_rows(of, on, 200)) for _ in range(2))
     one, same = ([row.values() for row in rows if isinstance(row, Row)] for rows in (found, again))
     np.testing.assert_equal(one, same)
     assert {values[2:4] for values in one} == {("sampled_rolls", 200 // 8 - IN_PLACE)}
-    assert not [one for one in found if isinstance(one, Grid)]
+    assert not [one for one in found if isinstance(one, Heatmap)]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_sampled_rolls_are_the_seeds_and_draw_no_map():
     ],
 )
 def test_a_note_says_how_rolls_were_had_and_why_not_for_less(padding, forwards, words):
-    of, on = subject(padding=padding), scene(20)
+    of, on = adapter(padding=padding), test_set(20)
     (note,) = (one for one in roll_rows(of, on, forwards) if isinstance(one, Note))
     rolls = prepare(of, images(on)[:2])
     value = f"{rolls.forwards:.3g}" if rolls.tree else "stage1.conv1"
@@ -315,7 +315,7 @@ def test_a_note_says_how_rolls_were_had_and_why_not_for_less(padding, forwards, 
 
 
 def test_few_images_are_taken_as_they_are():
-    rows = [row for row in roll_rows(subject([], padding="zeros"), scene(3), 64 * 2) if isinstance(row, Row)]
+    rows = [row for row in roll_rows(adapter([], padding="zeros"), test_set(3), 64 * 2) if isinstance(row, Row)]
     assert {row.protocol for row in rows} == {"all_rolls"}
     assert {row.estimate.n for row in rows} == {2}
 
@@ -323,13 +323,13 @@ def test_few_images_are_taken_as_they_are():
 def test_images_of_two_sides():
     canvas = torch.randint(0, 256, (3, 1, 12, 16)).to(torch.uint8)
     net = network((1, 8, 12), padding="circular").double()
-    found = list(roll_rows(Subject(net, ["stage1"], pixels), Scene(canvas, MARGIN)))
-    assert {one.plane.shape for one in found if isinstance(one, Grid)} == {(8, 12)}
+    found = list(roll_rows(ModelAdapter(net, ["stage1"], pixels), EvaluationSet(canvas, MARGIN)))
+    assert {one.plane.shape for one in found if isinstance(one, Heatmap)} == {(8, 12)}
     assert {one.amount for one in found if isinstance(one, Row)} == {96}
 
 
 def test_a_vector_net_is_enumerated():
     net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 6), nn.ReLU(), nn.Linear(6, 5)).double()
-    found = list(roll_rows(Subject(net, ["1", "2"], pixels), scene()))
+    found = list(roll_rows(ModelAdapter(net, ["1", "2"], pixels), test_set()))
     assert table(found)["output_distance"].estimate.value > 0.1
     assert all(math.isfinite(row.estimate.value) for row in table(found, "2").values())

@@ -13,7 +13,7 @@ import yaml
 
 from src.config import from_dict, to_dict
 from src.data.splits import split
-from src.errors import Refusal
+from src.errors import UserError
 from src.metrics import COLUMNS
 from src.reporting.maps import read_maps, read_scale, save_maps
 from src.results import files
@@ -142,10 +142,10 @@ def test_wandb_holds_history_config_summary_tables_and_maps(done: Path) -> None:
     tables = {name: row for row in rows for name in ("measures", "shapes") if f"{name}.nrows" in row}
     assert tables["measures"]["measures.nrows"] == len(files.read_rows(done / files.MEASURES))
     assert tables["shapes"]["shapes.nrows"] == len(files.read_rows(done / files.SHAPES))
-    summary = {k: v for r in records if r["type"] == "summary" for k, v in r["summary"]["update"].items()}
+    named_values = {k: v for r in records if r["type"] == "summary" for k, v in r["summary"]["update"].items()}
     measures = FinishedRun(done, {}).measures
-    assert summary["invariance/crop/1px/output_distance"] == measures["output", "crop", 1, "output_distance"][0]
-    assert summary["test/accuracy"] == pytest.approx(measures["output", "test", 0, "accuracy"][0])
+    assert named_values["invariance/crop/1px/output_distance"] == measures["output", "crop", 1, "output_distance"][0]
+    assert named_values["test/accuracy"] == pytest.approx(measures["output", "test", 0, "accuracy"][0])
 
 
 def test_a_net_without_positions_runs_as_any_other(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_finished_run_is_kept(done: Path) -> None:
 
 
 def test_another_config_in_the_same_folder_is_refused(done: Path) -> None:
-    with pytest.raises(Refusal, match=r"model\.pool=max, this one has model\.pool=avg"):
+    with pytest.raises(UserError, match=r"model\.pool=max, this one has model\.pool=avg"):
         run(tiny(model={"pool": "avg"}), done)
 
 
@@ -201,7 +201,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
         run(tiny(), folder)
     assert "the power went" in (folder / files.FAILED).read_text()
     assert not finished(folder, tiny())
-    with pytest.raises(Refusal, match="RuntimeError: the power went"):
+    with pytest.raises(UserError, match="RuntimeError: the power went"):
         find_runs(folder)
     run(tiny(), folder)
     assert not (folder / files.FAILED).exists()

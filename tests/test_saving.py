@@ -13,9 +13,9 @@ import torch
 from src.config import Config
 from src.data.batches import Batches
 from src.data.sets import Images
-from src.errors import Refusal, Stopped
+from src.errors import Interrupted, UserError
 from src.results import files
-from src.results.locks import at_work, who_is_at_work
+from src.results.locks import folder_lock, lock_holder
 from src.results.runs import find_runs
 from src.training.checkpoints import SIGNALS, resume_from
 from src.training.lightning_module import Training
@@ -71,7 +71,7 @@ def test_a_run_stopped_by_a_signal_at_every_step_ends_with_the_same_files(
 ) -> None:
     before = [signal.getsignal(signum) for signum in SIGNALS]
     done = at_step(lambda step: signal.raise_signal(SIGNALS[step % len(SIGNALS)]))
-    stops = until_done(tiny(**CONFIG), tmp_path, Stopped)
+    stops = until_done(tiny(**CONFIG), tmp_path, Interrupted)
     assert len(done) == stops == STEPS, "no batch is done twice"
     assert contents(tmp_path) == contents(undisturbed)
     assert [signal.getsignal(signum) for signum in SIGNALS] == before
@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_does_not_lose_the_run(
 ) -> None:
     at_step(lambda step: signal.raise_signal(signal.SIGTERM) if step in (3, 7) else None)
     for _ in range(2):
-        with pytest.raises(Stopped):
+        with pytest.raises(Interrupted):
             run(tiny(**CONFIG), tmp_path)
     kept = tmp_path / files.CHECKPOINTS
     whole = (kept / files.LAST).read_bytes()
@@ -147,7 +147,7 @@ def test_without_the_best_epochs_weights_the_run_begins_anew(
     undisturbed: Path, tmp_path: Path, at_step: Callable[..., list[int]]
 ) -> None:
     at_step(lambda step: signal.raise_signal(signal.SIGTERM) if step == 7 else None)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         run(tiny(**CONFIG), tmp_path)
     best = tmp_path / files.CHECKPOINTS / files.BEST
     best.write_bytes(best.read_bytes()[:100])
@@ -173,7 +173,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_saved(
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert not list(tmp_path.rglob(f".*{files.PART}"))
     assert resume_from(tmp_path / files.CHECKPOINTS, pytest.fail) == tmp_path / files.CHECKPOINTS / files.LAST
-    with pytest.raises(Refusal, match=r"OSError: .*File too large"):
+    with pytest.raises(UserError, match=r"OSError: .*File too large"):
         find_runs(tmp_path)
     run(tiny(**CONFIG), tmp_path)
     assert contents(tmp_path) == contents(undisturbed)
@@ -184,17 +184,17 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_saved(
 
 def test_a_second_process_is_refused_and_writes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with at_work(folder):
-        assert (who_is_at_work(folder) or "").startswith("process ")
-        with pytest.raises(Refusal, match=r"run: process \d+ on .* is at work in it; wait"):
+    with folder_lock(folder):
+        assert (lock_holder(folder) or "").startswith("process ")
+        with pytest.raises(UserError, match=r"run: process \d+ on .* is at work in it; wait"):
             run(tiny(), folder)
         assert {path.name for path in folder.iterdir()} == {files.LOCK}
-    assert who_is_at_work(folder) is None
+    assert lock_holder(folder) is None
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     def hold() -> None:
-        with at_work(tmp_path):
+        with folder_lock(tmp_path):
             held.set()
             time.sleep(600)
 
@@ -202,18 +202,18 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     holder = FORK.Process(target=hold)
     holder.start()
     assert held.wait(60)
-    with pytest.raises(Refusal, match=f"process {holder.pid} "), at_work(tmp_path):
+    with pytest.raises(UserError, match=f"process {holder.pid} "), folder_lock(tmp_path):
         pass
     holder.kill()
     holder.join()
-    with at_work(tmp_path):
+    with folder_lock(tmp_path):
         pass
 
 
 def test_who_looks_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([False, False, True])
     monkeypatch.setattr("src.results.locks._taken", lambda file: next(looks))
-    with at_work(tmp_path):
+    with folder_lock(tmp_path):
         pass
 
 

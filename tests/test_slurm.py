@@ -15,7 +15,7 @@ from src.launch import jobs, slurm
 from src.launch.jobs import Job
 from src.launch.slurm import PATIENCE, Jobs, Task
 from src.results import files
-from src.results.locks import at_work
+from src.results.locks import folder_lock
 
 Command = Callable[[str, str], Path]
 
@@ -112,7 +112,7 @@ def test_a_job_waits_for_a_process_that_is_still_at_work_in_its_folder(
 
     monkeypatch.setattr(jobs, "start", start)
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGUSR2)}
-    held.enter_context(at_work(one.folder))
+    held.enter_context(folder_lock(one.folder))
     threading.Timer(0.5, let_go).start()
     try:
         assert task(one)() == {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from src.metrics import NVI, Cosine, InvarianceError, OutputDistance, base
-from src.metrics.base import Moved, Population, Still
+from src.metrics.base import LayerOutputs, Population, TransformedOutputs
 
 sizes = st.tuples(st.integers(2, 9), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 LAYOUTS = {
@@ -46,8 +46,8 @@ def test_all_by_hand(layout, size, at_once):
     x, gx = made(size, layout), made(size, layout, seed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "AT_ONCE", at_once)
-        still = Still(x)
-        moved = Moved(still, gx)
+        still = LayerOutputs(x)
+        moved = TransformedOutputs(still, gx)
         found = [still.deviation, moved.apart, still.squared, still.distance, still.length, still.cosine]
     a, b = x.numpy(), gx.numpy()
     flat = a.reshape(len(a), -1)
@@ -81,7 +81,7 @@ def test_fewer_others_are_taken_again_and_again(layout, size, turns, at_once):
 def test_a_constant_channel_deviates_by_nothing_and_a_faint_one_by_what_it_does(layout, n):
     x = made((n, 3, 2, 2), "contiguous").float()
     x[:, 0], x[:, 1] = 1234.567, 100 * (1 + 1e-4 * x[:, 1])
-    deviation = Still(LAYOUTS[layout](x)).deviation
+    deviation = LayerOutputs(LAYOUTS[layout](x)).deviation
     parts = [one.sum(1) for one in deviation.chunk(3, 1)]
     assert (parts[0] == 0).all()
     expected = per_channel(((x - x.double().mean(0)) ** 2).numpy())
@@ -96,11 +96,11 @@ def test_distances_to_others_are_over_all_images_however_they_are_batched(layout
     everyone = Population(keep=True)
     for part in x.split(parts):
         everyone.add(part)
-    whole, batches = Still(x), [Still(part, everyone) for part in x.split(parts)]
+    whole, batches = LayerOutputs(x), [LayerOutputs(part, everyone) for part in x.split(parts)]
     for name in ("deviation", "squared", "distance", "cosine"):
         found = torch.cat([getattr(batch, name) for batch in batches])
         np.testing.assert_allclose(found, getattr(whole, name), rtol=1e-9, atol=1e-12)
-    flat = [Still(part.flatten(1), everyone) for part in x.split(parts)]  # as the phase tree gives them
+    flat = [LayerOutputs(part.flatten(1), everyone) for part in x.split(parts)]  # as the phase tree gives them
     np.testing.assert_allclose(torch.cat([one.squared for one in flat]), whole.squared, rtol=1e-9)
     np.testing.assert_allclose(torch.cat([one.cosine for one in flat]), whole.cosine, rtol=1e-9)
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
 
-from src.errors import Refusal
-from src.ledger import ledger, verify
+from src.errors import UserError
 from src.pooling import BORDERS, POOLS, swap_pools
+from src.summary import summarize, verify
 from tests.helpers import network
 
 NAMES = [name for name, pool in POOLS.items() if pool]
@@ -62,25 +62,25 @@ def test_the_pools_of_torchvisions_nets_are_replaced_and_the_ledger_holds(name, 
     with torch.device("meta"):
         net = torchvision(name)
     image = (3, 75, 50)
-    sizes = [one.shape for one in ledger(net, image).layers]
+    sizes = [one.shape for one in summarize(net, image).layers]
     assert swap_pools(net, pool, IMAGE) == FOUND[name]
     assert all(type(net.get_submodule(one)) is POOLS[pool] for one in FOUND[name])
     assert all(parameter.is_meta for parameter in net.parameters())
-    book = ledger(net, image)
-    verify(book, net)
-    assert [one.shape for one in book.layers] == sizes
+    summary = summarize(net, image)
+    verify(summary, net)
+    assert [one.shape for one in summary.layers] == sizes
 
 
 @every_pool
 def test_every_pool_finds_its_place_in_a_resnet(resnet, pool):
     net = copy.deepcopy(resnet)
-    before = ledger(net, IMAGE)
+    before = summarize(net, IMAGE)
     swap_pools(net, pool, IMAGE)
-    book = ledger(net, IMAGE)
-    verify(book, net)
-    assert [one.shape for one in book.layers] == [one.shape for one in before.layers]
-    assert book.parameters == 11_689_512 + POOLS[pool](3, 2, channels=64).parameters_by_formula(64)
-    assert book.parameters == 11_689_512 or pool in LEARNED
+    summary = summarize(net, IMAGE)
+    verify(summary, net)
+    assert [one.shape for one in summary.layers] == [one.shape for one in before.layers]
+    assert summary.parameters == 11_689_512 + POOLS[pool](3, 2, channels=64).parameters_by_formula(64)
+    assert summary.parameters == 11_689_512 or pool in LEARNED
     assert all(torch.equal(net.state_dict()[key], value) for key, value in resnet.state_dict().items())
 
 
@@ -89,21 +89,21 @@ def test_the_pools_of_timms_nets_are_replaced_and_the_ledger_holds(name):
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         net = timm.create_model(name, pretrained=False)
-    sizes = [one.shape for one in ledger(net, (3, 224, 224)).layers]
+    sizes = [one.shape for one in summarize(net, (3, 224, 224)).layers]
     assert swap_pools(net, "soft", (3, 224, 224))
-    book = ledger(net, (3, 224, 224))
-    verify(book, net)
-    assert [one.shape for one in book.layers] == sizes
+    summary = summarize(net, (3, 224, 224))
+    verify(summary, net)
+    assert [one.shape for one in summary.layers] == sizes
 
 
 def test_a_timm_net_without_pools_has_its_strided_convolutions_replaced():
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         net = timm.create_model("cspdarknet53", pretrained=False)
-    with pytest.raises(Refusal, match="nothing to replace"):
+    with pytest.raises(UserError, match="nothing to replace"):
         swap_pools(net, "blur", (3, 64, 64))
     assert len(swap_pools(net, "blur", (3, 64, 64), convs=True)) == 5
-    verify(ledger(net, (3, 64, 64)), net)
+    verify(summarize(net, (3, 64, 64)), net)
 
 
 def test_max_for_max_changes_no_number():
@@ -119,11 +119,11 @@ def test_max_for_max_changes_no_number():
 def test_our_own_pools_are_replaced_too(pool):
     for old in ("max", "maxblur", "mixed", "lip"):
         net = network((1, 21, 26), pool=old)
-        sizes = {name: ledger(net, (1, 21, 26))[name].shape for name in net.stages}
+        sizes = {name: summarize(net, (1, 21, 26))[name].shape for name in net.stages}
         assert swap_pools(net, pool, (1, 21, 26), border="circular") == ["stage1.pool", "stage2.pool"]
         assert net.stage1.pool.border == "circular"
-        verify(ledger(net, (1, 21, 26)), net)
-        assert {name: ledger(net, (1, 21, 26))[name].shape for name in net.stages} == sizes
+        verify(summarize(net, (1, 21, 26)), net)
+        assert {name: summarize(net, (1, 21, 26))[name].shape for name in net.stages} == sizes
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_a_swap_keeps_the_sizes_of_all_maps_or_is_refused(pool, kernel, stride, 
     net = nn.Sequential(old)
     try:
         swap_pools(net, pool, (4, 12, 12), border=border)
-    except Refusal as refusal:
+    except UserError as refusal:
         assert "cannot keep the sizes" in str(refusal) or "stride 2 alone" in str(refusal)
         assert net[0] is old
         assert pool in (*TILED, "maxblur") or stride in (POOLS[pool].strides or [stride])
@@ -193,7 +193,7 @@ def test_strided_convolutions_of_a_resnet_keep_their_weights_and_sizes(resnet, p
     names = swap_pools(net, pool, IMAGE, convs=True)
     assert names[:3] == ["conv1", "maxpool", "layer2.0.conv1"]
     assert len(names) == 8
-    verify(ledger(net, IMAGE), net)
+    verify(summarize(net, IMAGE), net)
     assert shape(net) == shape(resnet)
     assert torch.equal(net.layer2[0].conv1.conv.weight, resnet.layer2[0].conv1.weight)
     assert net.layer2[0].conv1.pool.kernel_size == POOLS[pool](stride=2, channels=1).kernel_size
@@ -232,7 +232,7 @@ def test_a_pool_with_two_names_stays_one():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.Conv2d(4, 4, 3), pool)
     assert swap_pools(net, "lip", (3, 20, 20)) == ["1", "3"]
     assert net[1] is net[3]
-    verify(ledger(net, (3, 20, 20)), net)
+    verify(summarize(net, (3, 20, 20)), net)
 
 
 def test_the_new_weights_are_those_of_the_seed():
@@ -280,7 +280,7 @@ class Same(nn.MaxPool2d):
 )
 def test_what_cannot_be_swapped_is_refused_in_one_line_and_left_as_it_was(net, pool, message):
     whole = nn.Sequential(net)
-    with pytest.raises(Refusal, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         swap_pools(whole, pool, (3, 16, 16))
     assert len(str(caught.value).splitlines()) == 1
     assert whole[0] is net
@@ -289,7 +289,7 @@ def test_what_cannot_be_swapped_is_refused_in_one_line_and_left_as_it_was(net, p
 def test_a_later_refusal_leaves_the_first_layers_as_they_were():
     net = nn.Sequential(nn.Conv2d(3, 3, 3, 2), nn.MaxPool2d(2), nn.MaxPool2d(3, 2))
     before = str(net)
-    with pytest.raises(Refusal, match="2: APS"):
+    with pytest.raises(UserError, match="2: APS"):
         swap_pools(net, "aps", (3, 16, 16), convs=True)
     assert str(net) == before
 
@@ -299,16 +299,16 @@ def test_a_pool_that_returns_indices_is_refused():
         def forward(self, x: Tensor) -> Tensor:
             return self[0](x)[0]
 
-    with pytest.raises(Refusal, match="0: return_indices=True, which no pool here has"):
+    with pytest.raises(UserError, match="0: return_indices=True, which no pool here has"):
         swap_pools(Indices(nn.MaxPool2d(2, return_indices=True)), "avg", (3, 8, 8))
 
 
 def test_the_net_itself_and_unknown_names_are_refused():
-    with pytest.raises(Refusal, match="the net is itself a MaxPool2d"):
+    with pytest.raises(UserError, match="the net is itself a MaxPool2d"):
         swap_pools(nn.MaxPool2d(2), "avg", (3, 8, 8))
-    with pytest.raises(Refusal, match="pool9: no such layer"):
+    with pytest.raises(UserError, match="pool9: no such layer"):
         swap_pools(nn.Sequential(nn.MaxPool2d(2)), "avg", (3, 8, 8), names=["pool9"])
-    with pytest.raises(Refusal, match=r"0: .*'zeros': choose one of clip"):
+    with pytest.raises(UserError, match=r"0: .*'zeros': choose one of clip"):
         swap_pools(nn.Sequential(nn.MaxPool2d(2)), "avg", (3, 8, 8), border="zeros")
 
 
@@ -317,17 +317,17 @@ def test_functions_that_shrink_nothing_stay_and_named_layers_are_replaced_all_th
     assert swap_pools(Function(2), "avg", (3, 16, 16), names=["pool"]) == ["pool"]
     with torch.device("meta"):
         net = models.inception_v3(weights=None, aux_logits=False, init_weights=False)
-    with pytest.raises(Refusal, match="Mixed_6a: max_pool2d is called as a function"):
+    with pytest.raises(UserError, match="Mixed_6a: max_pool2d is called as a function"):
         swap_pools(net, "blur", (3, 299, 299))
 
 
 def test_learned_pools_need_one_number_of_channels():
     pool = nn.MaxPool2d(2)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.Conv2d(4, 8, 3), pool)
-    with pytest.raises(Refusal, match=r"1: LIP has weights: it needs channels=; there came 4 and 8"):
+    with pytest.raises(UserError, match=r"1: LIP has weights: it needs channels=; there came 4 and 8"):
         swap_pools(net, "lip", (3, 20, 20))
     assert swap_pools(net, "soft", (3, 20, 20)) == ["1", "3"]
     net = nn.Conv2d(3, 4, 3)
     net.unused = nn.MaxPool2d(2)
-    with pytest.raises(Refusal, match=r"unused: LIP has weights: .*there came no map at all"):
+    with pytest.raises(UserError, match=r"unused: LIP has weights: .*there came no map at all"):
         swap_pools(net, "lip", (3, 20, 20))

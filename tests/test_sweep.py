@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from src.config import from_dict
-from src.errors import Refusal
-from src.launch.sweep import config_ledger, plan, sweep_name
+from src.errors import UserError
+from src.launch.sweep import plan, summarize_config, sweep_name
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
 from tests.helpers import ROOT
@@ -91,7 +91,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
 def test_bad_input_is_refused_in_one_line_before_anything_is_written(
     command: list[str], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(Refusal, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         plan(command)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -113,7 +113,7 @@ def test_named_sweeps_say_what_they_ask_and_compose(file: Path, monkeypatch: pyt
     assert made is not None and len(made.jobs) > 1 and made.folder == Path("outputs") / f"{file.stem},seed=0"
     for cfg in made.jobs.values():
         assert cfg.question
-        assert config_ledger(cfg).parameters > 0
+        assert summarize_config(cfg).parameters > 0
 
 
 def test_the_sweep_of_every_pool_has_every_pool() -> None:
@@ -125,4 +125,4 @@ def test_the_sweep_of_every_pool_has_every_pool() -> None:
 @pytest.mark.parametrize(("task", "outputs"), [("what", 8), ("where", 2), ("both", 10)])
 def test_the_ledger_of_a_config_has_the_outputs_of_its_task(task: str, outputs: int) -> None:
     cfg = from_dict({"data": {"name": "shapes", "task": task}})
-    assert config_ledger(cfg)["logits"].channels == outputs
+    assert summarize_config(cfg)["logits"].channels == outputs

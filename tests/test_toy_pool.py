@@ -32,7 +32,7 @@ TRAIN = """
 import torch
 from torch import nn
 from src.config import Pool
-from src.ledger import ledger, verify
+from src.summary import ledger, verify
 from src.pooling import POOLS, swap_pools
 from tests.helpers import network
 
@@ -103,4 +103,4 @@ def test_a_pooling_without_its_facts_runs_and_the_list_says_in_one_line_what_is_
     assert python(lab, "-m", "src.shapes", "model.pool=toy").returncode == 0
     done = python(lab, "-m", "src.pools", *SETTING)
     assert done.returncode == 2
-    assert done.stderr == "refused: pool toy: its class Toy has no exact; a line each, as class attributes\n"
+    assert done.stderr == "error: pool toy: its class Toy has no exact; a line each, as class attributes\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import chisquare, kstest
 
-from src.errors import Refusal
+from src.errors import UserError
 from src.transforms import SHIFTS, TABLE, TRANSFORMS, SamplingGrid, crop, draw_shifts, gather, roll, rotated
 
 MARGIN = 3
@@ -390,12 +390,12 @@ def test_an_erased_square_is_the_mean_colour_and_comes_anywhere():
 
 
 def test_what_has_no_meaning_is_refused():
-    with pytest.raises(Refusal, match="7 × 9 is not square"):
+    with pytest.raises(UserError, match="7 × 9 is not square"):
         TRANSFORMS["rotate/quarter"].images(noise((7, 9)), drawn("rotate/quarter", 90), 0)
-    with pytest.raises(Refusal, match="by 3 px: there are 2 px"):
+    with pytest.raises(UserError, match="by 3 px: there are 2 px"):
         TRANSFORMS["shift/crop"].images(noise((7, 9), 2), drawn("shift/crop", 3), 2)
     for name, amount in [("shift/roll", 0.5), ("shift/roll", 0), ("rotate/quarter", 45), ("rotate/quarter", 360)]:
-        with pytest.raises(Refusal, match="choose a whole number from 1"):
+        with pytest.raises(UserError, match="choose a whole number from 1"):
             drawn(name, amount)
 
 

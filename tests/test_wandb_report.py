@@ -17,10 +17,10 @@ from wandb_workspaces.reports.v2 import internal
 from wandb_workspaces.reports.v2.interface import LinePlot, MediaBrowser
 
 from src import report
-from src.errors import Refusal
+from src.errors import UserError
 from src.reporting import wandb_report
 from src.reporting.comparison import variants
-from src.reporting.wandb_report import leave_report, markdown_table
+from src.reporting.wandb_report import markdown_table, write_wandb_report
 from src.results import files
 from src.results.runs import find_runs
 from src.training.run import run
@@ -113,7 +113,7 @@ def keys_of(panel: Any) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.usefixtures("stranger")
 def test_panels_show_what_runs_log(logged: Path) -> None:
-    spec = spec_of(leave_report(logged))
+    spec = spec_of(write_wandb_report(logged))
     _, rows, summary = history_of(logged / "model.pool=avg,seed=0")
     history = {key for row in rows for key in row}
     kinds = {"history": history, "summary": summary, "picture": {key.removesuffix("._type") for key in history}}
@@ -161,7 +161,7 @@ def test_maps_line_up_over_runs_and_stand_in_a_table(logged: Path) -> None:
 
 @pytest.mark.usefixtures("stranger")
 def test_run_sets_find_the_runs(logged: Path) -> None:
-    spec = spec_of(leave_report(logged))
+    spec = spec_of(write_wandb_report(logged))
     runs = {folder.name: history_of(folder)[0] for folder in logged.glob("model*")}
     ids = {name: started["run_id"] for name, started in runs.items()}
     first_seeds = [ids["model.pool=max,seed=0"], ids["model.pool=avg,seed=0"]]
@@ -186,7 +186,7 @@ def test_run_sets_find_the_runs(logged: Path) -> None:
 @pytest.mark.usefixtures("stranger")
 def test_the_definition_is_the_librarys_own(logged: Path, factorial: Path) -> None:
     for folder, titles in ((logged, ["Feature maps", "Invariance over training"]), (factorial, ["The axes together"])):
-        path = leave_report(folder)
+        path = write_wandb_report(folder)
         spec = spec_of(path)
         again = spec.model_dump_json(by_alias=True, exclude_none=True).replace(',"inlineComments":[]', "")
         assert json.loads(again) == json.loads(path.read_text())
@@ -210,7 +210,7 @@ def test_a_bad_panel_is_refused() -> None:
 
 @pytest.mark.usefixtures("stranger")
 def test_a_bad_definition_is_seen(logged: Path, tmp_path: Path) -> None:
-    text = leave_report(logged).read_text()
+    text = write_wandb_report(logged).read_text()
     bad = tmp_path / files.REPORT
     for right, wrong in (('"axis": "run"', '"axis": "epoch"'), ('"groupAgg": "mean"', '"groupAgg": "best"')):
         assert right in text
@@ -221,7 +221,7 @@ def test_a_bad_definition_is_seen(logged: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("stranger")
 def test_names_in_the_table_are_text(factorial: Path) -> None:
-    spec = spec_of(leave_report(factorial))
+    spec = spec_of(write_wandb_report(factorial))
     (table,) = [block.content for block in spec.spec.blocks if isinstance(block, internal.MarkdownBlock)]
     names = [" ".join(one.name.split()) for one in variants(find_runs(factorial)[0])]
     assert any("<script>|" in name for name in names)
@@ -252,9 +252,9 @@ def test_a_cell_shows_its_name(name: str) -> None:
 def test_runs_that_were_not_logged_have_no_report(tmp_path: Path) -> None:
     leave_run(tmp_path / "one", 0.9, 0.1, wandb={"mode": "disabled"})
     with pytest.raises(
-        Refusal, match=r"^wandb=true: no run below .* was logged to W&B, all have wandb\.mode=disabled$"
+        UserError, match=r"^wandb=true: no run below .* was logged to W&B, all have wandb\.mode=disabled$"
     ):
-        leave_report(tmp_path)
+        write_wandb_report(tmp_path)
     assert not (tmp_path / files.REPORT).exists()
 
 
@@ -286,20 +286,20 @@ CLIENT = """
 import json
 from pathlib import Path
 from wandb_workspaces.reports.v2 import Report
-from src.errors import Refusal
-from src.reporting.wandb_report import leave_report
+from src.errors import UserError
+from src.reporting.wandb_report import write_wandb_report
 
 folder, out, elsewhere = map(Path, {folders})
-path = leave_report(folder, out)
-leave_report(folder, out)
+path = write_wandb_report(folder, out)
+write_wandb_report(folder, out)
 found = Report.from_url("http://host/somebody/whatwhere/reports/title--" + json.loads(path.read_text())["id"])
 print(found.title, len(found.blocks))
 found.save()
 found.delete()
 for other in (elsewhere, folder):
     try:
-        leave_report(other, None if other == elsewhere else out)
-    except Refusal as refusal:
+        write_wandb_report(other, None if other == elsewhere else out)
+    except UserError as refusal:
         print("refused:", refusal)
 """
 
@@ -327,7 +327,7 @@ def test_the_client_saves_loads_and_deletes_a_report(logged: Path, factorial: Pa
     assert [json.loads(one["spec"])["blocks"] for one in (first, loaded)][1], "still there"
     assert not root.views, "deleted"
     lost, gone = [line for line in done.stdout.splitlines() if line.startswith("refused:")]
-    assert lost.startswith("refused: W&B did not take the report: Run set 'factorial' project 'somebody/elsewhere' not")
+    assert lost.startswith("error: W&B did not take the report: Run set 'factorial' project 'somebody/elsewhere' not")
     assert gone.endswith(f"; to write a new one, remove {tmp_path / files.REPORT}")
     spec_of(factorial / files.REPORT)
 

@@ -17,15 +17,15 @@ import pytest
 import wandb
 from lightning.pytorch import Trainer
 
-from src.errors import Stopped
+from src.errors import Interrupted
 from src.reporting.maps import save_maps
 from src.reporting.wandb_files import BLOCK, CHUNK, HEADER, logged_before, records
-from src.reporting.wandb_logger import Tracker, identity, unsynced
+from src.reporting.wandb_logger import WandbLogger, identity, unsynced
 from src.reporting.wandb_report import sync_command
 from src.results import files
 from src.results.runs import FinishedRun
 from src.training import callbacks
-from src.training.checkpoints import Saving
+from src.training.checkpoints import SaveCheckpoints
 from src.training.run import run
 from tests.helpers import ROOT, WANDB, tiny, wandb_records
 from tests.wandb_server import KEY, Root, Run, serving, surroundings
@@ -33,7 +33,7 @@ from tests.wandb_server import KEY, Root, Run, serving, surroundings
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
 
 EPOCHS = 3
-save = Saving.save
+save = SaveCheckpoints.save
 
 
 def begin(folder: Path, seed: int) -> None:
@@ -46,7 +46,7 @@ def begin(folder: Path, seed: int) -> None:
 
 def interrupted(folder: Path, seed: int, owner: object, name: str, fail: Callable[..., None]) -> None:
     """A run in which one function does something else."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises((Power, Stopped)):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises((Power, Interrupted)):
         patch.setattr(owner, name, fail)
         begin(folder, seed)
 
@@ -55,7 +55,7 @@ class Power(Exception):
     """It went."""
 
 
-def fail_to_save(saving: Saving, trainer: Trainer) -> None:
+def fail_to_save(saving: SaveCheckpoints, trainer: Trainer) -> None:
     """The last epoch is over, and in ``history.csv``."""
     if trainer.current_epoch + 1 == EPOCHS:
         raise Power
@@ -97,9 +97,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweeps") / "model.pool=max, it's <all>"
     whole, failed, killed = (folder / f"seed={seed}" for seed in range(3))
     begin(whole, 0)
-    interrupted(failed, 1, Saving, "save", fail_to_save)
+    interrupted(failed, 1, SaveCheckpoints, "save", fail_to_save)
     assert epochs_logged(failed) == [(1, False), (2, False)], "what is not saved will be done again"
-    interrupted(failed, 1, Tracker, "log_summary", fail_at_the_end)
+    interrupted(failed, 1, WandbLogger, "log_summary", fail_at_the_end)
     begin(failed, 1)
     interrupted(killed, 2, callbacks, "save_maps", ask_to_stop)
     assert epochs_logged(killed) == [(1, False), (2, False), (3, True)], "what is saved is logged, before it stops"
@@ -205,7 +205,7 @@ def test_a_log_that_ends_within_a_record_is_mended(tmp_path: Path, end: int, lon
 def long(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A log of several blocks."""
     folder = tmp_path_factory.mktemp("long")
-    tracker = Tracker(tiny(wandb={"mode": "offline"}), folder)
+    tracker = WandbLogger(tiny(wandb={"mode": "offline"}), folder)
     tracker.log_history({"epoch": epoch} | {f"x/{i}": i / 7 for i in range(90)} for epoch in range(20))
     tracker.finish(failed=False)
     wandb.teardown()
@@ -258,11 +258,11 @@ def test_a_log_of_another_format_is_left_alone(tmp_path: Path) -> None:
 ONLINE = """
 import os, signal, time
 from pathlib import Path
-from src.reporting.wandb_logger import Tracker
+from src.reporting.wandb_logger import WandbLogger
 from tests.helpers import tiny
 
 def part(epochs):
-    tracker = Tracker(tiny(wandb={"mode": "online"}), Path.cwd())
+    tracker = WandbLogger(tiny(wandb={"mode": "online"}), Path.cwd())
     assert tracker.experiment
     time.sleep(1)  # what is there by then is sent at once, all else in 15 seconds
     tracker.log_history({"epoch": epoch, "val/loss": 1 / epoch} for epoch in epochs)

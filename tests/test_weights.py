@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
-from src.errors import Refusal
+from src.errors import UserError
 from src.nets.external import load_net
 from src.nets.weights import fill, read_weights
 from tests.test_nets import SMALL, TIMM, same, weights
@@ -130,7 +130,7 @@ def test_what_no_part_of_the_net_has_is_named(form: str, left: str, shaken: dict
 def test_layers_that_the_nets_parts_do_not_have_are_refused(tmp_path: Path) -> None:
     """All of resnet18's names are resnet34's too, with the same shapes."""
     torch.save(models.resnet34(weights=None).state_dict(), tmp_path / "resnet34.pt")
-    with pytest.raises(Refusal, match=r"resnet18: \d+ unexpected \(layer1\.2\.conv1\.weight, "):
+    with pytest.raises(UserError, match=r"resnet18: \d+ unexpected \(layer1\.2\.conv1\.weight, "):
         load_net("torchvision/resnet18", str(tmp_path / "resnet34.pt"))
 
 
@@ -144,10 +144,10 @@ def test_of_several_weights_one_is_taken_and_the_others_are_named(shaken, tmp_pa
     assert same(weights(load_net(SMALL, f"{path}:state_dict_ema").net), other)
     assert same(weights(load_net(SMALL, f"{path}:state_dict").net), shaken)
     assert len(caplog.messages) == 1, "what is chosen needs no word"
-    with pytest.raises(Refusal, match=r"no weights under ema; there are state_dict_ema, state_dict$"):
+    with pytest.raises(UserError, match=r"no weights under ema; there are state_dict_ema, state_dict$"):
         load_net(SMALL, f"{path}:ema")
     torch.save({"a": shaken, "b": other}, path)
-    with pytest.raises(Refusal, match=r"holds weights under a, b: choose one, as weights=.*:KEY$"):
+    with pytest.raises(UserError, match=r"holds weights under a, b: choose one, as weights=.*:KEY$"):
         load_net(SMALL, str(path))
 
 
@@ -180,7 +180,7 @@ def test_a_malicious_file_is_refused_and_not_run(tmp_path: Path) -> None:
     for path in (tmp_path / "evil.pt", tmp_path / "evil.pth"):
         tree = {"state_dict": Malicious(proof)}
         torch.save(tree, path) if path.suffix == ".pt" else path.write_bytes(pickle.dumps(tree))
-        with pytest.raises(Refusal, match="cannot be read as plain data"):
+        with pytest.raises(UserError, match="cannot be read as plain data"):
             load_net(SMALL, str(path))
         assert not proof.exists()
 
@@ -228,15 +228,15 @@ def test_what_a_file_holds_beside_its_weights_is_never_run(shaken, tmp_path, mon
 @pytest.mark.parametrize("tree", [{"epoch": 3}, {}, [1, 2], {"state_dict": {"a": "b"}}])
 def test_a_file_without_weights_is_refused(tree: object, tmp_path: Path) -> None:
     torch.save(tree, tmp_path / "other.pt")
-    with pytest.raises(Refusal, match="holds no state_dict"):
+    with pytest.raises(UserError, match="holds no state_dict"):
         read_weights(tmp_path / "other.pt")
 
 
 def test_a_whole_net_or_no_file_is_refused(tmp_path: Path) -> None:
     torch.save(nn.Conv2d(1, 1, 1), tmp_path / "net.pt")
-    with pytest.raises(Refusal, match=r"save net.state_dict\(\), not the net"):
+    with pytest.raises(UserError, match=r"save net.state_dict\(\), not the net"):
         read_weights(tmp_path / "net.pt")
-    with pytest.raises(Refusal, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         load_net(SMALL, str(tmp_path / "nothing.pt"))
 
 
@@ -245,7 +245,7 @@ def test_a_mismatch_says_how_many_and_names_three() -> None:
     before = weights(net)
     found = before | {"2.weight": torch.zeros(5, 4)} | {f"3.w{i}": torch.zeros(1) for i in range(5)}
     del found["0.weight"], found["1.num_batches_tracked"]
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(UserError) as refusal:
         fill(net, found, "it does not fit")
     assert str(refusal.value) == (
         "it does not fit: 1 missing (0.weight); 5 unexpected (3.w0, 3.w1, 3.w2 …); "

@@ -2,9 +2,9 @@
 
 from ..data.options import Data, Probe
 from ..models.options import Model
+from .cli_errors import cli_errors, omegaconf_errors
 from .command_line import from_command_line
 from .convert import fitting_name, flatten, from_dict, from_omegaconf, plain_name, to_dict, written
-from .refusals import one_message, refusing
 from .schema import (
     MEASURE_NAMES,
     MEASURES,
@@ -28,14 +28,14 @@ __all__ = [
     "Train",
     "Trainer",
     "Wandb",
+    "cli_errors",
     "fitting_name",
     "flatten",
     "from_command_line",
     "from_dict",
     "from_omegaconf",
-    "one_message",
+    "omegaconf_errors",
     "plain_name",
-    "refusing",
     "to_dict",
     "written",
 ]

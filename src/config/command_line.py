@@ -4,8 +4,8 @@ from typing import TypeVar
 
 from omegaconf import OmegaConf
 
-from ..errors import Refusal
-from .refusals import one_message
+from ..errors import UserError
+from .cli_errors import omegaconf_errors
 
 Arguments = TypeVar("Arguments")
 
@@ -20,13 +20,13 @@ def from_command_line(schema: type[Arguments], arguments: list[str], usage: str)
         raise SystemExit(0 if arguments else 2)
     for word in arguments:
         if "=" not in word:
-            raise Refusal(f"{word}: options are written key=value; see --help")
-    with one_message():
+            raise UserError(f"{word}: options are written key=value; see --help")
+    with omegaconf_errors():
         merged = OmegaConf.structured(schema)
         for key, value in (word.split("=", 1) for word in arguments):
             group = key in merged and OmegaConf.is_config(merged[key])
             OmegaConf.update(merged, f"{key}.name" if group else key, None if value == "null" else value)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
-            raise Refusal(f"{', '.join(f'{key}=' for key in missing)} is needed; see --help")
+            raise UserError(f"{', '.join(f'{key}=' for key in missing)} is needed; see --help")
         return OmegaConf.to_object(merged)  # type: ignore[return-value]

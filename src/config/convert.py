@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from .refusals import one_message
+from .cli_errors import omegaconf_errors
 from .schema import Config
 
 
@@ -45,7 +45,7 @@ def to_dict(cfg: Config) -> dict[str, Any]:
 
 def from_dict(tree: dict[str, Any]) -> Config:
     """The config that ``to_dict`` wrote, checked; its text stays data, nothing in it is run."""
-    with one_message():
+    with omegaconf_errors():
         return from_omegaconf(OmegaConf.create(_inert(tree)))
 
 

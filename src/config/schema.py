@@ -7,7 +7,7 @@ A config is refused before the first job starts when a key, type or choice is wr
 from dataclasses import dataclass, field, fields
 
 from ..data.options import Data, Probe
-from ..errors import Refusal
+from ..errors import UserError
 from ..evaluation.families import FAMILIES
 from ..fields import choice, choices, count, refuse_wrong_values, seed, within
 from ..models.optimisers import OPTIMIZERS, SCHEDULES
@@ -60,10 +60,10 @@ class Measure:
 
     def check(self) -> None:
         """Raises:
-        Refusal: too few images.
+        UserError: too few images.
         """
         if self.images < 2:
-            raise Refusal("measure.images=1: must be at least 2, as images are compared with each other")
+            raise UserError("measure.images=1: must be at least 2, as images are compared with each other")
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Config:
         """Refuse values that no type can: one line that names the key, the value and what would be right.
 
         Raises:
-            Refusal: a value is wrong, or some do not go together.
+            UserError: a value is wrong, or some do not go together.
         """
         refuse_wrong_values(self)
         for name in GROUPS:
@@ -104,7 +104,7 @@ class Config:
         devices, nodes = self.trainer.devices, self.trainer.num_nodes
         if self.train.batch_size < devices * nodes:
             times = f" times trainer.num_nodes={nodes}" * (nodes > 1)
-            raise Refusal(
+            raise UserError(
                 f"train.batch_size={self.train.batch_size}: fewer images than trainer.devices={devices}{times}"
             )
 

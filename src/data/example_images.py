@@ -18,7 +18,7 @@ def probe_images(probe: Probe, splits: Splits) -> Images:
     A file's middle square is taken, at the side of the set's images, in grey where these are.
 
     Raises:
-        Refusal: a file is no image.
+        UserError: a file is no image.
     """
     if probe.files:
         found = read([(path, -1) for path in probe.files], splits.image[1])
@@ -34,7 +34,7 @@ def probe_images(probe: Probe, splits: Splits) -> Images:
 
 
 def in_turn(labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """Places of labels, so that the first of each class come first, then the second of each, as they stand.
+    """ResourcePool of labels, so that the first of each class come first, then the second of each, as they stand.
 
     >>> in_turn(torch.tensor([7, 7, 3, 7, 3])).tolist()
     [0, 2, 1, 4, 3]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import Refusal
+from ..errors import UserError
 from .names import class_folders, hidden
 
 #: endings of files that are taken for pictures, as torchvision has them
@@ -15,7 +15,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".w
 WHITE_OF_FLOATS, WHITE_OF_INTEGERS = (1, 255, 65535), (65535,)
 
 
-class DataError(Refusal):
+class DataError(UserError):
     """A data set that is not available, or not readable."""
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import Refusal
+from ..errors import UserError
 from ..fields import choice, count, seed, within
 from .names import AUGMENTATIONS, SETS, TASKS, class_folders, halves
 
@@ -25,14 +25,14 @@ class Data:
 
     def check(self) -> None:
         """Raises:
-        Refusal: options that do not go together.
+        UserError: options that do not go together.
         """
         if self.task != "what" and self.augment != "none":
-            raise Refusal(
+            raise UserError(
                 f"data.augment={self.augment}: with data.task={self.task} leave it out, as it would move the object"
             )
         if self.task == "where" and self.label_noise > 0:
-            raise Refusal(
+            raise UserError(
                 f"data.label_noise={self.label_noise}: with data.task=where leave it out, as no label is asked for"
             )
 
@@ -60,7 +60,7 @@ class Probe:
 
     def check(self) -> None:
         """Raises:
-        Refusal: a file is missing.
+        UserError: a file is missing.
         """
         if missing := [path for path in self.files if not Path(path).is_file()]:
-            raise Refusal(f"probe.files: {missing[0]}: no such file")
+            raise UserError(f"probe.files: {missing[0]}: no such file")

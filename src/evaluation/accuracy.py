@@ -11,7 +11,7 @@ from torchmetrics.aggregation import MeanMetric
 from ..metrics.base import interval, resamples, wilson
 from ..metrics.rows import Estimate, PerImage, Row
 from ..models.tasks import Scores, Task
-from ..nets.hooks import evaluating, place_of
+from ..nets.hooks import eval_mode, reference_tensor
 
 
 @torch.no_grad()
@@ -27,14 +27,14 @@ def accuracy_rows(
         task: what its outputs answer.
         part: name of the set, the rows' ``protocol``.
     """
-    device = place_of(net).device
+    device = reference_tensor(net).device
     # one process measures: the metrics must not wait for others
     scores, loss = Scores(task, device, distributed=False), MeanMetric(math.nan, sync_on_compute=False).to(device)
     answers: list[Tensor] = []
     truths: list[Tensor] = []
     right: list[Tensor] = []
     n = 0
-    with evaluating(net):
+    with eval_mode(net):
         for x, labels, positions in batches:
             outputs = net(x)
             scores.update(outputs, labels, positions)

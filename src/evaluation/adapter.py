@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
-from ..errors import Refusal
-from ..ledger import ledger
+from ..errors import UserError
 from ..metrics.base import Population
-from ..nets.external import Image, Loaded, answer, default_layers, list_layers, outputs, pick_layers
-from ..nets.hooks import place_of, stream, uncompiled
+from ..nets.external import Image, LoadedNet, answer, default_layers, list_layers, outputs, pick_layers
+from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
+from ..summary import summarize
 from ..transforms import SamplingGrid, cut
 
 #: images a forward pass
@@ -29,7 +29,7 @@ def identity(outputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelAdapter:
     """A net, and how it takes images: all that measuring needs to know about it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Scene:
+class EvaluationSet:
     """Test images to measure on.
 
     Attributes:
@@ -76,22 +76,22 @@ class Scene:
         """Indices of the images of every batch: of nearly the same size, so that no image is left alone."""
         return torch.arange(len(self.canvas)).tensor_split(-(-len(self.canvas) // self.batch))
 
-    def take(self, index: Int64[Tensor, " b"]) -> "Scene":
+    def take(self, index: Int64[Tensor, " b"]) -> "EvaluationSet":
         """Some of the images."""
         labels, positions = (one if one is None else one[index] for one in (self.labels, self.positions))
         return replace(self, canvas=self.canvas[index], labels=labels, positions=positions)
 
 
-def in_place(subject: Subject, scene: Scene) -> Iterator[Float[Tensor, "b c h w"]]:
+def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Float[Tensor, "b c h w"]]:
     """The images as they are, as the net takes them, batch by batch."""
-    device = place_of(subject.net).device
-    for index in scene.batches():
-        yield subject.normalise(cut(scene.canvas[index].to(device), scene.margin))
+    device = reference_tensor(adapter.net).device
+    for index in test_set.batches():
+        yield adapter.normalise(cut(test_set.canvas[index].to(device), test_set.margin))
 
 
 @torch.no_grad()
 def populations(
-    subject: Subject, batches: Iterable[Float[Tensor, "b c h w"]], layers: Sequence[str] | None = None
+    adapter: ModelAdapter, batches: Iterable[Float[Tensor, "b c h w"]], layers: Sequence[str] | None = None
 ) -> dict[str, Population]:
     """The ``Population`` of every layer, and of the answer under ``output``: what distances to other images are over.
 
@@ -100,11 +100,11 @@ def populations(
         batches: all images, as the net takes them.
         layers: of them; None: all that the subject names.
     """
-    layers = subject.layers if layers is None else layers
+    layers = adapter.layers if layers is None else layers
     found = {OUTPUT: Population(keep=True), **{layer: Population() for layer in layers}}
-    with stream(subject.net, layers, lambda layer, maps: found[layer].add(maps)):
+    with stream_outputs(adapter.net, layers, lambda layer, maps: found[layer].add(maps)):
         for x in batches:
-            found[OUTPUT].add(subject.answer(subject.net(x)))
+            found[OUTPUT].add(adapter.answer(adapter.net(x)))
     return found
 
 
@@ -123,7 +123,7 @@ def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Ten
     return normalise
 
 
-def subject_of(loaded: Loaded, image: Image | None = None, patterns: Sequence[str] = ()) -> Subject:
+def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequence[str] = ()) -> ModelAdapter:
     """What ``load_net`` gave, ready to be measured.
 
     Args:
@@ -132,7 +132,7 @@ def subject_of(loaded: Loaded, image: Image | None = None, patterns: Sequence[st
         patterns: names of layers, or patterns; none: ``default_layers``.
 
     Raises:
-        Refusal: the net takes no such images, gives no answer, is scripted, or a layer has none or gives no tensor.
+        UserError: the net takes no such images, gives no answer, is scripted, or a layer has none or gives no tensor.
     """
     net, image = _single(uncompiled(loaded.net)), image or loaded.image
     outputs(net, image)
@@ -140,23 +140,25 @@ def subject_of(loaded: Loaded, image: Image | None = None, patterns: Sequence[st
     there = {row["name"] for row in list_layers(net, image)}
     silent = [name for name in layers if name not in there]
     if silent:
-        raise Refusal(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
+        raise UserError(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
     what = getattr(net, "num_classes", None) != 0  # timm's nets that end in features say so
-    return Subject(net, layers, normaliser(loaded.mean, loaded.std), answer, what, grids=grids_of(net, image, layers))
+    return ModelAdapter(
+        net, layers, normaliser(loaded.mean, loaded.std), answer, what, grids=sampling_grids(net, image, layers)
+    )
 
 
-def grids_of(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, SamplingGrid]:
+def sampling_grids(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, SamplingGrid]:
     """Where in the image the outputs of those layers lie that are maps, by the ledger; none where it cannot follow the
     net.
     """
     try:
-        book = ledger(net, image)
-    except Refusal:
+        summary = summarize(net, image)
+    except UserError:
         return {}
     found, sides = {}, (image[1], image[2])
     for name in layers:
         with suppress(KeyError):  # the ledger follows calls, and not every module is one
-            rows, columns = book[name].rows, book[name].columns
+            rows, columns = summary[name].rows, summary[name].columns
             found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.start, columns.start))
     return found
 

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
-from ..errors import Refusal
+from ..errors import UserError
 from ..fields import refuse_wrong_values
 from ..models import architecture
 from ..models.blocks import Network
 from ..models.layers import PADDINGS
 from ..models.options import Model
-from ..nets.hooks import watch
+from ..nets.hooks import record_outputs
 from ..pooling import POOLS
 from ..transforms import SHIFTS, roll
 
@@ -86,7 +86,7 @@ def exactness(setting: Setting, pools: Sequence[str] = tuple(POOLS)) -> Iterator
     """Of each pool and padding, in the order of ``pools`` and ``PADDINGS``, the cells of all protocols.
 
     Raises:
-        Refusal: not even a net without pooling can be built with this setting; at once, before the first cell.
+        UserError: not even a net without pooling can be built with this setting; at once, before the first cell.
     """
     model = Model(stride=setting.stride, depth=setting.depth, head=setting.head, width=8, convs=1)
     _network(model, setting, "none", "zeros")
@@ -96,7 +96,7 @@ def exactness(setting: Setting, pools: Sequence[str] = tuple(POOLS)) -> Iterator
 def _cells(model: Model, setting: Setting, pool: str, padding: str) -> list[Cell]:
     try:
         changes = _changes(_network(model, setting, pool, padding), setting)
-    except Refusal:
+    except UserError:
         changes = dict.fromkeys(PROTOCOLS, torch.full((1,), torch.nan))
     return [Cell(pool, padding, protocol, x.median().item(), x.max().item()) for protocol, x in changes.items()]
 
@@ -135,7 +135,7 @@ def _changes(net: Network, setting: Setting) -> dict[str, Float[Tensor, " n"]]:
     canvas = torch.randn(setting.images, CHANNELS, side, side, generator=generator, dtype=torch.float64)
     canvas = canvas.repeat_interleave(setting.shifts, 0)
     anyhow, multiples = (_shifts(setting, step, generator) for step in (1, setting.total))
-    with watch(net, [stage]) as maps, torch.no_grad():
+    with record_outputs(net, [stage]) as maps, torch.no_grad():
 
         def run(protocol: str, shifts: Tensor) -> tuple[Tensor, Tensor]:
             logits = net(SHIFTS[protocol](canvas, shifts, margin))

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, fx, nn
 
-from ..errors import Refusal
-from ..nets.hooks import evaluating, place_of
-from .fx import ONE, Steps, Traced, close, name_of
+from ..errors import UserError
+from ..nets.hooks import eval_mode, reference_tensor
+from .fx import ONE, FxInterpreter, Steps, close, name_of
 
 #: windows that a layer is tried on lie as far apart as this along each axis: a multiple of the strides there are
 REACH = 48
@@ -42,7 +42,7 @@ class Local:
     steps: Steps
 
 
-class Fragments(Traced):
+class Fragments(FxInterpreter):
     """A net made ready for all windows of a canvas.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3))
@@ -66,7 +66,7 @@ class Fragments(Traced):
         peak: numbers in the largest of its fragments, all of an image's together.
 
     Raises:
-        Refusal: ``torch.fx`` cannot follow the net, or it gives another thing than one tensor of the image.
+        UserError: ``torch.fx`` cannot follow the net, or it gives another thing than one tensor of the image.
     """
 
     def __init__(self, net: nn.Module, image: tuple[int, int, int], margin: int) -> None:
@@ -91,7 +91,7 @@ class Fragments(Traced):
             places: in [0, 2 · margin].
             together: windows that go on by themselves at once.
         """
-        with evaluating(self.net), torch.no_grad():
+        with eval_mode(self.net), torch.no_grad():
             shared = self._share(canvas)
             some = places.to(canvas.device).split(max(1, together // len(canvas)))
             return torch.cat([self._alone(shared, one) for one in some], 1)
@@ -144,13 +144,13 @@ class Fragments(Traced):
 
     def _plan(self, image: tuple[int, int, int]) -> None:
         """Run the net on a random window, and each layer again on random maps that are larger."""
-        weight = place_of(self.net)
+        weight = reference_tensor(self.net)
         values: dict[fx.Node, Any] = {}
         follows: set[fx.Node] = set()  # nodes that depend on the image
         for node in self.graph.nodes:
             if node.op == "output":
                 if not isinstance(values.get(node.args[0]), Tensor) or node.args[0] not in follows:
-                    raise Refusal("fragments need a net that gives one tensor, of the image")
+                    raise UserError("fragments need a net that gives one tensor, of the image")
                 break
             if node.op == "placeholder":
                 values[node] = torch.randn(2, *image, dtype=weight.dtype, device=weight.device)

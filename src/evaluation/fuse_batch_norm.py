@@ -7,12 +7,12 @@ from collections.abc import Collection
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import Refusal
-from ..ledger import graph
-from ..nets.hooks import evaluating
+from ..errors import UserError
+from ..nets.hooks import eval_mode
+from ..summary import graph
 
 
-def folded(net: nn.Module, keep: Collection[str] = ()) -> nn.Module:
+def fuse_conv_bn(net: nn.Module, keep: Collection[str] = ()) -> nn.Module:
     """A copy of a net, in eval mode, whose convolutions do the work of the norms behind them: a tenth quicker, and the
     same but for rounding. The net itself, where there is none to fold or ``torch.fx`` cannot follow it.
 
@@ -26,7 +26,7 @@ def folded(net: nn.Module, keep: Collection[str] = ()) -> nn.Module:
     """
     try:
         nodes = [node for node in graph(net).nodes if node.op == "call_module"]
-    except Refusal:
+    except UserError:
         return net
     modules, calls = dict(net.named_modules()), Counter(node.target for node in nodes)
     twin: nn.Module | None = None
@@ -38,7 +38,7 @@ def folded(net: nn.Module, keep: Collection[str] = ()) -> nn.Module:
         once = calls[before.target] == calls[node.target] == len(before.users) == 1
         if isinstance(conv, nn.Conv2d) and once and before.target not in keep:
             twin = twin or copy.deepcopy(net).eval()
-            with evaluating(conv), evaluating(norm):
+            with eval_mode(conv), eval_mode(norm):
                 twin.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
             twin.set_submodule(str(node.target), nn.Identity())
     return twin or net

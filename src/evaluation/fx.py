@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import Refusal
-from ..ledger import graph, ledger
-from ..nets.hooks import evaluating, place_of
+from ..errors import UserError
+from ..nets.hooks import eval_mode, reference_tensor
+from ..summary import graph, summarize
 
 Steps = tuple[int, int]
 ONE: Steps = (1, 1)
@@ -20,14 +20,14 @@ ONE: Steps = (1, 1)
 ROUNDING = 1e-4
 
 
-class Traced:
+class FxInterpreter:
     """What nets that are run so have in common.
 
     Args:
         net: one that ``torch.fx`` can follow.
 
     Raises:
-        Refusal: it cannot.
+        UserError: it cannot.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -38,8 +38,8 @@ class Traced:
     @contextmanager
     def trying(self) -> Iterator[None]:
         """To run layers on noise: always on the same, and what others draw is what it would have been."""
-        device = place_of(self.net).device
-        with evaluating(self.net), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        device = reference_tensor(self.net).device
+        with eval_mode(self.net), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(0)
             yield
 
@@ -60,11 +60,11 @@ class Traced:
         multiply-adds; nan where the ledger has no formula.
         """
         try:
-            book = ledger(self.net, image)
-        except Refusal:
+            summary = summarize(self.net, image)
+        except UserError:
             return math.nan
-        total = sum(times(row.name) * row.multiply_adds for row in book.layers)
-        return total / book.multiply_adds if book.multiply_adds else math.nan
+        total = sum(times(row.name) * row.multiply_adds for row in summary.layers)
+        return total / summary.multiply_adds if summary.multiply_adds else math.nan
 
 
 def name_of(node: fx.Node) -> str:

@@ -8,16 +8,25 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ..metrics.base import Measure, Moved, PairMeasure, Population, Still, estimates, pair_measures, resamples
+from ..metrics.base import (
+    LayerOutputs,
+    Measure,
+    PairMeasure,
+    Population,
+    TransformedOutputs,
+    estimates,
+    pair_measures,
+    resamples,
+)
 from ..metrics.consistency import Consistency
 from ..metrics.equivariance_error import EquivarianceError
 from ..metrics.invariance_error import InvarianceError
 from ..metrics.output_distance import OutputDistance
 from ..metrics.position_equivariance import PositionEquivariance, stays_inside
 from ..metrics.rows import Estimate, PerImage, Row
-from ..nets.hooks import place_of, stream
+from ..nets.hooks import reference_tensor, stream_outputs
 from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, cut, real
-from .adapter import OUTPUT, Scene, Subject, populations
+from .adapter import OUTPUT, EvaluationSet, ModelAdapter, populations
 
 POSITION = "position"
 #: of the image, which most transforms leave in place
@@ -38,10 +47,10 @@ COMPARED: dict[type[PairMeasure], tuple[str, int]] = {
 #: takes a place's outputs: ``output``'s or a layer's
 See = Callable[[str, Tensor], None]
 #: told how far a measuring is
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
-def nobody(*words: object) -> None:
+def no_progress(*words: object) -> None:
     """Hears nothing."""
 
 
@@ -59,7 +68,7 @@ class Setting:
         return self.transform.moves and not bool(self.transform.exact(self.parameters).all())
 
 
-def settings(scene: Scene, names: Sequence[str], only: Sequence[float] | None = None) -> list[Setting]:
+def settings(test_set: EvaluationSet, names: Sequence[str], only: Sequence[float] | None = None) -> list[Setting]:
     """Of each transform its amounts (shifts: up to the scene's margin), drawn by the scene's seed, one row an image;
     ``only`` those amounts, if given.
 
@@ -68,10 +77,10 @@ def settings(scene: Scene, names: Sequence[str], only: Sequence[float] | None = 
     found = []
     for transform in (TRANSFORMS[name] for name in names):
         for amount in transform.amounts:
-            generator = torch.Generator().manual_seed(scene.seed)
-            small = transform.name != "shift" or amount <= scene.margin
+            generator = torch.Generator().manual_seed(test_set.seed)
+            small = transform.name != "shift" or amount <= test_set.margin
             if small and (only is None or amount in only):
-                found.append(Setting(transform, amount, transform.draw(len(scene.canvas), amount, generator)))
+                found.append(Setting(transform, amount, transform.draw(len(test_set.canvas), amount, generator)))
     return found
 
 
@@ -125,21 +134,21 @@ def _estimates(
             yield layers[one], name, estimate
 
 
-def every_measure(subject: Subject, scene: Scene) -> Fresh:
+def every_measure(adapter: ModelAdapter, test_set: EvaluationSet) -> Fresh:
     """All registered measures that the net and the images have what they need for."""
-    kinds = [one for one in pair_measures() if subject.what or not one.of_classes]
-    kinds = [one for one in kinds if scene.labels is not None or not one.needs_labels]
+    kinds = [one for one in pair_measures() if adapter.what or not one.of_classes]
+    kinds = [one for one in kinds if test_set.labels is not None or not one.needs_labels]
     return lambda place: [one() for one in kinds if one.on == ("output" if place == OUTPUT else "layers")]
 
 
 @torch.no_grad()
 def pair_rows(
-    subject: Subject,
-    scene: Scene,
+    adapter: ModelAdapter,
+    test_set: EvaluationSet,
     names: Sequence[str],
     fresh: Fresh | None = None,
     only: Sequence[float] | None = None,
-    tell: Tell = nobody,
+    progress: Progress = no_progress,
 ) -> Iterator[Row | PerImage]:
     """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
 
@@ -155,12 +164,12 @@ def pair_rows(
         only: these amounts; None: all the transform has.
         tell: hears how far it is, in words.
     """
-    whole, fresh = fresh is None, fresh or every_measure(subject, scene)
-    positions = whole and subject.position is not None and scene.positions is not None
-    fed = [Fed(one, subject.layers, fresh, whole, positions) for one in settings(scene, names, only)]
-    device = place_of(subject.net).device
+    whole, fresh = fresh is None, fresh or every_measure(adapter, test_set)
+    positions = whole and adapter.position is not None and test_set.positions is not None
+    fed = [Fed(one, adapter.layers, fresh, whole, positions) for one in settings(test_set, names, only)]
+    device = reference_tensor(adapter.net).device
 
-    take: See = nobody
+    take: See = no_progress
 
     def see(place: str, x: Tensor) -> None:
         take(place, x)
@@ -168,32 +177,32 @@ def pair_rows(
     def look(pixels: Shaped[Tensor, "b c h w"], taking: See) -> None:
         nonlocal take
         take = taking
-        outputs = subject.net(subject.normalise(pixels))
-        see(OUTPUT, subject.answer(outputs))
-        if positions and subject.position:
-            see(POSITION, subject.position(outputs))
+        outputs = adapter.net(adapter.normalise(pixels))
+        see(OUTPUT, adapter.answer(outputs))
+        if positions and adapter.position:
+            see(POSITION, adapter.position(outputs))
 
-    everything = {disc: _populations(subject, scene, fed, disc, tell) for disc in (False, True)}
-    with stream(subject.net, subject.layers, see):
-        for index in scene.batches() if fed else ():
-            tell(f"measuring {len(fed)} transforms: image {int(index[0])} of {len(scene.canvas)}")
-            canvas = scene.canvas[index].to(device)
-            labels = None if scene.labels is None else scene.labels[index].to(device)
-            stills: dict[bool, dict[str, Still]] = {False: {}, True: {}}
+    everything = {disc: _populations(adapter, test_set, fed, disc, progress) for disc in (False, True)}
+    with stream_outputs(adapter.net, adapter.layers, see):
+        for index in test_set.batches() if fed else ():
+            progress(f"measuring {len(fed)} transforms: image {int(index[0])} of {len(test_set.canvas)}")
+            canvas = test_set.canvas[index].to(device)
+            labels = None if test_set.labels is None else test_set.labels[index].to(device)
+            stills: dict[bool, dict[str, LayerOutputs]] = {False: {}, True: {}}
             for one in fed:
                 transform, parameters = one.setting.transform, one.setting.parameters[index].to(device)
-                pixels, still = transform.still(canvas, scene.margin), stills[transform.disc]
+                pixels, still = transform.still(canvas, test_set.margin), stills[transform.disc]
                 if not still:
                     look(pixels, partial(_keep, still, everything[transform.disc]))
-                images = transform.images(canvas, parameters, scene.margin)
+                images = transform.images(canvas, parameters, test_set.margin)
                 takers = [partial(_feed, one.measures, labels)]
-                if one.position and scene.positions is not None:
+                if one.position and test_set.positions is not None:
                     sides = torch.tensor(images.shape[-2:], device=device)
                     takers.append(
-                        partial(_position, one.position, scene.positions[index].to(device), parameters / sides)
+                        partial(_position, one.position, test_set.positions[index].to(device), parameters / sides)
                     )
                 followed = one.equivariance if int(index[0]) < FEWER_IMAGES else {}
-                groups = _by_fixed_point(followed, still, transform, subject.grids, pixels)
+                groups = _by_fixed_point(followed, still, transform, adapter.grids, pixels)
                 for layers, grid in groups.pop(MIDDLE, []):
                     takers.append(partial(_equivariance, layers, transform, parameters, (pixels, images), grid, None))
                 look(images, partial(_compare, still, takers))
@@ -206,11 +215,11 @@ def pair_rows(
                     look(moved, partial(_compare, still, takers))
                 if one.floors and int(index[0]) < FEWER_IMAGES:
                     # a canvas around the image keeps what a larger image loses at its border on the way back
-                    before, after = (0, scene.margin) if transform.around else (scene.margin, 0)
+                    before, after = (0, test_set.margin) if transform.around else (test_set.margin, 0)
                     back = transform.there_and_back(cut(canvas, before), parameters).clamp(0, 255)
                     takers = [partial(_feed, one.floors, labels)]
                     look(transform.still(back, after), partial(_compare, still, takers))
-    weights = resamples(len(scene.canvas), scene.seed)
+    weights = resamples(len(test_set.canvas), test_set.seed)
     for one in fed:
         yield from one.rows(weights)
         if whole:
@@ -218,36 +227,38 @@ def pair_rows(
 
 
 def _populations(
-    subject: Subject, scene: Scene, fed: Sequence[Fed], disc: bool, tell: Tell
+    adapter: ModelAdapter, test_set: EvaluationSet, fed: Sequence[Fed], disc: bool, progress: Progress
 ) -> Mapping[str, Population]:
     """Of the untouched images, whole or cut to a disc, where some measure compares with them."""
     some = [one for one in fed if one.setting.transform.disc == disc]
     measures = [one for each in some for found in each.measures.values() for one in found]
     if not any(measure.relative for measure in measures):
         return {}
-    tell("measuring how far images lie apart")
-    device, transform = place_of(subject.net).device, some[0].setting.transform
-    canvases = (scene.canvas[index].to(device) for index in scene.batches())
-    return populations(subject, (subject.normalise(transform.still(one, scene.margin)) for one in canvases))
+    progress("measuring how far images lie apart")
+    device, transform = reference_tensor(adapter.net).device, some[0].setting.transform
+    canvases = (test_set.canvas[index].to(device) for index in test_set.batches())
+    return populations(adapter, (adapter.normalise(transform.still(one, test_set.margin)) for one in canvases))
 
 
-def _keep(still: dict[str, Still], everything: Mapping[str, Population], place: str, x: Tensor) -> None:
-    still[place] = Still(x.clone(), everything.get(place))
+def _keep(still: dict[str, LayerOutputs], everything: Mapping[str, Population], place: str, x: Tensor) -> None:
+    still[place] = LayerOutputs(x.clone(), everything.get(place))
 
 
-def _compare(still: dict[str, Still], takers: Sequence[Callable[[str, Moved], None]], place: str, x: Tensor) -> None:
-    moved = Moved(still[place], x)
+def _compare(
+    still: dict[str, LayerOutputs], takers: Sequence[Callable[[str, TransformedOutputs], None]], place: str, x: Tensor
+) -> None:
+    moved = TransformedOutputs(still[place], x)
     for take in takers:
         take(place, moved)
 
 
-def _feed(measures: dict[str, list[PairMeasure]], labels: Tensor | None, place: str, moved: Moved) -> None:
+def _feed(measures: dict[str, list[PairMeasure]], labels: Tensor | None, place: str, moved: TransformedOutputs) -> None:
     for measure in measures.get(place, ()):
         measure.update(moved.still, moved, labels)
 
 
 def _position(
-    measures: list[PositionEquivariance], positions: Tensor, shifts: Tensor, place: str, moved: Moved
+    measures: list[PositionEquivariance], positions: Tensor, shifts: Tensor, place: str, moved: TransformedOutputs
 ) -> None:
     """``shifts`` are (down, right) in units of the side, positions (x, y); what leaves the image cannot be followed."""
     if place != POSITION:
@@ -260,7 +271,7 @@ def _position(
 
 def _by_fixed_point(
     measures: Mapping[str, EquivarianceError],
-    still: Mapping[str, Still],
+    still: Mapping[str, LayerOutputs],
     transform: Transform,
     grids: Mapping[str, SamplingGrid],
     pixels: Tensor,
@@ -289,7 +300,7 @@ def _equivariance(
     grid: SamplingGrid,
     inside: Tensor | None,
     place: str,
-    moved: Moved,
+    moved: TransformedOutputs,
 ) -> None:
     """Compare the moved image's map with the still one's map moved; and so the pixels, averaged on the map's grid.
 

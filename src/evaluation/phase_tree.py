@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from ..errors import Refusal
-from ..nets.hooks import evaluating, place_of
-from .fx import ONE, Steps, Traced, close, name_of
+from ..errors import UserError
+from ..nets.hooks import eval_mode, reference_tensor
+from .fx import ONE, FxInterpreter, Steps, close, name_of
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Step:
         return self.unit is not None and any(s > 1 and u > 1 for s, u in zip(self.stride, self.unit, strict=True))
 
 
-class PhaseTree(Traced):
+class PhaseTree(FxInterpreter):
     """A net made ready for all rolls of its images.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1, padding_mode="circular"), nn.Flatten())
@@ -144,7 +144,7 @@ class PhaseTree(Traced):
         peak: numbers in the largest of its values, an image.
 
     Raises:
-        Refusal: ``torch.fx`` cannot follow the net, or it has layers that give several maps at
+        UserError: ``torch.fx`` cannot follow the net, or it has layers that give several maps at
             once, or one that is wanted runs nothing.
     """
 
@@ -169,15 +169,15 @@ class PhaseTree(Traced):
         def keep(name: str, phases: Phases) -> None:
             found[name] = replace(phases, values=phases.values.clone()) if self.overwrites else phases
 
-        self.stream(x, keep)
+        self.stream_outputs(x, keep)
         return found
 
-    def stream(self, x: Float[Tensor, "n c H W"], see: Callable[[str, Phases], None]) -> None:
+    def stream_outputs(self, x: Float[Tensor, "n c H W"], see: Callable[[str, Phases], None]) -> None:
         """``see`` is given the same one after the other, so that not all are held at once; it may keep what it makes of
         them, not them, which a layer that works in place may overwrite.
         """
         values: dict[fx.Node, Any] = {}
-        with evaluating(self.net), torch.no_grad():
+        with eval_mode(self.net), torch.no_grad():
             for node in self.graph.nodes:
                 if node.op == "output":
                     see("output", values[node.args[0]])
@@ -213,12 +213,12 @@ class PhaseTree(Traced):
 
     def _plan(self) -> None:
         """Run the net on random images, and each layer again on random maps and their rolls."""
-        weight = place_of(self.net)
+        weight = reference_tensor(self.net)
         values: dict[fx.Node, Any] = {}
         for node in self.graph.nodes:
             if node.op == "output":
                 if node.args[0] not in self.steps:
-                    raise Refusal("the phase tree needs a net that gives one tensor, of the image")
+                    raise UserError("the phase tree needs a net that gives one tensor, of the image")
                 break
             if node.op == "placeholder":
                 values[node] = torch.randn(2, *self.image, dtype=weight.dtype, device=weight.device)
@@ -226,7 +226,7 @@ class PhaseTree(Traced):
                 continue
             value = values[node] = self.call(node, values.__getitem__)
             if isinstance(value, tuple | list) and any(isinstance(one, Tensor) for one in value):
-                raise Refusal(f"{node.name}: the phase tree does not follow layers with several outputs")
+                raise UserError(f"{node.name}: the phase tree does not follow layers with several outputs")
             if isinstance(value, Tensor) and any(one in self.steps for one in node.all_input_nodes):
                 step = self.steps[node] = self._step(node, values)
                 # what a layer without a dense twin is given is brought to as many rolls as it gives
@@ -266,7 +266,7 @@ class PhaseTree(Traced):
             or name in (one for one, _ in node.meta.get("nn_module_stack", {}).values())
         ]
         if not nodes:
-            raise Refusal(f"{name}: no call of what the net runs is in this layer")
+            raise UserError(f"{name}: no call of what the net runs is in this layer")
         last: fx.Node = nodes[-1]
         return last
 

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
-from ..errors import Refusal
-from ..metrics.base import Still, squares
-from ..nets.hooks import stream
-from .adapter import Subject
+from ..errors import UserError
+from ..metrics.base import LayerOutputs, squares
+from ..nets.hooks import stream_outputs
+from .adapter import ModelAdapter
 from .fx import Steps, padding_of
 from .phase_tree import Phases, PhaseTree
 
@@ -60,7 +60,7 @@ class Rolls:
         forwards: what an image costs, in forward passes.
     """
 
-    subject: Subject
+    adapter: ModelAdapter
     tree: PhaseTree | None
     size: Steps
     why: str
@@ -70,19 +70,19 @@ class Rolls:
     def __call__(self, x: Float[Tensor, "n c H W"]) -> ShiftTable:
         """The table of a batch of normalised images."""
         if self.tree is None:
-            return enumerated(self.subject, x, self.shifts)
+            return enumerated(self.adapter, x, self.shifts)
         size, table = self.tree.size, ShiftTable(x.new_empty(0, 1, 1), {}, {}, {})
         outputs: list[Tensor] = []
 
         def see(name: str, phases: Phases) -> None:
             if name == "output":
-                outputs.append(self.subject.answer(phases.everywhere(size).flatten(1, 2).flatten(0, 1)))
+                outputs.append(self.adapter.answer(phases.everywhere(size).flatten(1, 2).flatten(0, 1)))
             else:
                 table.squared[name] = squared_distances(phases, size).flatten(1)
                 table.lengths[name] = lengths(phases, size).flatten(1)
                 table.still[name] = phases.split()[:, 0, 0].clone(memory_format=torch.contiguous_format).flatten(1)
 
-        self.tree.stream(x, see)
+        self.tree.stream_outputs(x, see)
         return replace(table, outputs=outputs[0].unflatten(0, (len(x), -1)))
 
     @property
@@ -107,18 +107,18 @@ def all_shifts(size: Steps) -> Int64[Tensor, "rolls 2"]:
     return torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1]))
 
 
-def prepare(subject: Subject, x: Float[Tensor, "n c H W"]) -> Rolls:
+def prepare(adapter: ModelAdapter, x: Float[Tensor, "n c H W"]) -> Rolls:
     """The tree, if the net has one that shares anything and agrees with the net on random rolls of two images; else
     one by one.
     """
     height, width = x.shape[-2:]
-    alone = Rolls(subject, None, (height, width), "", all_shifts((height, width)), height * width)
+    alone = Rolls(adapter, None, (height, width), "", all_shifts((height, width)), height * width)
     try:
-        tree = PhaseTree(subject.net, (x.shape[1], height, width), subject.layers)
-    except Refusal as error:
+        tree = PhaseTree(adapter.net, (x.shape[1], height, width), adapter.layers)
+    except UserError as error:
         return replace(alone, why=str(error))
     if tree.shares_nothing:
-        return replace(alone, why=_closed(subject.net, tree.alone[0]))
+        return replace(alone, why=_closed(adapter.net, tree.alone[0]))
     if tree.peak > ROOM:
         return replace(alone, why=f"{', '.join(tree.alone)}: what all rolls give there does not fit into memory")
     shared = replace(alone, tree=tree, forwards=tree.forwards if math.isfinite(tree.forwards) else height * width)
@@ -137,7 +137,7 @@ def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:
     """Where the tree's table is not the net's own at some random rolls; empty where it is."""
     generator = torch.Generator().manual_seed(0)
     some = torch.cat([torch.tensor([0]), 1 + torch.randperm(len(shared.shifts) - 1, generator=generator)[:TRIED]])
-    right = enumerated(shared.subject, x, shared.shifts[some])
+    right = enumerated(shared.adapter, x, shared.shifts[some])
     try:
         found = shared(x)
     except Exception as error:  # whatever the net's own code raises where there are more maps than it was told
@@ -152,18 +152,18 @@ def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:
     return ""
 
 
-def enumerated(subject: Subject, x: Float[Tensor, "n c H W"], shifts: Int64[Tensor, "rolls 2"]) -> ShiftTable:
+def enumerated(adapter: ModelAdapter, x: Float[Tensor, "n c H W"], shifts: Int64[Tensor, "rolls 2"]) -> ShiftTable:
     """Each roll a forward pass; for any net."""
 
     def rolled(some: Int64[Tensor, "m 2"]) -> Tensor:
         return torch.cat([x.roll((down, right), (2, 3)) for down, right in some.tolist()])
 
-    return one_by_one(subject, len(x), shifts, rolled)
+    return one_by_one(adapter, len(x), shifts, rolled)
 
 
 @torch.no_grad()
 def one_by_one(
-    subject: Subject, n: int, shifts: Int64[Tensor, "shifts 2"], move: Callable[[Tensor], Tensor]
+    adapter: ModelAdapter, n: int, shifts: Int64[Tensor, "shifts 2"], move: Callable[[Tensor], Tensor]
 ) -> ShiftTable:
     """Each shift a forward pass.
 
@@ -174,19 +174,19 @@ def one_by_one(
         move: some of the shifts → as the net takes them, all images moved by the first, then all by the next …
     """
     outputs: list[Tensor] = []
-    squared: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
-    length: dict[str, list[Tensor]] = {name: [] for name in subject.layers}
+    squared: dict[str, list[Tensor]] = {name: [] for name in adapter.layers}
+    length: dict[str, list[Tensor]] = {name: [] for name in adapter.layers}
     still: dict[str, Tensor] = {}
 
     def see(name: str, maps: Tensor) -> None:
         if name not in still:
             still[name] = maps[:n].clone()
         squared[name].append(squares(maps, still[name]).sum(1).view(-1, n))
-        length[name].append(Still(maps).length.view(-1, n))
+        length[name].append(LayerOutputs(maps).length.view(-1, n))
 
-    with stream(subject.net, subject.layers, see):
+    with stream_outputs(adapter.net, adapter.layers, see):
         for some in shifts.split(max(1, TOGETHER // n)):
-            outputs.append(subject.answer(subject.net(move(some))).unflatten(0, (len(some), -1)))
+            outputs.append(adapter.answer(adapter.net(move(some))).unflatten(0, (len(some), -1)))
     return ShiftTable(
         torch.cat(outputs).transpose(0, 1),
         {name: torch.cat(one).T for name, one in squared.items()},
@@ -197,7 +197,7 @@ def one_by_one(
 
 def lengths(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
     """``‖φ(gx)‖`` for every roll g, at [i, a, b] for that of image i by (a, b): as long as the phase it rolls."""
-    (phase, _), found = rolls_of(size, phases.steps), Still(phases.values).length
+    (phase, _), found = rolls_of(size, phases.steps), LayerOutputs(phases.values).length
     return found.view(-1, math.prod(phases.steps))[:, phase.to(found.device)]
 
 
@@ -211,7 +211,7 @@ def squared_distances(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
     if phases.unit is None:
         return (parts - parts[:, :1]).flatten(2).square().sum(2)[:, phase.to(parts.device)]
     maps = (parts - parts[:, :1].mean((3, 4), keepdim=True)).flatten(0, 1)
-    norms = Still(maps).length.square().view(len(parts), -1, 1)
+    norms = LayerOutputs(maps).length.square().view(len(parts), -1, 1)
     correlate = correlations_by_products if maps[0, 0].numel() <= FEW else correlations_by_fft
     dots = correlate(maps, phases.steps)[..., :: phases.unit[0], :: phases.unit[1]]
     found = norms[:, :1] + norms - 2 * dots.reshape(*norms.shape[:2], -1)

@@ -6,15 +6,15 @@ from importlib import import_module
 
 import torch
 
-from ..metrics import Grid, Note, PerImage, Row
-from ..nets.hooks import evaluating
+from ..metrics import Heatmap, Note, PerImage, Row
+from ..nets.hooks import eval_mode
 from ..transforms import TABLE, TRANSFORMS
-from .adapter import Scene, Subject, in_place
+from .adapter import EvaluationSet, ModelAdapter, untransformed_batches
 from .families import FAMILIES
-from .fuse_batch_norm import folded
-from .pairs import Tell, nobody, pair_rows
+from .fuse_batch_norm import fuse_conv_bn
+from .pairs import Progress, no_progress, pair_rows
 
-Found = Iterator[Row | Grid | Note | PerImage]
+Found = Iterator[Row | Heatmap | Note | PerImage]
 
 
 #: what ``measure.what`` can name (the schema lists the same: ``config.MEASURES``) → transforms, taken in one pass …
@@ -26,11 +26,11 @@ MOVES: dict[str, list[str]] = {
 
 
 def rows(
-    subject: Subject,
-    scene: Scene,
+    adapter: ModelAdapter,
+    test_set: EvaluationSet,
     what: Collection[str] = (*MOVES, *FAMILIES),
-    tell: Tell = nobody,
-    few: Scene | None = None,
+    progress: Progress = no_progress,
+    few: EvaluationSet | None = None,
 ) -> Found:
     """All rows of a net on some images, and the grids to look at; ``tell`` hears how far it is.
 
@@ -40,28 +40,28 @@ def rows(
     >>> from src.evaluation.adapter import normaliser
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 4))
     >>> pixels = torch.arange(3 * 12 * 12).view(3, 1, 12, 12).remainder(251).to(torch.uint8)
-    >>> subject = Subject(net, ["1", "2"], normaliser((0.5,), (0.5,)))
-    >>> found = list(rows(subject, Scene(pixels, margin=2), ["shift", "rotate"]))
+    >>> subject = ModelAdapter(net, ["1", "2"], normaliser((0.5,), (0.5,)))
+    >>> found = list(rows(subject, EvaluationSet(pixels, margin=2), ["shift", "rotate"]))
     >>> sorted({(row.transform, row.protocol) for row in found if isinstance(row, Row)})
     [('rotate', 'disc'), ('rotate', 'quarter'), ('shift', 'crop'), ('shift', 'roll')]
     """
     names = [name for family, names in MOVES.items() if family in what for name in names]
-    quick = replace(subject, net=folded(subject.net, subject.layers))
-    few = few or scene
-    yield from _without_answers(subject, few)
-    yield from pair_rows(quick, few, names, tell=tell)
+    quick = replace(adapter, net=fuse_conv_bn(adapter.net, adapter.layers))
+    few = few or test_set
+    yield from _without_answers(adapter, few)
+    yield from pair_rows(quick, few, names, progress=progress)
     for name in (name for name in FAMILIES if name in what):
-        tell(f"measuring {name}")
+        progress(f"measuring {name}")
         family = import_module(f".families.{name}", __package__)
-        net = quick if getattr(family, "FOLDS_NORMS", True) else subject
-        yield from family.rows(net, scene if getattr(family, "NEEDS_ALL_IMAGES", False) else few)
+        net = quick if getattr(family, "FOLDS_NORMS", True) else adapter
+        yield from family.rows(net, test_set if getattr(family, "NEEDS_ALL_IMAGES", False) else few)
 
 
 @torch.no_grad()
-def _without_answers(subject: Subject, scene: Scene) -> Iterator[Note]:
+def _without_answers(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Note]:
     """A note, where the net's answer is infinite or nan for some images."""
-    with evaluating(subject.net):
-        answers = torch.cat([subject.answer(subject.net(x)) for x in in_place(subject, scene)])
+    with eval_mode(adapter.net):
+        answers = torch.cat([adapter.answer(adapter.net(x)) for x in untransformed_batches(adapter, test_set)])
     if missing := int((~answers.isfinite().all(1)).sum()):
         words = f"the net's answer is infinite or nan for {missing} of {len(answers)} images: their measures are nan"
         yield Note("answers", words)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from ..ledger import Axis
+from ..summary import Axis
 
 #: images kept of each channel
 BEST = 4

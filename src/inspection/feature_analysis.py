@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from ..evaluation.adapter import Scene, Subject, in_place
+from ..evaluation.adapter import EvaluationSet, ModelAdapter, untransformed_batches
 from ..evaluation.families.layers import filters_of
-from ..ledger import Layer, Ledger
-from ..nets.hooks import place_of, watch
+from ..nets.hooks import record_outputs, reference_tensor
+from ..summary import Layer, ModelSummary
 from ..transforms import Transform, cut
 from .channels import ChannelFacts, ranking
 from .exemplars import BEST, Exemplars, exemplars, extent, patch, seen
@@ -31,7 +31,14 @@ ROOM = LIMIT - LIMIT // 16
 Arrays = dict[str, np.ndarray]
 
 
-def inside(subject: Subject, book: Ledger, scene: Scene, probe: Scene, transform: Transform, channels: int) -> Arrays:
+def inside(
+    adapter: ModelAdapter,
+    summary: ModelSummary,
+    test_set: EvaluationSet,
+    probe: EvaluationSet,
+    transform: Transform,
+    channels: int,
+) -> Arrays:
     """The arrays of ``inside.npz``, ``LIMIT`` bytes at the most; for the probe images:
 
     ``images`` uint8 (n, c, h, w); ``labels`` int64 (n), -1 where unknown; ``answers`` int64 (n), where the net is asked
@@ -64,24 +71,24 @@ def inside(subject: Subject, book: Ledger, scene: Scene, probe: Scene, transform
         transform: shift/crop or shift/roll.
         channels: of each stage shown.
     """
-    c, h, w = book.image
+    c, h, w = summary.image
     probe = probe.take(torch.arange(min(len(probe.canvas), max(1, ROOM // 4 // ((c + 2) * h * w)))))
-    still, moved, answers = _maps(subject, probe, transform)
-    found = _of_images(subject, book, probe, still, answers)
-    stages = [name for name in subject.layers if _is_maps(still[name])]
-    facts, strongest = _channels(subject, scene, stages)
+    still, moved, answers = _maps(adapter, probe, transform)
+    found = _of_images(adapter, summary, probe, still, answers)
+    stages = [name for name in adapter.layers if _is_maps(still[name])]
+    facts, strongest = _channels(adapter, test_set, stages)
     share = (ROOM - _size(found)) // max(1, len(stages))  # of what is left, the same for every stage
     for name in stages:
         small: Arrays = {"facts": facts[name].numpy(), "order": ranking(facts[name]).numpy()}
-        layer, left = book[name], share - _size(small)
+        layer, left = summary[name], share - _size(small)
         if left < 0:
             continue
         field = zip(*(seen(axis, axis.size // 2) for axis in (layer.rows, layer.columns)), strict=True)
         small["field"] = np.array([edge for edges in field for edge in edges], np.float32)
-        count = min(channels, layer.channels, left // _bytes_a_channel(layer, book.image, len(probe.canvas)))
+        count = min(channels, layer.channels, left // _bytes_a_channel(layer, summary.image, len(probe.canvas)))
         if count > 0:
             best = ranking(facts[name])[:count]
-            small |= _patches(scene, layer, best, strongest[name].take(best))
+            small |= _patches(test_set, layer, best, strongest[name].take(best))
             small |= _shifted(transform, layer, still[name][:, :count], moved[name][:, :count])
         found |= {f"{name}/{key}": value for key, value in small.items()}
     return found
@@ -104,35 +111,39 @@ def _bytes_a_channel(layer: Layer, image: tuple[int, int, int], n: int) -> int:
 
 @torch.no_grad()
 def _maps(
-    subject: Subject, probe: Scene, transform: Transform
+    adapter: ModelAdapter, probe: EvaluationSet, transform: Transform
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Float[Tensor, "n d"]]:
     """Every layer's outputs for the probe images, for the shifted ones, and the answers."""
-    pixels = probe.canvas.to(place_of(subject.net).device)
+    pixels = probe.canvas.to(reference_tensor(adapter.net).device)
     shifts = torch.tensor(SHIFT).expand(len(pixels), 2)
-    with watch(subject.net, subject.layers) as outputs:
-        answers = subject.answer(subject.net(subject.normalise(cut(pixels, probe.margin))))
+    with record_outputs(adapter.net, adapter.layers) as outputs:
+        answers = adapter.answer(adapter.net(adapter.normalise(cut(pixels, probe.margin))))
         still = dict(outputs)
-        subject.net(subject.normalise(transform.images(pixels, shifts, probe.margin)))
+        adapter.net(adapter.normalise(transform.images(pixels, shifts, probe.margin)))
         return still, dict(outputs), answers
 
 
 def _of_images(
-    subject: Subject, book: Ledger, probe: Scene, still: dict[str, Tensor], answers: Float[Tensor, "n d"]
+    adapter: ModelAdapter,
+    summary: ModelSummary,
+    probe: EvaluationSet,
+    still: dict[str, Tensor],
+    answers: Float[Tensor, "n d"],
 ) -> Arrays:
     """What is one of each image; and the first filters."""
     images = cut(probe.canvas, probe.margin)
     labels = torch.full((len(images),), -1) if probe.labels is None else probe.labels
     found = {"images": images.contiguous(), "labels": labels, "shift": torch.tensor(SHIFT)}
-    first = next((one.weight for one in subject.net.modules() if isinstance(one, nn.Conv2d)), None)
+    first = next((one.weight for one in adapter.net.modules() if isinstance(one, nn.Conv2d)), None)
     if first is not None:
         found["filters"] = first.detach().float()[: ROOM // 16 // (4 * first[0].numel())]
-    if subject.what:
+    if adapter.what:
         found["answers"] = classes = answers.argmax(1)
-        placed = [name for name in subject.layers if still[name].dim() == 4 and still[name][0, 0].numel() > 1]
+        placed = [name for name in adapter.layers if still[name].dim() == 4 and still[name][0, 0].numel() > 1]
         if placed:
-            x = subject.normalise(images.to(answers.device))
-            maps = class_activation(subject.net, placed[-1], x, classes, subject.answer)
-            layer, (_, h, w) = book[placed[-1]], book.image
+            x = adapter.normalise(images.to(answers.device))
+            maps = class_activation(adapter.net, placed[-1], x, classes, adapter.answer)
+            layer, (_, h, w) = summary[placed[-1]], summary.image
             cam = full_range(spread(maps.float(), layer.rows, layer.columns, (h, w)))
             found |= {"cam": cam.half(), "cam_classes": classes}
     return {name: one.cpu().contiguous().numpy() for name, one in found.items()}
@@ -140,29 +151,33 @@ def _of_images(
 
 @torch.no_grad()
 def _channels(
-    subject: Subject, scene: Scene, stages: list[str]
+    adapter: ModelAdapter, test_set: EvaluationSet, stages: list[str]
 ) -> tuple[dict[str, Float[Tensor, "c 5"]], dict[str, Exemplars]]:
     """One pass over the test images: facts and exemplars of every stage's channels. Memory holds one batch of maps."""
-    classes = 0 if scene.labels is None else int(scene.labels.max()) + 1
+    classes = 0 if test_set.labels is None else int(test_set.labels.max()) + 1
     # one process measures: it must not wait for others
-    facts = {name: ChannelFacts(classes, filters_of(subject.net, name), sync_on_compute=False) for name in stages}
+    facts = {name: ChannelFacts(classes, filters_of(adapter.net, name), sync_on_compute=False) for name in stages}
     strongest: dict[str, Exemplars] = {}
-    with watch(subject.net, stages) as outputs:
-        for index, x in zip(scene.batches(), in_place(subject, scene), strict=True) if stages else ():
-            subject.net(x)
+    with record_outputs(adapter.net, stages) as outputs:
+        for index, x in (
+            zip(test_set.batches(), untransformed_batches(adapter, test_set), strict=True) if stages else ()
+        ):
+            adapter.net(x)
             for name in stages:
-                facts[name].update(outputs[name], None if scene.labels is None else scene.labels[index].to(x.device))
+                facts[name].update(
+                    outputs[name], None if test_set.labels is None else test_set.labels[index].to(x.device)
+                )
                 batch = exemplars(outputs[name], int(index[0]))
                 strongest[name] = strongest[name].join(batch).best() if name in strongest else batch
     return {name: one.compute() for name, one in facts.items()}, strongest
 
 
-def _patches(scene: Scene, layer: Layer, best: Int64[Tensor, " m"], found: Exemplars) -> Arrays:
+def _patches(test_set: EvaluationSet, layer: Layer, best: Int64[Tensor, " m"], found: Exemplars) -> Arrays:
     """The patches of the best channels."""
 
     def cut_out() -> Iterator[np.ndarray]:
         for image, place in zip(found.images.flatten().tolist(), found.places.flatten().tolist(), strict=True):
-            pixels = cut(scene.canvas[image][None], scene.margin)[0].cpu().numpy()
+            pixels = cut(test_set.canvas[image][None], test_set.margin)[0].cpu().numpy()
             yield patch(pixels, layer.rows, layer.columns, divmod(place, layer.columns.size))
 
     patches = np.stack(list(cut_out()))

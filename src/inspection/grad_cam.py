@@ -7,8 +7,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..evaluation.adapter import identity
-from ..ledger import Axis
-from ..nets.hooks import evaluating
+from ..nets.hooks import eval_mode
+from ..summary import Axis
 
 
 def class_activation(
@@ -35,7 +35,7 @@ def class_activation(
     def logits(x: Tensor) -> Tensor:
         return answer(net(x))
 
-    with torch.enable_grad(), evaluating(net):
+    with torch.enable_grad(), eval_mode(net):
         x = images.detach().clone().requires_grad_()  # so that a frozen net has gradients too
         explain = LayerGradCam(logits, net.get_submodule(layer))
         # the copy: an in-place module may write to it

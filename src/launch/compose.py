@@ -22,9 +22,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ..config import NON_IDENTITY_KEYS, Config, from_omegaconf, one_message, plain_name
-from ..config.refusals import one_line
-from ..errors import Refusal
+from ..config import NON_IDENTITY_KEYS, Config, from_omegaconf, omegaconf_errors, plain_name
+from ..config.cli_errors import one_line
+from ..errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: the folder that holds ``conf`` and ``sweeps``: that of the package where it is installed, else that of the checkout
@@ -88,11 +88,11 @@ def compose_jobs(arguments: list[str]) -> tuple[Composed, list[str]] | None:
     """Compose every job of a command line exactly as Hydra will; also its overrides. None where it only asks for help.
 
     Raises:
-        Refusal: a key, type or choice is wrong.
+        UserError: a key, type or choice is wrong.
     """
     args = get_args_parser().parse_args(arguments)
     if args.multirun and (args.cfg or args.info):
-        raise Refusal("--cfg and --info show one job: leave out -m")
+        raise UserError("--cfg and --info show one job: leave out -m")
     if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
         return None
     with _composing() as loader:
@@ -101,7 +101,7 @@ def compose_jobs(arguments: list[str]) -> tuple[Composed, list[str]] | None:
         if not (args.multirun or master.hydra.mode == RunMode.MULTIRUN):
             for override in _parsed(loader, args.overrides):
                 if override.is_sweep_override():
-                    raise Refusal(f"{override.input_line}: a list of values is a sweep; add -m")
+                    raise UserError(f"{override.input_line}: a list of values is a sweep; add -m")
             return Composed(master, [master], [], False, []), args.overrides
         params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
         parsed = _parsed(loader, [*params, *args.overrides])
@@ -123,7 +123,7 @@ def compose_one(overrides: list[str]) -> Config:
     """The config of a single run.
 
     Raises:
-        Refusal: a key, type, choice or value is wrong.
+        UserError: a key, type, choice or value is wrong.
     """
     with _composing() as loader:
         return from_omegaconf(loader.load_configuration("config", [*overrides, SEARCHPATH], RunMode.RUN))
@@ -141,18 +141,18 @@ def _parsed(loader: Any, overrides: list[str]) -> list[Override]:
 @contextmanager
 def _composing() -> Iterator[Any]:
     """Hydra's loader of configs; its errors are refusals."""
-    with hydra_refusals(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with hydra_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 
 
 @contextmanager
-def hydra_refusals() -> Iterator[None]:
-    """Hydra's errors as a ``Refusal``."""
+def hydra_errors() -> Iterator[None]:
+    """Hydra's errors as a ``UserError``."""
     try:
-        with one_message():
+        with omegaconf_errors():
             yield
     except HydraException as error:
-        raise Refusal(_one_line(error)) from error
+        raise UserError(_one_line(error)) from error
 
 
 def _one_line(error: HydraException) -> str:
@@ -173,11 +173,11 @@ def run_hydra(arguments: Sequence[str] = ()) -> None:
     """Let Hydra run the jobs of the command line and of some further arguments.
 
     Raises:
-        Refusal: Hydra refuses one of them.
+        UserError: Hydra refuses one of them.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on, instead of ending the process itself
     sys.argv += arguments
-    with hydra_refusals():
+    with hydra_errors():
         _job()
 
 

@@ -96,7 +96,7 @@ def visible_gpus() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-class Places:
+class ResourcePool:
     """What a machine has to give to jobs.
 
     Args:
@@ -130,7 +130,7 @@ def own_environment(job: Job, gpus: Sequence[str], threads: int) -> dict[str, st
     return kept | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} | dict.fromkeys(THREADS, str(threads))
 
 
-class Queue:
+class JobScheduler:
     """Runs jobs in their order, each as soon as there is a place for it; one that fails does not stop the others.
 
     Args:
@@ -142,7 +142,12 @@ class Queue:
     """
 
     def __init__(
-        self, jobs: Sequence[Job], places: Places, screen: "Screen", threads: int | None = None, alone: bool = False
+        self,
+        jobs: Sequence[Job],
+        places: ResourcePool,
+        screen: "LiveStatus",
+        threads: int | None = None,
+        alone: bool = False,
     ) -> None:
         self.waiting = deque(jobs)
         self.places, self.screen, self.alone = places, screen, alone
@@ -189,12 +194,12 @@ class Queue:
                 environment |= dict.fromkeys(THREADS, str(self.threads))
             self.running[job] = start(job, environment), gpus
             if self.told:  # meanwhile
-                self.tell(self.told)
+                self.progress(self.told)
             self.screen.started(job, gpus)
         if self.waiting and not self.running and not self.told:
             raise RuntimeError(f"{self.waiting[0].name} takes {self.waiting[0].gpus} GPUs: there are too few")
 
-    def tell(self, signum: signal.Signals) -> "list[subprocess.Popen[bytes]]":
+    def progress(self, signum: signal.Signals) -> "list[subprocess.Popen[bytes]]":
         """Ask every job that still runs to save and to end, and start no other; a signal's handler may do it."""
         self.told = signum
         processes = [process for process, _ in self.running.values()]
@@ -204,7 +209,7 @@ class Queue:
 
     def stop(self, signum: signal.Signals, grace: float = GRACE) -> None:
         """The same, and end those that have not ended within ``grace`` seconds."""
-        processes = self.tell(signum)
+        processes = self.progress(signum)
         try:
             until = time.monotonic() + grace
             while any(map(_alive, processes)) and time.monotonic() < until:
@@ -257,7 +262,7 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-class Screen:
+class LiveStatus:
     """All jobs on one screen: who waits, at which epoch who runs, who failed; without a terminal a line a change.
 
     Args:
@@ -271,7 +276,7 @@ class Screen:
         self.since: dict[Job, float] = {}
         self.live = Live(console=console, refresh_per_second=2, transient=True)
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "LiveStatus":
         if self.console.is_terminal:
             self.live.start()
         return self

@@ -18,9 +18,9 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
-from ..errors import Refusal
+from ..errors import UserError
 from ..results import files
-from .jobs import Job, Places, Queue, Screen, cores, quoted, visible_gpus
+from .jobs import Job, JobScheduler, LiveStatus, ResourcePool, cores, quoted, visible_gpus
 from .options import OPTIONS, PLUGINS, Slurm
 from .slurm import Jobs
 
@@ -35,7 +35,7 @@ def check(master: Any, composed: Iterable[Any]) -> None:
         composed: the config of each job.
 
     Raises:
-        Refusal: an option has no such value, the jobs need more than there is, or the launcher starts jobs in a way
+        UserError: an option has no such value, the jobs need more than there is, or the launcher starts jobs in a way
             in which several devices go wrong.
     """
     given = master.hydra.launcher
@@ -45,7 +45,7 @@ def check(master: Any, composed: Iterable[Any]) -> None:
     nodes = max((one.num_nodes for one in trainers), default=1)
     if name not in OPTIONS:
         if most * nodes > 1:
-            raise Refusal(
+            raise UserError(
                 f"trainer.devices={most}, trainer.num_nodes={nodes} in a sweep started by this launcher goes silently "
                 "wrong; add hydra/launcher=local, or hydra/launcher=slurm on a cluster"
             )
@@ -53,26 +53,30 @@ def check(master: Any, composed: Iterable[Any]) -> None:
     for key, value in given.items():
         least = 0 if key in MAY_BE_ZERO else 1
         if isinstance(value, int | float) and value < (least if key != "poll" else 0.1):
-            raise Refusal(f"hydra.launcher.{key}={value}: must be a number of at least {least}")
+            raise UserError(f"hydra.launcher.{key}={value}: must be a number of at least {least}")
     if name == "slurm":
         if shutil.which("sbatch") is None:
-            raise Refusal("hydra/launcher=slurm: there is no sbatch here; hydra/launcher=local runs on this machine")
+            raise UserError("hydra/launcher=slurm: there is no sbatch here; hydra/launcher=local runs on this machine")
         if given.jobs_per_allocation > 1 and nodes > 1:
-            raise Refusal(f"hydra.launcher.jobs_per_allocation={given.jobs_per_allocation}: not with trainer.num_nodes")
+            raise UserError(
+                f"hydra.launcher.jobs_per_allocation={given.jobs_per_allocation}: not with trainer.num_nodes"
+            )
         return
     if nodes > 1:
-        raise Refusal(f"trainer.num_nodes={nodes}: hydra/launcher=local has one machine; hydra/launcher=slurm has more")
+        raise UserError(
+            f"trainer.num_nodes={nodes}: hydra/launcher=local has one machine; hydra/launcher=slurm has more"
+        )
     there = gpu_ids(given.gpus)
     for one in trainers:
         if there and (wanted := gpus_of(one, given.gpus_per_job)) > len(there):
-            raise Refusal(f"trainer.devices={one.devices}: a job takes {wanted} GPUs, and there are {len(there)}")
+            raise UserError(f"trainer.devices={one.devices}: a job takes {wanted} GPUs, and there are {len(there)}")
 
 
 def gpu_ids(gpus: Any) -> list[str]:
     """The GPUs that ``hydra.launcher.gpus`` names: ids, a number of the visible ones, or null for all of them.
 
     Raises:
-        Refusal: there are not so many, or it is none of these.
+        UserError: there are not so many, or it is none of these.
     """
     if OmegaConf.is_list(gpus) or isinstance(gpus, list):
         return [str(one) for one in gpus]
@@ -80,7 +84,7 @@ def gpu_ids(gpus: Any) -> list[str]:
     if gpus is None:
         return there
     if not isinstance(gpus, int) or gpus > len(there):
-        raise Refusal(f"hydra.launcher.gpus={gpus}: {len(there)} are visible; a number up to that, or a list of ids")
+        raise UserError(f"hydra.launcher.gpus={gpus}: {len(there)} are visible; a number up to that, or a list of ids")
     return there[:gpus]
 
 
@@ -110,13 +114,13 @@ class _Processes(Launcher):
         left = [one for one in jobs if not one.finished]
         if len(left) < len(jobs):
             console.print(f"  finished before, kept: {len(jobs) - len(left)} of {len(jobs)} jobs")
-        failed = self.run(left, Screen(console, len(left))) if left else {}
+        failed = self.run(left, LiveStatus(console, len(left))) if left else {}
         if failed:
             reasons = "; ".join(f"{job.name}: {reason}" for job, reason in failed.items())
             raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs: {reasons}")
         return [JobReturn(overrides=list(one), status=JobStatus.COMPLETED) for one in job_overrides]
 
-    def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
+    def run(self, jobs: list[Job], screen: LiveStatus) -> dict[Job, str]:
         """Run them; gives those that failed, and why."""
         raise NotImplementedError
 
@@ -161,10 +165,12 @@ class LocalLauncher(_Processes):
         """None where the machine has none."""
         return gpus_of(trainer, self.gpus_per_job) if self.ids else 0
 
-    def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
+    def run(self, jobs: list[Job], screen: LiveStatus) -> dict[Job, str]:
         """Run them; Ctrl-C and SIGTERM end them after they have saved."""
         with _interrupted_by(signal.SIGTERM):
-            return Queue(jobs, Places(self.at_once, self.ids, self.jobs_per_gpu), screen, self.threads).run()
+            return JobScheduler(
+                jobs, ResourcePool(self.at_once, self.ids, self.jobs_per_gpu), screen, self.threads
+            ).run()
 
 
 @contextmanager
@@ -193,7 +199,7 @@ class SlurmLauncher(_Processes):
         """As many as devices, unless the options say that there are none."""
         return gpus_of(trainer, 0 if self.options.gpus == 0 else None)
 
-    def run(self, jobs: list[Job], screen: Screen) -> dict[Job, str]:
+    def run(self, jobs: list[Job], screen: LiveStatus) -> dict[Job, str]:
         """Submit them, wait for them; Ctrl-C takes them from the queue, after those that run have saved."""
         failed: dict[Job, str] = {}
         queue = Jobs(jobs[0].folder.parent)
@@ -214,7 +220,7 @@ class SlurmLauncher(_Processes):
             raise
         return failed
 
-    def _look(self, queue: Jobs, screen: Screen, failed: dict[Job, str]) -> None:
+    def _look(self, queue: Jobs, screen: LiveStatus, failed: dict[Job, str]) -> None:
         try:
             states = queue.states()
         except OSError:  # SLURM does not answer now

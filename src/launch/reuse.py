@@ -14,11 +14,11 @@ import torch
 import yaml
 
 from ..config import Config, flatten, to_dict
-from ..errors import Refusal
+from ..errors import UserError
 from ..models.optimisers import EXTENSIBLE
 from ..reporting.terminal import console
 from ..results import files
-from ..results.locks import at_work, who_is_at_work
+from ..results.locks import folder_lock, lock_holder
 from ..results.runs import FORMAT, contents, differing, finished, read_config, record
 from ..training.run import log_finished
 
@@ -50,7 +50,7 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
         jobs: folder → config.
         store: below it runs are looked for.
     """
-    left = {folder: cfg for folder, cfg in jobs.items() if not finished(folder, cfg) and not who_is_at_work(folder)}
+    left = {folder: cfg for folder, cfg in jobs.items() if not finished(folder, cfg) and not lock_holder(folder)}
     known = list(_known(store)) if left else []
     for folder, cfg in left.items():
         same = [one for one in known if one.contents == contents(cfg)]
@@ -72,13 +72,13 @@ def _known(store: Path) -> Iterator[Known]:
             if told["format"] == FORMAT:
                 try:
                     yield Known(path.parent, read_config(path.parent), told["contents"])
-                except Refusal:  # a key that has been renamed since: it is no run of now
+                except UserError:  # a key that has been renamed since: it is no run of now
                     continue
 
 
 def _use(known: Known, folder: Path, cfg: Config) -> None:
     """Put a finished run into another folder."""
-    with at_work(folder):
+    with folder_lock(folder):
         _copy(known.folder, folder, PARTS)
         # where it happened is its own; what it is called, and whether W&B has it, is the new sweep's
         mine = replace(known.cfg, wandb=cfg.wandb, question=cfg.question, name=cfg.name)
@@ -100,7 +100,7 @@ def _go_on(known: Known, folder: Path, cfg: Config) -> None:
             markup=False,
         )
         return
-    with at_work(folder):
+    with folder_lock(folder):
         record(folder, cfg)
         _copy(known.folder, folder, (files.HISTORY,))
         for path in (folder / files.CHECKPOINTS).iterdir():

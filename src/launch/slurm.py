@@ -22,8 +22,8 @@ from typing import Any
 from rich.console import Console
 
 from ..results import files
-from ..results.locks import who_is_at_work
-from .jobs import POLL, Job, Places, Queue, Screen, visible_gpus
+from ..results.locks import lock_holder
+from .jobs import POLL, Job, JobScheduler, LiveStatus, ResourcePool, visible_gpus
 from .options import Slurm
 
 #: seconds until what an allocation has written is seen from another machine
@@ -67,8 +67,8 @@ class Task:
         jobs = [one for one in self.jobs if not one.finished]
         ids = visible_gpus() if self.several else []
         wanted = self.at_once * max((one.gpus for one in jobs), default=0)
-        places = Places(self.at_once, ids, math.ceil(wanted / max(len(ids), 1)))
-        queue = Queue(jobs, places, Screen(Console(quiet=not first), len(jobs)), alone=not self.several)
+        places = ResourcePool(self.at_once, ids, math.ceil(wanted / max(len(ids), 1)))
+        queue = JobScheduler(jobs, places, LiveStatus(Console(quiet=not first), len(jobs)), alone=not self.several)
         reached = self.reached()
 
         def out_of_time(signum: int, frame: FrameType | None) -> None:
@@ -78,8 +78,8 @@ class Task:
 
         # how SLURM announces the end of the time, and preemption; and all else that takes a job from its machine
         signal.signal(signal.SIGUSR2, out_of_time)
-        signal.signal(signal.SIGTERM, lambda *_: queue.tell(signal.SIGTERM))
-        while first and any(who_is_at_work(one.folder) for one in jobs):
+        signal.signal(signal.SIGTERM, lambda *_: queue.progress(signal.SIGTERM))
+        while first and any(lock_holder(one.folder) for one in jobs):
             time.sleep(POLL)  # a node that SLURM has given up may work on
         failed = {job.name: reason for job, reason in queue.run().items()}
         if not first and "stopped" in failed.values():

@@ -14,13 +14,13 @@ from ..config import NON_IDENTITY_KEYS, Config, fitting_name, from_omegaconf, pl
 from ..data.batches import learned_sizes
 from ..data.options import image_shape
 from ..data.splits import split
-from ..errors import Refusal
-from ..ledger import Ledger, ledger
+from ..errors import UserError
 from ..models import network
 from ..models.tasks import Task
 from ..reporting.wandb_logger import mode_of
 from ..results import files
 from ..results.runs import finished
+from ..summary import ModelSummary, summarize
 from . import launchers
 from .compose import SEARCHPATH, compose_jobs, given, key_of
 from .jobs import quoted
@@ -57,7 +57,7 @@ def plan(arguments: list[str]) -> Plan | None:
     """Compose every job of a command line exactly as Hydra will, and check each; None where it only asks for help.
 
     Raises:
-        Refusal: a key, type, choice or value is wrong, a map would vanish, a data set is missing, or a folder holds
+        UserError: a key, type, choice or value is wrong, a map would vanish, a data set is missing, or a folder holds
             another run. Nothing has been written then.
     """
     found = compose_jobs(arguments)
@@ -69,7 +69,7 @@ def plan(arguments: list[str]) -> Plan | None:
     if composed.multirun:
         chosen = Path(composed.master.hydra.sweep.dir) if given(overrides, "hydra.sweep.dir") else None
         if chosen and configs[0].name:
-            raise Refusal(
+            raise UserError(
                 f"name={configs[0].name} and hydra.sweep.dir={chosen}: each names the folder; give one of them"
             )
         folder = chosen or OUTPUTS / name
@@ -109,14 +109,14 @@ def _name_of(configs: list[Config]) -> str:
     """The name that the user gave; empty where there is none.
 
     Raises:
-        Refusal: it is not one name for all jobs, or no plain name of a folder.
+        UserError: it is not one name for all jobs, or no plain name of a folder.
     """
     names = {one.name for one in configs}
     if len(names) > 1:
-        raise Refusal(f"name={','.join(sorted(names))}: one name for the whole sweep, as it is that of its folder")
+        raise UserError(f"name={','.join(sorted(names))}: one name for the whole sweep, as it is that of its folder")
     (name,) = names
     if name and (not re.fullmatch(r"[\w.,=+-]+", name) or name[0] in ".-" or name == SINGLE or len(name) > LONGEST):
-        raise Refusal(
+        raise UserError(
             f"name={name}: must be the name of a folder in {OUTPUTS}/: letters, digits and _ . , = + -, the first no "
             f". or -, at most {LONGEST}, and not {SINGLE}"
         )
@@ -127,17 +127,17 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
     """The jobs by their folders.
 
     Raises:
-        Refusal: a name is too long, or two jobs that differ have the same.
+        UserError: a name is too long, or two jobs that differ have the same.
     """
     jobs: dict[Path, Config] = {}
     for name, cfg in zip(names, configs, strict=True):
         if len(name.encode()) > LONGEST_NAME:
-            raise Refusal(
+            raise UserError(
                 f"{name[:60]}…: a job's folder would have a name of over {LONGEST_NAME} bytes; put what all jobs "
                 "share into a file in sweeps/"
             )
         if jobs.setdefault(folder / name, cfg) != cfg:
-            raise Refusal(f"{name}: two jobs that differ would have this one folder; sweep over keys that name it")
+            raise UserError(f"{name}: two jobs that differ would have this one folder; sweep over keys that name it")
     return jobs
 
 
@@ -159,7 +159,7 @@ def start(made: Plan, command: list[str]) -> None:
     files.write_json(kept, tree)
 
 
-def config_ledger(cfg: Config) -> Ledger:
+def summarize_config(cfg: Config) -> ModelSummary:
     """The ledger of a config, from its arithmetic alone: nothing is loaded and nothing is run.
 
     Raises:
@@ -167,7 +167,7 @@ def config_ledger(cfg: Config) -> Ledger:
     """
     image, classes = image_shape(cfg.data)
     with torch.device("meta"):
-        return ledger(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image)
+        return summarize(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image)
 
 
 def _check(jobs: dict[Path, Config]) -> None:
@@ -177,11 +177,11 @@ def _check(jobs: dict[Path, Config]) -> None:
         net = repr((cfg.model, cfg.data))
         try:
             if net not in nets:
-                config_ledger(cfg)
+                summarize_config(cfg)
                 nets.add(net)
-        except Refusal as refusal:
+        except UserError as refusal:
             where = f"{run.name}: " if len(jobs) > 1 else ""
-            raise Refusal(f"{where}{refusal}") from None
+            raise UserError(f"{where}{refusal}") from None
         if str(cfg.wandb.mode) == "online":  # else there is nothing to ask, and W&B takes a second to import
             mode_of(cfg)
     for run, cfg in jobs.items():
@@ -193,9 +193,9 @@ def _check_batches(cfg: Config, images: int) -> None:
     """Refuse a batch norm of vectors where each batch is one image."""
     if max(learned_sizes(images, cfg.train.batch_size)) > 1:
         return
-    for layer in config_ledger(cfg).layers:
+    for layer in summarize_config(cfg).layers:
         if "BatchNorm" in layer.kind and layer.rows.size * layer.columns.size == 1:
-            raise Refusal(
+            raise UserError(
                 f"train.batch_size={cfg.train.batch_size}, {images} training images: every batch is one image, which "
                 f"has no variance for the batch norm {layer.name}; take two or more, or model.norm=layer"
             )

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from ..registry import registered
-from .rows import COLUMNS, Estimate, Grid, Note, PerImage, Row
+from .rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
 
 #: modules, in the order in which tables list their numbers
 MODULES = registered(
@@ -24,4 +24,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["COLUMNS", "MODULES", "Estimate", "Grid", "Note", "PerImage", "Row"]
+__all__ = ["COLUMNS", "MODULES", "Estimate", "Heatmap", "Note", "PerImage", "Row"]

@@ -288,7 +288,7 @@ def shares(others: Float[Tensor, " m"], pairs: Float[Tensor, ""], n: int) -> Flo
     return pairs + (others - pairs) * 2 * (n - 1) / max(n - 2, 1)
 
 
-class Still:
+class LayerOutputs:
     """A layer's outputs for a batch of untouched images, with what measures need of them, made once when asked for.
 
     What compares with other images is given as each image's share of the mean over all pairs (``shares``).
@@ -356,10 +356,10 @@ class Still:
         return shares(others, self.population.cosine.to(others), n)
 
 
-class Moved(Still):
+class TransformedOutputs(LayerOutputs):
     """The same layer's outputs for the same images transformed, with how far they are from the untouched ones'."""
 
-    def __init__(self, still: Still, outputs: Float[Tensor, "n ..."]) -> None:
+    def __init__(self, still: LayerOutputs, outputs: Float[Tensor, "n ..."]) -> None:
         super().__init__(outputs)
         self.still = still
 
@@ -411,23 +411,25 @@ class PairMeasure(Measure):
 
     def update(
         self,
-        still: Still | Float[Tensor, "n ..."],
-        moved: Moved | Float[Tensor, "n ..."],
+        still: LayerOutputs | Float[Tensor, "n ..."],
+        moved: TransformedOutputs | Float[Tensor, "n ..."],
         labels: Int64[Tensor, " n"] | None = None,
     ) -> None:
         """Add a batch: outputs for the images, for the transformed ones, and the labels where the measure asks.
 
-        Several measures can share one ``Still`` and one ``Moved``, and what these have made.
+        Several measures can share one ``LayerOutputs`` and one ``TransformedOutputs``, and what these have made.
         """
-        still = still if isinstance(still, Still) else Still(still)
+        still = still if isinstance(still, LayerOutputs) else LayerOutputs(still)
         if self.relative and still.given is None:
             self.others.add(still.maps)
-        moved = moved if isinstance(moved, Moved) else Moved(still, moved)
+        moved = moved if isinstance(moved, TransformedOutputs) else TransformedOutputs(still, moved)
         super().update(still, moved, labels)
         if self.on == "output":
             self.kept[-1] = undefined(self.kept[-1], still.outputs, moved.outputs)
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Shaped[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> Shaped[Tensor, "n k"]:
         """The statistics of each image of a batch."""
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import Moved, PairMeasure, Still, wilson
+from .base import LayerOutputs, PairMeasure, TransformedOutputs, wilson
 
 
 def consistency(still: Float[Tensor, "n classes"], moved: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
@@ -53,7 +53,9 @@ class Consistency(PairMeasure):
     of_classes = True
     higher_is_better = True
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
         """Whether both answers are the same; then the share of each class in the two."""
         answers = torch.stack([still.outputs.argmax(1), moved.outputs.argmax(1)], 1)
         same = answers[:, :1] == answers[:, 1:]

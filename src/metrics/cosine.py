@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import Moved, PairMeasure, Population, Still
+from .base import LayerOutputs, PairMeasure, Population, TransformedOutputs
 
 
 def cosine(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
@@ -13,8 +13,8 @@ def cosine(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Floa
     >>> cosine(torch.tensor([[3.0, 4], [0, 2]]), torch.tensor([[3.0, 0], [0, 5]])).tolist()
     [0.6000000238418579, 1.0]
     """
-    before = Still(still)
-    return Cosine.of_pair(before, Moved(before, moved))
+    before = LayerOutputs(still)
+    return Cosine.of_pair(before, TransformedOutputs(before, moved))
 
 
 class Cosine(PairMeasure):
@@ -30,13 +30,15 @@ class Cosine(PairMeasure):
     higher_is_better = True
 
     @staticmethod
-    def of_pair(still: Still, moved: Moved) -> Float[Tensor, " n"]:
+    def of_pair(still: LayerOutputs, moved: TransformedOutputs) -> Float[Tensor, " n"]:
         """By the law of cosines, from the three lengths, which other measures need too."""
         lengths = still.length * moved.length
         product = (still.length.square() + moved.length.square() - moved.apart.sum(1)) / 2
         return torch.where(lengths == 0, 0, product / lengths)
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
         """The cosine with itself moved, and with the others."""
         return torch.stack([self.of_pair(still, moved), still.cosine], 1)
 

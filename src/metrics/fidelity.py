@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import Moved, PairMeasure, Still, wilson
+from .base import LayerOutputs, PairMeasure, TransformedOutputs, wilson
 
 
 def fidelity(
@@ -30,7 +30,9 @@ class Fidelity(PairMeasure):
     needs_labels = True
     higher_is_better = True
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
         """Right on both, right on x, right on gx."""
         assert labels is not None, "fidelity needs labels"
         right, stays = still.outputs.argmax(1) == labels, moved.outputs.argmax(1) == labels

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import Moved, PairMeasure, Population, Still, relative
+from .base import LayerOutputs, PairMeasure, Population, TransformedOutputs, relative
 
 
 def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
@@ -14,8 +14,8 @@ def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."
     >>> invariance_error(x, x + torch.tensor([0.0, 1])).item()
     0.25
     """
-    before = Still(still)
-    return InvarianceError.ratio(InvarianceError.both(before, Moved(before, moved)).mean(0))
+    before = LayerOutputs(still)
+    return InvarianceError.ratio(InvarianceError.both(before, TransformedOutputs(before, moved)).mean(0))
 
 
 class InvarianceError(PairMeasure):
@@ -30,7 +30,7 @@ class InvarianceError(PairMeasure):
     higher_is_better = False
 
     @staticmethod
-    def both(still: Still, moved: Moved) -> Float[Tensor, "n 2"]:
+    def both(still: LayerOutputs, moved: TransformedOutputs) -> Float[Tensor, "n 2"]:
         """Of each image: how far it moved, how far the others are."""
         return torch.stack([moved.apart.sum(1), still.squared], 1)
 
@@ -39,7 +39,9 @@ class InvarianceError(PairMeasure):
         """Above over below."""
         return relative(means[..., 0], means[..., 1])
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
         """How far each moved, how far the others are."""
         return self.both(still, moved)
 

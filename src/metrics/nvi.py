@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import Moved, PairMeasure, Population, Still
+from .base import LayerOutputs, PairMeasure, Population, TransformedOutputs
 
 
-def variances(still: Still, moved: Moved) -> Float[Tensor, "n k"]:
+def variances(still: LayerOutputs, moved: TransformedOutputs) -> Float[Tensor, "n k"]:
     """What each image adds to each channel's variance over the transform, then to that over images (n ≥ 2).
 
     ``½(φ(gx) - φ(x))²`` is the variance of two values; a squared deviation from n images' mean counts n/(n - 1). So
@@ -26,8 +26,8 @@ def nvi(still: Float[Tensor, "n c *hw"], moved: Float[Tensor, "n c *hw"]) -> Flo
     >>> nvi(x, x + torch.tensor([2.0, 1])).tolist()
     [0.5, nan]
     """
-    before = Still(still)
-    return NVI.ratio(variances(before, Moved(before, moved)).mean(0))
+    before = LayerOutputs(still)
+    return NVI.ratio(variances(before, TransformedOutputs(before, moved)).mean(0))
 
 
 class NVI(PairMeasure):
@@ -52,7 +52,9 @@ class NVI(PairMeasure):
         over_transform, over_images = means.chunk(2, -1)
         return torch.where(over_images > 0, over_transform / over_images, torch.nan).sqrt()
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
         """Both variances of all channels."""
         return variances(still, moved)
 

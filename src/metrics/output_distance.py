@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import Moved, PairMeasure, Population, Still, relative
+from .base import LayerOutputs, PairMeasure, Population, TransformedOutputs, relative
 
 
 def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
@@ -14,7 +14,7 @@ def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) ->
     >>> output_distance(x, x + torch.tensor([2.5, 0])).item()
     0.5
     """
-    means = torch.stack([(still - moved).norm(dim=1), Still(still).distance], 1).double().mean(0)
+    means = torch.stack([(still - moved).norm(dim=1), LayerOutputs(still).distance], 1).double().mean(0)
     return (means[0] / means[1]).to(still.dtype)
 
 
@@ -29,13 +29,15 @@ class OutputDistance(PairMeasure):
     keeps_outputs = True
     higher_is_better = False
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> Float[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> Float[Tensor, "n k"]:
         """How far each moved, how far the others are."""
         return torch.stack([moved.apart.sum(1).sqrt(), still.distance], 1)
 
     def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
         """Distances over all outputs, computed again."""
-        return torch.stack([statistics[:, 0], Still(others.outputs, others).distance.double()], 1)
+        return torch.stack([statistics[:, 0], LayerOutputs(others.outputs, others).distance.double()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """One number."""

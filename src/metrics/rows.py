@@ -37,7 +37,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Heatmap:
     """A number for each place of a plane, to be looked at: an entry ``measure/layer`` of the run's ``grids.npz``."""
 
     layer: str

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from importlib import import_module
 
-from ..errors import Refusal
+from ..errors import UserError
 from .blocks import Network
 from .options import ARCHITECTURES, Model
 
@@ -32,14 +32,14 @@ def architecture(name: str) -> type[Network]:
 
 def network(model: Model, image: Image, outputs: int) -> Network:
     """The net of a config, plain PyTorch, its weights drawn from torch's random stream."""
-    return architecture(model.name)(matched(model, image, outputs), image, outputs)
+    return architecture(model.name)(scale_width_to_params(model, image, outputs), image, outputs)
 
 
-def matched(model: Model, image: Image, outputs: int) -> Model:
+def scale_width_to_params(model: Model, image: Image, outputs: int) -> Model:
     """The config at the width that comes nearest to ``model.parameters``; itself where that is null.
 
     Raises:
-        Refusal: no width comes within ``TOLERANCE`` of it.
+        UserError: no width comes within ``TOLERANCE`` of it.
     """
     wanted = model.parameters
     if wanted is None:
@@ -58,7 +58,7 @@ def matched(model: Model, image: Image, outputs: int) -> Model:
     enough = 1 + bisect_left(range(1, most), wanted, key=count)
     width = min(max(1, enough - 1), enough, key=lambda one: abs(count(one) - wanted))
     if abs(count(width) - wanted) > TOLERANCE * wanted:
-        raise Refusal(
+        raise UserError(
             f"model.parameters={wanted}: the nearest that model={model.name} comes to is {count(width)}, at width "
             f"{width}; change the number, model.depth or model.max_width"
         )

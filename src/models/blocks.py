@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from ..errors import Refusal
-from ..ledger import ledger
+from ..errors import UserError
 from ..pooling import POOLS, Pool
 from ..pooling.base import around
 from ..pooling.learned import Conv
+from ..summary import summarize
 from .layers import ACTIVATIONS, CONTINUED, HEADS, NORMS
 from .options import Model
 
@@ -53,7 +53,7 @@ class Network(nn.Module):
 
     Raises:
         ShapeError: a map would vanish, or a window is larger than its map.
-        Refusal: an axis is set that the architecture does not have.
+        UserError: an axis is set that the architecture does not have.
     """
 
     #: axes this architecture does not have, each at the value that says so
@@ -96,16 +96,16 @@ class Network(nn.Module):
     def _refuse(cls, model: Model) -> None:
         for key, value in cls.fixed.items():
             if (asked := getattr(model, key)) != value:
-                raise Refusal(
+                raise UserError(
                     f"model.{key}={_said(asked)}: model={model.name} has no such axis, leave it at {_said(value)}"
                 )
         if cls.variants and model.variant not in cls.variants:
-            raise Refusal(
+            raise UserError(
                 f"model.variant={_said(model.variant)}: for model={model.name} choose one of {', '.join(cls.variants)}"
             )
 
     def _add_head(self, model: Model, outputs: int) -> None:
-        layers = ledger(self, self.image, tight=True).layers
+        layers = summarize(self, self.image, tight=True).layers
         channels, height, width = layers[-1].shape if layers else self.image
         flatten = nn.Flatten()
         if (pool := HEADS[model.head]) is None:
@@ -150,12 +150,12 @@ def stages(model: Model, channels_in: int, shrinking: Sequence[int] | None = Non
         shrinking: the stages that shrink where ``model.pool_at`` does not say; None: all.
 
     Raises:
-        Refusal: ``model.pool_at`` names a stage that is not there, or one twice.
+        UserError: ``model.pool_at`` names a stage that is not there, or one twice.
     """
     every = range(1, model.depth + 1)
     at = model.pool_at if model.pool_at is not None else shrinking or every
     if not set(at) <= set(every) or len(set(at)) < len(at):
-        raise Refusal(f"model.pool_at={at}: must name stages from 1 to {model.depth}, each at most once")
+        raise UserError(f"model.pool_at={at}: must name stages from 1 to {model.depth}, each at most once")
     rungs = []
     for i in every:
         last_stride = model.stride if i in at and model.pool == "none" else 1
@@ -233,7 +233,7 @@ def downsampler(model: Model, stage: Stage) -> "OrderedDict[str, nn.Module]":
     if stage.shrinks and model.extra_conv:
         for key, wrong, right in (("pool", "none", "model.pool=conv"), ("padding", "valid", "another padding")):
             if getattr(model, key) == wrong:
-                raise Refusal(f"model.extra_conv=true: has no place with model.{key}={wrong}; take {right}")
+                raise UserError(f"model.extra_conv=true: has no place with model.{key}={wrong}; take {right}")
         window = model.window or Conv.default_window(model.stride)
         layers |= _pool(model, "extra", Conv, stage.channels, window, 1)
     if stage.shrinks and (pool := POOLS[model.pool]):
@@ -256,7 +256,7 @@ def _pool(
     try:
         layers[name] = pool(window, stride, border=border, channels=channels)
     except ValueError as error:
-        raise Refusal(f"model.pool={model.pool}: {error}") from None
+        raise UserError(f"model.pool={model.pool}: {error}") from None
     if pool.is_layer:
         layers[f"{name}_norm"] = NORMS[model.norm](channels)
         layers[f"{name}_act"] = ACTIVATIONS[model.activation]()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..ledger import Layer
+from ..summary import Layer
 from .blocks import NO_LAYERS, Network
 from .options import Model
 

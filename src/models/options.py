@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import Refusal
+from ..errors import UserError
 from ..fields import choice, count, within
 from ..pooling import POOLS
 from ..registry import registered
@@ -43,10 +43,10 @@ class Model:
 
     def check(self) -> None:
         """Raises:
-        Refusal: options that do not go together.
+        UserError: options that do not go together.
         """
         if self.pool == "conv" and self.padding == "valid":
-            raise Refusal(
+            raise UserError(
                 "model.pool=conv cannot do without padding: with model.padding=valid its maps would be smaller than "
                 "those of every other pool; take model.pool=none, or another padding"
             )

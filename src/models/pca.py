@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import UserError
 from .blocks import NO_LAYERS, Network
 from .options import Model
 
@@ -26,7 +26,7 @@ class PCA(Network):
         channels, height, width = self.image
         pixels = channels * height * width
         if model.width > pixels:
-            raise Refusal(f"model.width={model.width}: an image of {pixels} pixels has no more components than that")
+            raise UserError(f"model.width={model.width}: an image of {pixels} pixels has no more components than that")
         project = nn.Linear(pixels, model.width).requires_grad_(False)
         self.add("components", nn.Sequential(OrderedDict(flatten=nn.Flatten(), project=project)))
 
@@ -34,14 +34,16 @@ class PCA(Network):
         """The components of largest variance.
 
         Raises:
-            Refusal: fewer images than components.
+            UserError: fewer images than components.
         """
         from sklearn import decomposition
 
         project = self.get_submodule("components.project")
         assert isinstance(project, nn.Linear)
         if len(images) < project.out_features:
-            raise Refusal(f"model.width={project.out_features}: {len(images)} training images have no more components")
+            raise UserError(
+                f"model.width={project.out_features}: {len(images)} training images have no more components"
+            )
         flat = normalise(images[:FITTED]).flatten(1).cpu().numpy()
         fitted = decomposition.PCA(project.out_features, svd_solver="covariance_eigh").fit(flat)
         components = torch.from_numpy(fitted.components_)

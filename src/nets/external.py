@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import Refusal
-from .hooks import blank, evaluating, uncompiled
+from ..errors import UserError
+from .hooks import blank_image, eval_mode, uncompiled
 from .weights import fill, read_weights
 
 Image = tuple[int, int, int]
@@ -41,7 +41,7 @@ BLOCKS = 6
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedNet:
     """A net, and how it takes images.
 
     Attributes:
@@ -58,7 +58,7 @@ class Loaded:
     classes: list[str] | None
 
 
-def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = None) -> Loaded:
+def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = None) -> LoadedNet:
     """A net of a library; torch's random stream stays where it was. What of a file was not taken is logged in one line.
 
     Args:
@@ -68,18 +68,18 @@ def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = Non
         classes: outputs of the net; None: as many as the library's own has.
 
     Raises:
-        Refusal: no such library, net or file, or the file's weights are not this net's.
+        UserError: no such library, net or file, or the file's weights are not this net's.
     """
     library, _, model = name.partition("/")
     if library not in LIBRARIES or not model:
-        raise Refusal(f"net={name}: write {' or '.join(f'{one}/NAME' for one in LIBRARIES)}")
+        raise UserError(f"net={name}: write {' or '.join(f'{one}/NAME' for one in LIBRARIES)}")
     weights = RANDOM if weights is None else weights
     if classes is not None and (classes < 1 or weights == DEFAULT):
-        raise Refusal(f"classes={classes}: a number of at least 1, with weights=none or weights=FILE")
+        raise UserError(f"classes={classes}: a number of at least 1, with weights=none or weights=FILE")
     names, build = LIBRARIES[library]
     valid = names()
     if model not in valid:
-        raise Refusal(f"net={name}: {library} has no such net{close(model, valid)}")
+        raise UserError(f"net={name}: {library} has no such net{close(model, valid)}")
     found, taken = ({}, "") if weights in (RANDOM, DEFAULT) else read_weights(Path(weights))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -107,7 +107,7 @@ def _torchvision_names() -> list[str]:
     return list(models.list_models(module=models))  # those that classify images; others are in modules of their own
 
 
-def _torchvision(name: str, weights: str, classes: int | None) -> Loaded:
+def _torchvision(name: str, weights: str, classes: int | None) -> LoadedNet:
     """With a file that still has the library's own name for it, the net takes images as those weights want them."""
     from torchvision import models
 
@@ -126,12 +126,12 @@ def _torchvision(name: str, weights: str, classes: int | None) -> Loaded:
     view = (known or published.DEFAULT).transforms()
     side = view.crop_size[0]
     names = None if known is None or classes is not None else list(known.meta["categories"])
-    return Loaded(net, (len(view.mean), side, side), tuple(view.mean), tuple(view.std), names)
+    return LoadedNet(net, (len(view.mean), side, side), tuple(view.mean), tuple(view.std), names)
 
 
 def _timm() -> Any:
     if importlib.util.find_spec("timm") is None:
-        raise Refusal("net=timm/… needs timm: pip install timm")
+        raise UserError("net=timm/… needs timm: pip install timm")
     import timm
 
     return timm
@@ -141,7 +141,7 @@ def _timm_names() -> list[str]:
     return [*_timm().list_models(), *_timm().list_models(pretrained=True)]
 
 
-def _timm_net(name: str, weights: str, classes: int | None) -> Loaded:
+def _timm_net(name: str, weights: str, classes: int | None) -> LoadedNet:
     timm = _timm()
     if weights == DEFAULT:
         with _downloading(f"timm/{name}"):
@@ -150,7 +150,7 @@ def _timm_net(name: str, weights: str, classes: int | None) -> Loaded:
         net = timm.create_model(name, num_classes=classes)
     view = timm.data.resolve_data_config({}, model=net)
     names = net.pretrained_cfg.get("label_names") if weights == DEFAULT else None
-    return Loaded(net, tuple(view["input_size"]), tuple(view["mean"]), tuple(view["std"]), names and list(names))
+    return LoadedNet(net, tuple(view["input_size"]), tuple(view["mean"]), tuple(view["std"]), names and list(names))
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def _downloading(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each library, and each way to be without a network, has its own
-        raise Refusal(
+        raise UserError(
             f"weights=default: those of {name} are not here and could not be downloaded ({_first_line(error)}); "
             "take weights=FILE, or weights=none for random ones"
         ) from error
@@ -170,7 +170,7 @@ def _downloading(name: str) -> Iterator[None]:
         hub.setLevel(level)
 
 
-Build = Callable[[str, str, int | None], Loaded]
+Build = Callable[[str, str, int | None], LoadedNet]
 #: library → (names of its nets, builder of one)
 LIBRARIES: dict[str, tuple[Callable[[], list[str]], Build]] = {
     "torchvision": (_torchvision_names, _torchvision),
@@ -185,7 +185,7 @@ def answer(given: Any) -> Tensor:
     """The part of a net's outputs that is its answer (n d): they themselves, ``logits`` or ``out``, or the first.
 
     Raises:
-        Refusal: there is no such part.
+        UserError: there is no such part.
     """
     if isinstance(given, Mapping):
         parts = [given[key] for key in ANSWERS if key in given]
@@ -197,7 +197,7 @@ def answer(given: Any) -> Tensor:
     if not parts or not isinstance(parts[0], Tensor) or parts[0].ndim != 2:
         shape = f" of {parts[0].ndim} dimensions" if parts and isinstance(parts[0], Tensor) else ""
         kind = type(parts[0] if parts else given).__name__
-        raise Refusal(f"the net gives a {kind}{shape}, where a vector for each image is needed")
+        raise UserError(f"the net gives a {kind}{shape}, where a vector for each image is needed")
     return parts[0]
 
 
@@ -205,7 +205,7 @@ def outputs(net: nn.Module, image: Image) -> int:
     """How many numbers a net answers for an image.
 
     Raises:
-        Refusal: the net does not take such images, or has no such answer.
+        UserError: the net does not take such images, or has no such answer.
     """
     return answer(run_once(net, image)[""].output).shape[1]
 
@@ -225,7 +225,7 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
     Hooks and train/eval flags are as before afterwards, also after an exception.
 
     Raises:
-        Refusal: the net does not take such images, or is scripted.
+        UserError: the net does not take such images, or is scripted.
     """
     calls: dict[str, _Call] = {}
 
@@ -237,14 +237,14 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
         return hook
 
     net = uncompiled(net)
-    with ExitStack() as stack, torch.no_grad(), evaluating(net):
+    with ExitStack() as stack, torch.no_grad(), eval_mode(net):
         for name, module in net.named_modules():
             stack.callback(module.register_forward_hook(keep(name)).remove)
         try:
-            net(blank(net, image))
+            net(blank_image(net, image))
         except Exception as error:  # a net's own code can raise anything
             shape = "×".join(map(str, image))
-            raise Refusal(
+            raise UserError(
                 f"the net does not take {shape} images ({_first_line(error)}); another size= may do"
             ) from error
     return calls
@@ -261,7 +261,7 @@ def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
         name, kind, shape (of its output for one image) and parameters (with those of the modules inside).
 
     Raises:
-        Refusal: the net does not take such images.
+        UserError: the net does not take such images.
     """
     calls = run_once(net, image)
     return [
@@ -284,14 +284,14 @@ def pick_layers(net: nn.Module, patterns: Sequence[str]) -> list[str]:
         patterns: names, or patterns as of file names: ``layer?``, ``features.*``.
 
     Raises:
-        Refusal: a pattern that no module's name matches.
+        UserError: a pattern that no module's name matches.
     """
     names = [name for name, _ in uncompiled(net).named_modules() if name]
     matched: set[str] = set()
     for pattern in patterns:
         found = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
         if not found:
-            raise Refusal(f"layers={pattern}: the net has none{close(pattern, names)}; layers=list shows them all")
+            raise UserError(f"layers={pattern}: the net has none{close(pattern, names)}; layers=list shows them all")
         matched |= found
     return [name for name in names if name in matched]
 
@@ -303,7 +303,7 @@ def default_layers(net: nn.Module, image: Image) -> list[str]:
     has only one or none, some of its blocks too. And the vector that its last Linear takes, if a module gives it.
 
     Raises:
-        Refusal: the net does not take such images.
+        UserError: the net does not take such images.
     """
     calls = run_once(net, image)
     depths = range(1 + max((name.count(".") for name in calls), default=0))

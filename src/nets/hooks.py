@@ -11,24 +11,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import UserError
 
 
 def uncompiled(net: nn.Module) -> nn.Module:
     """The net that ``torch.compile`` was given: a compiled net compiles again whenever a hook is added or removed.
 
     Raises:
-        Refusal: a net scripted in whole or in part, whose layers run where no hook sees them.
+        UserError: a net scripted in whole or in part, whose layers run where no hook sees them.
     """
     scripted = [name for name, one in net.named_modules() if isinstance(one, torch.jit.ScriptModule)]
     if scripted:
         what = scripted[0] or "the net"
-        raise Refusal(f"{what} is scripted: its layers cannot be seen; give the nn.Module that it was made from")
+        raise UserError(f"{what} is scripted: its layers cannot be seen; give the nn.Module that it was made from")
     original: nn.Module = getattr(net, "_orig_mod", net)
     return original if original._compiled_call_impl is None else copy.copy(original)  # a copy has lost net.compile()
 
 
-def place_of(net: nn.Module) -> Tensor:
+def reference_tensor(net: nn.Module) -> Tensor:
     """A tensor on the device and of the type that a net takes: its first parameter or buffer of floats, else an empty
     one, as where a net without numbers runs on the CPU.
     """
@@ -36,14 +36,14 @@ def place_of(net: nn.Module) -> Tensor:
     return next((one for one in tensors if one.is_floating_point()), torch.empty(0))
 
 
-def blank(net: nn.Module, image: tuple[int, int, int]) -> Float[Tensor, "1 c h w"]:
+def blank_image(net: nn.Module, image: tuple[int, int, int]) -> Float[Tensor, "1 c h w"]:
     """A black image, where a net takes it."""
-    where = place_of(net)
+    where = reference_tensor(net)
     return torch.zeros(1, *image, dtype=where.dtype, device=where.device)
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
+def eval_mode(net: nn.Module) -> Iterator[None]:
     """``net.eval()`` and true float32 inside the ``with``; every module gets its own train/eval flag back afterwards.
 
     GPUs multiply float32 as TF32, with a mantissa of 10 bits, where they may: nothing for training, but a net that is
@@ -66,7 +66,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """The outputs of the named modules, in eval mode: a dict filled anew by every forward inside the ``with``.
 
     Hooks and flags are gone at its end, also after an exception. Of a module that runs several times in a forward it is
@@ -80,7 +80,7 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
 
     Raises:
         KeyError: a name the net does not have.
-        Refusal: from a later forward pass on, the net overwrites more than in the first.
+        UserError: from a later forward pass on, the net overwrites more than in the first.
     """
     modules = _named(net, names)
     outputs: dict[str, Tensor] = {}
@@ -100,10 +100,10 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
         versions.clear()
         copied = written if copied is None else copied
         if late := written - copied:
-            raise Refusal(f"{', '.join(sorted(late))}: overwritten in place, and not in the first forward pass")
+            raise UserError(f"{', '.join(sorted(late))}: overwritten in place, and not in the first forward pass")
 
     with ExitStack() as stack:
-        stack.enter_context(evaluating(net))
+        stack.enter_context(eval_mode(net))
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(keep(name)).remove)
         stack.callback(net.register_forward_pre_hook(lambda *_: versions.clear()).remove)  # of one that was broken off
@@ -112,7 +112,7 @@ def watch(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
 
 
 @contextmanager
-def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+def stream_outputs(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], None]) -> Iterator[None]:
     """``see`` is given each name and output of the named modules as soon as one has run, while caches hold it: as
     ``watch``, but nothing is kept. In the first forward, which tells how often each module runs, at its end.
 
@@ -123,7 +123,7 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
 
     Raises:
         KeyError: a name the net does not have.
-        Refusal: a module runs more or less often than in the first forward pass.
+        UserError: a module runs more or less often than in the first forward pass.
     """
     modules = _named(net, names)
     runs, seen = Counter[str](), Counter[str]()
@@ -146,14 +146,14 @@ def stream(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], No
     def over(module: nn.Module, inputs: object, output: object) -> None:
         if runs and seen != runs:
             names = [name for name in modules if seen[name] != runs[name]]
-            raise Refusal(f"{', '.join(names)}: runs more or less often than in the first forward pass")
+            raise UserError(f"{', '.join(names)}: runs more or less often than in the first forward pass")
         runs.update({} if runs else seen)
         seen.clear()
         for name in list(first):
             see(name, first.pop(name))
 
     with ExitStack() as stack:
-        stack.enter_context(evaluating(net))
+        stack.enter_context(eval_mode(net))
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(show(name)).remove)
         stack.callback(net.register_forward_pre_hook(begin).remove)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import Refusal
+from ..errors import UserError
 
 #: keys under which checkpoints keep the weights: the first of them that is there is taken
 WRAPPINGS = tuple(
@@ -30,25 +30,25 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
         name → tensor, and in words what was taken where the file leaves a choice, else nothing.
 
     Raises:
-        Refusal: no such file, it cannot be read, or it holds no state_dict.
+        UserError: no such file, it cannot be read, or it holds no state_dict.
     """
     file, _, asked = (str(path), "", "") if path.is_file() else str(path).rpartition(":")
     if not file or not Path(file).is_file():
-        raise Refusal(f"weights={path}: no such file; or write weights=default, weights=none")
+        raise UserError(f"weights={path}: no such file; or write weights=default, weights=none")
     try:
         tree = _safetensors(Path(file)) if file.endswith(".safetensors") else _pickled(Path(file))
-    except Refusal:
+    except UserError:
         raise
     except Exception as error:  # torch raises many kinds for a file that is none of its own
-        raise Refusal(f"weights={file} cannot be read as plain data; save net.state_dict(), not the net") from error
+        raise UserError(f"weights={file} cannot be read as plain data; save net.state_dict(), not the net") from error
     found = {"": tree, **tree} if isinstance(tree, Mapping) else {}
     found = {key: _tensors(one) for key, one in found.items() if _tensors(one)}
     if not found:
         what = "holds no state_dict, neither itself nor under a key"
-        raise Refusal(f"weights={file} {what}; save net.state_dict(), not the net")
+        raise UserError(f"weights={file} {what}; save net.state_dict(), not the net")
     keys = [*(key for key in WRAPPINGS if key in found), *([""] if "" in found else [])]
     if not keys and not asked and len(found) > 1:
-        raise Refusal(f"weights={file} holds weights under {', '.join(found)}: choose one, as weights={file}:KEY")
+        raise UserError(f"weights={file} holds weights under {', '.join(found)}: choose one, as weights={file}:KEY")
     taken = asked or [*keys, *found][0]
     if taken in found:
         others = [f"weights={file}:{key}" for key in found if key not in ("", taken)]
@@ -59,7 +59,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     every = {key: one for tensors in reversed(found.values()) for key, one in tensors.items()}
     chosen = {key: one for key, one in every.items() if key.startswith(f"{taken}.")}
     if not chosen:
-        raise Refusal(f"weights={path}: no weights under {taken}; there are {', '.join(filter(None, found)) or 'none'}")
+        raise UserError(
+            f"weights={path}: no weights under {taken}; there are {', '.join(filter(None, found)) or 'none'}"
+        )
     return chosen, ""
 
 
@@ -111,7 +113,7 @@ def _without(path: Path, foreign: Sequence[str], instead: type) -> Any:
 
 def _safetensors(path: Path) -> Any:
     if importlib.util.find_spec("safetensors") is None:
-        raise Refusal(f"weights={path} needs safetensors: pip install safetensors")
+        raise UserError(f"weights={path} needs safetensors: pip install safetensors")
     from safetensors.torch import load_file
 
     return load_file(path)
@@ -132,8 +134,8 @@ def fill(net: nn.Module, found: Mapping[str, Tensor], failure: str) -> str:
         In words, what was left out; else nothing.
 
     Raises:
-        Refusal: names are missing, or unknown in a part of the net, or tensors of another shape; says how many and the
-            first three.
+        UserError: names are missing, or unknown in a part of the net, or tensors of another shape; says how many and
+            the first three.
     """
     wanted = net.state_dict()
     found, foreign = _renamed(found, wanted)
@@ -150,7 +152,7 @@ def fill(net: nn.Module, found: Mapping[str, Tensor], failure: str) -> str:
     if any(wrong.values()):
         wrong["unexpected"] += foreign
         told = (f"{len(keys)} {what} ({_three(keys)})" for what, keys in wrong.items() if keys)
-        raise Refusal(f"{failure}: {'; '.join(told)}")
+        raise UserError(f"{failure}: {'; '.join(told)}")
     net.load_state_dict(found, strict=False)
     return f"left out, as no part of the net has it: {_three(foreign)}" if foreign else ""
 

@@ -6,7 +6,7 @@ The facts are attributes of the pool's class (see ``Pool``); they stand nowhere 
 from dataclasses import dataclass, fields
 from inspect import cleandoc
 
-from ..errors import Refusal
+from ..errors import UserError
 from .base import Pool
 from .table import POOLS
 
@@ -41,7 +41,7 @@ def facts_of(name: str, pool: type[Pool]) -> Facts:
     """The facts that a class states itself, none that it inherits.
 
     Raises:
-        Refusal: one is missing; says which, and where it belongs.
+        UserError: one is missing; says which, and where it belongs.
     """
     said = {key: " ".join(str(one).split()) for key, one in vars(pool).items() if isinstance(one, str)}
     said["summary"] = " ".join(cleandoc(pool.__doc__ or "").split("\n\n")[0].split())
@@ -49,7 +49,7 @@ def facts_of(name: str, pool: type[Pool]) -> Facts:
     missing = [key for key, one in wanted.items() if not one and key != "differs"]
     if missing:
         what = ", ".join(missing).replace("summary", "docstring")
-        raise Refusal(f"pool {name}: its class {pool.__name__} has no {what}; a line each, as class attributes")
+        raise UserError(f"pool {name}: its class {pool.__name__} has no {what}; a line each, as class attributes")
     return Facts(**wanted)
 
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import Refusal
-from ..nets.hooks import blank, place_of, uncompiled
+from ..errors import UserError
+from ..nets.hooks import blank_image, reference_tensor, uncompiled
 from .base import Pool
 from .geometry import Window
 from .table import POOLS
@@ -62,7 +62,7 @@ def swap_pools(
         The names of what was replaced.
 
     Raises:
-        Refusal: there is nothing to replace, a name is no such layer, a layer has what no pool here has (dilation,
+        UserError: there is nothing to replace, a name is no such layer, a layer has what no pool here has (dilation,
             indices, windows that are not square …), the pool cannot give the sizes it had, or a net calls pools as
             functions, which would stay.
     """
@@ -74,11 +74,11 @@ def swap_pools(
     parts = [f"{name}." for name, one in modules.items() if isinstance(one, Pool)]  # a pool may be made of others
     chosen = [name for name in shrinking if not name.startswith(tuple(parts))] if names is None else list(names)
     if not chosen:
-        raise Refusal("nothing to replace: no pooling layer has a stride above 1 (strided convolutions: convs=True)")
+        raise UserError("nothing to replace: no pooling layer has a stride above 1 (strided convolutions: convs=True)")
     places = {name: _place(name, modules.get(name), window) for name in chosen}
     arrivals, functions = _run(net, image)
     if functions and names is None:
-        raise Refusal(f"{functions[0]} is called as a function and would stay; names= to replace layers all the same")
+        raise UserError(f"{functions[0]} is called as a function and would stay; names= to replace layers all the same")
     fresh: dict[nn.Module, Pool] = {}  # a layer that has two names stays one
     for name, place in places.items():
         if place.module not in fresh:
@@ -114,7 +114,7 @@ def _named(name: str) -> MakePool:
     pool = POOLS.get(name)
     if pool is None:
         names = ", ".join(one for one, pool in POOLS.items() if pool)
-        raise Refusal(f"pool={name!r}: choose one of {names}")
+        raise UserError(f"pool={name!r}: choose one of {names}")
     return pool
 
 
@@ -129,7 +129,7 @@ def _side(name: str, module: nn.Module, attribute: str) -> int:
     """A setting that both axes share."""
     one, other = _pair(getattr(module, attribute))
     if one != other:
-        raise Refusal(f"{name}: {attribute}={one, other} differs between the axes; pools here are square")
+        raise UserError(f"{name}: {attribute}={one, other} differs between the axes; pools here are square")
     return one
 
 
@@ -137,7 +137,7 @@ def _torch_pool(name: str, module: nn.Module) -> Place:
     for setting, allowed in (("dilation", 1), ("return_indices", False), ("divisor_override", None)):
         value = getattr(module, setting, allowed)
         if value not in (allowed, (allowed, allowed)):
-            raise Refusal(f"{name}: {setting}={value}, which no pool here has")
+            raise UserError(f"{name}: {setting}={value}, which no pool here has")
     kernel, stride, padding = (_side(name, module, one) for one in ("kernel_size", "stride", "padding"))
     ceil = bool(module.ceil_mode)
     return Place(module, [Window(kernel, stride, padding, ceil=ceil)], kernel, stride, padding, ceil)
@@ -169,9 +169,9 @@ def _place(name: str, module: nn.Module | None, window: int | None) -> Place:
     if module is None or place is None:
         kinds = ", ".join(kind.__name__ for kind in PLACES)
         what = "no such layer" if module is None else f"{type(module).__name__} is none of the layers replaced"
-        raise Refusal(f"{name}: {what} ({kinds})")
+        raise UserError(f"{name}: {what} ({kinds})")
     if not name:
-        raise Refusal(f"the net is itself a {type(module).__name__}: there is nothing to put another one in")
+        raise UserError(f"the net is itself a {type(module).__name__}: there is nothing to put another one in")
     found = place(name, module)
     return replace(found, kernel=window or found.kernel)
 
@@ -206,7 +206,7 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
             stack.callback(module.register_forward_hook(leave).remove)
         net.eval()
         with torch.no_grad(), Watch():
-            net(blank(net, image))
+            net(blank_image(net, image))
     return arrivals, functions
 
 
@@ -226,8 +226,8 @@ def _made(name: str, build: MakePool, place: Place, arrivals: dict[Arrival, None
         pool = build(**options, channels=channels[0] if len(channels) == 1 else None)
     except ValueError as error:
         came = " and ".join(map(str, channels)) or "no map at all"
-        raise Refusal(f"{name}: {error}; there came {came}") from None
-    weight = place_of(net)
+        raise UserError(f"{name}: {error}; there came {came}") from None
+    weight = reference_tensor(net)
     where = next(iter(arrivals), Arrival(0, weight.dtype, weight.device))
     pool.to(where.device, where.dtype).to(memory_format=_memory_format(net))  # type: ignore[call-overload]
     return pool.train(place.module.training)
@@ -243,12 +243,12 @@ def _fit(name: str, build: MakePool, place: Place) -> dict[str, Any]:
             with torch.device("meta"):  # nothing is drawn
                 trial = build(**options, channels=1)
         except ValueError as error:
-            raise Refusal(f"{name}: {error}") from None
+            raise UserError(f"{name}: {error}") from None
         wrong = _first_difference(place.windows, trial.windows)
         if wrong is None:
             return options
         first = first or f"{name}: {type(trial).__name__} cannot keep the sizes of {place.module}: {wrong}"
-    raise Refusal(str(first))
+    raise UserError(str(first))
 
 
 def _first_difference(old: list[Window], new: list[Window]) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ..config import NON_IDENTITY_KEYS, written
-from ..errors import Refusal
+from ..errors import UserError
 from ..results.outcomes import COLLAPSED, DIVERGED, RULES
 from ..results.runs import PICTURES, FinishedRun, per_image_name
 from ..stats.intervals import difference_range, for_the_best_of, image_by_image, range_of, t_interval, widened
@@ -431,11 +431,11 @@ def choose(found: Sequence[Variant], name: str | None) -> Variant:
     """The baseline of that name; the first variant without one.
 
     Raises:
-        Refusal: there is no such variant.
+        UserError: there is no such variant.
     """
     names = {variant.name: variant for variant in found}
     if name is not None and name not in names:
-        raise Refusal(f"baseline={name}: no such variant; choose one of {'; '.join(names)}")
+        raise UserError(f"baseline={name}: no such variant; choose one of {'; '.join(names)}")
     return found[0] if name is None else names[name]
 
 

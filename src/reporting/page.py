@@ -47,7 +47,7 @@ NAMED = 3
 BASELINES = 16
 
 
-def conclude(
+def build_report(
     folder: Path,
     out: Path | None = None,
     baseline: str | None = None,
@@ -67,7 +67,7 @@ def conclude(
         The page's path.
 
     Raises:
-        Refusal: there is no finished run, or no such baseline.
+        UserError: there is no finished run, or no such baseline.
     """
     runs, others = find_runs(folder, where)
     title = folder.resolve().name
@@ -109,7 +109,7 @@ def place_of(beside: Path | None = None, where: str | None = None) -> str:
     return fitting_name(",".join([*words, *([f"where-{plain_name(where)}"] if where else [])]))
 
 
-def leave_page(run: Path) -> Path:
+def write_run_page(run: Path) -> Path:
     """The page of one run, in its folder."""
     runs, _ = find_runs(run)
     page = run / files.PAGE
@@ -243,7 +243,7 @@ def render(
     )
 
 
-def leave_measured(run: FinishedRun, title: str, path: Path) -> Path:
+def write_measure_page(run: FinishedRun, title: str, path: Path) -> Path:
     """Write the page of what was measured on one net: trained, and untrained where it has such a twin.
 
     Args:

@@ -12,11 +12,11 @@ from rich.text import Text
 from torch import nn
 
 from ..evaluation.exactness import PROTOCOLS, ROUNDING, Cell, Setting
-from ..ledger import ledger
 from ..models.layers import PADDINGS
 from ..pooling import POOLS
 from ..pooling.facts import FACTS
 from ..results.files import read_rows
+from ..summary import summarize
 from .terminal import console
 
 #: the map that costs are given for
@@ -117,9 +117,9 @@ def cost(name: str) -> tuple[int, float]:
     pool = POOLS[name]
     if pool is None:
         return 0, 0.0
-    book = ledger(nn.Sequential(pool(stride=2, channels=MAP[0])), MAP)
-    channels, height, width = book.layers[-1].shape
-    return book.parameters, book.multiply_adds / (channels * height * width)
+    summary = summarize(nn.Sequential(pool(stride=2, channels=MAP[0])), MAP)
+    channels, height, width = summary.layers[-1].shape
+    return summary.parameters, summary.multiply_adds / (channels * height * width)
 
 
 def measured(times: Sequence[Mapping[str, str]]) -> str:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..ledger import Ledger
 from ..results.outcomes import RULES
+from ..summary import ModelSummary
 from ..transforms import SHIFTS
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ def _table(title: str, **options: Any) -> Table:
     return Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, **options)
 
 
-def show_ledger(book: Ledger, title: str) -> None:
+def show_summary(summary: ModelSummary, title: str) -> None:
     """Every layer on a line; pointwise layers stand dimmed."""
     table = _table(title)
     table.add_column("layer", no_wrap=True)
     for column in ("channels", "size", "field", "jump", "start", "parameters", "mult-adds", "sees"):
         table.add_column(column, justify="right")
-    for layer in book.layers:
+    for layer in summary.layers:
         rows, columns = layer.rows, layer.columns
         size = f"{rows.size}×{columns.size}" if (rows.size, columns.size) != (1, 1) else "1"
         table.add_row(
@@ -50,16 +50,16 @@ def show_ledger(book: Ledger, title: str) -> None:
             f"{rows.start:g}",
             f"{layer.parameters:,}" if layer.parameters else "·",
             millions(layer.multiply_adds) if layer.multiply_adds else "·",
-            f"{layer.seen(book.image[1:]):.0%}",
+            f"{layer.seen(summary.image[1:]):.0%}",
             style=None
             if layer.parameters or layer.multiply_adds or (rows.jump != 1 and "pool" in layer.name)
             else "dim",
         )
     console.print(table)
-    channels, height, width = book.image
+    channels, height, width = summary.image
     console.print(
-        f"input {channels}×{height}×{width}; {book.parameters:,} parameters; "
-        f"{millions(book.multiply_adds)} multiply-adds an image; field, jump and start in input pixels\n"
+        f"input {channels}×{height}×{width}; {summary.parameters:,} parameters; "
+        f"{millions(summary.multiply_adds)} multiply-adds an image; field, jump and start in input pixels\n"
     )
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config, to_dict
-from ..errors import Refusal
+from ..errors import UserError
 from ..metrics.rows import COLUMNS, Row
 from ..results.files import WANDB_ID, write
-from ..results.runs import summary
+from ..results.runs import named_values
 from .maps import picture
 from .wandb_files import logged_before
 
@@ -42,13 +42,13 @@ def mode_of(cfg: Config) -> str:
     """``online``, ``offline`` or ``disabled``: what the config asks for, where ``auto`` is one of the first two.
 
     Raises:
-        Refusal: online, and there is no key.
+        UserError: online, and there is no key.
     """
     mode = str(cfg.wandb.mode)
     if mode == "auto":
         return "online" if logged_in() else "offline"
     if mode == "online" and not logged_in():
-        raise Refusal("wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline")
+        raise UserError("wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline")
     return mode
 
 
@@ -117,7 +117,7 @@ def _staging_in(folder: Path) -> Iterator[None]:
             del os.environ[STAGING]
 
 
-class Tracker:
+class WandbLogger:
     """A run at W&B. The sweep's folder is its group; its id is kept in its folder, so a resumed run goes on.
 
     Importing and starting W&B takes over a second, so it happens in the background, behind the first training steps;
@@ -233,7 +233,7 @@ class Tracker:
         """What was measured: its table, its grids, and every number of the net under the name that stays."""
         self.log_table("measures", COLUMNS, [row.values() for row in rows])
         self.log_grids(grids)
-        self.log_summary(summary(rows))
+        self.log_summary(named_values(rows))
 
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
         """The run's closing numbers, under names that stay."""

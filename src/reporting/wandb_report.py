@@ -12,7 +12,7 @@ from typing import Any
 
 from wandb_workspaces.reports import v2 as wr
 
-from ..errors import Refusal
+from ..errors import UserError
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from .comparison import Variant, axes, legend, one_line, shown_columns, shown_rows, variants
@@ -31,8 +31,8 @@ BARS = {
     "Accuracy: test beside training": ("test/accuracy", "train/accuracy"),
     "R² of the position: test beside training": ("test/r2", "train/r2"),
     "Accuracy where places tell the wrong class": ("dissimilar/accuracy",),
-    "Moved by a 1-px crop": (f"{CROP}/output_distance", f"{CROP}/output_distance_untrained"),
-    "Moved by a 1-px roll": (f"{ROLL}/output_distance", f"{ROLL}/output_distance_untrained"),
+    "TransformedOutputs by a 1-px crop": (f"{CROP}/output_distance", f"{CROP}/output_distance_untrained"),
+    "TransformedOutputs by a 1-px roll": (f"{ROLL}/output_distance", f"{ROLL}/output_distance_untrained"),
     "Same answer after a 1-px crop": (f"{CROP}/consistency", f"{CROP}/consistency_untrained"),
     "Parameters": ("parameters",),
     "Multiply-adds an image": ("multiply_adds",),
@@ -54,7 +54,7 @@ CURVES = {
 }
 
 
-def leave_report(folder: Path, out: Path | None = None, where: str | None = None) -> Path:
+def write_wandb_report(folder: Path, out: Path | None = None, where: str | None = None) -> Path:
     """Write the W&B Report of the finished runs below a folder; its definition goes to ``report.json``.
 
     Without a login the definition is all there is. With one the report is saved at W&B, and its id is kept in that
@@ -69,12 +69,12 @@ def leave_report(folder: Path, out: Path | None = None, where: str | None = None
         The definition's path.
 
     Raises:
-        Refusal: there is no finished run, none that was logged, or W&B does not take the report.
+        UserError: there is no finished run, none that was logged, or W&B does not take the report.
     """
     runs, others = find_runs(folder, where)
     logged = [run for run in runs if str(run.settings["wandb.mode"]) != "disabled"]
     if not logged:
-        raise Refusal(f"wandb=true: no run below {folder} was logged to W&B, all have wandb.mode=disabled")
+        raise UserError(f"wandb=true: no run below {folder} was logged to W&B, all have wandb.mode=disabled")
     path = (out or folder) / files.REPORT
     known = json.loads(path.read_text())["id"] if path.exists() else ""
     draft = compose(folder, runs, logged, others)
@@ -90,7 +90,7 @@ def leave_report(folder: Path, out: Path | None = None, where: str | None = None
             report.save()
         except Exception as error:  # the network, the server and the library raise many kinds
             hint = f"; to write a new one, remove {path}" if known else ""
-            raise Refusal(f"W&B did not take the report: {' '.join(str(error).split())}{hint}") from error
+            raise UserError(f"W&B did not take the report: {' '.join(str(error).split())}{hint}") from error
         _keep(draft, report.id, path)
         words = report.url
     console.print(f"  {words}", markup=False, soft_wrap=True)

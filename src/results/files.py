@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -101,7 +102,7 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
 def last_line(path: Path) -> str:
     """What a log, or a traceback, ends with; empty where there is none."""
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1].strip().removeprefix("src.errors.Refusal: ") if lines else ""
+    return re.sub(r"^\w+\.errors\.(UserError|Refusal): ", "", lines[-1].strip()) if lines else ""
 
 
 def _is_nan(value: Any) -> bool:

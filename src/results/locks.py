@@ -9,21 +9,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import Refusal
+from ..errors import UserError
 from .files import LOCK
 
 TRIES = 5
 
 
 @contextmanager
-def at_work(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Hold a folder, which is made if it is not there.
 
     On a network file system this holds between machines where it supports ``flock`` (NFS since Linux 2.6.12, Lustre
     mounted with ``flock``); where it has no locks at all, nothing is held, and nothing refused.
 
     Raises:
-        Refusal: another process holds it.
+        UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+") as file:
@@ -32,7 +32,7 @@ def at_work(folder: Path) -> Iterator[None]:
                 break
             time.sleep(0.1)  # it may be someone who only looks
         if not taken:
-            raise Refusal(f"{folder}: {_holder(file)} is at work in it; wait for its end, or choose another folder")
+            raise UserError(f"{folder}: {_holder(file)} is at work in it; wait for its end, or choose another folder")
         with suppress(OSError):  # a full disk: the lock holds without a name in it
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -40,7 +40,7 @@ def at_work(folder: Path) -> Iterator[None]:
         yield
 
 
-def who_is_at_work(folder: Path) -> str | None:
+def lock_holder(folder: Path) -> str | None:
     """The process that holds a folder, in words; None where nobody does."""
     try:
         with (folder / LOCK).open("r+") as file:

@@ -15,10 +15,10 @@ import yaml
 from ..config import NON_IDENTITY_KEYS, Config, flatten, from_dict
 from ..data.checksums import files_checksum
 from ..data.splits import pictures_of
-from ..errors import Refusal
-from ..metrics.rows import COLUMNS, Estimate, Grid, Note, PerImage, Row
+from ..errors import UserError
+from ..metrics.rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
 from . import files
-from .locks import who_is_at_work
+from .locks import lock_holder
 from .outcomes import DIVERGED, TRAINED
 from .where import matching
 
@@ -32,7 +32,7 @@ def finished(folder: Path, cfg: Config) -> bool:
     """Whether the folder holds this very run, complete.
 
     Raises:
-        Refusal: it holds another run, or one of other pictures.
+        UserError: it holds another run, or one of other pictures.
     """
     if not (folder / files.CONFIG).exists():
         return False
@@ -41,11 +41,11 @@ def finished(folder: Path, cfg: Config) -> bool:
     way = "move that folder away, or choose another with name=, hydra.sweep.dir= or, for a single run, hydra.run.dir="
     if keys := differing(before, now):
         key = keys[0]
-        raise Refusal(f"{folder} holds a run with {key}={before[key]}, this one has {key}={now[key]}; {way}")
+        raise UserError(f"{folder} holds a run with {key}={before[key]}, this one has {key}={now[key]}; {way}")
     theirs, ours = recorded(folder, saved), contents(cfg)
     if keys := [key for key in ours if theirs.get(key) != ours[key]]:
         key, none = keys[0], "none, as no pictures are there"
-        raise Refusal(
+        raise UserError(
             f"{folder} holds a run of other pictures: {key}={before[key]}, checksum {theirs.get(key) or none}; now "
             f"{key}={now[key]}, checksum {ours[key] or none}; {way}"
         )
@@ -85,19 +85,19 @@ def read_config(folder: Path) -> Config:
     """The config a run left.
 
     Raises:
-        Refusal: it is not one of this project's, or not readable.
+        UserError: it is not one of this project's, or not readable.
     """
     try:
         tree = yaml.safe_load((folder / files.CONFIG).read_text())
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refusal(f"{folder / files.CONFIG} cannot be read as a run's config ({error})") from error
+        raise UserError(f"{folder / files.CONFIG} cannot be read as a run's config ({error})") from error
     if not isinstance(tree, dict):
-        raise Refusal(f"{folder / files.CONFIG} is not a run's config")
+        raise UserError(f"{folder / files.CONFIG} is not a run's config")
     return from_dict(tree)
 
 
 def write_measures(
-    path: Path, found: Iterable[Row | Grid | Note | PerImage], families: Collection[str] | None = None
+    path: Path, found: Iterable[Row | Heatmap | Note | PerImage], families: Collection[str] | None = None
 ) -> list[Row]:
     """The tidy table of a run, a row a number; and beside it the grids, the notes and what is kept of every image, if
     there are any. Gives the rows.
@@ -110,7 +110,7 @@ def write_measures(
     """
     found = list(found)
     rows = [one for one in found if isinstance(one, Row)]
-    grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Grid)}
+    grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Heatmap)}
     notes = {one.measure: one.words for one in found if isinstance(one, Note)}
     per_image = {
         per_image_name(one.layer, one.protocol, one.amount, one.measure): one.values
@@ -200,7 +200,7 @@ def families_in(table: Path) -> Counter[str]:
     return Counter(family(_row(line)) for line in files.read_rows(table))
 
 
-def summary(rows: Iterable[Row]) -> dict[str, float]:
+def named_values(rows: Iterable[Row]) -> dict[str, float]:
     """The rows under names that stay: ``test/accuracy``, ``invariance/crop/1px/output_distance`` …"""
     names = {}
     for row in rows:
@@ -231,16 +231,16 @@ def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
     """The config and the weights in a checkpoint, read as data only.
 
     Raises:
-        Refusal: no such file, or not a checkpoint of this project.
+        UserError: no such file, or not a checkpoint of this project.
     """
     if not path.is_file():
-        raise Refusal(f"checkpoint={path}: no such file")
+        raise UserError(f"checkpoint={path}: no such file")
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is none of its own
-        raise Refusal(f"checkpoint={path} cannot be read as a checkpoint of plain data") from error
+        raise UserError(f"checkpoint={path} cannot be read as a checkpoint of plain data") from error
     if not isinstance(tree, dict) or not {"config", "state_dict"} <= tree.keys():
-        raise Refusal(f"checkpoint={path} holds no config: it was not written by python -m src.train")
+        raise UserError(f"checkpoint={path} holds no config: it was not written by python -m src.train")
     return from_dict(tree["config"]), tree["state_dict"]
 
 
@@ -308,7 +308,7 @@ class FinishedRun:
     @property
     def numbers(self) -> dict[str, float]:
         """Its measures under the names that stay, as ``summary`` gives them."""
-        return summary(self.found)
+        return named_values(self.found)
 
     @property
     def found(self) -> list[Row]:
@@ -360,7 +360,7 @@ def _row(row: Mapping[str, str]) -> Row:
 
 def _why_not(run: Path) -> str:
     """Why a run is not finished: who is at work on it, or the last line of its ``failed.txt``."""
-    if holder := who_is_at_work(run):
+    if holder := lock_holder(run):
         return f"{holder} is at work on it"
     return files.last_line(run / files.FAILED) or "not finished"
 
@@ -389,10 +389,10 @@ def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun]
         where: those of these settings alone, as ``where.matching`` reads it.
 
     Raises:
-        Refusal: there is no finished run, or none of those settings.
+        UserError: there is no finished run, or none of those settings.
     """
     if not folder.is_dir():
-        raise Refusal(f"runs={folder}: no such folder")
+        raise UserError(f"runs={folder}: no such folder")
     configs = [path.parent for path in sorted(folder.glob(f"**/{files.CONFIG}"))]
     runs = [
         FinishedRun(run, settings_of(run) if where is not None or (run / files.RUN).exists() else {})
@@ -414,5 +414,5 @@ def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun]
             others |= {name: "not started" for name in jobs if name not in there}
     if not done:
         more = f" ({'; '.join(f'{name}: {why}' for name, why in others.items())})" if others else ""
-        raise Refusal(f"runs={folder}: no finished run in it{more}")
+        raise UserError(f"runs={folder}: no finished run in it{more}")
     return done, others

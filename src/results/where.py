@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..config import written
-from ..errors import Refusal
+from ..errors import UserError
 
 Settings = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
         settings: of the runs, flat.
 
     Raises:
-        Refusal: it cannot be read, a key is none of theirs, no run has a value, or none has all of them.
+        UserError: it cannot be read, a key is none of theirs, no run has a value, or none has all of them.
 
     >>> matching("pool=max,avg,seed=0", [{"model.pool": pool, "seed": 0} for pool in ("max", "none", "avg")])
     [True, False, True]
@@ -30,13 +30,13 @@ def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
         there = list(dict.fromkeys(written(one[key]) for one in settings))
         for value in values:
             if not any(_same(value, one) for one in there):
-                raise Refusal(f"where={word}={value}: no run has it; {key} is {', '.join(there)}")
+                raise UserError(f"where={word}={value}: no run has it; {key} is {', '.join(there)}")
         kept = [
             old and any(_same(value, written(one[key])) for value in values)
             for old, one in zip(kept, settings, strict=True)
         ]
     if not any(kept):
-        raise Refusal(f"where={where}: each is there, but no run has all of it")
+        raise UserError(f"where={where}: each is there, but no run has all of it")
     return kept
 
 
@@ -54,7 +54,7 @@ def _parsed(where: str) -> Iterator[tuple[str, list[str]]]:
         first, equals, value = word.partition("=")
         key, value = (first.strip(), value) if equals else (key, word)
         if not key or not value:
-            raise Refusal(f"where={where}: is written key=value,key=value …, as in where=data=shapes,seed=0,1")
+            raise UserError(f"where={where}: is written key=value,key=value …, as in where=data=shapes,seed=0,1")
         found.setdefault(key, []).append(value.strip())
     yield from found.items()
 
@@ -69,10 +69,10 @@ def _whole(word: str, settings: Sequence[Settings]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise Refusal(f"where={word}=…: is it {' or '.join(found)}?")
+        raise UserError(f"where={word}=…: is it {' or '.join(found)}?")
     close = difflib.get_close_matches(word, [*keys, *(key.rpartition(".")[2] for key in keys)], n=1)
     differing = [key for key in keys if len({written(one[key]) for one in settings}) > 1]
-    raise Refusal(
+    raise UserError(
         f"where={word}=…: no such key; {f'did you mean {close[0]}? ' if close else ''}"
         f"the runs differ in {', '.join(differing) or 'nothing'}"
     )

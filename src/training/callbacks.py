@@ -17,9 +17,9 @@ from torch import Tensor
 from ..config import Config, to_dict
 from ..models.blocks import Network
 from ..models.norm import calibrated
-from ..nets.hooks import watch
+from ..nets.hooks import record_outputs
 from ..reporting.maps import save_maps
-from ..reporting.wandb_logger import Tracker
+from ..reporting.wandb_logger import WandbLogger
 from ..results.files import HISTORY, read_rows, write_rows
 from .lightning_module import Training
 
@@ -59,7 +59,7 @@ class History(Callback):
         write_rows(self.path, self.rows)
 
 
-class Diverged(Callback):
+class StopOnDivergence(Callback):
     """Ends a training that has diverged, after the epoch in which weights or the validation loss became infinite or
     nan: there is nothing left to learn. ``epoch`` says which it was, counted from 1; None where training went well.
 
@@ -89,7 +89,7 @@ class Diverged(Callback):
             trainer.should_stop = True
 
 
-class Follow(Callback):
+class OnlineEvaluation(Callback):
     """Looks at the net every few epochs while it trains, and logs what it finds, to ``history.csv`` and W&B alike.
 
     What the net was before training are the ``_untrained`` rows of ``measures.csv``.
@@ -121,13 +121,13 @@ class SaveConfig(Callback):
         checkpoint["config"] = self.tree
 
 
-class Track(Callback):
+class LogToWandb(Callback):
     """Starts W&B behind the first training step, and logs there what ``history.csv`` holds.
 
     An epoch is logged only once it is saved: one that was not, is done again, and would be logged twice.
     """
 
-    def __init__(self, tracker: Tracker | None, history: History) -> None:
+    def __init__(self, tracker: WandbLogger | None, history: History) -> None:
         self.tracker, self.history = tracker, history
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
@@ -154,7 +154,7 @@ def cadence(every: int, epochs: int, size: int) -> int:
     return max(every, -(-epochs * size // MAPS_LIMIT))
 
 
-class ProbeMaps(Callback):
+class SaveFeatureMaps(Callback):
     """The maps of the same few test images, before training and after every ``every`` epochs.
 
     Before training the net's batch norms get the statistics of the ``first`` images of its training for it.
@@ -198,7 +198,7 @@ class ProbeMaps(Callback):
 
     def _maps(self, net: LightningModule) -> dict[str, Float[np.ndarray, "n k p q"]]:
         assert isinstance(net, Network)
-        with watch(net, net.stages) as outputs, torch.no_grad():
+        with record_outputs(net, net.stages) as outputs, torch.no_grad():
             net(self.normalised.to(net.device))
         return {stage: _as_maps(outputs[stage][:, : self.channels].float().cpu()) for stage in net.stages}
 
@@ -212,7 +212,7 @@ def _line(numbers: Mapping[str, float]) -> str:
     return "  ".join(f"{'R²' if name == 'r2' else name} {value:.3f}" for name, value in numbers.items())
 
 
-class Bar(Callback):
+class ProgressBar(Callback):
     """A bar with loss, accuracy and time left; where there is no terminal, a line an epoch."""
 
     def __init__(self, console: Console) -> None:

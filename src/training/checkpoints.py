@@ -20,7 +20,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..errors import Stopped
+from ..errors import Interrupted
 from ..results.files import BEST, LAST, NEXT, PREVIOUS, write
 
 #: what asks a run to save and stop: a terminal, a batch system that wants the machine back, one that will run it again
@@ -30,7 +30,7 @@ NOTHING, SAVE, STOP = 0, 1, 2
 AGREE_EVERY = 10
 
 
-class WholeFiles(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints that are there whole or not at all; Lightning's own are copied into place from the folder for
     temporary files, where that lies on another disk.
     """
@@ -42,12 +42,12 @@ class WholeFiles(TorchCheckpointIO):
         write(Path(path), packed.getbuffer())
 
 
-class Saving(Checkpoint):
+class SaveCheckpoints(Checkpoint):
     """Writes the checkpoints of a run, and stops it when a signal asks for that.
 
     A signal is heeded at the end of the batch, or of the epoch where that was its last: the run is saved, then whoever
     handled the signal before gets it, as a batch system's handler that puts the job back into its queue. Where nobody
-    did, the run ends with ``Stopped``.
+    did, the run ends with ``Interrupted``.
 
     Args:
         folder: of the checkpoints.
@@ -147,7 +147,7 @@ class Saving(Checkpoint):
         if callable(before) and before is not signal.default_int_handler:
             before(signum, None)
         else:
-            raise Stopped(signum)
+            raise Interrupted(signum)
 
     def _let_go(self) -> None:
         for signum, handler in self.before.items():
@@ -163,12 +163,12 @@ def save_now(trainer: Trainer) -> bool:
     """
     if _epoch_is_over(trainer):
         return False
-    (saving,) = (one for one in trainer.checkpoint_callbacks if isinstance(one, Saving))
+    (saving,) = (one for one in trainer.checkpoint_callbacks if isinstance(one, SaveCheckpoints))
     saving.save(trainer)
     return True
 
 
-def resume_from(folder: Path, tell: Callable[[str], None]) -> Path | None:
+def resume_from(folder: Path, progress: Callable[[str], None]) -> Path | None:
     """The newest whole checkpoint of a run; None where it has to begin.
 
     Args:
@@ -180,7 +180,7 @@ def resume_from(folder: Path, tell: Callable[[str], None]) -> Path | None:
     # the best epoch's weights cannot be had again but by training
     good = None if folder / BEST in damaged else next((path for path in kept if path not in damaged), None)
     if damaged and good != kept[0]:
-        tell(f"{damaged[0]} is damaged: going on from {good.name if good else 'the start'}")
+        progress(f"{damaged[0]} is damaged: going on from {good.name if good else 'the start'}")
     return good
 
 

@@ -10,18 +10,18 @@ from ..data.batches import EVALUATION_BATCH, Batches
 from ..data.sets import Images
 from ..data.splits import Splits, canvas
 from ..evaluation.accuracy import accuracy_rows, location_leak
-from ..evaluation.adapter import OUTPUT, Scene, Subject, grids_of
-from ..evaluation.fuse_batch_norm import folded
-from ..evaluation.pairs import Tell, nobody, pair_rows
+from ..evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter, sampling_grids
+from ..evaluation.fuse_batch_norm import fuse_conv_bn
+from ..evaluation.pairs import Progress, no_progress, pair_rows
 from ..evaluation.suite import Found, rows
 from ..inspection.feature_analysis import SHIFT, Arrays, inside
-from ..ledger import Ledger
 from ..metrics import PerImage, Row
 from ..metrics.base import PairMeasure
 from ..metrics.consistency import Consistency
 from ..metrics.invariance_error import InvarianceError
 from ..metrics.output_distance import OutputDistance
 from ..metrics.rows import Estimate
+from ..summary import ModelSummary
 from ..transforms import TRANSFORMS
 from .lightning_module import Training
 from .untrained import untrained
@@ -43,34 +43,34 @@ def _for_the_twin(images: int) -> int:
     return min(images, max(images // 8, TWIN_IMAGES))
 
 
-def scene_of(cfg: Config, splits: Splits) -> Scene:
+def evaluation_set(cfg: Config, splits: Splits) -> EvaluationSet:
     """The test images that a run is measured on."""
     chosen = drawn(splits.test, cfg.measure.images, cfg.measure.seed)
     surrounded = canvas(chosen, cfg.measure.max_shift, splits.beyond)
     positions = chosen.positions if chosen.positions.numel() else None
-    return Scene(surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed)
+    return EvaluationSet(surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed)
 
 
-def subject_of_run(net: Training, splits: Splits) -> Subject:
+def adapter_of_run(net: Training, splits: Splits) -> ModelAdapter:
     """The net of a run: every stage, and what its head reads."""
     position = net.task.position if net.task.where else None
-    return Subject(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what, position)
+    return ModelAdapter(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what, position)
 
 
-def follow_rows(net: Training, splits: Splits, scene: Scene) -> Iterator[Row]:
+def online_rows(net: Training, splits: Splits, test_set: EvaluationSet) -> Iterator[Row]:
     """The few rows that are followed while a net trains: what a shift by 1 px does to the answer and to every layer."""
-    subject = subject_of_run(net, splits)
-    on_output: list[type[PairMeasure]] = [OutputDistance, Consistency] if subject.what else [OutputDistance]
+    adapter = adapter_of_run(net, splits)
+    on_output: list[type[PairMeasure]] = [OutputDistance, Consistency] if adapter.what else [OutputDistance]
 
     def fresh(place: str) -> list[PairMeasure]:
         return [kind() for kind in on_output] if place == OUTPUT else [InvarianceError()]
 
-    few = scene.take(torch.arange(min(FOLLOWED_IMAGES, len(scene.canvas))))
-    found = pair_rows(subject, few, ["shift/roll", "shift/crop"], fresh, only=[1])
+    few = test_set.take(torch.arange(min(FOLLOWED_IMAGES, len(test_set.canvas))))
+    found = pair_rows(adapter, few, ["shift/roll", "shift/crop"], fresh, only=[1])
     return (row for row in found if isinstance(row, Row))
 
 
-def measure(net: Training, cfg: Config, splits: Splits, tell: Tell = nobody) -> Found:
+def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_progress) -> Found:
     """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
 
     The twin is the net that training started from (``untrained``); its rows end in ``_untrained``. An eighth of
@@ -83,10 +83,10 @@ def measure(net: Training, cfg: Config, splits: Splits, tell: Tell = nobody) -> 
     """
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
     twin = untrained(cfg, splits, net.device)
-    scene = scene_of(cfg, splits)
-    eighth = scene.take(torch.arange(_for_the_twin(len(scene.canvas))))
-    grids = grids_of(net, splits.image, net.stages)
-    nets: list[tuple[Training, str, Scene]] = [(net, "", scene), (twin, "_untrained", eighth)]
+    test_set = evaluation_set(cfg, splits)
+    eighth = test_set.take(torch.arange(_for_the_twin(len(test_set.canvas))))
+    grids = sampling_grids(net, splits.image, net.stages)
+    nets: list[tuple[Training, str, EvaluationSet]] = [(net, "", test_set), (twin, "_untrained", eighth)]
     for one, suffix, few in nets:
         parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
         if suffix:
@@ -95,7 +95,7 @@ def measure(net: Training, cfg: Config, splits: Splits, tell: Tell = nobody) -> 
             parts |= {"val": splits.val, "train": sample}
             if cfg.data.label_noise > 0:
                 parts["train_clean"] = replace(sample, labels=splits.true_labels[: len(sample)])
-        quick = folded(one)
+        quick = fuse_conv_bn(one)
         for name, part in parts.items():
             batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)
             for row in accuracy_rows(quick, batches, net.task, name):
@@ -109,17 +109,19 @@ def measure(net: Training, cfg: Config, splits: Splits, tell: Tell = nobody) -> 
         if {"test", "dissimilar"} <= accuracies.keys():
             leak = location_leak(accuracies["test"], accuracies["dissimilar"])
             yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
-        subject = replace(subject_of_run(one, splits), grids=grids)
-        for found in rows(subject, scene, cfg.measure.what, tell, few):
+        adapter = replace(adapter_of_run(one, splits), grids=grids)
+        for found in rows(adapter, test_set, cfg.measure.what, progress, few):
             if suffix and isinstance(found, PerImage):
                 continue
             yield replace(found, measure=found.measure + suffix)
 
 
-def inside_of_run(net: Training, cfg: Config, splits: Splits, book: Ledger, probe: Images) -> Arrays:
+def features_of_run(net: Training, cfg: Config, splits: Splits, summary: ModelSummary, probe: Images) -> Arrays:
     """``inside`` of a run's net: its stages, its probe images, and the test images it is measured on."""
-    subject = Subject(net, net.stages, splits.normalise, net.task.answer, net.task.what)
+    adapter = ModelAdapter(net, net.stages, splits.normalise, net.task.answer, net.task.what)
     margin = max(SHIFT)
-    shown = Scene(canvas(probe, margin, splits.beyond), margin, probe.labels)
+    shown = EvaluationSet(canvas(probe, margin, splits.beyond), margin, probe.labels)
     protocol = "roll" if cfg.model.padding == "circular" else "crop"  # the shifts that the net's border is made for
-    return inside(subject, book, scene_of(cfg, splits), shown, TRANSFORMS[f"shift/{protocol}"], cfg.probe.channels)
+    return inside(
+        adapter, summary, evaluation_set(cfg, splits), shown, TRANSFORMS[f"shift/{protocol}"], cfg.probe.channels
+    )

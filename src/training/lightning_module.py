@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
 from ..config import Config
-from ..models import architecture, matched
+from ..models import architecture, scale_width_to_params
 from ..models.optimisers import SCHEDULES, optimiser
 from ..models.tasks import Scores, Task
 
@@ -149,7 +149,7 @@ class Training(LightningModule):
 def module(cfg: Config, image: tuple[int, int, int], classes: int) -> Training:
     """The LightningModule of a config: ``class Ladder(Ladder, Training)``, with its weights drawn by ``cfg.seed``."""
     kind, task = architecture(cfg.model.name), Task(str(cfg.data.task), classes)
-    model = matched(cfg.model, image, task.outputs)
+    model = scale_width_to_params(cfg.model, image, task.outputs)
     torch.manual_seed(cfg.seed)
     net: Training = type(kind.__name__, (kind, Training), {})(model, image, task.outputs)
     net.cfg, net.task = cfg, task

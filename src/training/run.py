@@ -26,16 +26,16 @@ from ..config import Config, to_dict
 from ..data.batches import EVALUATION_BATCH, Batches
 from ..data.example_images import probe_images
 from ..data.splits import Splits, split
-from ..errors import Stopped
-from ..ledger import Ledger, ledger, verify
+from ..errors import Interrupted
 from ..metrics.rows import Row
 from ..reporting.maps import finish_maps
-from ..reporting.terminal import console, show_closing, show_ledger, show_notes
-from ..reporting.wandb_logger import Tracker
+from ..reporting.terminal import console, show_closing, show_notes, show_summary
+from ..reporting.wandb_logger import WandbLogger
 from ..results import files
-from ..results.locks import at_work
+from ..results.locks import folder_lock
 from ..results.outcomes import DIVERGED, outcome_of
-from ..results.runs import FinishedRun, finished, read_checkpoint, record, summary, write_measures
+from ..results.runs import FinishedRun, finished, named_values, read_checkpoint, record, write_measures
+from ..summary import ModelSummary, summarize, verify
 from .ranks import MAIN, end_with_parent, is_main_process, starting_ranks
 from .untrained import first_images
 
@@ -53,8 +53,8 @@ def run(cfg: Config, folder: Path) -> None:
         folder: of the run.
 
     Raises:
-        Refusal: the folder holds a run of another config, another process is at work in it, or the data are not there.
-        Stopped: a signal asked for it; the run is saved.
+        UserError: the folder holds a run of another config, another process works in it, or the data are missing.
+        Interrupted: a signal asked for it; the run is saved.
     """
     if finished(folder, cfg):
         console.print(f"  finished before, kept: {folder}", markup=False, soft_wrap=True)
@@ -63,7 +63,7 @@ def run(cfg: Config, folder: Path) -> None:
         with _repeatable():
             _follow(cfg, folder)
         return
-    with at_work(folder), _repeatable():
+    with folder_lock(folder), _repeatable():
         if finished(folder, cfg):  # by whoever was at work here until now
             return
         files.remove_parts(folder)
@@ -85,7 +85,9 @@ def _follow(cfg: Config, folder: Path) -> None:
     end_with_parent(signal.SIGKILL)  # whatever this one is at: alone it would wait for the other for ever
     if os.getppid() != int(os.environ[MAIN]):
         return  # it is gone already
-    with suppress(Stopped):  # Lightning kills the first rank where another ends with a code; that one has still to end
+    with suppress(
+        Interrupted
+    ):  # Lightning kills the first rank where another ends with a code; that one has still to end
         _fit(cfg, folder, None)
 
 
@@ -93,19 +95,19 @@ def _run(cfg: Config, folder: Path) -> None:
     if not (folder / files.IDENTITY).exists():
         record(folder, cfg)
     files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
-    tracker = Tracker(cfg, folder)
+    tracker = WandbLogger(cfg, folder)
     failed = True
     try:
-        net, splits, book, diverged = _fit(cfg, folder, tracker)
+        net, splits, summary, diverged = _fit(cfg, folder, tracker)
 
         begin = time.perf_counter()
         ended: dict[str, Any]
         if diverged is None:
-            ended = {"outcome": outcome_of(_measure(net, cfg, splits, book, folder), splits.test.labels)}
+            ended = {"outcome": outcome_of(_measure(net, cfg, splits, summary, folder), splits.test.labels)}
         else:
             write_measures(folder / files.MEASURES, [])
             ended = {"outcome": DIVERGED, "diverged_in_epoch": diverged}
-        facts = _facts(cfg, splits, book, folder) | {"hardware": hardware(net.device)} | ended
+        facts = _facts(cfg, splits, summary, folder) | {"hardware": hardware(net.device)} | ended
         facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run
         _log(tracker, folder, facts)
         files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
@@ -118,19 +120,19 @@ def _run(cfg: Config, folder: Path) -> None:
     show_closing(done.numbers, folder, done.failure)
 
 
-def _measure(net: "Training", cfg: Config, splits: Splits, book: Ledger, folder: Path) -> list[Row]:
+def _measure(net: "Training", cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> list[Row]:
     """Write what is measured on the net, and what it looks like inside; gives the rows."""
-    from .evaluate_run import inside_of_run, measure
+    from .evaluate_run import features_of_run, measure
 
     with console.status("measuring") as status:
         rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
         status.update("looking inside")
-        look = inside_of_run(net, cfg, splits, book, probe_images(cfg.probe, splits))
+        look = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
         files.write_arrays(folder / files.INSIDE, look)
     return rows
 
 
-def _log(tracker: Tracker, folder: Path, facts: dict[str, Any]) -> None:
+def _log(tracker: WandbLogger, folder: Path, facts: dict[str, Any]) -> None:
     """Send W&B all that a run left; what it has already is not sent again."""
     done = FinishedRun(folder, {})
     tracker.log_history(done.history)  # what a kill after the last epoch took
@@ -150,7 +152,7 @@ def _typed(text: str) -> str | float:
 
 def log_finished(cfg: Config, folder: Path, facts: dict[str, Any]) -> None:
     """Send W&B a finished run as one of its own, as it was copied into another sweep."""
-    tracker = Tracker(cfg, folder)
+    tracker = WandbLogger(cfg, folder)
     failed = True
     try:
         _log(tracker, folder, facts)
@@ -159,33 +161,41 @@ def log_finished(cfg: Config, folder: Path, facts: dict[str, Any]) -> None:
         tracker.finish(failed)
 
 
-def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training, Splits, Ledger, int | None]":
+def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Training, Splits, ModelSummary, int | None]":
     """Build, check and train, from the last checkpoint if there is one; gives the net of the epoch to keep, and the
     epoch in which the training diverged, if it did.
     """
     from lightning.pytorch import Trainer
 
-    from .callbacks import Bar, Diverged, Follow, History, ProbeMaps, SaveConfig, Track
-    from .checkpoints import Saving, WholeFiles, resume_from
+    from .callbacks import (
+        History,
+        LogToWandb,
+        OnlineEvaluation,
+        ProgressBar,
+        SaveConfig,
+        SaveFeatureMaps,
+        StopOnDivergence,
+    )
+    from .checkpoints import AtomicCheckpointIO, SaveCheckpoints, resume_from
     from .lightning_module import module
 
     _quiet()
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes))
-    book = ledger(net, splits.image)
-    verify(book, net)
+    summary = summarize(net, splits.image)
+    verify(summary, net)
     if is_main_process():
-        files.write_rows(folder / files.SHAPES, book.rows())
-        show_ledger(book, f"{folder.name}: its ledger, held against the running net")
+        files.write_rows(folder / files.SHAPES, summary.rows())
+        show_summary(summary, f"{folder.name}: its ledger, held against the running net")
     probe = probe_images(cfg.probe, splits).images
     best, mode = net.task.best
     checkpoints = folder / files.CHECKPOINTS
-    history, diverged = History(folder), Diverged()
-    track = Track(tracker, history)
-    saving = Saving(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, then=track.log)
+    history, diverged = History(folder), StopOnDivergence()
+    track = LogToWandb(tracker, history)
+    saving = SaveCheckpoints(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, then=track.log)
     first = partial(first_images, cfg, splits)
-    maps = ProbeMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
-    follow = [Follow(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
+    maps = SaveFeatureMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
+    follow = [OnlineEvaluation(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
         max_epochs=cfg.train.epochs,
         devices=cfg.trainer.devices,
@@ -194,8 +204,8 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see Track
-        callbacks=[SaveConfig(cfg), diverged, track, *follow, history, maps, Bar(console), saving],
-        plugins=[WholeFiles()],
+        callbacks=[SaveConfig(cfg), diverged, track, *follow, history, maps, ProgressBar(console), saving],
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -206,31 +216,31 @@ def _fit(cfg: Config, folder: Path, tracker: Tracker | None) -> "tuple[Training,
     batches = partial(Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size)
     train = batches(splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment))
     val = batches(splits.val.to(device), EVALUATION_BATCH)
-    saved = resume_from(checkpoints, tell=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
+    saved = resume_from(checkpoints, progress=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
     if saved is None:
         net.fit(splits.train.images, splits.normalise)
     with starting_ranks():
         trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
     _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
-    return net.to(device), splits, book, diverged.epoch  # Lightning has put it back on the CPU
+    return net.to(device), splits, summary, diverged.epoch  # Lightning has put it back on the CPU
 
 
 def _look(cfg: Config, splits: Splits) -> "Callable[[Training], dict[str, float]]":
     """What is followed while a net trains, under the names of the run's summary."""
-    from .evaluate_run import follow_rows, scene_of
+    from .evaluate_run import evaluation_set, online_rows
 
-    scene = scene_of(cfg, splits)
-    return lambda net: summary(follow_rows(net, splits, scene))
+    test_set = evaluation_set(cfg, splits)
+    return lambda net: named_values(online_rows(net, splits, test_set))
 
 
-def _facts(cfg: Config, splits: Splits, book: Ledger, folder: Path) -> dict[str, Any]:
+def _facts(cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> dict[str, Any]:
     history = files.read_rows(folder / files.HISTORY)
     return {
         "train_seconds": round(sum(float(row["seconds"]) for row in history), 1),
         "steps": int(history[-1]["step"]),
-        "parameters": book.parameters,
-        "multiply_adds": book.multiply_adds,
+        "parameters": summary.parameters,
+        "multiply_adds": summary.multiply_adds,
         "torch": torch.__version__,
         "classes": list(splits.classes),
         "images": {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},

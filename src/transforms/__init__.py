@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Complex, Float, Int64, Shaped
 from torch import Tensor, fft
 
-from ..errors import Refusal
+from ..errors import UserError
 
 #: (down, right) of the middle, in pixels or steps of a map
 Point = tuple[float, float]
@@ -209,7 +209,7 @@ def scaled(
 def turned(maps: Shaped[Tensor, "n c p q"], quarters: Int64[Tensor, "n 1"]) -> Shaped[Tensor, "n c p q"]:
     """Turned by quarters, exactly."""
     if maps.shape[-2] != maps.shape[-1]:
-        raise Refusal(f"rotate/quarter: {maps.shape[-2]} × {maps.shape[-1]} is not square; choose rotate/disc")
+        raise UserError(f"rotate/quarter: {maps.shape[-2]} × {maps.shape[-1]} is not square; choose rotate/disc")
     ways = torch.stack([maps.rot90(quarter, (2, 3)) for quarter in range(4)])
     return ways[quarters[:, 0], torch.arange(len(maps), device=maps.device)]
 
@@ -258,7 +258,7 @@ def erased(images: Float[Tensor, "n c h w"], parameters: Float[Tensor, "n 3"]) -
 def integer(amount: float, most: float = torch.inf) -> int:
     """An amount that must be a number of whole steps."""
     if amount != int(amount) or not 1 <= amount <= most:
-        raise Refusal(f"{amount:g} steps: choose a whole number from 1 to {most:g}")
+        raise UserError(f"{amount:g} steps: choose a whole number from 1 to {most:g}")
     return int(amount)
 
 
@@ -341,7 +341,7 @@ class Transform:
             margin: in pixels. "crop" needs as many as it shifts, "disc" one; a shrunk image shows black beyond them.
         """
         if self.protocol == "crop" and parameters.abs().max() > margin:
-            raise Refusal(f"shift/crop by {int(parameters.abs().max())} px: there are {margin} px around the images")
+            raise UserError(f"shift/crop by {int(parameters.abs().max())} px: there are {margin} px around the images")
         before, after = (0, margin) if self.around else (margin, 0)
         pixels, parameters = cut(canvas, before), parameters.to(canvas.device)
         new = self.act(pixels, parameters) if self.moves else self.act(real(pixels), parameters).clamp(0, 255)

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from src.config import Config, Model, from_dict
 from src.data.splits import split
-from src.evaluation.adapter import Subject
+from src.evaluation.adapter import ModelAdapter
 from src.evaluation.families import crops
 from src.evaluation.shift_table import Rolls, enumerated, prepare
-from src.metrics.base import Moved, Still, resamples, squares
+from src.metrics.base import LayerOutputs, TransformedOutputs, resamples, squares
 from src.metrics.invariance_error import InvarianceError
 from src.models import network
-from src.nets.hooks import evaluating, stream
+from src.nets.hooks import eval_mode, stream_outputs
 from src.pooling import POOLS
-from src.training.evaluate_run import follow_rows, measure, scene_of
+from src.training.evaluate_run import evaluation_set, measure, online_rows
 from src.training.lightning_module import module
 from tests.bench.paired import DEVICE, Pair, now
 
@@ -49,7 +49,7 @@ def made(pool: str, layers: bool = False) -> Rolls:
         AssertionError: its tree is not used.
     """
     of = net(pool)
-    rolls = prepare(Subject(of, leaves(of) if layers else [], lambda x: x), images(2))
+    rolls = prepare(ModelAdapter(of, leaves(of) if layers else [], lambda x: x), images(2))
     assert rolls.tree, rolls.why
     return rolls
 
@@ -58,7 +58,7 @@ def forward(of: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     """One pass, as precise as what is measured."""
 
     def once() -> Tensor:
-        with evaluating(of), torch.no_grad():
+        with eval_mode(of), torch.no_grad():
             out: Tensor = of(x)
             return out
 
@@ -80,7 +80,7 @@ def pool_pairs(pools: list[str]) -> Iterator[Pair]:
         tree = rolls.tree
         assert tree
         name = f"all rolls, {pool} / a forward pass ({tree.forwards:.1f} by multiply-adds)"
-        yield Pair(name, lambda tree=tree, x=x: tree(x), forward(rolls.subject.net, x), 9, 1.1 * tree.forwards)
+        yield Pair(name, lambda tree=tree, x=x: tree(x), forward(rolls.adapter.net, x), 9, 1.1 * tree.forwards)
 
 
 def enumeration_pairs() -> Iterator[Pair]:
@@ -90,7 +90,7 @@ def enumeration_pairs() -> Iterator[Pair]:
         what = "every layer" if layers else "logits"
         yield Pair(
             f"enumerate all rolls / the tree, {what}",
-            lambda rolls=rolls, x=x: enumerated(rolls.subject, x, rolls.shifts),
+            lambda rolls=rolls, x=x: enumerated(rolls.adapter, x, rolls.shifts),
             lambda rolls=rolls, x=x: each(lambda: rolls(x)), 3, bound, least=True,
         )  # fmt: skip
 
@@ -99,13 +99,13 @@ def crop_pairs() -> Iterator[Pair]:
     """Each of 289 windows a forward pass against fragments, of an unpadded net; half of what multiply-adds say."""
     torch.manual_seed(0)
     of = network(Model(padding="valid", depth=2), (1, 28, 28), 10).to(DEVICE, memory_format=torch.channels_last).eval()
-    subject = Subject(of, [], lambda x: x.float() / 255)
+    adapter = ModelAdapter(of, [], lambda x: x.float() / 255)
     canvas, shifts = torch.randint(0, 256, (IMAGES, 1, 44, 44)).to(DEVICE, torch.uint8), crops.every_shift(8)
-    cut = crops.prepare(subject, canvas, 8)
+    cut = crops.prepare(adapter, canvas, 8)
     assert cut.fragments, cut.why
     yield Pair(
         f"enumerate all 289 crops / fragments ({289 / cut.forwards:.0f} by multiply-adds)",
-        lambda: crops.enumerated(subject, canvas, shifts, 8),
+        lambda: crops.enumerated(adapter, canvas, shifts, 8),
         lambda: each(lambda: cut(canvas, shifts)), 3, 289 / cut.forwards / 2, least=True,
     )  # fmt: skip
 
@@ -114,15 +114,15 @@ def crop_pairs() -> Iterator[Pair]:
 def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
     """The invariance error of every layer."""
     measures = {layer: InvarianceError() for layer in layers}
-    stills: dict[str, Still] = {}
+    stills: dict[str, LayerOutputs] = {}
 
     def see(layer: str, y: Tensor) -> None:
         if layer in stills:
-            measures[layer].update(stills[layer], Moved(stills[layer], y))
+            measures[layer].update(stills[layer], TransformedOutputs(stills[layer], y))
         else:
-            stills[layer] = Still(y)
+            stills[layer] = LayerOutputs(y)
 
-    with stream(of, layers, see):
+    with stream_outputs(of, layers, see):
         of(x)
         of(gx)
     for one in measures.values():
@@ -140,7 +140,7 @@ def compared(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
         else:
             stills[layer] = y
 
-    with stream(of, layers, see):
+    with stream_outputs(of, layers, see):
         of(x)
         of(gx)
 
@@ -174,8 +174,8 @@ def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
             pass
 
     yield Pair("the whole suite / an epoch of training", whole, epoch, 3, 1.0)
-    scene = scene_of(cfg, splits)
-    follow = lambda: [*follow_rows(trained, splits, scene)]  # noqa: E731
+    test_set = evaluation_set(cfg, splits)
+    follow = lambda: [*online_rows(trained, splits, test_set)]  # noqa: E731
     yield Pair("following a shift while it trains / an epoch of training", follow, epoch, 3, 0.05)
 
 

@@ -11,7 +11,7 @@ from src.data.batches import EVALUATION_BATCH, Batches
 from src.data.splits import split
 from src.models import network
 from src.models.optimisers import SCHEDULES, optimiser
-from src.reporting.wandb_logger import Tracker
+from src.reporting.wandb_logger import WandbLogger
 from src.training.run import _fit
 from tests.bench.paired import DEVICE, now
 
@@ -28,7 +28,7 @@ def with_lightning() -> float:
     with tempfile.TemporaryDirectory() as folder:
         cfg, run = config(), Path(folder) / "run"
         run.mkdir()
-        tracker = Tracker(cfg, run)
+        tracker = WandbLogger(cfg, run)
         from lightning.pytorch import Trainer
 
         seconds = 0.0

@@ -10,10 +10,10 @@ from torch import Tensor, fft, nn
 
 from ...metrics.base import Measure, resamples
 from ...metrics.rows import Row
-from ...nets.hooks import evaluating
+from ...nets.hooks import eval_mode
 from ...pooling import Pool
 from ...pooling.polyphase import Polyphase
-from ..adapter import Scene, Subject, in_place
+from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 from ..fx import ONE
 from ..phase_tree import rolled
 
@@ -103,7 +103,7 @@ def aliasing(net: nn.Module, batches: Iterator[Float[Tensor, "n c h w"]]) -> dic
 
     busy: list[str] = []
     with ExitStack() as stack:
-        stack.enter_context(evaluating(net))
+        stack.enter_context(eval_mode(net))
         for name, layer, stride in strided(net):
             hook = layer.register_forward_pre_hook(partial(look, name=name, stride=stride))
             stack.callback(hook.remove)
@@ -112,10 +112,10 @@ def aliasing(net: nn.Module, batches: Iterator[Float[Tensor, "n c h w"]]) -> dic
     return {name: one for name, one in found.items() if one.update_called}
 
 
-def rows(subject: Subject, scene: Scene) -> Iterator[Row]:
+def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
     """Aliasing fraction of every layer that subsamples."""
-    found = aliasing(subject.net, in_place(subject, scene))
-    weights = resamples(len(scene.canvas), scene.seed)
+    found = aliasing(adapter.net, untransformed_batches(adapter, test_set))
+    weights = resamples(len(test_set.canvas), test_set.seed)
     for layer, measure in found.items():
         for name, estimate in measure.estimates(weights):
             yield Row(layer, "none", "subsampling", 0, name, estimate)

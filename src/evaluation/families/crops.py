@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from ...errors import Refusal
-from ...metrics.rows import Grid, Note, Row
-from ...nets.hooks import place_of
+from ...errors import UserError
+from ...metrics.rows import Heatmap, Note, Row
+from ...nets.hooks import reference_tensor
 from ...transforms import crop
-from ..adapter import OUTPUT, Scene, Subject, in_place, populations
+from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, populations, untransformed_batches
 from ..fragments import Fragments
 from ..fx import padding_of
 from ..shift_table import AGREEMENT, ROOM, TOGETHER, TRIED, ShiftTable, one_by_one
@@ -51,7 +51,7 @@ class Crops:
         why: fragments are not used, in a line; empty where they are.
     """
 
-    subject: Subject
+    adapter: ModelAdapter
     margin: int
     forwards: float
     fragments: Fragments | None = None
@@ -60,10 +60,10 @@ class Crops:
     def __call__(self, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"]) -> Float[Tensor, "n m d"]:
         """The answer of image i moved (down, right) by shift j at [i, j]."""
         if self.fragments is None:
-            return enumerated(self.subject, canvas, shifts, self.margin).outputs
+            return enumerated(self.adapter, canvas, shifts, self.margin).outputs
         with torch.no_grad():
-            outputs = self.fragments(self.subject.normalise(canvas), self.margin - shifts, TOGETHER).flatten(0, 1)
-            answers: Tensor = self.subject.answer(outputs).unflatten(0, (len(canvas), -1))
+            outputs = self.fragments(self.adapter.normalise(canvas), self.margin - shifts, TOGETHER).flatten(0, 1)
+            answers: Tensor = self.adapter.answer(outputs).unflatten(0, (len(canvas), -1))
             return answers
 
     @property
@@ -81,31 +81,31 @@ class Crops:
 
 
 def enumerated(
-    subject: Subject, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"], margin: int
+    adapter: ModelAdapter, canvas: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"], margin: int
 ) -> ShiftTable:
     """Each window a forward pass; for any net, and for its layers."""
 
     def moved(some: Int64[Tensor, "k 2"]) -> Tensor:
         many = some.to(canvas.device).repeat_interleave(len(canvas), 0)
-        return subject.normalise(crop(canvas.repeat(len(some), 1, 1, 1), many, margin))
+        return adapter.normalise(crop(canvas.repeat(len(some), 1, 1, 1), many, margin))
 
-    return one_by_one(subject, len(canvas), shifts, moved)
+    return one_by_one(adapter, len(canvas), shifts, moved)
 
 
-def prepare(subject: Subject, canvas: UInt8[Tensor, "n c H W"], margin: int) -> Crops:
+def prepare(adapter: ModelAdapter, canvas: UInt8[Tensor, "n c H W"], margin: int) -> Crops:
     """By fragments, if that spares anything and gives what the net gives for random windows of two images; else one by
     one.
     """
     shifts, some = every_shift(margin), canvas[:2]
-    alone = Crops(subject, margin, len(shifts))
-    channels, height, width = subject.normalise(some).shape[1:]
+    alone = Crops(adapter, margin, len(shifts))
+    channels, height, width = adapter.normalise(some).shape[1:]
     try:
-        fragments = Fragments(subject.net, (channels, height - 2 * margin, width - 2 * margin), margin)
-    except Refusal as error:
+        fragments = Fragments(adapter.net, (channels, height - 2 * margin, width - 2 * margin), margin)
+    except UserError as error:
         return replace(alone, why=str(error))
     forwards = fragments.forwards if math.isfinite(fragments.forwards) else WORTH * alone.forwards
     if len(fragments.local) == 1 or forwards > WORTH * alone.forwards:
-        return replace(alone, why=_sees_the_end(subject.net, fragments.first_alone))
+        return replace(alone, why=_sees_the_end(adapter.net, fragments.first_alone))
     if fragments.peak > ROOM:
         return replace(alone, why="the fragments of the canvas do not fit into memory")
     shared = replace(alone, forwards=forwards, fragments=fragments)
@@ -123,7 +123,7 @@ def _sees_the_end(net: nn.Module, name: str) -> str:
     return f"{name} pads with {mode}, so it sees where a window ends" if mode else f"{name} sees where a window ends"
 
 
-def rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
+def rows(adapter: ModelAdapter, test_set: EvaluationSet, forwards: int | None = None) -> Iterator[Row | Heatmap | Note]:
     """Rows for all shifts of up to the scene's margin (protocol ``all_crops``; ``amount`` is their number), each
     layer's maps of them, and a note that says how they were had, and why not by fragments where they were not.
 
@@ -131,21 +131,21 @@ def rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterato
     fewer than 8, shifts are drawn instead (protocol ``sampled_crops``, by ``sample``). Layers take every window one by
     one; where the answers do not, fewer images will do for them.
     """
-    shifts, most, protocol = every_shift(scene.margin), len(scene.canvas), "all_crops"
-    device = place_of(subject.net).device
-    crops = prepare(subject, scene.canvas[:2].to(device), scene.margin)
+    shifts, most, protocol = every_shift(test_set.margin), len(test_set.canvas), "all_crops"
+    device = reference_tensor(adapter.net).device
+    crops = prepare(adapter, test_set.canvas[:2].to(device), test_set.margin)
     total = forwards or allowance(most, crops.fragments is not None)
     count = int(total / (crops.forwards + IN_PLACE))
     few = (forwards or allowance(most, shared=False)) // (len(shifts) + IN_PLACE)
     if count < min(FEWEST, most):
         crops, protocol = replace(crops, fragments=None), "sampled_crops"
-        count, shifts = sample(shifts, total, most, scene.seed)
-    chosen = scene.take(torch.arange(min(most, max(2, count))))
+        count, shifts = sample(shifts, total, most, test_set.seed)
+    chosen = test_set.take(torch.arange(min(most, max(2, count))))
     seen = chosen.take(torch.arange(min(len(chosen.canvas), max(2, few)))) if crops.fragments else chosen
-    others = populations(subject, in_place(subject, seen))
-    everyone = others if seen is chosen else populations(subject, in_place(subject, chosen), layers=[])
-    answers = ShiftOutputs(subject.what, everyone[OUTPUT])
-    layers = {name: ShiftLayer(others[name]) for name in subject.layers}
+    others = populations(adapter, untransformed_batches(adapter, seen))
+    everyone = others if seen is chosen else populations(adapter, untransformed_batches(adapter, chosen), layers=[])
+    answers = ShiftOutputs(adapter.what, everyone[OUTPUT])
+    layers = {name: ShiftLayer(others[name]) for name in adapter.layers}
 
     def answered(outputs: Tensor, index: Tensor) -> None:
         answers.update(outputs, None if chosen.labels is None else chosen.labels[index].to(device))
@@ -154,15 +154,15 @@ def rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterato
         some = (chosen.canvas[part].to(device) for part in index.split(crops.batch))
         answered(torch.cat([crops(canvas, shifts) for canvas in some]), index)
     for index in seen.batches():
-        table = enumerated(subject, seen.canvas[index].to(device), shifts, scene.margin)
+        table = enumerated(adapter, seen.canvas[index].to(device), shifts, test_set.margin)
         if not crops.fragments:
             answered(table.outputs, index)
         for name, layer in layers.items():
             layer.update(table, name)
     yield Note("crops", f"{crops.how(len(shifts))} ({len(chosen.canvas)} images)")
-    yield from shift_rows(answers, layers, protocol, len(shifts), scene)
+    yield from shift_rows(answers, layers, protocol, len(shifts), test_set)
     for layer_name, layer in layers.items() if protocol == "all_crops" else ():
         for name, values in layer.maps().items():
-            plane = values.new_empty(2 * scene.margin + 1, 2 * scene.margin + 1)
-            plane[tuple((shifts + scene.margin).to(values.device).unbind(1))] = values
-            yield Grid(layer_name, f"crop_{name}", plane.float().cpu().numpy())
+            plane = values.new_empty(2 * test_set.margin + 1, 2 * test_set.margin + 1)
+            plane[tuple((shifts + test_set.margin).to(values.device).unbind(1))] = values
+            yield Heatmap(layer_name, f"crop_{name}", plane.float().cpu().numpy())

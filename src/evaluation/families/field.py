@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from ...metrics.rows import Estimate, Grid, Row
-from ...nets.hooks import watch
-from ..adapter import Scene, Subject, in_place
+from ...metrics.rows import Estimate, Heatmap, Row
+from ...nets.hooks import record_outputs
+from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 
 BATCH = 64
 SHARE = 0.9545  # of a normal distribution, what lies within two standard deviations
@@ -44,7 +44,7 @@ def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]
         images: as the net takes them.
     """
     field = EffectiveField()
-    with torch.enable_grad(), watch(net, [layer]) as outputs:
+    with torch.enable_grad(), record_outputs(net, [layer]) as outputs:
         for batch in images.split(BATCH):
             x = batch.detach().clone().requires_grad_()
             net(x.clone())  # an in-place module may write to the copy
@@ -86,18 +86,18 @@ class EffectiveField(Metric):
         return self.total / self.n
 
 
-def rows(subject: Subject, scene: Scene) -> Iterator[Row | Grid]:
+def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Heatmap]:
     """Effective receptive field of every layer: its size, and its picture."""
-    few = scene.take(torch.arange(min(BATCH, len(scene.canvas))))
-    fields = {layer: EffectiveField() for layer in subject.layers}
-    with torch.enable_grad(), watch(subject.net, subject.layers) as outputs:
-        for images in in_place(subject, few):
+    few = test_set.take(torch.arange(min(BATCH, len(test_set.canvas))))
+    fields = {layer: EffectiveField() for layer in adapter.layers}
+    with torch.enable_grad(), record_outputs(adapter.net, adapter.layers) as outputs:
+        for images in untransformed_batches(adapter, few):
             x = images.detach().clone().requires_grad_()
-            subject.net(x.clone())
+            adapter.net(x.clone())
             for layer, field in fields.items():
                 field.update(outputs[layer], x)
     for layer, field in fields.items():
         values = field.compute().cpu()
         size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.canvas))
         yield Row(layer, "none", "test", 0, "effective_field", size)
-        yield Grid(layer, "effective_field", values.float().numpy())
+        yield Heatmap(layer, "effective_field", values.float().numpy())

@@ -10,8 +10,8 @@ from ...metrics.base import layer_measures, resamples
 from ...metrics.channel_health import ChannelCorrelation, duplicate_share, max_cosine, max_cosine_null
 from ...metrics.cka import CKAMatrix
 from ...metrics.rows import Estimate, Row
-from ...nets.hooks import place_of, watch
-from ..adapter import Scene, Subject, in_place
+from ...nets.hooks import record_outputs, reference_tensor
+from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 from ..linear_probes import Features, probe_rows
 
 #: a norm folded into its convolution would change what is looked at
@@ -26,22 +26,22 @@ AGAINST = "cka_against"
 
 
 @torch.no_grad()
-def rows(subject: Subject, scene: Scene) -> Iterator[Row]:
+def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
     """Rows of every layer: health, duplicates, dimension, selectivity, Moran's I, probes, and CKA between layers.
 
     Memory holds one batch of maps, and of every image the few numbers that the measures keep.
     """
-    kinds = [one for one in layer_measures() if scene.labels is not None or not one.needs_labels]
-    fed = {layer: [kind() for kind in kinds] for layer in subject.layers}
-    features = {layer: Features() for layer in [*subject.layers, "pixels"]}
-    filters = {layer: found for layer in subject.layers if (found := filters_of(subject.net, layer)) is not None}
+    kinds = [one for one in layer_measures() if test_set.labels is not None or not one.needs_labels]
+    fed = {layer: [kind() for kind in kinds] for layer in adapter.layers}
+    features = {layer: Features() for layer in [*adapter.layers, "pixels"]}
+    filters = {layer: found for layer in adapter.layers if (found := filters_of(adapter.net, layer)) is not None}
     correlations = {layer: ChannelCorrelation() for layer in filters}
-    alike, enough = CKAMatrix(), len(scene.canvas) >= FEWEST
-    device = place_of(subject.net).device
-    with watch(subject.net, subject.layers) as maps:
-        for index, images in zip(scene.batches(), in_place(subject, scene), strict=True):
-            labels = None if scene.labels is None else scene.labels[index].to(device)
-            subject.net(images.clone())  # it may write to its input
+    alike, enough = CKAMatrix(), len(test_set.canvas) >= FEWEST
+    device = reference_tensor(adapter.net).device
+    with record_outputs(adapter.net, adapter.layers) as maps:
+        for index, images in zip(test_set.batches(), untransformed_batches(adapter, test_set), strict=True):
+            labels = None if test_set.labels is None else test_set.labels[index].to(device)
+            adapter.net(images.clone())  # it may write to its input
             for layer, measures in fed.items():
                 for measure in measures:
                     if maps[layer].dim() == 4 or not measure.of_maps:
@@ -51,22 +51,22 @@ def rows(subject: Subject, scene: Scene) -> Iterator[Row]:
                     correlations[layer].update(maps[layer])
             features["pixels"].update(images.flatten(1))
             if enough:
-                alike.update([maps[layer] for layer in subject.layers])
-    weights = resamples(len(scene.canvas), scene.seed)
+                alike.update([maps[layer] for layer in adapter.layers])
+    weights = resamples(len(test_set.canvas), test_set.seed)
     for layer, measures in fed.items():
         for measure in measures:
             if measure.update_called:
                 yield from (_row(layer, name, estimate) for name, estimate in measure.estimates(weights))
     for layer, correlation in correlations.items():
         if correlation.update_called:
-            yield from _duplicates(layer, filters[layer], correlation.compute(), len(scene.canvas))
+            yield from _duplicates(layer, filters[layer], correlation.compute(), len(test_set.canvas))
     if enough:
-        yield from _alike(subject.layers, alike)
-        yield from _probes(scene, {layer: one.compute() for layer, one in features.items()})
+        yield from _alike(adapter.layers, alike)
+        yield from _probes(test_set, {layer: one.compute() for layer, one in features.items()})
 
 
 @torch.no_grad()
-def against_rows(subject: Subject, other: Subject, scene: Scene) -> Iterator[Row]:
+def against_rows(adapter: ModelAdapter, other: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
     """CKA of every layer of a net with every layer of another, on the same images; the protocol names the other's.
 
     Args:
@@ -75,13 +75,15 @@ def against_rows(subject: Subject, other: Subject, scene: Scene) -> Iterator[Row
         scene: at least 4 images; each net normalises them in its own way.
     """
     matrix = CKAMatrix()
-    with watch(subject.net, subject.layers) as maps, watch(other.net, other.layers) as others:
-        for images, same in zip(in_place(subject, scene), in_place(other, scene), strict=True):
-            subject.net(images)
-            ours = [maps[layer] for layer in subject.layers]
+    with record_outputs(adapter.net, adapter.layers) as maps, record_outputs(other.net, other.layers) as others:
+        for images, same in zip(
+            untransformed_batches(adapter, test_set), untransformed_batches(other, test_set), strict=True
+        ):
+            adapter.net(images)
+            ours = [maps[layer] for layer in adapter.layers]
             other.net(same)
             matrix.update(ours, [others[layer] for layer in other.layers])
-    for one, its, values in _each_pair(subject.layers, other.layers, matrix):
+    for one, its, values in _each_pair(adapter.layers, other.layers, matrix):
         yield _row(one, AGAINST, Estimate(*values, int(matrix.n)), its)
 
 
@@ -127,11 +129,11 @@ def _each_pair(
             yield one, other, (value, low, high)
 
 
-def _probes(scene: Scene, features: dict[str, Tensor]) -> Iterator[Row]:
+def _probes(test_set: EvaluationSet, features: dict[str, Tensor]) -> Iterator[Row]:
     """ "What" and "where" of every layer and of the pixels; and of the last layer with shuffled answers, the null."""
-    labels, positions = (one if one is None else one.cpu() for one in (scene.labels, scene.positions))
+    labels, positions = (one if one is None else one.cpu() for one in (test_set.labels, test_set.positions))
     if labels is None and positions is None:
         return
-    yield from probe_rows(features, labels, positions, seed=scene.seed)
+    yield from probe_rows(features, labels, positions, seed=test_set.seed)
     last = list(features)[-2:-1] or list(features)
-    yield from probe_rows({name: features[name] for name in last}, labels, positions, seed=scene.seed, shuffled=True)
+    yield from probe_rows({name: features[name] for name in last}, labels, positions, seed=test_set.seed, shuffled=True)

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from ...metrics.base import Measure, Population, Still, relative, resamples, undefined, wilson
+from ...metrics.base import LayerOutputs, Measure, Population, relative, resamples, undefined, wilson
 from ...metrics.consistency import agreement_ends, chance_corrected
-from ...metrics.rows import Estimate, Grid, Note, Row
-from ...nets.hooks import place_of
+from ...metrics.rows import Estimate, Heatmap, Note, Row
+from ...nets.hooks import reference_tensor
 from ...transforms import crop
-from ..adapter import OUTPUT, Scene, Subject, populations
+from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, populations
 from ..shift_table import ShiftTable, prepare
 
 #: images that are too few to say anything of others: rather than all shifts of fewer, some are drawn
@@ -49,7 +49,7 @@ class ShiftOutputs(Measure):
         """Of each image: how far it moves, how far the others are; agreement, right always, right, right
         in place; class shares.
         """
-        still = Still(outputs[:, 0], self.others)
+        still = LayerOutputs(outputs[:, 0], self.others)
         moved = (outputs - outputs[:, :1]).norm(dim=2).mean(1)
         numbers = [moved, still.distance]
         if self.what:
@@ -65,13 +65,13 @@ class ShiftOutputs(Measure):
         """By name."""
         found = {"output_distance": relative(means[..., 0], means[..., 1])}
         if self.what:
-            same, worst, right, in_place = means[..., 2:6].unbind(-1)
+            same, worst, right, untransformed_batches = means[..., 2:6].unbind(-1)
             found |= {
                 "consistency": same,
                 "consistency_corrected": chance_corrected(same, means[..., 6:]),
                 "accuracy": right,
                 "worst_case": worst,
-                "accuracy_in_place": in_place,
+                "accuracy_in_place": untransformed_batches,
             }
         return found
 
@@ -100,14 +100,14 @@ class ShiftLayer(Measure):
 
     def update(self, table: ShiftTable, name: str) -> None:
         """Add the layer of that name in a batch's table."""
-        squared, lengths, still = table.squared[name], table.lengths[name], Still(table.still[name], self.others)
+        squared, lengths, still = table.squared[name], table.lengths[name], LayerOutputs(table.still[name], self.others)
         product = (lengths[:, :1].square() + lengths.square() - squared) / 2  # by the law of cosines
         cosines = torch.where(lengths == 0, 0, product / (lengths[:, :1] * lengths))
         self.errors, self.cosines = self.errors + squared.double().sum(0), self.cosines + cosines.double().sum(0)
         super().update(still, squared.mean(1), cosines.mean(1))
 
     def of_images(
-        self, still: Still, squared: Float[Tensor, " n"], cosines: Float[Tensor, " n"]
+        self, still: LayerOutputs, squared: Float[Tensor, " n"], cosines: Float[Tensor, " n"]
     ) -> Float[Tensor, "n k"]:
         """How far the others are, how far shifts move it; the cosine with them, and with the others."""
         return torch.stack([still.squared, squared, cosines, still.cosine], 1)
@@ -147,7 +147,7 @@ def sample(
     return count, shifts[[0, *(1 + order[: min(DRAWN - 1, max(1, forwards // count - 1 - IN_PLACE))]).tolist()]]
 
 
-def rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterator[Row | Grid | Note]:
+def rows(adapter: ModelAdapter, test_set: EvaluationSet, forwards: int | None = None) -> Iterator[Row | Heatmap | Note]:
     """Rows for all H · W rolls (protocol ``all_rolls``; ``amount`` is their number), and each layer's map of them,
     and a note that says how they were had, and why not by the phase tree where they were not.
 
@@ -159,42 +159,42 @@ def rows(subject: Subject, scene: Scene, forwards: int | None = None) -> Iterato
         scene: the images.
         forwards: forward passes to spend; by default ``allowance``.
     """
-    device = place_of(subject.net).device
-    images = crop(scene.canvas, torch.zeros(len(scene.canvas), 2, dtype=torch.long), scene.margin)
-    rolls = prepare(subject, subject.normalise(images[:2].to(device)))
+    device = reference_tensor(adapter.net).device
+    images = crop(test_set.canvas, torch.zeros(len(test_set.canvas), 2, dtype=torch.long), test_set.margin)
+    rolls = prepare(adapter, adapter.normalise(images[:2].to(device)))
     forwards = forwards or allowance(len(images), rolls.tree is not None)
     count, protocol = int(forwards / (rolls.forwards + IN_PLACE)), "all_rolls"
     if count < FEWEST <= len(images):
         protocol = "sampled_rolls"
-        count, some = sample(rolls.shifts, forwards, len(images), scene.seed)
+        count, some = sample(rolls.shifts, forwards, len(images), test_set.seed)
         rolls = replace(rolls, tree=None, shifts=some)
     count = min(max(count, 2), len(images))
-    some = images[:count].split(scene.batch)
-    others = populations(subject, (subject.normalise(one.to(device)) for one in some))
-    outputs = ShiftOutputs(subject.what, others[OUTPUT])
-    layers = {name: ShiftLayer(others[name]) for name in subject.layers}
+    some = images[:count].split(test_set.batch)
+    others = populations(adapter, (adapter.normalise(one.to(device)) for one in some))
+    outputs = ShiftOutputs(adapter.what, others[OUTPUT])
+    layers = {name: ShiftLayer(others[name]) for name in adapter.layers}
     for part in torch.arange(count).tensor_split(-(-count // rolls.batch)):
-        table = rolls(subject.normalise(images[part].to(device)))
-        outputs.update(table.outputs, None if scene.labels is None else scene.labels[part].to(device))
+        table = rolls(adapter.normalise(images[part].to(device)))
+        outputs.update(table.outputs, None if test_set.labels is None else test_set.labels[part].to(device))
         for name, layer in layers.items():
             layer.update(table, name)
     yield Note("rolls", f"{rolls.how} ({count} images)")
-    yield from shift_rows(outputs, layers, protocol, len(rolls.shifts), scene)
+    yield from shift_rows(outputs, layers, protocol, len(rolls.shifts), test_set)
     for layer_name, layer in layers.items() if protocol == "all_rolls" else ():
         for name, plane in layer.maps().items():
-            yield Grid(layer_name, f"roll_{name}", plane.view(images.shape[2:]).float().cpu().numpy())
+            yield Heatmap(layer_name, f"roll_{name}", plane.view(images.shape[2:]).float().cpu().numpy())
 
 
 def shift_rows(
-    outputs: ShiftOutputs, layers: Mapping[str, ShiftLayer], protocol: str, amount: int, scene: Scene
+    outputs: ShiftOutputs, layers: Mapping[str, ShiftLayer], protocol: str, amount: int, test_set: EvaluationSet
 ) -> Iterator[Row]:
     """Rows of the output and of every layer, by so many shifts."""
 
     def estimates(measure: Measure) -> Iterator[tuple[str, Estimate]]:
-        return measure.estimates(resamples(sum(map(len, measure.kept)), scene.seed))
+        return measure.estimates(resamples(sum(map(len, measure.kept)), test_set.seed))
 
     for name, estimate in estimates(outputs):
-        if scene.labels is not None or name not in OF_LABELS:
+        if test_set.labels is not None or name not in OF_LABELS:
             yield Row("output", "shift", protocol, amount, name, estimate)
     for layer_name, layer in layers.items():
         for name, estimate in estimates(layer):

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from ...metrics.base import Moved, PairMeasure, Still
+from ...metrics.base import LayerOutputs, PairMeasure, TransformedOutputs
 from ...metrics.rows import PerImage, Row
-from ...nets.hooks import watch
-from ..adapter import OUTPUT, Scene, Subject, in_place
+from ...nets.hooks import record_outputs
+from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, untransformed_batches
 from ..pairs import pair_rows
 
 #: what counts as the best units depends on how many images there are: two nets need the same
@@ -92,7 +92,9 @@ class Goodfellow(PairMeasure):
         fired, both = means.chunk(2, -1)
         return torch.where(fired > 0, both / fired, torch.nan)
 
-    def of_images(self, still: Still, moved: Moved, labels: Int64[Tensor, " n"] | None) -> UInt8[Tensor, "n k"]:
+    def of_images(
+        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+    ) -> UInt8[Tensor, "n k"]:
         """Whether each unit fires, and whether it does so for both."""
         fired = still.outputs[:, self.units] > self.thresholds
         return torch.cat([fired, fired & (moved.outputs[:, self.units] > self.thresholds)], 1).to(torch.uint8)
@@ -111,21 +113,23 @@ class Goodfellow(PairMeasure):
         return float("nan"), float("nan")
 
 
-def rows(subject: Subject, scene: Scene) -> Iterator[Row | PerImage]:
+def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | PerImage]:
     """Goodfellow's invariance under shifts: thresholds from half of the images, scores from the other half."""
-    half = len(scene.canvas) // 2
-    first, second = (scene.take(one) for one in torch.arange(2 * half).split(half)) if half > 1 else (scene, scene)
-    kept: dict[str, list[Tensor]] = {layer: [] for layer in subject.layers}
+    half = len(test_set.canvas) // 2
+    first, second = (
+        (test_set.take(one) for one in torch.arange(2 * half).split(half)) if half > 1 else (test_set, test_set)
+    )
+    kept: dict[str, list[Tensor]] = {layer: [] for layer in adapter.layers}
     units: dict[str, Tensor] = {}
-    with watch(subject.net, subject.layers) as maps, torch.no_grad():
-        for images in in_place(subject, first):
-            subject.net(images)
+    with record_outputs(adapter.net, adapter.layers) as maps, torch.no_grad():
+        for images in untransformed_batches(adapter, first):
+            adapter.net(images)
             for layer, outputs in kept.items():
                 flat = maps[layer].flatten(1)
-                outputs.append(flat[:, units.setdefault(layer, draw_units(flat.shape[1], seed=scene.seed))])
+                outputs.append(flat[:, units.setdefault(layer, draw_units(flat.shape[1], seed=test_set.seed))])
     limits = {layer: thresholds(torch.cat(outputs)) for layer, outputs in kept.items()}
 
     def fresh(place: str) -> list[PairMeasure]:
         return [] if place == OUTPUT else [Goodfellow(limits[place], units[place])]
 
-    yield from pair_rows(subject, second, ["shift/crop"], fresh, SHIFTS)
+    yield from pair_rows(adapter, second, ["shift/crop"], fresh, SHIFTS)

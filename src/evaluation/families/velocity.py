@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, fft, func, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ...metrics.base import Measure, Population, Still, relative, resamples, undefined
+from ...metrics.base import LayerOutputs, Measure, Population, relative, resamples, undefined
 from ...metrics.rows import Note, Row
-from ...nets.hooks import evaluating
-from ..adapter import OUTPUT, Scene, Subject, in_place, populations
+from ...nets.hooks import eval_mode
+from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, populations, untransformed_batches
 
 #: images that derivatives are taken of
 IMAGES = 250
@@ -84,7 +84,7 @@ class LEE(Measure):
 
     def of_images(self, outputs: Float[Tensor, "n d"], velocity: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Squared speed of each image's outputs, and how far the others are."""
-        found = torch.stack([velocity.square().sum(1), Still(outputs, self.others).squared], 1)
+        found = torch.stack([velocity.square().sum(1), LayerOutputs(outputs, self.others).squared], 1)
         return undefined(found, outputs)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
@@ -101,7 +101,7 @@ def velocities(
         RuntimeError: PyTorch has no such derivative of something in the net.
     """
     with ExitStack() as stack:
-        stack.enter_context(evaluating(net))
+        stack.enter_context(eval_mode(net))
         stack.enter_context(torch.no_grad())
         # the one way of attention that has such a derivative
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -121,22 +121,22 @@ def _contiguous(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
     return tuple(one.contiguous() for one in inputs)
 
 
-def rows(subject: Subject, scene: Scene) -> Iterator[Row | Note]:
+def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Note]:
     """Local equivariance error: how fast the answer changes when the image begins to move (``amount`` 0); a note why
     not, where PyTorch cannot say.
     """
-    few = scene.take(torch.arange(min(IMAGES, len(scene.canvas))))
-    others = populations(subject, in_place(subject, few), layers=[])[OUTPUT]
+    few = test_set.take(torch.arange(min(IMAGES, len(test_set.canvas))))
+    others = populations(adapter, untransformed_batches(adapter, few), layers=[])[OUTPUT]
     measures = {motion: LEE(others) for motion in MOTIONS}
-    for images in in_place(subject, few):
+    for images in untransformed_batches(adapter, few):
         for motion, measure in measures.items():
             try:
-                found = velocities(_Answering(subject), images, MOTIONS[motion])
+                found = velocities(_Answering(adapter), images, MOTIONS[motion])
             except RuntimeError as error:  # a layer of one's own may have no derivative that goes forward
                 yield Note("velocity", f"not measured, PyTorch has no derivative for it: {str(error).splitlines()[0]}")
                 return
             measure.update(*found)
-    weights = resamples(len(few.canvas), scene.seed)
+    weights = resamples(len(few.canvas), test_set.seed)
     for motion, measure in measures.items():
         for name, estimate in measure.estimates(weights):
             yield Row("output", "velocity", motion, 0, name, estimate)
@@ -145,9 +145,9 @@ def rows(subject: Subject, scene: Scene) -> Iterator[Row | Note]:
 class _Answering(nn.Module):
     """Images → answers."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, adapter: ModelAdapter) -> None:
         super().__init__()
-        self.net, self.answer = subject.net, subject.answer
+        self.net, self.answer = adapter.net, adapter.answer
 
     def forward(self, x: Tensor) -> Tensor:
         return self.answer(self.net(x))

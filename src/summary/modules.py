@@ -16,7 +16,7 @@ from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _Replicat
 
 from ..pooling import Pool
 from ..pooling.geometry import Window
-from .book import MAPS, Axis, Layer, ShapeError
+from .layers import MAPS, Axis, Layer, ShapeError
 
 Rule = Callable[[str, Any, Layer], Layer]
 

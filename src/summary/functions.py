@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .book import Axis, Layer, ShapeError
-from .layers import flatten, pad, rule_of
+from .layers import Axis, Layer, ShapeError
+from .modules import flatten, pad, rule_of
 
 Call = Callable[..., Any]
 Dims = int | Sequence[int]

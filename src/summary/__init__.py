@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..nets.hooks import blank, evaluating, uncompiled
-from .book import MAPS, Axis, Layer, Ledger, ShapeError
-from .calls import CALLS, Call
-from .layers import refuse_larger, rule_of
+from ..nets.hooks import blank_image, eval_mode, uncompiled
+from .functions import CALLS, Call
+from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError
+from .modules import refuse_larger, rule_of
 
-__all__ = ["MAPS", "Axis", "Layer", "Ledger", "ShapeError", "graph", "ledger", "verify"]
+__all__ = ["MAPS", "Axis", "Layer", "ModelSummary", "ShapeError", "graph", "ledger", "verify"]
 
 
 class _Tracer(fx.Tracer):
@@ -31,7 +31,7 @@ def graph(net: nn.Module) -> fx.Graph:
     """The net's graph in eval mode, or the layer in which it could not be followed."""
     tracer = _Tracer()
     try:
-        with evaluating(net):
+        with eval_mode(net):
             return tracer.trace(net)
     except Exception as error:  # whatever the net's own code raises when it meets a stand-in for a map
         where = _innermost(tracer.module_stack) or type(net).__name__
@@ -43,7 +43,7 @@ def _innermost(stack: Mapping[str, tuple[str, Any]]) -> str:
     return ["", *(name for name, _ in stack.values())][-1]
 
 
-def ledger(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) -> Ledger:
+def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) -> ModelSummary:
     """The ledger of any net that ``torch.fx`` can trace, computed without running it (it may be on the meta device).
 
     It is that of the net in eval mode. A module or parameter that is used twice has a row for each use, and its
@@ -78,7 +78,7 @@ def ledger(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) 
             rows.append(replace(value, parameters=value.parameters - counted.again(value.name)))
             value = replace(value, parameters=0, multiply_adds=0)  # a row's own, not those of what comes after it
         values[node] = value
-    return Ledger(image, rows)
+    return ModelSummary(image, rows)
 
 
 def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
@@ -150,7 +150,7 @@ def reparametrised(module: nn.Module) -> int:
     return more + sum(one.numel() for name, one in own.items() if name.endswith("_g") and f"{name[:-2]}_v" in own)
 
 
-def verify(book: Ledger, net: nn.Module) -> None:
+def verify(summary: ModelSummary, net: nn.Module) -> None:
     """Hold the ledger against the running net, layer by layer: shapes by a forward pass, parameters by counting.
 
     Raises:
@@ -158,8 +158,8 @@ def verify(book: Ledger, net: nn.Module) -> None:
     """
     net = uncompiled(net)
     counted = Counted(net)
-    named = [layer for layer in book.layers if layer.name in counted.own]
-    shapes = _shapes(net, [layer.name for layer in named], book.image)
+    named = [layer for layer in summary.layers if layer.name in counted.own]
+    shapes = _shapes(net, [layer.name for layer in named], summary.image)
     for layer in named:
         name = layer.name
         if name in shapes:
@@ -171,18 +171,18 @@ def verify(book: Ledger, net: nn.Module) -> None:
             raise ShapeError(f"{name}: the ledger says {layer.parameters} parameters, the net has {there}")
     unknown = [name for name, one in net.named_parameters() if one not in counted.seen]
     total = sum(one.numel() for one in net.parameters())
-    if unknown or total != book.parameters:
+    if unknown or total != summary.parameters:
         names = f"; not in the ledger: {', '.join(unknown[:3])}{' …' if unknown[3:] else ''}" if unknown else ""
-        raise ShapeError(f"the ledger says {book.parameters} parameters in all, the net has {total}{names}")
+        raise ShapeError(f"the ledger says {summary.parameters} parameters in all, the net has {total}{names}")
 
 
 def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -> dict[str, Iterator[tuple[int, ...]]]:
     """Shapes of the named modules' outputs for one image, call by call."""
     modules = dict(net.named_modules())
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names if name in modules}
-    with ExitStack() as stack, torch.no_grad(), evaluating(net):
+    with ExitStack() as stack, torch.no_grad(), eval_mode(net):
         for name, seen in shapes.items():
             hook = modules[name].register_forward_hook(lambda _, __, y, seen=seen: seen.append(tuple(y.shape)))
             stack.callback(hook.remove)
-        net(blank(net, image))
+        net(blank_image(net, image))
     return {name: iter(seen) for name, seen in shapes.items()}

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import Refusal, Stopped
+from ..errors import Interrupted, UserError
 
 
 def one_line(error: BaseException) -> str:
@@ -32,24 +32,24 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def one_message() -> Iterator[None]:
-    """OmegaConf's errors as a ``Refusal``."""
+def omegaconf_errors() -> Iterator[None]:
+    """OmegaConf's errors as a ``UserError``."""
     try:
         yield
     except OmegaConfBaseException as error:
-        raise Refusal(one_line(error)) from error
+        raise UserError(one_line(error)) from error
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Around an entry point: a ``Refusal`` becomes one line on standard error and exit code 2."""
+def cli_errors() -> Iterator[None]:
+    """Around an entry point: a ``UserError`` becomes one line on standard error and exit code 2."""
     try:
-        with one_message():
+        with omegaconf_errors():
             yield
-    except Refusal as refusal:
-        print(f"refused: {refusal}", file=sys.stderr)
+    except UserError as refusal:
+        print(f"error: {refusal}", file=sys.stderr)
         raise SystemExit(2) from None
-    except Stopped as stopped:
+    except Interrupted as stopped:
         print(f"stopped by {stopped.name}: the same command goes on where this one stopped", file=sys.stderr)
         raise
     except KeyboardInterrupt:

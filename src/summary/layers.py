@@ -12,14 +12,14 @@ arithmetic: padding counts as input, and a choice that depends on the whole map 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import Refusal
+from ..errors import UserError
 from ..pooling.geometry import Window
 
 #: the layout of maps
 MAPS = "nchw"
 
 
-class ShapeError(Refusal):
+class ShapeError(UserError):
     """A map that would vanish, a window larger than its map, or a ledger that differs from the net."""
 
 
@@ -107,7 +107,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class ModelSummary:
     """All layers of a net for one image shape ``(c, h, w)``."""
 
     image: tuple[int, int, int]
