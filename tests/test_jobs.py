@@ -186,7 +186,7 @@ def test_why_a_job_ended(tmp_path: Path) -> None:
     job = Job("a", (), tmp_path, 1)
     assert why(job, 3) == "exit code 3"
     assert why(job, 128 + signal.SIGTERM) == why(job, -signal.SIGUSR2) == "stopped"
-    (tmp_path / files.LOG).write_text("epoch 1\nrefused: model.depth=9\n")
+    (tmp_path / files.LOG).write_text("epoch 1\nerror: model.depth=9\n")
     assert why(job, 2) == "error: model.depth=9"
 
 

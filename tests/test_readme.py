@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from src import measure, pools, report
-from src.config import from_command_line, from_omegaconf, omegaconf_errors
+from src import pools, report
+from src.config import from_command_line
+from src.launch.compose import compose_one
 from src.launch.sweep import plan
+from src.measuring.options import Options, check_options
 from tests.helpers import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -73,10 +74,9 @@ def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch, tmp
         placed = "--cfg" in words or any(word.startswith("name=") for word in words)
         plan(words if placed else [*words, "hydra.sweep.dir=there", "hydra.run.dir=there"])
     elif module == "src.shapes":
-        with omegaconf_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            from_omegaconf(compose("config", words))
+        compose_one(words)
     elif module == "src.measure":
-        measure.check_options(from_command_line(measure.Options, words, ""))
+        check_options(from_command_line(Options, words, ""))
     elif words:
         schema = {"src.pools": pools.Options, "src.report": report.Options}[module]
         from_command_line(schema, words, "")

@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..naming import PACKAGE, command
 from ..results import files
 from ..training.ranks import end_with_parent
 
@@ -224,10 +225,10 @@ def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]"
     job.folder.mkdir(parents=True, exist_ok=True)
     given = [f"{key}={environment[key]}" for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in environment]
     with (job.folder / files.LOG).open("ab") as log:
-        log.write(f"$ {' '.join(given)} python -m src.train {shlex.join(job.arguments)}\n".encode())
+        log.write(f"$ {' '.join(given)} {command('train')} {shlex.join(job.arguments)}\n".encode())
         log.flush()
         return subprocess.Popen(
-            [sys.executable, "-m", "src.train", *job.arguments],
+            [sys.executable, "-m", f"{PACKAGE}.train", *job.arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
