@@ -136,11 +136,14 @@ def test_receptive_fields_of_calls_are_what_gradients_reach(call):
     middle = y.shape[2] // 2
     rows = torch.cat([torch.autograd.grad(y[0, c, middle].sum(), x, retain_graph=True)[0] for c in range(2)])
     touched = rows.abs().sum((0, 1, 3)).nonzero()
-    centre = axis.start + middle * axis.jump
+    centre = axis.offset + middle * axis.jump
     if call == "max":  # one of the three
-        assert centre - axis.field / 2 <= touched.min() <= touched.max() < centre + axis.field / 2
+        assert centre - axis.receptive_field / 2 <= touched.min() <= touched.max() < centre + axis.receptive_field / 2
     else:
-        assert (touched.min(), touched.max() + 1) == (centre - axis.field / 2, centre + axis.field / 2)
+        assert (touched.min(), touched.max() + 1) == (
+            centre - axis.receptive_field / 2,
+            centre + axis.receptive_field / 2,
+        )
 
 
 def test_a_layer_used_twice_has_two_rows_and_its_parameters_once():

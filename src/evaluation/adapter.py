@@ -15,7 +15,7 @@ from ..metrics.base import Population
 from ..nets.external import Image, LoadedNet, answer, default_layers, list_layers, outputs, pick_layers
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
-from ..transforms import SamplingGrid, cut
+from ..transforms import SamplingGrid, crop_margin
 
 #: images a forward pass
 BATCH = 125
@@ -86,7 +86,7 @@ def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Ite
     """The images as they are, as the net takes them, batch by batch."""
     device = reference_tensor(adapter.net).device
     for index in test_set.batches():
-        yield adapter.normalise(cut(test_set.canvas[index].to(device), test_set.margin))
+        yield adapter.normalise(crop_margin(test_set.canvas[index].to(device), test_set.margin))
 
 
 @torch.no_grad()
@@ -159,7 +159,7 @@ def sampling_grids(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[
     for name in layers:
         with suppress(KeyError):  # the ledger follows calls, and not every module is one
             rows, columns = summary[name].rows, summary[name].columns
-            found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.start, columns.start))
+            found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.offset, columns.offset))
     return found
 
 

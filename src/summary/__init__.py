@@ -72,7 +72,9 @@ def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = Fals
                 refuse_larger(str(node.target), net.get_submodule(str(node.target)), values[node.all_input_nodes[0]])
             value = _value(net, node, values)
         except ShapeError as error:
-            sizes = dict.fromkeys([image[1:], *((one.rows.size, one.columns.size) for one in rows if one.rows.field)])
+            sizes = dict.fromkeys(
+                [image[1:], *((one.rows.size, one.columns.size) for one in rows if one.rows.receptive_field)]
+            )
             raise ShapeError(f"{error}; so far {' → '.join(f'{h}×{w}' for h, w in sizes)}") from error.__cause__
         if isinstance(value, Layer):
             rows.append(replace(value, parameters=value.parameters - counted.again(value.name)))
@@ -120,7 +122,7 @@ def _arithmetic(function: Callable[..., Any]) -> Call:
 
 def _learned(name: str, value: Tensor) -> Layer:
     """A parameter or buffer that the net reads itself: a 1×1 map that sees nothing of the image."""
-    axis, learned = Axis(1, field=0), isinstance(value, nn.Parameter)
+    axis, learned = Axis(1, receptive_field=0), isinstance(value, nn.Parameter)
     return Layer(name, type(value).__name__, value.numel(), axis, axis, value.numel() if learned else 0, layout="c")
 
 

@@ -28,7 +28,7 @@ def _join(name: str, *operands: Any, **options: Any) -> Layer:
     whole = max(layers, key=lambda one: (len(one.layout), math.prod(one.shape)))
     for one in layers:
         fits = all(size in (1, most) for size, most in zip(one.shape, whole.shape, strict=True))
-        if not fits or (one.rows.field and one.layout != whole.layout):
+        if not fits or (one.rows.receptive_field and one.layout != whole.layout):
             raise ShapeError(f"{name}: joins {' and '.join(f'{one.name} {one.shape}' for one in layers)}")
     rows = reduce(Axis.join, (one.rows for one in layers))
     return replace(whole, rows=rows, columns=reduce(Axis.join, (one.columns for one in layers)))
@@ -100,7 +100,7 @@ def _transpose(name: str, layer: Layer, one: int, other: int) -> Layer:
 
 def _view(name: str, layer: Layer, *sizes: Any) -> Layer:
     """Channels split into groups and put together again, or all numbers of an image as one vector."""
-    if not layer.rows.field:  # learned numbers go with maps of any layout
+    if not layer.rows.receptive_field:  # learned numbers go with maps of any layout
         return layer
     shape = list(sizes if isinstance(sizes[0], int) else sizes[0])
     if -1 in shape:
@@ -135,7 +135,7 @@ def _take(name: str, value: Any, index: Any) -> Any:
 def _subsample(axis: Axis, kept: range | None) -> Axis:
     if kept is None:
         return axis
-    return replace(axis, size=len(kept), jump=axis.jump * kept.step, start=axis.start + kept.start * axis.jump)
+    return replace(axis, size=len(kept), jump=axis.jump * kept.step, offset=axis.offset + kept.start * axis.jump)
 
 
 def _size(name: str, layer: Layer, dim: int | None = None) -> Any:

@@ -28,17 +28,17 @@ class Axis:
     """One spatial axis of a map: its size, and the field, jump and start of its outputs in input pixels."""
 
     size: int
-    field: float = 1.0
+    receptive_field: float = 1.0
     jump: float = 1.0
-    start: float = 0.5
+    offset: float = 0.5
 
     def slide(self, window: Window) -> "Axis":
         """The axis after a window has passed over it."""
         return Axis(
             window.places(self.size),
-            self.field + (window.extent - 1) * self.jump,
+            self.receptive_field + (window.extent - 1) * self.jump,
             self.jump * window.stride,
-            self.start + ((window.extent - 1) / 2 - window.before) * self.jump,
+            self.offset + ((window.extent - 1) / 2 - window.before) * self.jump,
         )
 
     def whole(self) -> "Axis":
@@ -48,20 +48,24 @@ class Axis:
     def join(self, other: "Axis") -> "Axis":
         """Two branches that meet: the field covers both."""
         wide = self if self.size >= other.size else other  # a 1×1 branch is broadcast
-        if not (self.field and other.field):  # learned numbers see nothing of the image
-            return replace(wide, field=self.field or other.field, start=self.start if self.field else other.start)
-        low = min(self.start - self.field / 2, other.start - other.field / 2)
-        high = max(self.start + self.field / 2, other.start + other.field / 2)
-        return replace(wide, field=high - low, start=(low + high) / 2)
+        if not (self.receptive_field and other.receptive_field):  # learned numbers see nothing of the image
+            return replace(
+                wide,
+                receptive_field=self.receptive_field or other.receptive_field,
+                offset=self.offset if self.receptive_field else other.offset,
+            )
+        low = min(self.offset - self.receptive_field / 2, other.offset - other.receptive_field / 2)
+        high = max(self.offset + self.receptive_field / 2, other.offset + other.receptive_field / 2)
+        return replace(wide, receptive_field=high - low, offset=(low + high) / 2)
 
     def resize(self, size: int) -> "Axis":
         """The axis with its outputs spread over that many, each on the sample nearest to it."""
         jump = self.jump * self.size / size
-        return replace(self, size=size, jump=jump, start=self.start + (jump - self.jump) / 2)
+        return replace(self, size=size, jump=jump, offset=self.offset + (jump - self.jump) / 2)
 
     def pad(self, before: int, after: int) -> "Axis":
         """The axis with samples added at both ends; negative: cropped."""
-        return replace(self, size=self.size + before + after, start=self.start - before * self.jump)
+        return replace(self, size=self.size + before + after, offset=self.offset - before * self.jump)
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Layer:
 
     def seen(self, image: tuple[int, int]) -> float:
         """Share of the input that one output can see, in (0, 1]."""
-        return min(self.rows.field / image[0], 1) * min(self.columns.field / image[1], 1)
+        return min(self.rows.receptive_field / image[0], 1) * min(self.columns.receptive_field / image[1], 1)
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,9 @@ class ModelSummary:
                 "channels": layer.channels,
                 "height": layer.rows.size,
                 "width": layer.columns.size,
-                "receptive_field": max(layer.rows.field, layer.columns.field),
+                "receptive_field": max(layer.rows.receptive_field, layer.columns.receptive_field),
                 "jump": max(layer.rows.jump, layer.columns.jump),
-                "start": layer.rows.start,
+                "start": layer.rows.offset,
                 "parameters": layer.parameters,
                 "multiply_adds": layer.multiply_adds,
                 "input_seen": round(layer.seen(self.image[1:]), 4),

@@ -124,8 +124,8 @@ def _adaptive(name: str, pool: nn.Module, layer: Layer) -> Layer:
     for axis, wanted in zip((layer.rows, layer.columns), _pair(pool.output_size), strict=True):
         n, m = axis.size, wanted or axis.size
         first, *others = (-(-(i + 1) * n // m) - i * n // m for i in range(m))
-        centre = axis.start + (first - 1) / 2 * axis.jump
-        axes.append(Axis(m, axis.field + (max(first, *others, 0) - 1) * axis.jump, axis.jump * n / m, centre))
+        centre = axis.offset + (first - 1) / 2 * axis.jump
+        axes.append(Axis(m, axis.receptive_field + (max(first, *others, 0) - 1) * axis.jump, axis.jump * n / m, centre))
     return replace(layer, rows=axes[0], columns=axes[1])
 
 
