@@ -36,7 +36,7 @@ from src.reporting import wandb_logger as views_wandb
 from src.results import files
 from src.results.runs import FinishedRun
 from tests.helpers import ROOT, only_rows, wandb_records
-from tests.test_activations import flags, hooks
+from tests.test_hooks import flags, hooks
 from tests.test_commands import command
 
 TIMM = "timm/test_resnet.r160_in1k"  # half a million parameters

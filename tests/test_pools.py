@@ -38,7 +38,7 @@ def test_a_missing_fact_is_named():
         formula = "x"
         source = " "
 
-    with pytest.raises(UserError, match=r"^pool toy: its class Toy has no keeps, exact, source; a line each, as class"):
+    with pytest.raises(UserError, match=r"^pool toy: class Toy lacks keeps, exact, source; state each as a class"):
         facts_of("toy", Toy)
     Toy.keeps = Toy.exact = Toy.source = "a\n    b"
     assert facts_of("toy", Toy) == Facts("A pool.", "x", "a b", "a b", "a b")
@@ -245,7 +245,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
         ("sise=31", "did you mean size?"),
         ("size=0", "size=0: must be"),
         ("shifts=0", "shifts=0: must be"),
-        ("head=gapp", "model.head: Invalid value 'gapp'"),
+        ("head=gapp", "model.head=gapp: did you mean gap?"),
         ("stride=0", "model.stride=0: must be"),
         ("size=2", "larger than its map"),
     ],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..pooling import POOLS, Pool
-from ..pooling.base import around
+from ..pooling.base import circular_pad
 from ..pooling.learned import Conv
 from ..summary import summarize
 from .layers import ACTIVATIONS, CONTINUED, HEADS, NORMS
@@ -172,7 +172,7 @@ class CircularConv2d(nn.Conv2d):
     def forward(self, x: Maps) -> Maps:
         """Maps (n, c, h, w) → (n, channels, h/stride, w/stride)."""
         rows, columns = (int(one) for one in self.padding)
-        x = around(around(x, rows, rows, 2), columns, columns, 3)
+        x = circular_pad(circular_pad(x, rows, rows, 2), columns, columns, 3)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 

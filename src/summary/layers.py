@@ -35,7 +35,7 @@ class Axis:
     def slide(self, window: Window) -> "Axis":
         """The axis after a window has passed over it."""
         return Axis(
-            window.places(self.size),
+            window.output_size(self.size),
             self.receptive_field + (window.extent - 1) * self.jump,
             self.jump * window.stride,
             self.offset + ((window.extent - 1) / 2 - window.before) * self.jump,

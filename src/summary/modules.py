@@ -38,8 +38,8 @@ def places(name: str, layer: Layer, windows: Sequence[Window], border: str = "")
     _maps(name, layer)
     for axis, window in zip((layer.rows, layer.columns), windows, strict=True):
         n, k, s, p = axis.size, window.extent, window.stride, window.before
-        if window.places(n) < 1:
-            raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.places(n)}")
+        if window.output_size(n) < 1:
+            raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.output_size(n)}")
         beyond = max(p, *window.pads(n))
         if (border == "reflect" and beyond >= n) or (border == "circular" and beyond > n):
             raise ShapeError(f"{name}: {border} padding of {beyond} needs a map larger than {beyond}, this one has {n}")
