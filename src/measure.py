@@ -230,7 +230,7 @@ def evaluation_set(options: Options, adapter: "ModelAdapter", image: "Image") ->
     """
     from .data.external import sample
     from .evaluation.adapter import EvaluationSet
-    from .nets.external import outputs
+    from .nets.external import output_size
     from .reporting.terminal import console
 
     given = {key: getattr(options, key) for key in NET if getattr(options, key) is not None}
@@ -238,7 +238,7 @@ def evaluation_set(options: Options, adapter: "ModelAdapter", image: "Image") ->
     root = options.data.root or options.root or "data"
     channels, side, _ = image
     found = sample(options.data.name, root, side, channels, margin, images, seed)
-    answers, classes = outputs(adapter.net, image), len(found.classes)
+    answers, classes = output_size(adapter.net, image), len(found.classes)
     labels = found.labels if adapter.what and answers == classes else None
     if labels is None:
         console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..metrics.base import Population
-from ..nets.external import Image, LoadedNet, answer, default_layers, list_layers, outputs, pick_layers
+from ..nets.external import Image, LoadedNet, default_layers, list_layers, logits_of, output_size, pick_layers
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
 from ..transforms import SamplingGrid, crop_margin
@@ -135,7 +135,7 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
         UserError: the net takes no such images, gives no answer, is scripted, or a layer has none or gives no tensor.
     """
     net, image = _single(uncompiled(loaded.net)), image or loaded.image
-    outputs(net, image)
+    output_size(net, image)
     layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
     there = {row["name"] for row in list_layers(net, image)}
     silent = [name for name in layers if name not in there]
@@ -143,7 +143,7 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
         raise UserError(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
     what = getattr(net, "num_classes", None) != 0  # timm's nets that end in features say so
     return ModelAdapter(
-        net, layers, normaliser(loaded.mean, loaded.std), answer, what, grids=sampling_grids(net, image, layers)
+        net, layers, normaliser(loaded.mean, loaded.std), logits_of, what, grids=sampling_grids(net, image, layers)
     )
 
 
