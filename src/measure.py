@@ -243,7 +243,7 @@ def evaluation_set(options: Options, adapter: "ModelAdapter", image: "Image") ->
     if labels is None:
         console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
     return EvaluationSet(
-        found.canvas, margin, labels, found.positions if found.positions.numel() else None, seed, batch
+        found.padded, margin, labels, found.positions if found.positions.numel() else None, seed, batch
     )
 
 
