@@ -293,7 +293,7 @@ def test_a_net_that_is_asked_where_has_no_class_to_look_for():
     task = Task("where", 4)
     net = network((1, SIDE, SIDE), task.outputs)
     on = test_set(6, labels=False)
-    found, _, _ = looked(net, on, replace(on, canvas=on.canvas[:1]), answer=task.answer, what=task.what)
+    found, _, _ = looked(net, on, replace(on, canvas=on.canvas[:1]), answer=task.answer, what=task.classifies)
     assert not {"answers", "cam", "cam_classes"} & found.keys()
     assert found["labels"].tolist() == [-1]
     facts = found["stage1/facts"]

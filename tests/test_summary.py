@@ -1,4 +1,4 @@
-"""The shape ledger against counting, hooks, the FLOP counter and gradients."""
+"""The model summary against counting, hooks, the FLOP counter and gradients."""
 
 from dataclasses import replace
 
@@ -121,7 +121,7 @@ def test_layers_that_our_nets_do_not_have_hold_too(layer):
     st.integers(1, 3),
     st.tuples(st.integers(1, 3), st.integers(31, 37), st.integers(31, 37)),
 )
-def test_the_ledger_of_our_nets_holds(pool, name, padding, head, norm, stride, image):
+def test_the_summary_of_our_nets_holds(pool, name, padding, head, norm, stride, image):
     assume(not (pool == "conv" and padding == "valid"))
     assume(pool == "none" or stride in (POOLS[pool].strides or [stride]))
     if padding == "valid":  # every convolution takes from the map

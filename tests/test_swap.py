@@ -58,7 +58,7 @@ def resnet() -> nn.Module:
 
 @pytest.mark.parametrize("name", FOUND)
 @pytest.mark.parametrize("pool", ["aps", "lip"])
-def test_the_pools_of_torchvisions_nets_are_replaced_and_the_ledger_holds(name, pool):
+def test_the_pools_of_torchvisions_nets_are_replaced_and_the_summary_holds(name, pool):
     with torch.device("meta"):
         net = torchvision(name)
     image = (3, 75, 50)
@@ -85,7 +85,7 @@ def test_every_pool_finds_its_place_in_a_resnet(resnet, pool):
 
 
 @pytest.mark.parametrize("name", ["resnet26d", "dla34", "seresnet18"])
-def test_the_pools_of_timms_nets_are_replaced_and_the_ledger_holds(name):
+def test_the_pools_of_timms_nets_are_replaced_and_the_summary_holds(name):
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         net = timm.create_model(name, pretrained=False)

@@ -53,8 +53,10 @@ def evaluation_set(cfg: Config, splits: Splits) -> EvaluationSet:
 
 def adapter_of_run(net: Training, splits: Splits) -> ModelAdapter:
     """The net of a run: every stage, and what its head reads."""
-    position = net.task.position if net.task.where else None
-    return ModelAdapter(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what, position)
+    position = net.task.position if net.task.localizes else None
+    return ModelAdapter(
+        net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.classifies, position
+    )
 
 
 def online_rows(net: Training, splits: Splits, test_set: EvaluationSet) -> Iterator[Row]:
@@ -118,7 +120,7 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
 
 def features_of_run(net: Training, cfg: Config, splits: Splits, summary: ModelSummary, probe: Images) -> Arrays:
     """``inside`` of a run's net: its stages, its probe images, and the test images it is measured on."""
-    adapter = ModelAdapter(net, net.stages, splits.normalise, net.task.answer, net.task.what)
+    adapter = ModelAdapter(net, net.stages, splits.normalise, net.task.answer, net.task.classifies)
     margin = max(SHIFT)
     shown = EvaluationSet(pad_images(probe, margin, splits.out_of_frame), margin, probe.labels)
     protocol = "roll" if cfg.model.padding == "circular" else "crop"  # the shifts that the net's border is made for
