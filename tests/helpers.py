@@ -32,7 +32,7 @@ def composed(*overrides: str) -> Config:
 
 def architectures(*axes: str) -> list[str]:
     """Those that have all of these axes."""
-    return [name for name in ARCHITECTURES if not set(axes) & set(architecture(name).fixed)]
+    return [name for name in ARCHITECTURES if not set(axes) & set(architecture(name).unsupported_axes)]
 
 
 every_architecture = pytest.mark.parametrize("name", ARCHITECTURES)

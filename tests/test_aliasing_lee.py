@@ -14,7 +14,7 @@ from src.evaluation.families.velocity import LEE, MOTIONS, slopes, velocities
 from src.evaluation.families.velocity import rows as speed_rows
 from src.pooling import POOLS, Pool
 from src.pooling.polyphase import Polyphase
-from src.transforms import rotated, scaled
+from src.transforms import rotate, scale
 from tests.helpers import Overwrites, network
 
 #: all that are no layer of a net by themselves (none)
@@ -190,7 +190,7 @@ def test_velocities_of_pixels_are_those_of_scipys_motions(motion):
 
 
 @pytest.mark.parametrize(
-    ("motion", "move", "t"), [("rotate", rotated, 4.0), ("scale", lambda x, p: scaled(x, 1 + p / 100), 4.0)]
+    ("motion", "move", "t"), [("rotate", rotate, 4.0), ("scale", lambda x, p: scale(x, 1 + p / 100), 4.0)]
 )
 def test_motions_go_the_way_that_transforms_go(motion, move, t):
     """Bilinear interpolation blurs, so only the direction is compared."""

@@ -39,7 +39,7 @@ OTHER = {
     "max_width": 7, "padding": "circular", "head": "gmp", "norm": "group", "bias": False, "activation": "tanh",
     "width": 3, "parameters": 9,
 }  # fmt: skip
-FIXED = [(name, key) for name in ARCHITECTURES for key in architecture(name).fixed]
+FIXED = [(name, key) for name in ARCHITECTURES for key in architecture(name).unsupported_axes]
 
 
 @pytest.mark.parametrize(("name", "key"), FIXED)
@@ -49,7 +49,10 @@ def test_an_axis_that_an_architecture_lacks_is_refused_and_the_advice_can_be_fol
     line = re.fullmatch(rf"model\.{key}=(.+): model={name} has no such axis, leave it at (.+)", str(refusal.value))
     asked, right = line.groups()
     assert yaml.safe_load(asked) == OTHER[key]
-    assert getattr(composed(f"model={name}", f"model.{key}={right}").model, key) == architecture(name).fixed[key]
+    assert (
+        getattr(composed(f"model={name}", f"model.{key}={right}").model, key)
+        == architecture(name).unsupported_axes[key]
+    )
 
 
 # each can be had, and shows, by itself: a variant has names of its own, a width may be given as parameters
@@ -66,7 +69,9 @@ def test_an_axis_that_an_architecture_has_changes_its_net(name, key):
 @every_architecture
 def test_the_yaml_of_an_architecture_is_a_net(name):
     cfg = composed(f"model={name}")
-    assert {key: getattr(cfg.model, key) for key in architecture(name).fixed} == architecture(name).fixed
+    assert {key: getattr(cfg.model, key) for key in architecture(name).unsupported_axes} == architecture(
+        name
+    ).unsupported_axes
     assert published(name, (3, 32, 32), 10).logits.out_features == 10
 
 

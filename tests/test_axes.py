@@ -200,8 +200,8 @@ def test_a_map_grows_or_shrinks_by_what_its_kernels_read(name, padding, grows):
     net = on_paper(image, name=name, padding=padding, pool="none", stride=1)
     for stage in net.stages:
         rows, columns = summarize(net, image)[stage].rows, summarize(net, image)[stage].columns
-        assert rows.size == 45 + grows * (rows.field - 1)  # the field is 1 + Σ (k - 1)
-        assert columns.size == 52 + grows * (columns.field - 1)
+        assert rows.size == 45 + grows * (rows.receptive_field - 1)  # the field is 1 + Σ (k - 1)
+        assert columns.size == 52 + grows * (columns.receptive_field - 1)
 
 
 # --- an object on black ----------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_with_biases_and_norms_it_holds_for_objects_that_keep_away_from_the_bord
     image = (1, 64, 64)
     paper = on_paper(image, name=name, pool="none", stride=1)
     away = (
-        int(summarize(paper, image)[paper.stages[-1]].rows.field) - 1
+        int(summarize(paper, image)[paper.stages[-1]].rows.receptive_field) - 1
     )  # half of it the object's trace, half the frame
     side = 2 * away + 3 + 4
     net = still(name, side, norm=norm, head=head)

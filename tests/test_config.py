@@ -7,7 +7,7 @@ import pytest
 from omegaconf import MISSING
 
 from src.config import Config, Model, cli_errors, flatten, from_command_line, from_dict, to_dict
-from src.data.names import SETS
+from src.data.sets import SETS
 from src.errors import UserError
 from src.models import ARCHITECTURES
 from src.pooling import POOLS

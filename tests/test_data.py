@@ -1,4 +1,4 @@
-"""From a set to a run's batches: splits, label noise, canvas, normalisation, order, augmentation."""
+"""From a set to a run's batches: splits, label noise, pad_images, normalisation, order, augmentation."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -14,7 +14,7 @@ from src.data import splits
 from src.data.batches import Batches, augmented
 from src.data.names import AUGMENTATIONS
 from src.data.sets import MARGIN, DataError, Images, Source
-from src.data.splits import Splits, canvas, flip_labels, pixel_statistics, split
+from src.data.splits import Splits, flip_labels, pad_images, pixel_statistics, split
 
 CLASSES = 5
 
@@ -55,7 +55,7 @@ def test_labels_and_canvases_go_with_their_images(cut):
     found = cut(train_size=30)
     for one in (found.train, found.val):
         assert (one.labels == torch.tensor(numbers(one.images)) % CLASSES).all()
-        assert torch.equal(one.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN], one.images)
+        assert torch.equal(one.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN], one.images)
 
 
 def test_the_split_is_that_of_its_seed(cut):
@@ -152,27 +152,27 @@ def test_images_of_one_grey_stay_finite():
 
 
 @pytest.mark.parametrize("margin", [1, MARGIN, MARGIN + 3])
-@pytest.mark.parametrize("beyond", ["black", "edge"])
-def test_a_canvas_holds_the_true_pixels_then_what_lies_beyond(margin, beyond):
+@pytest.mark.parametrize("out_of_frame", ["black", "edge"])
+def test_a_canvas_holds_the_true_pixels_then_what_lies_beyond(margin, out_of_frame):
     own = part(3, margin=True)
-    y = canvas(own, margin, beyond)
+    y = pad_images(own, margin, out_of_frame)
     assert y.shape[-2:] == (4 + 2 * margin, 4 + 2 * margin)
     assert torch.equal(y[..., margin:-margin, margin:-margin], own.images)
     out = max(margin - MARGIN, 0)  # the corner of what is true, in y and in the canvas
     cut = max(MARGIN - margin, 0)
-    corner = own.canvas[..., cut, cut]
+    corner = own.padded[..., cut, cut]
     assert torch.equal(y[..., out, out], corner)
     if out:
-        assert torch.equal(y[..., 0, 0], torch.zeros_like(corner) if beyond == "black" else corner)
+        assert torch.equal(y[..., 0, 0], torch.zeros_like(corner) if out_of_frame == "black" else corner)
 
 
-@pytest.mark.parametrize("beyond", ["black", "edge"])
-def test_without_a_canvas_all_around_lies_beyond(beyond):
+@pytest.mark.parametrize("out_of_frame", ["black", "edge"])
+def test_without_a_canvas_all_around_lies_beyond(out_of_frame):
     own = part(3)
-    y = canvas(own, 2, beyond)
+    y = pad_images(own, 2, out_of_frame)
     assert torch.equal(y[..., 2:-2, 2:-2], own.images)
     edge = own.images[..., 0, 1]
-    assert torch.equal(y[..., 0, 3], torch.zeros_like(edge) if beyond == "black" else edge)
+    assert torch.equal(y[..., 0, 3], torch.zeros_like(edge) if out_of_frame == "black" else edge)
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------

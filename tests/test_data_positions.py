@@ -9,9 +9,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import kstest
 
 from src.config import Data, from_dict
-from src.data import red_green
-from src.data.sets import DataError, Images, load, place
-from src.data.shapes import render
+from src.data.sets import DataError, Images, load, place, red_green
+from src.data.sets.shapes import render
 from src.data.splits import split
 from src.errors import UserError
 

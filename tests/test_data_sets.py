@@ -16,9 +16,8 @@ from src.data import sets
 from src.data.example_images import probe_images
 from src.data.external import sample
 from src.data.image_files import ENDINGS, labelled, open_picture
-from src.data.names import SETS
 from src.data.options import image_shape
-from src.data.sets import MARGIN, DataError, load
+from src.data.sets import MARGIN, SETS, DataError, load, torchvision_sets
 from src.data.splits import split
 
 TORCHVISION = {
@@ -38,7 +37,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     for maker in TORCHVISION.values():
         monkeypatch.setattr(maker, "download", offline)
-    monkeypatch.setattr(sets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(torchvision_sets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
     sets._load.cache_clear()
 
 
@@ -72,7 +71,7 @@ def test_fashion_mnist_is_unpacked_from_debians_files(tmp_path):
     assert same(source.train, found["train"][:, None], found["train labels"])
     assert same(source.test, found["t10k"][:, None], found["t10k labels"])
     assert source.classes[:3] == ["T-shirt/top", "Trouser", "Pullover"]
-    assert source.beyond == "black"
+    assert source.out_of_frame == "black"
     left = sorted(path.name for path in (tmp_path / "data" / "FashionMNIST").iterdir())
     assert left == ["raw"]
 
@@ -82,7 +81,7 @@ def test_the_mnists_are_read_where_torchvision_keeps_them(tmp_path, name, folder
     found = mnist_files(tmp_path / folder / "raw", bytes, "")
     source = load(name, str(tmp_path), 64)
     assert same(source.train, found["train"][:, None], found["train labels"])
-    assert source.train.canvas is None
+    assert source.train.padded is None
     assert image_shape(Data(name=name)) == ((1, 28, 28), len(source.classes))
 
 
@@ -116,7 +115,7 @@ def test_cifar_is_read_from_its_pickles(cifar, tmp_path, name):
     assert same(source.train, found["train"], found["train labels"])
     assert same(source.test, found["test"], found["test labels"])
     assert source.classes[1] == "class 1"
-    assert source.beyond == "edge"
+    assert source.out_of_frame == "edge"
     assert image_shape(Data(name=name)) == ((3, 32, 32), len(source.classes))
 
 
@@ -173,7 +172,7 @@ def test_a_folder_may_hold_train_and_test(tmp_path):
     assert (greys(source.train), source.train.labels.tolist()) == ([10, 20, 11, 21], [0, 0, 1, 1])
     assert (greys(source.test), source.test.labels.tolist()) == ([30, 31], [0, 1])
     assert source.test.images.shape == (2, 3, 16, 16)
-    assert source.test.canvas.shape == (2, 3, 16 + 2 * MARGIN, 16 + 2 * MARGIN)
+    assert source.test.padded.shape == (2, 3, 16 + 2 * MARGIN, 16 + 2 * MARGIN)
 
 
 def test_else_every_fifth_file_of_a_class_is_for_testing(tmp_path):
@@ -190,7 +189,7 @@ def test_the_shorter_side_fills_the_canvas_and_the_middle_is_kept(tmp_path):
     for part in ("train", "test"):
         (tmp_path / part / "a").mkdir(parents=True)
         Image.fromarray(ramp).save(tmp_path / part / "a" / "ramp.png")
-    canvas = load("folder", str(tmp_path), 16).test.canvas
+    canvas = load("folder", str(tmp_path), 16).test.padded
     assert canvas.shape[-2:] == (32, 32)
     assert canvas[0, 0, 0].tolist() == ramp[0, 32:64].tolist()
 
@@ -282,7 +281,7 @@ def test_every_way_to_read_files_opens_them_alike(tmp_path):
             Image.new("I;16", (16, 16), 100 * 257).save(path)
     found = load("folder", str(tmp_path), 16)
     assert greys(found.test) == greys(found.train) == [100, 100]
-    assert (sample("folder", str(tmp_path), 16, 3, 0, 2, 0).canvas == 100).all()
+    assert (sample("folder", str(tmp_path), 16, 3, 0, 2, 0).padded == 100).all()
     splits = split(Data(name="folder", root=str(tmp_path), image_size=16, val_size=1))
     assert (probe_images(Probe(files=[str(path)]), splits).images == 100).all()
 
@@ -356,4 +355,4 @@ def test_images_can_be_taken_by_number():
     taken = part.take(torch.tensor([2, 0]))
     assert (greys(taken), taken.labels.tolist(), len(taken)) == ([2, 0], [2, 0], 2)
     assert torch.equal(taken.factors, part.factors[[2, 0]])
-    assert taken.canvas is None
+    assert taken.padded is None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from src.data.sets import MARGIN, Source, load
-from src.data.shapes import CLASSES, render
+from src.data.sets.shapes import CLASSES, render
 
 SIZE, MARGIN_DRAWN = 48, 6
 NAMES = list(CLASSES)
@@ -93,7 +93,7 @@ def test_images_are_those_of_the_seed():
 
 def test_the_middle_of_the_canvas_is_the_image(shapes):
     for part in (shapes.train, shapes.test):
-        assert torch.equal(part.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN], part.images)
+        assert torch.equal(part.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN], part.images)
         assert part.images.shape[1:] == (1, 8, 8)
         assert part.factors.shape == (len(part), 4)
     assert shapes.classes == NAMES

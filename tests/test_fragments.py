@@ -162,7 +162,7 @@ def test_a_layer_that_lies_on_noise_is_caught_on_images():
     class Sly(nn.Module):
         """Local on noise, which has values below 0, and not on images."""
 
-        def ledger_rule(self, layer: Layer) -> Layer:
+        def summary_rule(self, layer: Layer) -> Layer:
             return layer
 
         def forward(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ sizes, kernels, strides = st.integers(5, 40), st.integers(1, 5), st.integers(1, 
 
 def places(window: Window, n: int) -> list[range]:
     """The samples under the window at each of its places; those below 0 or from n on are padding."""
-    starts = [i * window.stride - window.before for i in range(window.places(n))]
+    starts = [i * window.stride - window.before for i in range(window.output_size(n))]
     return [range(start, start + window.extent, window.dilation) for start in starts]
 
 
@@ -23,19 +23,19 @@ def test_integer_padding_has_the_places_of_a_torch_convolution(n, kernel, stride
     window = Window(kernel, stride, padding, dilation)
     assume(n + 2 * padding >= window.extent)
     conv = nn.Conv1d(1, 1, kernel, stride, padding, dilation)
-    assert window.places(n) == conv(torch.zeros(1, 1, n)).shape[-1]
+    assert window.output_size(n) == conv(torch.zeros(1, 1, n)).shape[-1]
 
 
 @given(sizes, kernels, strides, st.data())
 def test_rounding_up_has_the_places_of_torchs_ceil_mode(n, kernel, stride, data):
     padding = data.draw(st.integers(0, kernel // 2))
     pool = nn.MaxPool1d(kernel, stride, padding, ceil_mode=True)
-    assert Window(kernel, stride, padding, ceil=True).places(n) == pool(torch.zeros(1, 1, n)).shape[-1]
+    assert Window(kernel, stride, padding, ceil=True).output_size(n) == pool(torch.zeros(1, 1, n)).shape[-1]
 
 
 @given(sizes, kernels, strides)
 def test_same_has_a_place_for_every_strided_sample(n, kernel, stride):
-    assert Window(kernel, stride).places(n) == len(range(0, n, stride))
+    assert Window(kernel, stride).output_size(n) == len(range(0, n, stride))
 
 
 @given(sizes, kernels, strides, st.sampled_from([None, 0, 1]))
@@ -71,4 +71,4 @@ def test_no_sample_is_left_unread_by_a_default_window(name, stride):
         size = n
         for window in POOLS[name](stride=stride, channels=1).windows:
             assert set(range(size)) <= set().union(*places(window, size)), (n, window)
-            size = window.places(size)
+            size = window.output_size(size)

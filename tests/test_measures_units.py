@@ -340,7 +340,7 @@ def test_the_field_of_ones_is_a_repeated_box(depth, side):
     at = size // 2 - len(theirs) // 2
     expected[at : at + len(theirs), at : at + len(theirs)] = theirs
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    reach = int(summarize(net, (1, size, size))[str(depth - 1)].rows.field)
+    reach = int(summarize(net, (1, size, size))[str(depth - 1)].rows.receptive_field)
     assert len(theirs) == reach
     assert 1 < effective_size(found) <= reach
 
@@ -356,9 +356,12 @@ def test_the_field_lies_within_that_of_the_ledger():
     net = nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1))
     found, axis = effective_field(net, "3", torch.randn(6, 2, 21, 21)), summarize(net, (2, 21, 21))["3"].rows
     hit = found.sum(1).nonzero().flatten()
-    centre = axis.start + axis.jump * (axis.size // 2)
-    assert axis.field == 7
-    assert [hit.min().item(), hit.max().item() + 1] == [centre - axis.field / 2, centre + axis.field / 2]
+    centre = axis.offset + axis.jump * (axis.size // 2)
+    assert axis.receptive_field == 7
+    assert [hit.min().item(), hit.max().item() + 1] == [
+        centre - axis.receptive_field / 2,
+        centre + axis.receptive_field / 2,
+    ]
 
 
 def test_the_net_is_left_as_it_was():

@@ -260,7 +260,7 @@ def test_these_and_circular_padding_make_a_net_exactly_invariant(name, pool, hea
 @every_pooled_architecture
 @pytest.mark.parametrize("stride", [1, 3])
 def test_a_stride_that_a_pool_is_not_defined_for_is_refused(name, stride):
-    with pytest.raises(UserError, match=rf"^model\.pool=wavelet: .*stride 2 alone, not {stride}$"):
+    with pytest.raises(UserError, match=rf"^model\.pool=wavelet: .*stride 2 only, not {stride}$"):
         network(IMAGE, name=name, pool="wavelet", stride=stride)
 
 

@@ -24,11 +24,11 @@ from src.evaluation.suite import rows
 from src.metrics import Row
 from src.nets.external import (
     LoadedNet,
-    answer,
     default_layers,
     list_layers,
     load_net,
-    outputs,
+    logits_of,
+    output_size,
     pick_layers,
     run_once,
 )
@@ -36,8 +36,8 @@ from src.reporting import wandb_logger as views_wandb
 from src.results import files
 from src.results.runs import FinishedRun
 from tests.helpers import ROOT, only_rows, wandb_records
-from tests.test_activations import flags, hooks
 from tests.test_commands import command
+from tests.test_hooks import flags, hooks
 
 TIMM = "timm/test_resnet.r160_in1k"  # half a million parameters
 SMALL = "torchvision/squeezenet1_1"  # a million
@@ -70,7 +70,7 @@ def test_a_net_comes_in_eval_mode_and_its_layers_stand_for_it(name: str, side: i
     assert loaded.image == ((3, 160, 160) if side == 160 else (3, 224, 224))
     assert len(loaded.mean) == len(loaded.std) == 3
     assert loaded.classes is None, "random weights know none"
-    assert outputs(loaded.net, (3, side, side)) == 1000
+    assert output_size(loaded.net, (3, side, side)) == 1000
     assert default_layers(loaded.net, (3, side, side)) == layers.split()
 
 
@@ -78,7 +78,7 @@ def test_vgg_has_a_layer_for_each_resolution() -> None:
     with torch.device("meta"):  # its half a gigabyte of weights is not what is asked about
         net = models.vgg11()
     assert default_layers(net.features, (3, 64, 64)) == "1 4 9 14 19 20".split()
-    assert outputs(net, (3, 32, 32)) == 1000
+    assert output_size(net, (3, 32, 32)) == 1000
 
 
 def test_random_weights_are_the_same_each_time_and_leave_the_random_stream_alone() -> None:
@@ -92,7 +92,7 @@ def test_random_weights_are_the_same_each_time_and_leave_the_random_stream_alone
 
 def test_a_net_may_have_other_outputs() -> None:
     for name in (SMALL, TIMM):
-        assert outputs(load_net(name, "none", classes=7).net, (3, 64, 64)) == 7
+        assert output_size(load_net(name, "none", classes=7).net, (3, 64, 64)) == 7
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_the_answer_is_found_in_what_nets_give() -> None:
         {"hidden": wrong, "logits": right},
         SimpleNamespace(loss=wrong, logits=right),
     ]
-    assert all(answer(one) is right for one in given)
+    assert all(logits_of(one) is right for one in given)
     for bad in (None, (), {"hidden": right}, torch.ones(2, 3, 4, 4), "text"):
         with pytest.raises(UserError, match=r"the net gives a .* where a vector for each image is needed"):
-            answer(bad)
+            logits_of(bad)
 
 
 @pytest.fixture

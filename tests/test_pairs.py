@@ -19,11 +19,11 @@ from src.pooling import POOLS
 from src.summary import summarize
 from src.training import evaluate_run
 from src.training.lightning_module import module
-from src.transforms import TRANSFORMS, SamplingGrid, cut
+from src.transforms import TRANSFORMS, SamplingGrid, crop_margin
 from tests.helpers import network, only_rows, tiny
 
 SIDE, MARGIN = 12, 4
-MOVING = [name for name, one in TRANSFORMS.items() if one.moves]
+MOVING = [name for name, one in TRANSFORMS.items() if one.is_spatial]
 every_transform = pytest.mark.parametrize("name", TRANSFORMS)
 every_motion = pytest.mark.parametrize("name", MOVING)
 
@@ -93,7 +93,7 @@ def test_a_symmetric_filter_follows_mirrors_and_turns_exactly_on_its_own_grid(na
     net(torch.zeros(1, 1, side, side).double())
     layers = [f"pool{stage}" for stage in range(stages)]
     adapter = ModelAdapter(net, layers, pixels, grids=sampling_grids(net, (1, side, side), layers))
-    assert any(one.middle((-(-side // 2),) * 2) != (0, 0) for one in adapter.grids.values()) or side % 2
+    assert any(one.center_offset((-(-side // 2),) * 2) != (0, 0) for one in adapter.grids.values()) or side % 2
     on = EvaluationSet(smooth(10, side + 2 * MARGIN), MARGIN)
     rows = [row for row in pair_rows(adapter, on, [name]) if row.measure.startswith("equivariance")]
     assert {row.layer for row in rows} >= {*layers[:-1], layers[0]}
@@ -163,13 +163,13 @@ def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
     one, on = TRANSFORMS["shift/crop"], test_set()
     steps = 2 * torch.randint(-1, 2, (len(on.canvas), 2))
     images = one.images(on.canvas, steps, MARGIN)
-    maps, moved = (net[0](pixels(x)).detach() for x in (cut(on.canvas, MARGIN), images))
+    maps, moved = (net[0](pixels(x)).detach() for x in (crop_margin(on.canvas, MARGIN), images))
     found = {}
     image, size = (SIDE, SIDE), (maps.shape[2], maps.shape[3])
     grids = {"even": SamplingGrid.even(image, size), "ledger": SamplingGrid(image, (2.0, 2.0), (1.5, 1.5))}
     for name, grid in grids.items():
         measure = EquivarianceError()
-        both, pair = (cut(on.canvas, MARGIN), images), TransformedOutputs(LayerOutputs(maps), moved)
+        both, pair = (crop_margin(on.canvas, MARGIN), images), TransformedOutputs(LayerOutputs(maps), moved)
         _equivariance({"maps": measure}, one, steps, both, grid, None, "maps", pair)
         found[name] = measure.compute()["equivariance_error"].item()
     assert found["ledger"] < 1e-9
@@ -192,8 +192,8 @@ def test_grids_of_a_run_are_the_ledgers():
         list(evaluate_run.measure(net, cfg, splits))
     rows = {name: summarize(net, splits.image)[name].rows for name in net.stages}
     assert {name: one.jump for name, one in seen.items()} == {name: (one.jump, one.jump) for name, one in rows.items()}
-    assert {name: one.start for name, one in seen.items()} == {
-        name: (one.start, one.start) for name, one in rows.items()
+    assert {name: one.offset for name, one in seen.items()} == {
+        name: (one.offset, one.offset) for name, one in rows.items()
     }
     assert any(one.jump != splits.image[1] / one.size for one in rows.values()), "else the ratio would d"
 
@@ -202,7 +202,7 @@ def test_an_equivariant_net_follows_rolls_that_are_multiples_of_its_jump():
     net = network((1, SIDE, SIDE), 3, pool="max", padding="circular", depth=1).double()
     one = TRANSFORMS["shift/roll"]
     with torch.no_grad():
-        x = pixels(cut(test_set().canvas, MARGIN))
+        x = pixels(crop_margin(test_set().canvas, MARGIN))
         steps = 2 * torch.randint(-3, 4, (len(x), 2))
         maps, moved = net.eval().stage1(x), net.stage1(pixels(one.images(test_set().canvas, steps, MARGIN)))
     torch.testing.assert_close(moved, one.maps(maps, steps, 2))
@@ -222,7 +222,7 @@ def test_a_blind_net_notices_nothing(name):
     found = [row for row in rows if row.layer == OUTPUT]
     assert {row.estimate.value for row in found if row.measure == "consistency"} == {1}
     assert all(math.isnan(row.estimate.value) for row in found if row.measure.startswith("output_distance"))
-    assert set(values(rows, "equivariance_error").values()) <= {0} or not TRANSFORMS[name].moves or max(
+    assert set(values(rows, "equivariance_error").values()) <= {0} or not TRANSFORMS[name].is_spatial or max(
         values(rows, "equivariance_error").values()
     ) < 1e-6  # fmt: skip
 
@@ -238,7 +238,7 @@ def test_every_transform_has_rows_of_all_measures(name):
         assert len({row.values()[:5] for row in rows if row.amount == amount}) == len(names)
         assert "invariance_error" in names
         assert "output_distance" in names
-        assert ("equivariance_error" in names) == one.moves
+        assert ("equivariance_error" in names) == one.is_spatial
         assert len(fresh(OUTPUT)) >= 2
         assert len(fresh("maps")) >= 2
     assert {row.amount for row in rows} == set(amounts)
@@ -262,8 +262,8 @@ def test_a_floor_is_what_the_way_there_and_back_costs():
     rows, on = taken(Same(), "scale/disc"), test_set()
     one = TRANSFORMS["scale/disc"]
     for setting in settings(on, ["scale/disc"]):
-        still = one.still(on.canvas, MARGIN)
-        back = one.still(one.there_and_back(on.canvas, setting.parameters).clamp(0, 255), MARGIN)
+        still = one.reference(on.canvas, MARGIN)
+        back = one.reference(one.round_trip(on.canvas, setting.parameters).clamp(0, 255), MARGIN)
         x, y = (pixels(part).flatten(1) for part in (still, back))
         others = 2 * x.var(0).sum()
         expected = (x - y).square().sum(1).mean() / others

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import gradgradcheck
 
 from src.pooling import BORDERS, POOLS, Pool
-from src.pooling.base import around
+from src.pooling.base import circular_pad
 
 NAMES = [name for name, pool in POOLS.items() if pool]
 # one number a window, or a tile: with integer padding the size is that of nn.MaxPool2d
@@ -60,7 +60,7 @@ def test_the_windows_tell_the_size(name, stride, side):
     size = side
     pool = make(name, stride)
     for window in pool.windows:
-        size = window.places(size)
+        size = window.output_size(size)
     assert size == pool(maps(side, side)).shape[-1]
 
 
@@ -100,12 +100,12 @@ def test_around_is_circular_padding(axis, side, data):
     x = maps(side, side)
     before, after = (data.draw(st.integers(0, side)) for _ in "ab")
     pad = (0, 0, before, after) if axis == 2 else (before, after, 0, 0)
-    assert torch.equal(around(x, before, after, axis), nn.functional.pad(x, pad, mode="circular"))
+    assert torch.equal(circular_pad(x, before, after, axis), nn.functional.pad(x, pad, mode="circular"))
 
 
 def test_around_refuses_more_than_there_is():
     with pytest.raises(ValueError, match="padding of 4 needs a map of at least that, this one has 3"):
-        around(maps(3, 3), 0, 4, 2)
+        circular_pad(maps(3, 3), 0, 4, 2)
 
 
 # --- range: no value is invented, not even at the border -------------------------------------------------------------

@@ -144,7 +144,7 @@ def test_wavelet_is_the_low_band_of_an_orthonormal_transform():
 
 @pytest.mark.parametrize("stride", [1, 3, 4])
 def test_wavelet_refuses_other_strides_with_the_reason(stride):
-    with pytest.raises(ValueError, match=f"halves a map: stride 2 alone, not {stride}"):
+    with pytest.raises(ValueError, match=f"halves a map: stride 2 only, not {stride}"):
         Wavelet(stride=stride)
 
 

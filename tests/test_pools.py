@@ -38,7 +38,7 @@ def test_a_missing_fact_is_named():
         formula = "x"
         source = " "
 
-    with pytest.raises(UserError, match=r"^pool toy: its class Toy has no keeps, exact, source; a line each, as class"):
+    with pytest.raises(UserError, match=r"^pool toy: class Toy lacks keeps, exact, source; state each as a class"):
         facts_of("toy", Toy)
     Toy.keeps = Toy.exact = Toy.source = "a\n    b"
     assert facts_of("toy", Toy) == Facts("A pool.", "x", "a b", "a b", "a b")

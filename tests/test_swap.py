@@ -58,7 +58,7 @@ def resnet() -> nn.Module:
 
 @pytest.mark.parametrize("name", FOUND)
 @pytest.mark.parametrize("pool", ["aps", "lip"])
-def test_the_pools_of_torchvisions_nets_are_replaced_and_the_ledger_holds(name, pool):
+def test_the_pools_of_torchvisions_nets_are_replaced_and_the_summary_holds(name, pool):
     with torch.device("meta"):
         net = torchvision(name)
     image = (3, 75, 50)
@@ -85,7 +85,7 @@ def test_every_pool_finds_its_place_in_a_resnet(resnet, pool):
 
 
 @pytest.mark.parametrize("name", ["resnet26d", "dla34", "seresnet18"])
-def test_the_pools_of_timms_nets_are_replaced_and_the_ledger_holds(name):
+def test_the_pools_of_timms_nets_are_replaced_and_the_summary_holds(name):
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         net = timm.create_model(name, pretrained=False)
@@ -141,7 +141,7 @@ def test_a_swap_keeps_the_sizes_of_all_maps_or_is_refused(pool, kernel, stride, 
     try:
         swap_pools(net, pool, (4, 12, 12), border=border)
     except UserError as refusal:
-        assert "cannot keep the sizes" in str(refusal) or "stride 2 alone" in str(refusal)
+        assert "cannot keep the sizes" in str(refusal) or "stride 2 only" in str(refusal)
         assert net[0] is old
         assert pool in (*TILED, "maxblur") or stride in (POOLS[pool].strides or [stride])
         return
@@ -273,7 +273,7 @@ class Same(nn.MaxPool2d):
         (nn.MaxPool2d(3, (1, 2)), "avg", r"0: stride=\(1, 2\) differs"),
         (nn.MaxPool2d(3, 2, (0, 1)), "avg", r"0: padding=\(0, 1\) differs"),
         (nn.MaxPool2d(3, 2), "aps", r"0: APS cannot keep .* a map of 4 becomes one of 2, not 1"),
-        (nn.MaxPool2d(3), "wavelet", r"0: .* stride 2 alone, not 3"),
+        (nn.MaxPool2d(3), "wavelet", r"0: .* stride 2 only, not 3"),
         (Same(2), "avg", r"0: Same is none of the layers replaced \(MaxPool2d, AvgPool2d, Conv2d, Pool\)"),
         (Function(2), "avg", r"0: max_pool2d is called as a function and would stay"),
     ],
@@ -324,10 +324,10 @@ def test_functions_that_shrink_nothing_stay_and_named_layers_are_replaced_all_th
 def test_learned_pools_need_one_number_of_channels():
     pool = nn.MaxPool2d(2)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), pool, nn.Conv2d(4, 8, 3), pool)
-    with pytest.raises(UserError, match=r"1: LIP has weights: it needs channels=; there came 4 and 8"):
+    with pytest.raises(UserError, match=r"1: LIP has weights: it needs channels=; it was given 4 and 8"):
         swap_pools(net, "lip", (3, 20, 20))
     assert swap_pools(net, "soft", (3, 20, 20)) == ["1", "3"]
     net = nn.Conv2d(3, 4, 3)
     net.unused = nn.MaxPool2d(2)
-    with pytest.raises(UserError, match=r"unused: LIP has weights: .*there came no map at all"):
+    with pytest.raises(UserError, match=r"unused: LIP has weights: .*it was given no map at all"):
         swap_pools(net, "lip", (3, 20, 20))

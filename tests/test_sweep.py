@@ -76,7 +76,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         (["-m", "sweeps=nothing"], r"sweeps=nothing: choose one of .*pooling"),
         (["-m", *SMALL, "model.depth=3,9"], r"depth=9: stage5\.pool: its window of 2 is larger than its map of 1;"),
         ([*SMALL, "model.padding=valid"], r"stage\d\.conv\d: nothing is left: floor\("),
-        ([*SMALL, "model.pool=wavelet", "model.stride=3"], r"^model\.pool=wavelet: .*stride 2 alone, not 3$"),
+        ([*SMALL, "model.pool=wavelet", "model.stride=3"], r"^model\.pool=wavelet: .*stride 2 only, not 3$"),
         ([*SMALL, "model.padding=valid", "model.pool=conv"], r"pool=conv cannot do without padding"),
         (["-m", *SMALL, "trainer.devices=2"], r"trainer\.devices=2, .* add hydra/launcher=local"),
         (["data=folder", "data.root=nowhere"], r"data=folder: data\.root=nowhere must hold CLASS"),

@@ -104,7 +104,7 @@ def test_the_rows_of_a_net_are_those_of_its_task(name):
     batches = [(torch.randn(n, 3, 2, 2), torch.randint(CLASSES, (n,)), torch.rand(n, 2)) for n in (30, 20)]
     rows = {row.measure: row.estimate for row in only_rows(accuracy_rows(net, batches, task, "test"))}
     what, where = {"accuracy", "calibration_error"}, {"r2", "position_error"}
-    assert set(rows) == {"loss"} | (what if task.what else set()) | (where if task.where else set())
+    assert set(rows) == {"loss"} | (what if task.classifies else set()) | (where if task.localizes else set())
     x, labels, positions = (torch.cat(one) for one in zip(*batches, strict=True))
     with torch.no_grad():
         wanted = expected(task, net(x), labels, positions)

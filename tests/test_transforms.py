@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.stats import chisquare, kstest
 
 from src.errors import UserError
-from src.transforms import SHIFTS, TABLE, TRANSFORMS, SamplingGrid, crop, draw_shifts, gather, roll, rotated
+from src.transforms import SHIFTS, TABLE, TRANSFORMS, SamplingGrid, crop, draw_shifts, gather, roll, rotate
 
 MARGIN = 3
 shifts = st.lists(st.tuples(*[st.integers(-MARGIN, MARGIN)] * 2), min_size=1, max_size=4).map(torch.tensor)
@@ -91,7 +91,7 @@ def test_shifts_are_those_of_the_seed():
 
 
 each = pytest.mark.parametrize("name", TRANSFORMS)
-each_moving = pytest.mark.parametrize("name", [name for name, one in TRANSFORMS.items() if one.moves])
+each_moving = pytest.mark.parametrize("name", [name for name, one in TRANSFORMS.items() if one.is_spatial])
 picks = st.integers(0, 7)  # an amount of the transform's: the first, the second …
 sizes = st.tuples(st.integers(9, 15), st.integers(9, 15))
 WIDE = 8  # margin for the largest default shift
@@ -127,10 +127,10 @@ def smooth(size: tuple[int, int], n: int = 5, waves: int = 1) -> torch.Tensor:
 def test_a_transform_changes_every_image_and_keeps_shape_type_and_range(name, pick, size):
     one, size = TRANSFORMS[name], square_if_asked(name, size)
     x, p = noise(size, WIDE), drawn(name, an_amount(name, pick))
-    still, moved = one.still(x, WIDE), one.images(x, p, WIDE)
+    still, moved = one.reference(x, WIDE), one.images(x, p, WIDE)
     assert moved.shape == still.shape == (5, 2, *size)
     assert (moved != still).flatten(1).any(1).all()
-    assert moved.dtype == (torch.uint8 if one.moves and one.exact(p).all() else torch.float32)
+    assert moved.dtype == (torch.uint8 if one.is_spatial and one.exact(p).all() else torch.float32)
     assert still.dtype == torch.uint8
     assert one.images(x.double(), p, WIDE).dtype == torch.float64
     assert name == "subpixel/fourier" or (moved.min() >= 0 and moved.max() <= 255)
@@ -165,7 +165,7 @@ def test_all_is_done_on_the_device_of_the_images(name):
     expected = one.images(x, p, WIDE)
     with torch.device("meta"):  # of tensors made without naming a device, which could not be used with x
         assert torch.equal(one.images(x, p, WIDE), expected)
-        assert one.valid(x, p, 3, back=True).device == one.exact(p, 3).device == x.device
+        assert one.valid(x, p, 3, round_trip=True).device == one.exact(p, 3).device == x.device
 
 
 @each_moving
@@ -174,15 +174,15 @@ def test_all_is_done_on_the_device_of_the_images(name):
 def test_the_way_back_undoes(name, pick, size, jump):
     one, p, size = TRANSFORMS[name], drawn(name, an_amount(name, pick)), square_if_asked(name, size)
     x = torch.randn(5, 2, *size)
-    back, ok = one.there_and_back(x, p, jump), one.valid(x, p, jump, back=True)[:, None].expand_as(x)
+    back, ok = one.round_trip(x, p, jump), one.valid(x, p, jump, round_trip=True)[:, None].expand_as(x)
     easy = one.exact(p, jump)
     assert torch.equal(back[easy][ok[easy]], x[easy][ok[easy]])
     if one.protocol in {"roll", "fourier"}:  # of even sizes, all but the highest frequency
         x = torch.fft.fft2(x) * (torch.fft.fftfreq(size[0])[:, None] > -0.5) * (torch.fft.fftfreq(size[1]) > -0.5)
-        torch.testing.assert_close(one.there_and_back(x := torch.fft.ifft2(x).real, p, jump), x, atol=1e-4, rtol=0)
+        torch.testing.assert_close(one.round_trip(x := torch.fft.ifft2(x).real, p, jump), x, atol=1e-4, rtol=0)
     else:
         x = smooth(size)
-        worst = ((one.there_and_back(x, p, jump) - x).abs() * ok).max()
+        worst = ((one.round_trip(x, p, jump) - x).abs() * ok).max()
         assert worst < 4 * 2 * (torch.pi / min(size)) ** 2  # two interpolations' worst between samples, on each axis
 
 
@@ -194,7 +194,7 @@ def test_where_it_is_valid_nothing_comes_from_beyond_the_border(name, pick, size
     x = smooth(size)
     for back in (False, True):
         ok = one.valid(x, p, jump, back)
-        action = one.there_and_back if back else one.maps
+        action = one.round_trip if back else one.maps
         if one.protocol in {"roll", "fourier", "quarter", "mirror"}:
             assert ok.all()
             continue
@@ -217,9 +217,9 @@ def test_all_that_is_valid_is_said_to_be():
 def test_an_identity_net_is_equivariant(name, pick, size):
     """Its maps are the images: ρ(g) of the untouched ones are the transformed ones, where that is valid."""
     one, x = TRANSFORMS[name], noise(square_if_asked(name, size), WIDE)
-    p, still = drawn(name, an_amount(name, pick)), one.still(x, WIDE)
+    p, still = drawn(name, an_amount(name, pick)), one.reference(x, WIDE)
     moved, followed = one.images(x, p, WIDE), one.maps(still, p)
-    if one.moves:
+    if one.is_spatial:
         ok = one.valid(still, p)[:, None]
         torch.testing.assert_close(followed * ok, moved * ok, atol=3e-2, rtol=0)
     else:
@@ -233,7 +233,7 @@ def test_subsampling_follows_shifts_by_multiples_of_its_jump(protocol, jump, cel
     one, x = TRANSFORMS[f"shift/{protocol}"], noise((cells[0] * jump, cells[1] * jump), 2 * jump)
     p = drawn(f"shift/{protocol}", 2) * jump
     margin = 2 * jump
-    still, moved = (y[..., ::jump, ::jump] for y in (one.still(x, margin), one.images(x, p, margin)))
+    still, moved = (y[..., ::jump, ::jump] for y in (one.reference(x, margin), one.images(x, p, margin)))
     assert one.exact(p, jump).all()
     ok = one.valid(still, p, jump)[:, None].expand_as(still)
     assert ok.any()
@@ -292,7 +292,7 @@ def test_fourier_is_scipys_axis_by_axis(size, amount):
 @given(sizes, st.sampled_from([5.0, 45.0, 120.0]))
 def test_rotations_are_kornias_and_scipys(size, amount):
     one, x, p = TRANSFORMS["rotate/disc"], noise(size, 4).float(), drawn("rotate/disc", amount)
-    moved, disc = one.images(x, p, 4), one.still(torch.ones_like(x), 4)
+    moved, disc = one.images(x, p, 4), one.reference(torch.ones_like(x), 4)
     expected = kornia.geometry.transform.rotate(x, p[:, 0])[..., 4:-4, 4:-4]
     torch.testing.assert_close(moved, expected * disc, atol=1e-2, rtol=0)
     for i, angle in enumerate(p[:, 0].tolist()):
@@ -309,7 +309,7 @@ def test_scales_are_kornias(size, amount):
     }
     expected = kornia.geometry.transform.scale(x, p.expand(-1, 2))[..., 4:-4, 4:-4]
     torch.testing.assert_close(
-        one.images(x, p, 4), one.still(expected.new_ones(x.shape), 4) * expected, atol=1e-2, rtol=0
+        one.images(x, p, 4), one.reference(expected.new_ones(x.shape), 4) * expected, atol=1e-2, rtol=0
     )
 
 
@@ -320,21 +320,23 @@ def test_quarters_are_numpys_and_rotations_by_as_much(amount):
     assert np.array_equal(moved, np.rot90(still.numpy(), amount // 90, (2, 3)))
     disc = TRANSFORMS["rotate/disc"]
     other = disc.images(x, torch.full((5, 1), float(amount)), 1)
-    torch.testing.assert_close(other, disc.still(moved, 0).float(), atol=1e-2, rtol=0)
+    torch.testing.assert_close(other, disc.reference(moved, 0).float(), atol=1e-2, rtol=0)
     several = torch.tensor([[0], [1], [2], [3], [1]])
     for image, one, turns in zip(still, TRANSFORMS["rotate/quarter"].maps(still, several), several, strict=True):
         assert torch.equal(one, image.rot90(int(turns), (1, 2)))
 
 
 def test_a_disc_is_the_largest_and_black_around_it():
-    seen = TRANSFORMS["rotate/disc"].still(torch.full((1, 1, 7, 9), 9, dtype=torch.uint8), 1)
+    seen = TRANSFORMS["rotate/disc"].reference(torch.full((1, 1, 7, 9), 9, dtype=torch.uint8), 1)
     assert seen[0, 0].tolist() == [[0, 0, 9, 9, 9, 0, 0], *[[0, 9, 9, 9, 9, 9, 0]] * 3, [0, 0, 9, 9, 9, 0, 0]]
 
 
 def test_with_a_margin_nothing_black_is_turned_in():
     x = torch.full((5, 1, 14, 16), 200, dtype=torch.uint8)
     one = TRANSFORMS["rotate/disc"]
-    torch.testing.assert_close(one.images(x, drawn("rotate/disc", 33), 1), one.still(x, 1).float(), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        one.images(x, drawn("rotate/disc", 33), 1), one.reference(x, 1).float(), atol=1e-3, rtol=0
+    )
 
 
 def test_a_mirror_is_numpys():
@@ -413,7 +415,7 @@ def test_the_table_names_each_once_and_shifts_as_the_older_table_does():
 @pytest.mark.parametrize(("side", "n"), [(12, 6), (12, 4), (12, 12), (15, 5)])
 def test_averages_on_an_even_grid_are_pytorchs(side, n):
     x = torch.randn(2, 3, side, side, dtype=torch.float64)
-    found = SamplingGrid.even((side, side), (n, n)).averages(x, (n, n))
+    found = SamplingGrid.even((side, side), (n, n)).average(x, (n, n))
     torch.testing.assert_close(found, F.adaptive_avg_pool2d(x, n))
 
 
@@ -426,15 +428,15 @@ def test_averages_on_any_grid_are_integrals_that_go_round(start, jump, n):
     for i in range(n):
         first = round(2 * (start + i * jump - jump / 2))
         expected.append(sum(fine[k % 24].item() for k in range(first, first + round(2 * jump))) / (2 * jump))
-    assert grid.averages(x, (n, 1)).flatten().tolist() == pytest.approx(expected)
-    assert grid.middle((n, 1))[0] == pytest.approx(np.mean([start + i * jump for i in range(n)]) - 6)
+    assert grid.average(x, (n, 1)).flatten().tolist() == pytest.approx(expected)
+    assert grid.center_offset((n, 1))[0] == pytest.approx(np.mean([start + i * jump for i in range(n)]) - 6)
 
 
 @pytest.mark.parametrize("fixed", [(0.5, -1.0), (2.0, 1.5)])
 def test_a_turn_about_any_point_is_scipys(fixed):
     x = torch.rand(1, 1, 11, 9)
     angle = torch.tensor([[30.0]])
-    found = rotated(x, angle, fixed)[0, 0]
+    found = rotate(x, angle, fixed)[0, 0]
     radians = math.radians(30)
     back = np.array([[math.cos(radians), math.sin(radians)], [-math.sin(radians), math.cos(radians)]])
     point = np.array([5 + fixed[0], 4 + fixed[1]])
@@ -450,7 +452,7 @@ def test_about_another_point_a_point_goes_where_the_matrix_says(name, fixed):
         parameters = one.draw(1, amount, torch.Generator())
         image = torch.zeros(1, 1, 12, 12)
         image[0, 0, 5, 7] = 1
-        moved, inside = one.about(one.maps(image, parameters), parameters, fixed)
+        moved, inside = one.recenter(one.maps(image, parameters), parameters, fixed)
         middle, point = np.array([5.5, 5.5]), np.array(fixed)
         matrix = one.matrix(parameters)[0].numpy()
         there = middle + point + matrix @ (np.array([5, 7]) - middle - point)

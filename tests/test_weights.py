@@ -18,7 +18,7 @@ from torchvision import models
 
 from src.errors import UserError
 from src.nets.external import load_net
-from src.nets.weights import fill, read_weights
+from src.nets.weights import load_pretrained, read_weights
 from tests.test_nets import SMALL, TIMM, same, weights
 
 
@@ -108,7 +108,7 @@ def test_names_of_older_files_are_known() -> None:
     dense = nn.Module()
     dense.denselayer1 = nn.ModuleDict({"norm1": nn.BatchNorm2d(2)})
     old = {f"denselayer1.norm.1.{key}": torch.full((2,), 3.0) for key in "weight bias running_mean running_var".split()}
-    fill(dense, old, "")
+    load_pretrained(dense, old, "")
     assert dense.denselayer1["norm1"].running_var.tolist() == [3, 3]
 
 
@@ -246,7 +246,7 @@ def test_a_mismatch_says_how_many_and_names_three() -> None:
     found = before | {"2.weight": torch.zeros(5, 4)} | {f"3.w{i}": torch.zeros(1) for i in range(5)}
     del found["0.weight"], found["1.num_batches_tracked"]
     with pytest.raises(UserError) as refusal:
-        fill(net, found, "it does not fit")
+        load_pretrained(net, found, "it does not fit")
     assert str(refusal.value) == (
         "it does not fit: 1 missing (0.weight); 5 unexpected (3.w0, 3.w1, 3.w2 …); "
         "1 of other shape (2.weight 5×4 for 2×4)"

@@ -1,1 +1,1 @@
-"""Find and load a set, split it, and hand it out in batches that live in memory as uint8."""
+"""Data sets: loaded, split, and served in batches from uint8 tensors in memory."""

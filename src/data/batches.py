@@ -1,4 +1,4 @@
-"""Minibatches of a set that lies in memory as uint8, on the device that trains."""
+"""Minibatches of a set that is in memory as uint8, on the training device."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,27 +8,26 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from .sets import Images
+from .images import Images
 from .splits import normalise
 
-#: images a batch where nothing is learned
+#: batch size of evaluation
 EVALUATION_BATCH = 500
 
 
 class Batches:
-    """Iterates (normalised images, labels, positions); no per-sample Python.
+    """A data loader of (normalised images, labels, positions), vectorised over the batch.
 
-    The order of epoch e depends on (seed, e) alone, so a resumed run sees the batches it would have seen; within an
-    epoch it goes on from ``state_dict``. Over several devices each batch is dealt out by rank: the batch stays the
-    same, and every image is seen once an epoch. A last batch of fewer images than devices goes to every rank, and
-    counts once. Where something is learned, a last image that would be left alone joins the batch before it: one image
-    has no variance, which a batch norm needs.
+    The order of epoch e depends on (seed, e) only, and ``state_dict`` holds the position in the epoch, so a resumed run
+    gets the same batches. With several devices each batch is split over the ranks, so that every image is used once per
+    epoch. A last batch of fewer images than devices goes to every rank, and counts once. In training, a last batch of
+    one image is merged into the batch before it, as batch norm needs a variance.
 
     Args:
         part: the images.
-        batch_size: images a batch, over all devices together.
+        batch_size: images per batch, over all devices.
         mean, std: of the pixels, per channel, in [0, 1].
-        seed: draws the order and the augmentation; ``None`` keeps the order of the set and augments nothing.
+        seed: of order and augmentation; ``None``: no shuffling and no augmentation.
         augment: one of ``AUGMENTATIONS``.
         rank, world: of this process.
     """
@@ -49,33 +48,33 @@ class Batches:
         self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
         self.sizes = learned_sizes(len(part), batch_size) if seed is not None else sizes(len(part), batch_size)
         self.epoch = 0
-        self.position = 0  # batches given of this epoch
+        self.position = 0  # batches of this epoch so far
         self.generator = torch.Generator()
         self._resumed: dict[str, Any] | None = None
-        self.sampler = self.batch_sampler = self  # where Lightning looks for set_epoch
+        self.sampler = self.batch_sampler = self  # Lightning calls their set_epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; Lightning calls it before each epoch."""
+        """Set the epoch, which seeds the order; Lightning calls it before each epoch."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch is."""
+        """Position in the epoch, and the generator's state."""
         return {"position": self.position, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass begin there."""
+        """Start the next iteration at a saved position."""
         self._resumed = state
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def weight(self, index: int) -> float:
-        """What to multiply this rank's mean over its images by, so that the mean over ranks is that over the batch."""
+        """Weight of this rank's mean over its images, such that the mean over ranks is the mean over the batch."""
         size = self.sizes[index]
         return len(range(self.rank, size, self.world)) * self.world / size if size >= self.world else 1.0
 
     def counts(self, index: int) -> bool:
-        """Whether this rank's images are no other rank's, or it is the first."""
+        """Whether to count this rank's images: False for a copy of images that rank 0 has too."""
         return self.rank == 0 or self.sizes[index] >= self.world
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"], Float[Tensor, "n _"]]]:
@@ -93,16 +92,15 @@ class Batches:
         for batch in order.split(self.sizes)[self.position :]:
             self.position += 1
             index = batch.to(images.device)
-            chosen = images[index]
+            batch_images = images[index]
             if self.seed is not None and self.augment != "none":
-                chosen = augmented(chosen, self.augment, self.generator)
-            mine = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
-            mine_of = index[mine]
-            yield normalise(chosen[mine], self.mean, self.std), labels[mine_of], positions[mine_of]
+                batch_images = augmented(batch_images, self.augment, self.generator)
+            own = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
+            yield normalise(batch_images[own], self.mean, self.std), labels[index[own]], positions[index[own]]
 
 
 def sizes(images: int, batch_size: int) -> list[int]:
-    """Images of each batch.
+    """Batch sizes of an epoch.
 
     >>> sizes(7, 3)
     [3, 3, 1]
@@ -111,17 +109,17 @@ def sizes(images: int, batch_size: int) -> list[int]:
 
 
 def learned_sizes(images: int, batch_size: int) -> list[int]:
-    """The same, with a last image that would be alone in the batch before, unless all are alone.
+    """Batch sizes of a training epoch: a last batch of one image is merged into the one before it.
 
     >>> learned_sizes(7, 3)
     [3, 4]
     """
-    found = sizes(images, batch_size)
-    return [*found[:-2], batch_size + 1] if len(found) > 1 and batch_size > found[-1] == 1 else found
+    batches = sizes(images, batch_size)
+    return [*batches[:-2], batch_size + 1] if len(batches) > 1 and batch_size > batches[-1] == 1 else batches
 
 
 def augmented(images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
-    """Each image on its own: mirrored with probability ½ (flip), moved by up to 4 px over black (shift)."""
+    """Random horizontal flips (``flip``) and zero-padded shifts by up to 4 px (``shift``), per image."""
     n, _, height, width = images.shape
     if "flip" in how:
         mirrored = torch.rand(n, generator=generator) < 0.5
@@ -131,6 +129,6 @@ def augmented(images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Gener
         padded = F.pad(images, (4,) * 4)
         rows = top + torch.arange(height, device=images.device)[None, :, None]
         columns = left + torch.arange(width, device=images.device)[None, None, :]
-        each = torch.arange(n, device=images.device)[:, None, None]
-        images = padded[each, :, rows, columns].permute(0, 3, 1, 2)
+        index = torch.arange(n, device=images.device)[:, None, None]
+        images = padded[index, :, rows, columns].permute(0, 3, 1, 2)
     return images

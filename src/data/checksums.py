@@ -1,4 +1,4 @@
-"""What files hold, as checksums: where pictures lie is no part of a run, which pictures they are is."""
+"""Checksums of image files: a run is identified by their content, not by their location."""
 
 import hashlib
 import os
@@ -6,37 +6,37 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-#: (name that counts, path, bytes, time of its last change in ns)
+#: (name that enters the checksum, path, bytes, modification time in ns)
 Stamp = tuple[str, str, int, int]
 
 
 def folder_checksum(root: Path) -> str:
-    """Of the pictures below a folder: their places in it, and every byte; empty where there are none.
+    """Of the relative paths and contents of the images below a folder; empty if there are none.
 
-    A folder that is moved or copied keeps it; a picture that is added, taken away, renamed or changed does not.
+    Moving or copying the folder does not change it; adding, removing, renaming or changing an image does.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # what ``data=folder`` reads
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # as ``data=folder``
 
-    found = [
+    paths = [
         Path(folder, name)
         for folder, _, names in os.walk(root, followlinks=True)
         for name in names
         if name.lower().endswith(IMG_EXTENSIONS)
     ]
-    return _checksum(tuple(sorted(_stamp(path, path.relative_to(root).as_posix()) for path in found)))
+    return _checksum(tuple(sorted(_stamp(path, path.relative_to(root).as_posix()) for path in paths)))
 
 
 def files_checksum(paths: Sequence[Path]) -> str:
-    """Of some pictures in their order, wherever they lie; empty where one is missing."""
+    """Of the contents of image files, in their order; empty if one is missing."""
     return _checksum(tuple(_stamp(path, "") for path in paths)) if all(path.is_file() for path in paths) else ""
 
 
 def _stamp(path: Path, name: str) -> Stamp:
-    about = path.stat()
-    return name, str(path), about.st_size, about.st_mtime_ns
+    stat = path.stat()
+    return name, str(path), stat.st_size, stat.st_mtime_ns
 
 
-@lru_cache(maxsize=8)  # the jobs of a sweep ask for the same; a file that was changed has another stamp
+@lru_cache(maxsize=8)  # shared by the jobs of a sweep; a changed file has another stamp
 def _checksum(stamps: tuple[Stamp, ...]) -> str:
     digest = hashlib.sha256()
     for name, path, size, _ in stamps:

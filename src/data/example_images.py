@@ -1,32 +1,33 @@
-"""The few images that are looked at in every run of a sweep: the same config, the same images."""
+"""Example images, whose feature maps every run saves: the same config gives the same images."""
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from .image_files import read
+from .images import Images
 from .options import Probe
-from .sets import Images, read
 from .splits import Splits
 
-#: parts of red, green and blue in a grey picture (ITU-R BT.601)
+#: weights of red, green and blue in grey (ITU-R BT.601)
 GREY = (0.299, 0.587, 0.114)
 
 
 def probe_images(probe: Probe, splits: Splits) -> Images:
-    """Test images drawn by a seed, or as many of each class as can be, or named files; labels of files are -1.
+    """Test images drawn at random, or balanced over classes, or read from files, whose labels are -1.
 
-    A file's middle square is taken, at the side of the set's images, in grey where these are.
+    Files are centre-cropped, resized to the size of the set's images, and made grey if these are.
 
     Raises:
         UserError: a file is no image.
     """
     if probe.files:
-        found = read([(path, -1) for path in probe.files], splits.image[1])
+        images = read([(path, -1) for path in probe.files], splits.image[1])
         if splits.image[0] == 1:
             weights = torch.tensor(GREY)[:, None, None]
-            images = (found.images * weights).sum(1, keepdim=True).round().to(torch.uint8)
-            return Images(images, found.labels)
-        return Images(found.images, found.labels)
+            grey = (images.images * weights).sum(1, keepdim=True).round().to(torch.uint8)
+            return Images(grey, images.labels)
+        return Images(images.images, images.labels)
     order = torch.randperm(len(splits.test), generator=torch.Generator().manual_seed(probe.seed))
     if probe.choice == "balanced":
         order = order[in_turn(splits.test.labels[order])]
@@ -34,7 +35,7 @@ def probe_images(probe: Probe, splits: Splits) -> Images:
 
 
 def in_turn(labels: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    """ResourcePool of labels, so that the first of each class come first, then the second of each, as they stand.
+    """Indices that interleave the classes: the first image of each class, in order, then the second of each, …
 
     >>> in_turn(torch.tensor([7, 7, 3, 7, 3])).tolist()
     [0, 2, 1, 4, 3]

@@ -1,32 +1,29 @@
-"""Pictures in files: found in folders, and opened as what a viewer shows, with 8 bits a channel."""
+"""Image files: find them in folders, and read them as a viewer shows them, with 8 bits per channel."""
 
 import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
-from ..errors import UserError
+from .images import MARGIN, DataError, Images
 from .names import class_folders, hidden
 
-#: endings of files that are taken for pictures, as torchvision has them
+#: file extensions of images, as in torchvision
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-#: values that stand for white; the first that none exceeds is taken: whole numbers come from files of 16 bits
+#: possible values of white; the smallest that no pixel exceeds is used; integers come from 16-bit files
 WHITE_OF_FLOATS, WHITE_OF_INTEGERS = (1, 255, 65535), (65535,)
 
 
-class DataError(UserError):
-    """A data set that is not available, or not readable."""
-
-
 def open_picture(path: str | Path) -> Image.Image:
-    """A picture in RGB, upright (EXIF's orientation is followed), what is transparent over black.
+    """An image in RGB, rotated by its EXIF orientation, composited over black if transparent.
 
-    Whole numbers of more than 8 bits are scaled from [0, 65535], floats from [0, 1] where none exceeds 1, else from
-    [0, 255] where none exceeds that, else from [0, 65535]. Of several frames it is the first.
+    Integers of more than 8 bits are scaled from [0, 65535]; floats from [0, 1], [0, 255] or [0, 65535], the first range
+    that holds all values. Of several frames it is the first.
 
     Raises:
-        DataError: the file is no picture, or has values outside these ranges.
+        DataError: the file is no image, or has values outside these ranges.
     """
     try:
         with Image.open(path) as file:
@@ -37,7 +34,7 @@ def open_picture(path: str | Path) -> Image.Image:
             picture = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
         return picture.convert("RGB")
-    except Exception as error:  # each format's reader raises kinds of its own for a broken file
+    except Exception as error:  # for broken files, each format's reader raises its own types
         raise DataError(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from error
 
 
@@ -45,39 +42,60 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture, dtype=np.float64)
     low, high = values.min(), values.max()
     ranges = WHITE_OF_FLOATS if picture.mode == "F" else WHITE_OF_INTEGERS
-    white = next((one for one in ranges if low >= 0 and high <= one), None)
+    white = next((value for value in ranges if low >= 0 and high <= value), None)
     if white is None:
         raise ValueError(f"its values go from {low:g} to {high:g}; save it with 8 or 16 bits, or from 0 to 1")
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
 def labelled(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
-    """(file, class) of every picture in ``root/CLASS``, at any depth, and the classes, in the order of their names.
+    """(file, class) of every image in ``root/CLASS``, at any depth; and the names of the classes, sorted.
 
     Raises:
-        FileNotFoundError: there is no such folder, or one of them holds no picture.
+        FileNotFoundError: there is no class folder, or one holds no image.
     """
     folders = class_folders(root)
     if not folders:
         raise FileNotFoundError(f"no folder of a class in {root}")
     files = []
     for label, folder in enumerate(folders):
-        found = pictures(folder)
-        if not found:
+        paths = pictures(folder)
+        if not paths:
             raise FileNotFoundError(f"no image in {folder}")
-        files += [(path, label) for path in found]
-    return files, [one.name for one in folders]
+        files += [(path, label) for path in paths]
+    return files, [folder.name for folder in folders]
 
 
 def pictures(folder: Path) -> list[str]:
-    """The pictures in a folder, at any depth, but for those in hidden folders."""
-    found = []
-    for at, _, names in sorted(os.walk(folder, followlinks=True)):
-        if not any(hidden(part) for part in Path(at).relative_to(folder).parts):
-            found += [str(Path(at, one)) for one in sorted(names) if is_picture(one)]
-    return found
+    """Paths of the images in a folder, at any depth, without hidden folders."""
+    paths = []
+    for parent, _, names in sorted(os.walk(folder, followlinks=True)):
+        if not any(hidden(part) for part in Path(parent).relative_to(folder).parts):
+            paths += [str(Path(parent, name)) for name in sorted(names) if is_picture(name)]
+    return paths
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file is named as a picture; hidden ones are none."""
+    """Whether a file is an image by its extension, and not hidden."""
     return name.lower().endswith(ENDINGS) and not hidden(name)
+
+
+def read(files: list[tuple[str, int]], size: int) -> Images:
+    """The (file, label) pairs as images: the shorter side scaled to ``size + 2 MARGIN``, then a centre crop.
+
+    Raises:
+        DataError: a file is no image.
+    """
+    side = size + 2 * MARGIN
+    padded = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
+    for i, (path, _) in enumerate(files):
+        picture = open_picture(path)
+        scale = side / min(picture.size)
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+        )
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side))
+        padded[i] = torch.from_numpy(np.array(square)).permute(2, 0, 1)
+    labels = torch.tensor([label for _, label in files])
+    return Images(padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN].contiguous(), labels, padded)

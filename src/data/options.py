@@ -5,21 +5,22 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..fields import choice, count, seed, within
-from .names import AUGMENTATIONS, SETS, TASKS, class_folders, halves
+from .names import AUGMENTATIONS, TASKS, class_folders, halves
+from .sets import SETS
 
 
 @dataclass(unsafe_hash=True)  # so that a split can be kept for the next job
 class Data:
-    """A data set, its split, and what is done to its training part."""
+    """A data set, its split, and the augmentation of its training part."""
 
     name: str = choice("fashion_mnist", SETS)
     task: str = choice("what", TASKS)  # what: which class? where: at which position? both
-    root: str = "data"  # where data sets lie, or are put
-    canvas: int | None = count(None)  # every image lies somewhere on a black square of this side, drawn once
+    root: str = "data"  # folder of data sets
+    canvas: int | None = count(None)  # side of a black square on which every image has a random, fixed position
     train_size: int | None = count(None)  # a seeded subset of the training images; null: all
     val_size: int = count(5000)  # held out of the training images
-    split_seed: int = seed()  # which images are held out, and which the subset takes: the same in all runs of a sweep
-    label_noise: float = within(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels replaced by another, once
+    split_seed: int = seed()  # of validation images and subset: the same in all runs of a sweep
+    label_noise: float = within(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels replaced by another
     augment: str = choice("none", AUGMENTATIONS)
     image_size: int = count(64)  # folder, shapes, red_green: side of the square the images come in
 
@@ -38,25 +39,26 @@ class Data:
 
 
 def image_shape(data: Data) -> tuple[tuple[int, int, int], int]:
-    """((channels, height, width), classes) of a set; a folder that is not there counts 10 classes."""
-    channels, side, classes = SETS[data.name]
+    """((channels, height, width), classes) of a set; 10 classes for a folder that does not exist."""
+    data_set = SETS[data.name]
+    classes = data_set.classes
     if classes is None:
         train, _ = halves(Path(data.root).expanduser())
         classes = len(class_folders(train)) if train.is_dir() else 10
-    side = data.canvas or side or data.image_size
-    return (channels, side, side), classes
+    side = data.canvas or data_set.side or data.image_size
+    return (data_set.channels, side, side), classes
 
 
 @dataclass
 class Probe:
-    """The fixed test images whose feature maps are kept."""
+    """The fixed test images whose feature maps are saved."""
 
     images: int = count(8)
-    choice: str = choice("random", ("random", "balanced"))  # drawn by the seed; as many of each class as can be
+    choice: str = choice("random", ("random", "balanced"))  # balanced: as many of each class as possible
     seed: int = seed()
-    files: list[str] = field(default_factory=list)  # instead: these pictures
+    files: list[str] = field(default_factory=list)  # these image files instead
     channels: int = count(16)  # shown of each stage
-    every: int = count(1)  # epochs; more where the maps of a run would take more than 64 MB
+    every: int = count(1)  # epochs; more if the maps of a run would take more than 64 MB
 
     def check(self) -> None:
         """Raises:

@@ -1,4 +1,4 @@
-"""A data set as a run sees it: train, validation and test parts, label noise, normalisation, canvas."""
+"""A data set as a run uses it: training, validation and test parts, label noise, normalisation, padding."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ from .sets import MARGIN, DataError, Images, Source, _load, load
 
 @dataclass(frozen=True)
 class Splits:
-    """What a run trains, selects and tests on.
+    """The training, validation and test parts of a run.
 
     Attributes:
         train, val, test: disjoint parts; only ``train`` has label noise.
         classes: names.
-        mean, std: of the training part's pixels in [0, 1], per channel (0 and 1 where the set is not centred).
-        noise_rate: realised share of training labels that are wrong on purpose.
-        checksum: of the split: which image is where, and which label it has.
-        beyond: what lies outside an image without a canvas, ``black`` or ``edge``.
+        mean, std: of the training part's pixels in [0, 1], per channel (0 and 1 if the set is not centred).
+        noise_rate: realised share of noisy training labels.
+        checksum: of the split: the images of each part, and their labels.
+        out_of_frame: padding of images without true pixels around them, ``black`` or ``edge``.
         others: further test parts, by name.
         true_labels: of ``train``, before the noise.
     """
@@ -38,7 +38,7 @@ class Splits:
     std: Float[Tensor, " c"]
     noise_rate: float
     checksum: str
-    beyond: str
+    out_of_frame: str
     others: dict[str, Images]
     true_labels: Int64[Tensor, " n"]
 
@@ -58,32 +58,32 @@ def normalise(
 ) -> Float[Tensor, "n c h w"]:
     """``(images / 255 - mean) / std``, channels last in memory."""
     scale = 1 / (255 * std)
-    # a copy of floats too, as transforms make them: they are not to be overwritten
+    # copy=True: floats (of transforms) must not be overwritten
     x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
     return x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
 
 
 def split(data: Data) -> Splits:
-    """Load a set and split it: validation and subset are drawn by ``data.split_seed``, label noise likewise.
+    """Load a set and split it; ``data.split_seed`` draws validation images, subset and label noise.
 
     Raises:
-        DataError: the set is not available, or has too few classes or images for the sizes asked for.
+        DataError: the set is not available, or has too few classes or images.
     """
     return _split(data, pictures_of(data))
 
 
 def pictures_of(data: Data) -> str:
-    """The checksum of the pictures of ``data=folder``; empty for a set that its name alone describes."""
+    """The checksum of the image files of ``data=folder``; empty for other sets."""
     return folder_checksum(Path(data.root).expanduser()) if data.name == "folder" else ""
 
 
-#: folder → the checksum of its pictures when they were read last
+#: folder → the checksum of its image files when they were last read
 _read: dict[str, str] = {}
 
 
-@lru_cache(maxsize=2)  # the jobs of a sweep share it, as long as the folder holds the same pictures
+@lru_cache(maxsize=2)  # jobs of a sweep share it, as long as the files are the same
 def _split(data: Data, pictures: str) -> Splits:
-    if _read.setdefault(data.root, pictures) != pictures:  # they changed while this process was at work
+    if _read.setdefault(data.root, pictures) != pictures:  # the files changed since
         _load.cache_clear()
         _read[data.root] = pictures
     source = load(data.name, data.root, data.image_size, data.canvas)
@@ -99,14 +99,14 @@ def _split(data: Data, pictures: str) -> Splits:
         raise DataError(f"data.val_size={data.val_size}: at least 2 with data.task={data.task}, as R² needs a variance")
     generator = torch.Generator().manual_seed(data.split_seed)
     order = torch.randperm(len(source.train), generator=generator)
-    left = len(order) - data.val_size
-    wanted = left if data.train_size is None else data.train_size
-    if not 0 < wanted <= left:
+    available = len(order) - data.val_size
+    train_size = available if data.train_size is None else data.train_size
+    if not 0 < train_size <= available:
         raise DataError(
             f"data={data.name} has {len(order)} training images: too few for data.val_size={data.val_size} "
             f"and data.train_size={data.train_size}"
         )
-    val, train = order[: data.val_size], order[data.val_size : data.val_size + wanted]
+    val, train = order[: data.val_size], order[data.val_size : data.val_size + train_size]
     clean = source.train.take(train)
     labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator)
     mean, std = pixel_statistics(clean.images)
@@ -121,7 +121,7 @@ def _split(data: Data, pictures: str) -> Splits:
         std,
         (labels != clean.labels).double().mean().item(),
         _checksum(source, val, train, labels),
-        source.beyond,
+        source.out_of_frame,
         source.others,
         clean.labels,
     )
@@ -130,7 +130,7 @@ def _split(data: Data, pictures: str) -> Splits:
 def flip_labels(
     labels: Int64[Tensor, " n"], classes: int, share: float, generator: torch.Generator
 ) -> Int64[Tensor, " n"]:
-    """Labels of which ``round(share · n)`` have become another class, each other class as likely."""
+    """Labels with ``round(share · n)`` of them replaced by another class, uniformly."""
     flipped = labels.clone()
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
     steps = torch.randint(1, max(classes, 2), (len(chosen),), generator=generator)
@@ -139,7 +139,7 @@ def flip_labels(
 
 
 def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Mean and standard deviation per channel in [0, 1], exactly, from the 256 grey levels' counts."""
+    """Mean and standard deviation per channel in [0, 1], exact, from histograms of the 256 levels."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in images.unbind(1):
@@ -150,16 +150,16 @@ def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[Float[Tensor, " 
     return torch.stack(means).float(), torch.stack(stds).float()
 
 
-def canvas(part: Images, margin: int, beyond: str) -> UInt8[Tensor, "n c H W"]:
-    """The images with ``margin`` pixels around them: the true ones where the set has them, ``beyond`` further out."""
-    if part.canvas is not None:
+def pad_images(part: Images, margin: int, out_of_frame: str) -> UInt8[Tensor, "n c H W"]:
+    """The images with ``margin`` pixels around them: true pixels if the set has them, else black or edge values."""
+    if part.padded is not None:
         if margin <= MARGIN:
             cut = MARGIN - margin
-            return part.canvas[..., cut : part.canvas.shape[-2] - cut, cut : part.canvas.shape[-1] - cut]
-        inner, pad = part.canvas, margin - MARGIN
+            return part.padded[..., cut : part.padded.shape[-2] - cut, cut : part.padded.shape[-1] - cut]
+        inner, pad = part.padded, margin - MARGIN
     else:
         inner, pad = part.images, margin
-    if beyond == "black":
+    if out_of_frame == "black":
         return F.pad(inner, (pad,) * 4)
     return F.pad(inner.float(), (pad,) * 4, mode="replicate").to(torch.uint8)
 

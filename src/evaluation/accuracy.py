@@ -41,19 +41,19 @@ def accuracy_rows(
             loss.update(task.loss(outputs, labels, positions), len(x))
             answers.append(task.position(outputs).detach().cpu())
             truths.append(positions.cpu())
-            right.append(task.logits(outputs).argmax(1) == labels if task.what else labels.bool())
+            right.append(task.logits(outputs).argmax(1) == labels if task.classifies else labels.bool())
             n += len(x)
     numbers = {name: number.item() for name, number in scores.compute()} | {"loss": loss.compute().item()}
     estimates = {name: Estimate(value, float("nan"), float("nan"), n) for name, value in numbers.items()}
-    if task.what:
+    if task.classifies:
         estimates["accuracy"] = Estimate(numbers["accuracy"], *wilson(numbers["accuracy"], n), n)
-    if task.where:
+    if task.localizes:
         estimates |= position_estimates(torch.cat(answers), torch.cat(truths))
     for name, estimate in estimates.items():
         yield Row("output", "none", part, 0, name, estimate)
-    if task.what:
+    if task.classifies:
         yield PerImage("output", part, 0, "accuracy", torch.cat(right)[:, None].cpu().numpy())
-    if task.where:
+    if task.localizes:
         yield PerImage("output", part, 0, "r2", explained(torch.cat(answers), torch.cat(truths)).numpy())
 
 

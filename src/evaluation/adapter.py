@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..metrics.base import Population
-from ..nets.external import Image, LoadedNet, answer, default_layers, list_layers, outputs, pick_layers
+from ..nets.external import Image, LoadedNet, default_layers, list_layers, logits_of, output_size, pick_layers
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
-from ..transforms import SamplingGrid, cut
+from ..transforms import SamplingGrid, crop_margin
 
 #: images a forward pass
 BATCH = 125
@@ -86,7 +86,7 @@ def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Ite
     """The images as they are, as the net takes them, batch by batch."""
     device = reference_tensor(adapter.net).device
     for index in test_set.batches():
-        yield adapter.normalise(cut(test_set.canvas[index].to(device), test_set.margin))
+        yield adapter.normalise(crop_margin(test_set.canvas[index].to(device), test_set.margin))
 
 
 @torch.no_grad()
@@ -135,7 +135,7 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
         UserError: the net takes no such images, gives no answer, is scripted, or a layer has none or gives no tensor.
     """
     net, image = _single(uncompiled(loaded.net)), image or loaded.image
-    outputs(net, image)
+    output_size(net, image)
     layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
     there = {row["name"] for row in list_layers(net, image)}
     silent = [name for name in layers if name not in there]
@@ -143,7 +143,7 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
         raise UserError(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
     what = getattr(net, "num_classes", None) != 0  # timm's nets that end in features say so
     return ModelAdapter(
-        net, layers, normaliser(loaded.mean, loaded.std), answer, what, grids=sampling_grids(net, image, layers)
+        net, layers, normaliser(loaded.mean, loaded.std), logits_of, what, grids=sampling_grids(net, image, layers)
     )
 
 
@@ -159,7 +159,7 @@ def sampling_grids(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[
     for name in layers:
         with suppress(KeyError):  # the ledger follows calls, and not every module is one
             rows, columns = summary[name].rows, summary[name].columns
-            found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.start, columns.start))
+            found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.offset, columns.offset))
     return found
 
 

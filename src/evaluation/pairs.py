@@ -25,7 +25,7 @@ from ..metrics.output_distance import OutputDistance
 from ..metrics.position_equivariance import PositionEquivariance, stays_inside
 from ..metrics.rows import Estimate, PerImage, Row
 from ..nets.hooks import reference_tensor, stream_outputs
-from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, cut, real
+from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, crop_margin, to_float
 from .adapter import OUTPUT, EvaluationSet, ModelAdapter, populations
 
 POSITION = "position"
@@ -65,7 +65,7 @@ class Setting:
     @property
     def interpolated(self) -> bool:
         """Whether the moved images are no longer made of the pixels they had."""
-        return self.transform.moves and not bool(self.transform.exact(self.parameters).all())
+        return self.transform.is_spatial and not bool(self.transform.exact(self.parameters).all())
 
 
 def settings(test_set: EvaluationSet, names: Sequence[str], only: Sequence[float] | None = None) -> list[Setting]:
@@ -96,7 +96,7 @@ class Fed:
         self.floors: dict[str, list[PairMeasure]] = {}
         if setting.interpolated:
             self.floors = {place: [one for one in fresh(place) if isinstance(one, FLOORS)] for place in self.measures}
-        followed = layers if maps and setting.transform.moves else []
+        followed = layers if maps and setting.transform.is_spatial else []
         self.equivariance = {layer: EquivarianceError() for layer in followed}
 
     def per_image(self) -> Iterator[PerImage]:
@@ -191,7 +191,7 @@ def pair_rows(
             stills: dict[bool, dict[str, LayerOutputs]] = {False: {}, True: {}}
             for one in fed:
                 transform, parameters = one.setting.transform, one.setting.parameters[index].to(device)
-                pixels, still = transform.still(canvas, test_set.margin), stills[transform.disc]
+                pixels, still = transform.reference(canvas, test_set.margin), stills[transform.disc]
                 if not still:
                     look(pixels, partial(_keep, still, everything[transform.disc]))
                 images = transform.images(canvas, parameters, test_set.margin)
@@ -207,7 +207,7 @@ def pair_rows(
                     takers.append(partial(_equivariance, layers, transform, parameters, (pixels, images), grid, None))
                 look(images, partial(_compare, still, takers))
                 for point, off_middle in groups.items():
-                    moved, came_in = transform.about(images, parameters, point)
+                    moved, came_in = transform.recenter(images, parameters, point)
                     takers = [
                         partial(_equivariance, layers, transform, parameters, (pixels, moved), grid, came_in)
                         for layers, grid in off_middle
@@ -215,10 +215,10 @@ def pair_rows(
                     look(moved, partial(_compare, still, takers))
                 if one.floors and int(index[0]) < FEWER_IMAGES:
                     # a canvas around the image keeps what a larger image loses at its border on the way back
-                    before, after = (0, test_set.margin) if transform.around else (test_set.margin, 0)
-                    back = transform.there_and_back(cut(canvas, before), parameters).clamp(0, 255)
+                    before, after = (0, test_set.margin) if transform.uses_margin else (test_set.margin, 0)
+                    back = transform.round_trip(crop_margin(canvas, before), parameters).clamp(0, 255)
                     takers = [partial(_feed, one.floors, labels)]
-                    look(transform.still(back, after), partial(_compare, still, takers))
+                    look(transform.reference(back, after), partial(_compare, still, takers))
     weights = resamples(len(test_set.canvas), test_set.seed)
     for one in fed:
         yield from one.rows(weights)
@@ -237,7 +237,7 @@ def _populations(
     progress("measuring how far images lie apart")
     device, transform = reference_tensor(adapter.net).device, some[0].setting.transform
     canvases = (test_set.canvas[index].to(device) for index in test_set.batches())
-    return populations(adapter, (adapter.normalise(transform.still(one, test_set.margin)) for one in canvases))
+    return populations(adapter, (adapter.normalise(transform.reference(one, test_set.margin)) for one in canvases))
 
 
 def _keep(still: dict[str, LayerOutputs], everything: Mapping[str, Population], place: str, x: Tensor) -> None:
@@ -286,8 +286,8 @@ def _by_fixed_point(
         if maps.dim() == 4 and min(maps.shape[2:]) > 1:
             size, image = (maps.shape[2], maps.shape[3]), (pixels.shape[2], pixels.shape[3])
             grid = grids.get(place) or SamplingGrid.even(image, size)
-            point = grid.middle(size) if transform.matrix else MIDDLE
-            if transform.matrix is None or transform.can_fix(point):  # else no image shows it exactly
+            point = grid.center_offset(size) if transform.matrix else MIDDLE
+            if transform.matrix is None or transform.can_recenter(point):  # else no image shows it exactly
                 groups.setdefault(point, []).append(({place: measure}, grid))
     return groups
 
@@ -309,10 +309,10 @@ def _equivariance(
     if place not in measures:
         return
     still, size = moved.still.maps, (moved.maps.shape[2], moved.maps.shape[3])
-    coarse, coarse_moved = (grid.averages(real(one), size) for one in pixels)
+    coarse, coarse_moved = (grid.average(to_float(one), size) for one in pixels)
     valid = transform.valid(still, parameters, grid)
     if inside is not None:
-        valid = valid & (grid.averages(inside[:, None].float(), size)[:, 0] > 1 - 1e-4)
+        valid = valid & (grid.average(inside[:, None].float(), size)[:, 0] > 1 - 1e-4)
     measures[place].update(
         moved.maps,
         transform.maps(still, parameters, grid),

@@ -70,13 +70,13 @@ def seen(axis: Axis, place: int) -> tuple[float, float]:
     >>> seen(Axis(4, field=10, jump=8, start=4), 1)
     (7.0, 17.0)
     """
-    middle = axis.start + place * axis.jump
-    return middle - axis.field / 2, middle + axis.field / 2
+    middle = axis.offset + place * axis.jump
+    return middle - axis.receptive_field / 2, middle + axis.receptive_field / 2
 
 
 def extent(axis: Axis, size: int) -> int:
     """Pixels of a patch along an axis: the receptive field, at most the image's size."""
-    return max(1, min(math.ceil(axis.field - 1e-6), size))
+    return max(1, min(math.ceil(axis.receptive_field - 1e-6), size))
 
 
 def patch(
@@ -96,7 +96,7 @@ def patch(
     cut = np.zeros((len(image), *sides), np.uint8)
     there, here = [], []
     for axis, at, n, side in zip((rows, columns), place, size, sides, strict=True):
-        start = 0 if axis.field >= n else math.floor(seen(axis, at)[0] + 1e-6)
+        start = 0 if axis.receptive_field >= n else math.floor(seen(axis, at)[0] + 1e-6)
         low, high = min(max(start, 0), n), max(min(start + side, n), 0)
         there.append(slice(low, high))
         here.append(slice(low - start, max(high, low) - start))

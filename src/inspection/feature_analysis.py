@@ -15,7 +15,7 @@ from ..evaluation.adapter import EvaluationSet, ModelAdapter, untransformed_batc
 from ..evaluation.families.layers import filters_of
 from ..nets.hooks import record_outputs, reference_tensor
 from ..summary import Layer, ModelSummary
-from ..transforms import Transform, cut
+from ..transforms import Transform, crop_margin
 from .channels import ChannelFacts, ranking
 from .exemplars import BEST, Exemplars, exemplars, extent, patch, seen
 from .grad_cam import class_activation, full_range, spread
@@ -117,7 +117,7 @@ def _maps(
     pixels = probe.canvas.to(reference_tensor(adapter.net).device)
     shifts = torch.tensor(SHIFT).expand(len(pixels), 2)
     with record_outputs(adapter.net, adapter.layers) as outputs:
-        answers = adapter.answer(adapter.net(adapter.normalise(cut(pixels, probe.margin))))
+        answers = adapter.answer(adapter.net(adapter.normalise(crop_margin(pixels, probe.margin))))
         still = dict(outputs)
         adapter.net(adapter.normalise(transform.images(pixels, shifts, probe.margin)))
         return still, dict(outputs), answers
@@ -131,7 +131,7 @@ def _of_images(
     answers: Float[Tensor, "n d"],
 ) -> Arrays:
     """What is one of each image; and the first filters."""
-    images = cut(probe.canvas, probe.margin)
+    images = crop_margin(probe.canvas, probe.margin)
     labels = torch.full((len(images),), -1) if probe.labels is None else probe.labels
     found = {"images": images.contiguous(), "labels": labels, "shift": torch.tensor(SHIFT)}
     first = next((one.weight for one in adapter.net.modules() if isinstance(one, nn.Conv2d)), None)
@@ -177,7 +177,7 @@ def _patches(test_set: EvaluationSet, layer: Layer, best: Int64[Tensor, " m"], f
 
     def cut_out() -> Iterator[np.ndarray]:
         for image, place in zip(found.images.flatten().tolist(), found.places.flatten().tolist(), strict=True):
-            pixels = cut(test_set.canvas[image][None], test_set.margin)[0].cpu().numpy()
+            pixels = crop_margin(test_set.canvas[image][None], test_set.margin)[0].cpu().numpy()
             yield patch(pixels, layer.rows, layer.columns, divmod(place, layer.columns.size))
 
     patches = np.stack(list(cut_out()))

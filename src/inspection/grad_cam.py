@@ -59,7 +59,7 @@ def spread(maps: Float[Tensor, "n p q"], rows: Axis, columns: Axis, size: tuple[
 
 def _between(axis: Axis, size: int) -> Float[Tensor, "size n"]:
     """Of every pixel along an axis, the weights of the outputs to both sides of it."""
-    place = (torch.arange(size) + 0.5 - axis.start) / axis.jump
+    place = (torch.arange(size) + 0.5 - axis.offset) / axis.jump
     return (1 - (place.clamp(0, axis.size - 1)[:, None] - torch.arange(axis.size)).abs()).clamp(min=0)
 
 

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
 from ..evaluation.suite import rows
 from ..models.norm import calibrate
-from ..nets.external import Image, default_layers, list_layers, load_net, outputs
+from ..nets.external import Image, default_layers, list_layers, load_net, output_size
 from ..reporting.terminal import console, show_layers, show_measured, show_notes
 from ..results import files
 from ..results.runs import FinishedRun
@@ -86,12 +86,12 @@ def evaluation_set(options: Options, adapter: ModelAdapter, image: Image) -> Eva
     root = options.data.root or options.root or "data"
     channels, side, _ = image
     found = sample(options.data.name, root, side, channels, margin, images, seed)
-    answers, classes = outputs(adapter.net, image), len(found.classes)
+    answers, classes = output_size(adapter.net, image), len(found.classes)
     labels = found.labels if adapter.what and answers == classes else None
     if labels is None:
         console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
     positions = found.positions if found.positions.numel() else None
-    return EvaluationSet(found.canvas, margin, labels, positions, seed, batch)
+    return EvaluationSet(found.padded, margin, labels, positions, seed, batch)
 
 
 def provenance_of_net(options: Options) -> dict[str, Any]:

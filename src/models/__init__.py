@@ -65,4 +65,4 @@ def scale_width_to_params(model: Model, image: Image, outputs: int) -> Model:
     return replace(model, width=width)
 
 
-__all__ = ["ARCHITECTURES", "Model", "Network", "architecture", "matched", "network"]
+__all__ = ["ARCHITECTURES", "Model", "Network", "architecture", "network", "scale_width_to_params"]

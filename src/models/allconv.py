@@ -29,8 +29,8 @@ class AllConv(Ladder):
     """
 
     variants = tuple(KERNELS)
-    fixed: ClassVar = {"depth": 3, "convs": None}
-    shrinking = (1, 2)
+    unsupported_axes: ClassVar = {"depth": 3, "convs": None}
+    downsampling = (1, 2)
 
     def kernels(self, model: Model) -> Sequence[Sequence[int]]:
         """The variant's."""

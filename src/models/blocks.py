@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..pooling import POOLS, Pool
-from ..pooling.base import around
+from ..pooling.base import circular_pad
 from ..pooling.learned import Conv
 from ..summary import summarize
 from .layers import ACTIVATIONS, CONTINUED, HEADS, NORMS
@@ -21,7 +21,7 @@ from .options import Model
 #: maps (n, c, h, w): a Tensor, or torch.fx's stand-in while the ledger follows the net's graph
 Maps: TypeAlias = Any
 
-#: the axes that a net without maps does not have (``Network.fixed``)
+#: the axes that a net without maps does not have (``Network.unsupported_axes``)
 NO_MAPS: dict[str, Any] = {
     "variant": "",
     "pool": "none",
@@ -57,7 +57,7 @@ class Network(nn.Module):
     """
 
     #: axes this architecture does not have, each at the value that says so
-    fixed: ClassVar[dict[str, Any]] = {"variant": ""}
+    unsupported_axes: ClassVar[dict[str, Any]] = {"variant": ""}
     #: values of ``model.variant``, for those that have it
     variants: ClassVar[tuple[str, ...]] = ()
 
@@ -94,14 +94,14 @@ class Network(nn.Module):
 
     @classmethod
     def _refuse(cls, model: Model) -> None:
-        for key, value in cls.fixed.items():
+        for key, value in cls.unsupported_axes.items():
             if (asked := getattr(model, key)) != value:
                 raise UserError(
-                    f"model.{key}={_said(asked)}: model={model.name} has no such axis, leave it at {_said(value)}"
+                    f"model.{key}={_plain(asked)}: model={model.name} has no such axis, leave it at {_plain(value)}"
                 )
         if cls.variants and model.variant not in cls.variants:
             raise UserError(
-                f"model.variant={_said(model.variant)}: for model={model.name} choose one of {', '.join(cls.variants)}"
+                f"model.variant={_plain(model.variant)}: for model={model.name} choose one of {', '.join(cls.variants)}"
             )
 
     def _add_head(self, model: Model, outputs: int) -> None:
@@ -118,7 +118,7 @@ class Network(nn.Module):
         self.add("logits", nn.Linear(channels, outputs))
 
 
-def _said(value: Any) -> str:
+def _plain(value: Any) -> str:
     """A value as a command line has it: ``null``, ``true``, ``max``."""
     return str(value) if isinstance(value, str) and value else json.dumps(value)
 
@@ -131,7 +131,7 @@ class Stage:
     channels_in: int
     channels: int
     #: whether its map shrinks (by ``model.stride``)
-    shrinks: bool
+    downsamples: bool
     #: stride of the stage's last convolution: ``model.stride`` where it shrinks without pooling, else 1
     last_stride: int
 
@@ -141,27 +141,27 @@ def channels_of(model: Model, stage: int) -> int:
     return int(min(model.width * 2 ** (stage - 1), model.max_width))
 
 
-def stages(model: Model, channels_in: int, shrinking: Sequence[int] | None = None) -> list[Stage]:
+def stages(model: Model, channels_in: int, downsampling: Sequence[int] | None = None) -> list[Stage]:
     """The stages of a model whose first one reads so many channels.
 
     Args:
         model: the config of the net.
         channels_in: of the first stage's input.
-        shrinking: the stages that shrink where ``model.pool_at`` does not say; None: all.
+        downsampling: the stages that shrink where ``model.pool_at`` does not say; None: all.
 
     Raises:
         UserError: ``model.pool_at`` names a stage that is not there, or one twice.
     """
     every = range(1, model.depth + 1)
-    at = model.pool_at if model.pool_at is not None else shrinking or every
+    at = model.pool_at if model.pool_at is not None else downsampling or every
     if not set(at) <= set(every) or len(set(at)) < len(at):
         raise UserError(f"model.pool_at={at}: must name stages from 1 to {model.depth}, each at most once")
-    rungs = []
+    stage_list = []
     for i in every:
         last_stride = model.stride if i in at and model.pool == "none" else 1
-        rungs.append(Stage(f"stage{i}", channels_in, channels_of(model, i), i in at, last_stride))
+        stage_list.append(Stage(f"stage{i}", channels_in, channels_of(model, i), i in at, last_stride))
         channels_in = channels_of(model, i)
-    return rungs
+    return stage_list
 
 
 class CircularConv2d(nn.Conv2d):
@@ -172,7 +172,7 @@ class CircularConv2d(nn.Conv2d):
     def forward(self, x: Maps) -> Maps:
         """Maps (n, c, h, w) → (n, channels, h/stride, w/stride)."""
         rows, columns = (int(one) for one in self.padding)
-        x = around(around(x, rows, rows, 2), columns, columns, 3)
+        x = circular_pad(circular_pad(x, rows, rows, 2), columns, columns, 3)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
@@ -230,13 +230,13 @@ def downsampler(model: Model, stage: Stage) -> "OrderedDict[str, nn.Module]":
     The extra convolution is the layer that ``model.pool=conv`` would put there, at stride 1.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if stage.shrinks and model.extra_conv:
+    if stage.downsamples and model.extra_conv:
         for key, wrong, right in (("pool", "none", "model.pool=conv"), ("padding", "valid", "another padding")):
             if getattr(model, key) == wrong:
                 raise UserError(f"model.extra_conv=true: has no place with model.{key}={wrong}; take {right}")
         window = model.window or Conv.default_window(model.stride)
         layers |= _pool(model, "extra", Conv, stage.channels, window, 1)
-    if stage.shrinks and (pool := POOLS[model.pool]):
+    if stage.downsamples and (pool := POOLS[model.pool]):
         layers |= _pool(model, "pool", pool, stage.channels, model.window, model.stride)
     return layers
 

@@ -47,7 +47,7 @@ class Histograms(nn.Module):
         blocks = _unit(_unit(blocks).clamp(max=CLIP))
         return blocks.flatten(1)
 
-    def ledger_rule(self, layer: Layer) -> Layer:
+    def summary_rule(self, layer: Layer) -> Layer:
         """A vector that sees the whole image; its sums and norms count as no multiply-adds."""
         rows, columns = layer.rows.whole(), layer.columns.whole()
         return replace(layer, channels=self.out_features, rows=rows, columns=columns, layout="nc")
@@ -64,7 +64,7 @@ def _unit(vectors: Float[Tensor, "n p q d"]) -> Float[Tensor, "n p q d"]:
 class HOG(Network):
     """Histograms, frozen; the head alone is trained. About 8 cells along the shorter side, of 4 pixels or more."""
 
-    fixed: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
+    unsupported_axes: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 
     def build(self, model: Model) -> None:
         """Add the histograms."""

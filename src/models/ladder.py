@@ -17,7 +17,7 @@ class Ladder(Network):
     """
 
     #: the stages that shrink unless ``model.pool_at`` says; None: all
-    shrinking: ClassVar[Sequence[int] | None] = None
+    downsampling: ClassVar[Sequence[int] | None] = None
 
     def kernels(self, model: Model) -> Sequence[Sequence[int]]:
         """Stage by stage, the sizes of its convolutions."""
@@ -25,8 +25,8 @@ class Ladder(Network):
 
     def build(self, model: Model) -> None:
         """Add the stages."""
-        rungs = stages(model, self.image[0], self.shrinking)
-        for stage, kernels in zip(rungs, self.kernels(model), strict=True):
+        stage_list = stages(model, self.image[0], self.downsampling)
+        for stage, kernels in zip(stage_list, self.kernels(model), strict=True):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             channels = stage.channels_in
             for i, kernel in enumerate(kernels, start=1):

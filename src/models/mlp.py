@@ -18,7 +18,7 @@ class MLP(Network):
     pools and convolutions are none of its own, and its width does not double.
     """
 
-    fixed: ClassVar = NO_MAPS
+    unsupported_axes: ClassVar = NO_MAPS
 
     def build(self, model: Model) -> None:
         """Add the layers."""

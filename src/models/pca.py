@@ -19,7 +19,7 @@ FITTED = 20_000
 class PCA(Network):
     """``width`` components, frozen; the head alone is trained. Before it is fitted it is a random projection."""
 
-    fixed: ClassVar = NO_LAYERS
+    unsupported_axes: ClassVar = NO_LAYERS
 
     def build(self, model: Model) -> None:
         """Add the projection."""

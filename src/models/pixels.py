@@ -9,7 +9,7 @@ from .options import Model
 class Pixels(Network):
     """Nothing but the head: ``features`` are the pixels."""
 
-    fixed: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
+    unsupported_axes: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 
     def build(self, model: Model) -> None:
         """Add nothing."""

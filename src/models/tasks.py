@@ -33,24 +33,24 @@ class Task:
     classes: int
 
     @property
-    def what(self) -> bool:
+    def classifies(self) -> bool:
         """Whether classes are asked for."""
         return self.name != "where"
 
     @property
-    def where(self) -> bool:
+    def localizes(self) -> bool:
         """Whether positions are asked for."""
         return self.name != "what"
 
     @property
     def outputs(self) -> int:
         """Numbers that the net gives for an image."""
-        return self.what * self.classes + self.where * 2
+        return self.classifies * self.classes + self.localizes * 2
 
     @property
     def scores(self) -> list[str]:
         """The numbers a user looks at, in [0, 1] for a net that has learned."""
-        return ["accuracy"] * self.what + ["r2"] * self.where
+        return ["accuracy"] * self.classifies + ["r2"] * self.localizes
 
     @property
     def best(self) -> tuple[str, str]:
@@ -59,24 +59,24 @@ class Task:
 
     def logits(self, outputs: Float[Tensor, "n k"]) -> Float[Tensor, "n classes"]:
         """The part of the outputs that answers "what"; empty where it is not asked for."""
-        return outputs[:, : self.what * self.classes]
+        return outputs[:, : self.classifies * self.classes]
 
     def position(self, outputs: Float[Tensor, "n k"]) -> Float[Tensor, "n xy"]:
         """The part that answers "where": the net gives the distance from the image's middle."""
-        return outputs[:, self.what * self.classes :] + 0.5
+        return outputs[:, self.classifies * self.classes :] + 0.5
 
     def answer(self, outputs: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
         """What measures of the output look at: the logits, or the position where there are none."""
-        return self.logits(outputs) if self.what else self.position(outputs)
+        return self.logits(outputs) if self.classifies else self.position(outputs)
 
     def loss(
         self, outputs: Float[Tensor, "n k"], labels: Labels, positions: Float[Tensor, "n _"], smoothing: float = 0.0
     ) -> Float[Tensor, ""]:
         """Cross-entropy, plus the squared error of the position over that of always answering the middle."""
         loss = outputs.new_zeros(())
-        if self.what:
+        if self.classifies:
             loss = loss + F.cross_entropy(self.logits(outputs), labels, label_smoothing=smoothing)
-        if self.where:
+        if self.localizes:
             loss = loss + F.mse_loss(self.position(outputs), positions) / UNIFORM_VARIANCE
         return loss
 
@@ -88,11 +88,11 @@ class Task:
         """Numbers that add up over batches, all that ``scores_of`` needs."""
         sums = outputs.new_zeros(8)
         sums[0] = len(labels)
-        if self.what:
+        if self.classifies:
             logits = self.logits(outputs)
             right = (logits.argmax(1) == labels).sum()
             sums[1] = torch.where(logits.isfinite().all(), right, torch.nan)  # of nan, argmax says the first class
-        if self.where:
+        if self.localizes:
             centred = positions - 0.5
             squared = (self.position(outputs) - positions).square()
             sums[2:] = torch.cat([squared.sum(0), centred.sum(0), centred.square().sum(0)])
@@ -124,10 +124,10 @@ class Scores:
         self.undefined = torch.tensor(False, device=device)
         self.of_class: dict[str, Metric] = {}
         self.of_position: dict[str, Metric] = {}
-        if task.what:
+        if task.classifies:
             self.of_class["accuracy"] = MulticlassAccuracy(task.classes, average="micro", **options).to(device)
             self.of_class["calibration_error"] = MulticlassCalibrationError(task.classes, **options).to(device)
-        if task.where:
+        if task.localizes:
             self.of_position["r2"] = R2Score(**options).to(device)
 
     def update(self, outputs: Float[Tensor, "n k"], labels: Labels, positions: Float[Tensor, "n _"]) -> None:

@@ -17,7 +17,7 @@ class VGG(Ladder):
     """
 
     variants = tuple(CONVS)
-    fixed: ClassVar = {"depth": 5, "convs": None}
+    unsupported_axes: ClassVar = {"depth": 5, "convs": None}
 
     def kernels(self, model: Model) -> Sequence[Sequence[int]]:
         """All 3."""

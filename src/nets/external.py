@@ -1,6 +1,6 @@
-"""Nets that were trained elsewhere: torchvision's and timm's, what they answer, and their layers by name.
+"""Nets from torchvision and timm, the outputs of any net, and its layers by name.
 
-Here with any module, which needs no library and no download:
+An example that needs no library and no download:
 
 >>> from torch import nn
 >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5))
@@ -27,28 +27,28 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .hooks import blank_image, eval_mode, uncompiled
-from .weights import fill, read_weights
+from .weights import load_pretrained, read_weights
 
 Image = tuple[int, int, int]
 log = logging.getLogger(__name__)
 
-#: values of ``weights`` that are no file
+#: values of ``weights`` that are not files
 RANDOM, DEFAULT = "none", "default"
-#: names and attributes under which a net that gives several things gives its answer
-ANSWERS = ("logits", "out")
-#: layers that ``default_layers`` takes of a net without maps
+#: keys or attributes that hold the logits of a net with several outputs
+LOGITS = ("logits", "out")
+#: layers that ``default_layers`` chooses in a net without maps
 BLOCKS = 6
 
 
 @dataclass(frozen=True)
 class LoadedNet:
-    """A net, and how it takes images.
+    """A net, and the preprocessing of its images.
 
     Attributes:
         net: in eval mode, on the CPU.
-        image: (channels, height, width) that it is meant for.
+        image: (channels, height, width) of its input.
         mean, std: of its training pixels in [0, 1], per channel.
-        classes: names of its outputs, where the library knows them.
+        classes: names of its outputs, if the library knows them.
     """
 
     net: nn.Module
@@ -59,43 +59,43 @@ class LoadedNet:
 
 
 def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = None) -> LoadedNet:
-    """A net of a library; torch's random stream stays where it was. What of a file was not taken is logged in one line.
+    """A net of a library; does not touch torch's random state. Logs which entries of a weights file were ignored.
 
     Args:
         name: ``torchvision/resnet18``, ``timm/resnet18.a1_in1k``: any of their nets that classify images.
-        weights: ``default``: the library's own, downloaded when they are not here; ``none`` or None: random ones, the
-            same each time; or a file of weights, as FILE or FILE:KEY (``read_weights``).
-        classes: outputs of the net; None: as many as the library's own has.
+        weights: ``default``: the library's own, downloaded if needed; ``none`` or None: random, with a fixed seed; or
+            FILE or FILE:KEY (``read_weights``).
+        classes: number of outputs; None: the library's.
 
     Raises:
-        UserError: no such library, net or file, or the file's weights are not this net's.
+        UserError: no such library, net or file, or the file's weights do not fit the net.
     """
     library, _, model = name.partition("/")
     if library not in LIBRARIES or not model:
-        raise UserError(f"net={name}: write {' or '.join(f'{one}/NAME' for one in LIBRARIES)}")
+        raise UserError(f"net={name}: write {' or '.join(f'{key}/NAME' for key in LIBRARIES)}")
     weights = RANDOM if weights is None else weights
     if classes is not None and (classes < 1 or weights == DEFAULT):
         raise UserError(f"classes={classes}: a number of at least 1, with weights=none or weights=FILE")
     names, build = LIBRARIES[library]
     valid = names()
     if model not in valid:
-        raise UserError(f"net={name}: {library} has no such net{close(model, valid)}")
-    found, taken = ({}, "") if weights in (RANDOM, DEFAULT) else read_weights(Path(weights))
+        raise UserError(f"net={name}: {library} has no such net{suggest(model, valid)}")
+    state_dict, message = ({}, "") if weights in (RANDOM, DEFAULT) else read_weights(Path(weights))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         loaded = build(model, weights, classes)
-    if found:
-        left = fill(loaded.net, found, f"weights={weights} does not fit net={name}")
-        if told := "; ".join(filter(None, (taken, left))):
-            log.warning("weights=%s: %s", weights, told)
+    if state_dict:
+        ignored = load_pretrained(loaded.net, state_dict, f"weights={weights} does not fit net={name}")
+        if messages := "; ".join(filter(None, (message, ignored))):
+            log.warning("weights=%s: %s", weights, messages)
     loaded.net.eval()
     return loaded
 
 
-def close(wrong: str, valid: Sequence[str]) -> str:
-    """``; did you mean …?``, or nothing where no name is near."""
-    found = difflib.get_close_matches(wrong, valid, n=3)
-    return f"; did you mean {', '.join(found)}?" if found else ""
+def suggest(wrong: str, valid: Sequence[str]) -> str:
+    """``; did you mean …?`` with up to three similar names, or ""."""
+    similar = difflib.get_close_matches(wrong, valid, n=3)
+    return f"; did you mean {', '.join(similar)}?" if similar else ""
 
 
 # --- the libraries -------------------------------------------------------------------------------------------------
@@ -104,23 +104,23 @@ def close(wrong: str, valid: Sequence[str]) -> str:
 def _torchvision_names() -> list[str]:
     from torchvision import models
 
-    return list(models.list_models(module=models))  # those that classify images; others are in modules of their own
+    return list(models.list_models(module=models))  # classifiers; other nets are in submodules
 
 
 def _torchvision(name: str, weights: str, classes: int | None) -> LoadedNet:
-    """With a file that still has the library's own name for it, the net takes images as those weights want them."""
+    """A file that still has torchvision's own name also selects the preprocessing of these weights."""
     from torchvision import models
 
     published = models.get_model_weights(name)
     file = Path(weights).name
     known = published.DEFAULT if weights == DEFAULT else None
-    known = known or next((one for one in published if one.url.rpartition("/")[2] == file), None)
+    known = known or next((entry for entry in published if entry.url.rpartition("/")[2] == file), None)
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if weights == DEFAULT:
         with _downloading(f"torchvision/{name}"):
             net = models.get_model(name, weights=known)
     else:
-        if name in ("googlenet", "inception_v3"):  # answers on the way are for training
+        if name in ("googlenet", "inception_v3"):  # auxiliary heads are for training
             options |= {"aux_logits": False, "init_weights": True, "transform_input": known is not None}
         net = models.get_model(name, weights=None, **options)
     view = (known or published.DEFAULT).transforms()
@@ -155,13 +155,13 @@ def _timm_net(name: str, weights: str, classes: int | None) -> LoadedNet:
 
 @contextmanager
 def _downloading(name: str) -> Iterator[None]:
-    """What a library raises when it cannot get its weights, as one line; its own log of retries stays quiet."""
+    """Turn any error of a download into a one-line ``UserError``, and silence the hub's log of retries."""
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.CRITICAL)
     try:
         yield
-    except Exception as error:  # each library, and each way to be without a network, has its own
+    except Exception as error:  # libraries and network failures raise many types
         raise UserError(
             f"weights=default: those of {name} are not here and could not be downloaded ({_first_line(error)}); "
             "take weights=FILE, or weights=none for random ones"
@@ -178,51 +178,51 @@ LIBRARIES: dict[str, tuple[Callable[[], list[str]], Build]] = {
 }
 
 
-# --- answers and layers --------------------------------------------------------------------------------------------
+# --- outputs and layers --------------------------------------------------------------------------------------------
 
 
-def answer(given: Any) -> Tensor:
-    """The part of a net's outputs that is its answer (n d): they themselves, ``logits`` or ``out``, or the first.
+def logits_of(outputs: Any) -> Tensor:
+    """The logits (n d) in a net's outputs: the tensor itself, the entry ``logits`` or ``out``, or the first entry.
 
     Raises:
-        UserError: there is no such part.
+        UserError: this is no matrix.
     """
-    if isinstance(given, Mapping):
-        parts = [given[key] for key in ANSWERS if key in given]
-    elif isinstance(given, Tensor):
-        parts = [given]
+    if isinstance(outputs, Mapping):
+        parts = [outputs[key] for key in LOGITS if key in outputs]
+    elif isinstance(outputs, Tensor):
+        parts = [outputs]
     else:
-        parts = [getattr(given, key) for key in ANSWERS if hasattr(given, key)]
-        parts += list(given[:1]) if isinstance(given, tuple | list) else []
+        parts = [getattr(outputs, key) for key in LOGITS if hasattr(outputs, key)]
+        parts += list(outputs[:1]) if isinstance(outputs, tuple | list) else []
     if not parts or not isinstance(parts[0], Tensor) or parts[0].ndim != 2:
         shape = f" of {parts[0].ndim} dimensions" if parts and isinstance(parts[0], Tensor) else ""
-        kind = type(parts[0] if parts else given).__name__
+        kind = type(parts[0] if parts else outputs).__name__
         raise UserError(f"the net gives a {kind}{shape}, where a vector for each image is needed")
     return parts[0]
 
 
-def outputs(net: nn.Module, image: Image) -> int:
-    """How many numbers a net answers for an image.
+def output_size(net: nn.Module, image: Image) -> int:
+    """Number of logits per image.
 
     Raises:
-        UserError: the net does not take such images, or has no such answer.
+        UserError: the net does not take such images, or gives no logits.
     """
-    return answer(run_once(net, image)[""].output).shape[1]
+    return logits_of(run_once(net, image)[""].output).shape[1]
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What a module gave, for what it was given first."""
+    """A module, its output, and its first input."""
 
     module: nn.Module
     output: Any
-    given: Any
+    input: Any
 
 
 def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
-    """Every module that a forward of one black image runs, by name, in the order in which they end.
+    """Run a black image, and return the calls of all modules by name, in the order in which they return.
 
-    Hooks and train/eval flags are as before afterwards, also after an exception.
+    Hooks are removed and train/eval flags restored, after an exception too.
 
     Raises:
         UserError: the net does not take such images, or is scripted.
@@ -230,9 +230,9 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
     calls: dict[str, _Call] = {}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             calls.pop(name, None)
-            calls[name] = _Call(module, output, given[0] if given else None)
+            calls[name] = _Call(module, output, inputs[0] if inputs else None)
 
         return hook
 
@@ -255,10 +255,10 @@ def _first_line(error: BaseException) -> str:
 
 
 def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
-    """Every module that gives one tensor when the net runs, in the net's order.
+    """All modules whose output is one tensor, in the order of ``net.named_modules()``.
 
     Returns:
-        name, kind, shape (of its output for one image) and parameters (with those of the modules inside).
+        name, kind, shape (of the output for one image) and parameters (with those of submodules).
 
     Raises:
         UserError: the net does not take such images.
@@ -269,7 +269,7 @@ def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
             "name": name,
             "kind": type(module).__name__,
             "shape": tuple(calls[name].output.shape[1:]),
-            "parameters": sum(one.numel() for one in module.parameters()),
+            "parameters": sum(parameter.numel() for parameter in module.parameters()),
         }
         for name, module in uncompiled(net).named_modules()
         if name and name in calls and isinstance(calls[name].output, Tensor)
@@ -277,30 +277,30 @@ def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
 
 
 def pick_layers(net: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Names of modules, in the net's order.
+    """Names of the modules that match, in the order of ``net.named_modules()``.
 
     Args:
         net: any module.
-        patterns: names, or patterns as of file names: ``layer?``, ``features.*``.
+        patterns: names, or shell-style patterns: ``layer?``, ``features.*``.
 
     Raises:
-        UserError: a pattern that no module's name matches.
+        UserError: a pattern matches no module.
     """
     names = [name for name, _ in uncompiled(net).named_modules() if name]
     matched: set[str] = set()
     for pattern in patterns:
-        found = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
-        if not found:
-            raise UserError(f"layers={pattern}: the net has none{close(pattern, names)}; layers=list shows them all")
-        matched |= found
+        matches = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
+        if not matches:
+            raise UserError(f"layers={pattern}: the net has none{suggest(pattern, names)}; layers=list shows them all")
+        matched |= matches
     return [name for name in names if name in matched]
 
 
 def default_layers(net: nn.Module, image: Image) -> list[str]:
-    """A handful that stands for the net, in the order in which they run.
+    """A few representative layers, in the order in which they run.
 
-    The last layer at each resolution, no deeper inside the net than it takes to find three resolutions; where the net
-    has only one or none, some of its blocks too. And the vector that its last Linear takes, if a module gives it.
+    The last layer at each resolution, at the smallest depth of nesting that has three resolutions; if the net has only
+    one or none, some of its blocks too. And the layer whose output is the input of the last Linear, if there is one.
 
     Raises:
         UserError: the net does not take such images.
@@ -315,42 +315,42 @@ def default_layers(net: nn.Module, image: Image) -> list[str]:
 
 
 def _last_of_each(calls: Mapping[str, _Call], image: Image) -> list[str]:
-    """The last module that gives maps of each resolution; a map of one place is a vector."""
-    sizes = {name: _resolution(one.output, image) for name, one in calls.items() if name}
+    """The last module at each resolution of maps; 1×1 maps do not count."""
+    sizes = {name: _resolution(call.output, image) for name, call in calls.items() if name}
     return list({size: name for name, size in sizes.items() if size not in (None, (1, 1))}.values())
 
 
 def _resolution(maps: Any, image: Image) -> tuple[int, int] | None:
-    """(height, width) of maps that have the image's proportions, up to rounding; channels may be first or last."""
+    """(height, width) of maps with the image's aspect ratio, up to rounding; channels may be first or last."""
     if not isinstance(maps, Tensor) or maps.ndim != 4:
         return None
     _, a, b, c = maps.shape
     _, height, width = image
-    near = ((h, w) for h, w in ((b, c), (a, b)) if abs(h * width - w * height) <= max(height, width))
-    return next(near, None)
+    fits = ((h, w) for h, w in ((b, c), (a, b)) if abs(h * width - w * height) <= max(height, width))
+    return next(fits, None)
 
 
 def _blocks(calls: Mapping[str, _Call]) -> list[str]:
-    """Up to ``BLOCKS`` of the longest row of sisters of one kind, evenly spread, the last among them."""
-    rows: dict[tuple[str, type], list[str]] = {}
-    for name, one in calls.items():
-        if name and isinstance(one.output, Tensor) and next(one.module.children(), None) is not None:
-            rows.setdefault((name.rpartition(".")[0], type(one.module)), []).append(name)
-    row = max(rows.values(), key=len, default=[])
-    count = min(BLOCKS, len(row))
-    return [row[(i + 1) * len(row) // count - 1] for i in range(count)]
+    """Up to ``BLOCKS`` of the largest group of sibling modules of one class, evenly spaced, with the last."""
+    groups: dict[tuple[str, type], list[str]] = {}
+    for name, call in calls.items():
+        if name and isinstance(call.output, Tensor) and next(call.module.children(), None) is not None:
+            groups.setdefault((name.rpartition(".")[0], type(call.module)), []).append(name)
+    group = max(groups.values(), key=len, default=[])
+    count = min(BLOCKS, len(group))
+    return [group[(i + 1) * len(group) // count - 1] for i in range(count)]
 
 
 def _before_last_linear(calls: Mapping[str, _Call]) -> list[str]:
-    """The last module that gave the numbers, whatever their shape, that the last Linear takes."""
-    linear = [name for name, one in calls.items() if isinstance(one.module, nn.Linear) and one.given.ndim == 2]
+    """The last module whose output, up to a reshape, is the input of the last Linear."""
+    linear = [name for name, call in calls.items() if isinstance(call.module, nn.Linear) and call.input.ndim == 2]
     if not linear:
         return []
-    given = calls[linear[-1]].given
+    features = calls[linear[-1]].input
     before = list(calls)[: list(calls).index(linear[-1])]
-    same = [name for name in before if name and _same(calls[name].output, given)]
+    same = [name for name in before if name and _same_data(calls[name].output, features)]
     return same[-1:]
 
 
-def _same(output: Any, given: Tensor) -> bool:
-    return isinstance(output, Tensor) and output.data_ptr() == given.data_ptr() and output.numel() == given.numel()
+def _same_data(output: Any, other: Tensor) -> bool:
+    return isinstance(output, Tensor) and output.data_ptr() == other.data_ptr() and output.numel() == other.numel()

@@ -1,4 +1,4 @@
-"""Named layers → their outputs, inside a ``with``."""
+"""Forward hooks: the outputs of named layers, inside a ``with``."""
 
 import copy
 from collections import Counter
@@ -15,77 +15,76 @@ from ..errors import UserError
 
 
 def uncompiled(net: nn.Module) -> nn.Module:
-    """The net that ``torch.compile`` was given: a compiled net compiles again whenever a hook is added or removed.
+    """The original of a net from ``torch.compile``, which would compile again whenever a hook is added or removed.
 
     Raises:
-        UserError: a net scripted in whole or in part, whose layers run where no hook sees them.
+        UserError: the net or a part of it is scripted (TorchScript), and runs no hooks.
     """
-    scripted = [name for name, one in net.named_modules() if isinstance(one, torch.jit.ScriptModule)]
+    scripted = [name for name, module in net.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
-        what = scripted[0] or "the net"
-        raise UserError(f"{what} is scripted: its layers cannot be seen; give the nn.Module that it was made from")
+        part = scripted[0] or "the net"
+        raise UserError(f"{part} is scripted: its layers cannot be seen; give the nn.Module that it was made from")
     original: nn.Module = getattr(net, "_orig_mod", net)
-    return original if original._compiled_call_impl is None else copy.copy(original)  # a copy has lost net.compile()
+    return original if original._compiled_call_impl is None else copy.copy(original)  # the copy is not compiled
 
 
 def reference_tensor(net: nn.Module) -> Tensor:
-    """A tensor on the device and of the type that a net takes: its first parameter or buffer of floats, else an empty
-    one, as where a net without numbers runs on the CPU.
-    """
+    """A tensor with the net's device and dtype: its first floating-point parameter or buffer, else an empty one."""
     tensors = chain(net.parameters(), net.buffers())
-    return next((one for one in tensors if one.is_floating_point()), torch.empty(0))
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
 
 
 def blank_image(net: nn.Module, image: tuple[int, int, int]) -> Float[Tensor, "1 c h w"]:
-    """A black image, where a net takes it."""
-    where = reference_tensor(net)
-    return torch.zeros(1, *image, dtype=where.dtype, device=where.device)
+    """An image of zeros, with the net's device and dtype."""
+    like = reference_tensor(net)
+    return torch.zeros(1, *image, dtype=like.dtype, device=like.device)
 
 
 @contextmanager
 def eval_mode(net: nn.Module) -> Iterator[None]:
-    """``net.eval()`` and true float32 inside the ``with``; every module gets its own train/eval flag back afterwards.
+    """``net.eval()`` and full float32 precision inside the ``with``; each module's train/eval flag is restored.
 
-    GPUs multiply float32 as TF32, with a mantissa of 10 bits, where they may: nothing for training, but a net that is
-    exactly invariant would be measured as one that is so to three digits.
+    TF32, which GPUs may use for float32 products, has a mantissa of 10 bits: with it, a net that is exactly invariant
+    would be measured as invariant to three digits.
     """
     flags = {module: module.training for module in net.modules() if module.training}
     precisions: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    asked = [one.fp32_precision for one in precisions]
+    before = [backend.fp32_precision for backend in precisions]
     try:
-        for one in precisions:
-            one.fp32_precision = "ieee"
+        for backend in precisions:
+            backend.fp32_precision = "ieee"
         if flags:
             net.eval()
         yield
     finally:
-        for one, precision in zip(precisions, asked, strict=True):
-            one.fp32_precision = precision
+        for backend, precision in zip(precisions, before, strict=True):
+            backend.fp32_precision = precision
         for module, flag in flags.items():
             module.training = flag
 
 
 @contextmanager
 def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """The outputs of the named modules, in eval mode: a dict filled anew by every forward inside the ``with``.
+    """The outputs of the named modules, in eval mode: a dict that every forward pass inside the ``with`` updates.
 
-    Hooks and flags are gone at its end, also after an exception. Of a module that runs several times in a forward it is
-    the last output. The first forward keeps copies, and sees by the outputs' version counters which of them the net
-    overwrites later (by a module, ``F.relu(x, inplace=True)``, ``x += y`` …); from then on these alone are copied, and
-    the others are references, which are free. Writes through ``.data`` or NumPy are not counted, and not seen.
+    Hooks are removed and flags restored at the end, after an exception too. A module that runs several times per
+    forward pass has its last output in the dict. The first forward pass stores copies, and finds by the tensors'
+    version counters which of them the net overwrites in place (by a module, ``F.relu(x, inplace=True)``, ``x += y`` …);
+    from then on only these are copied, and the others are references. Writes through ``.data`` or NumPy are not
+    counted, and are missed.
 
     Args:
         net: any module.
         names: names of submodules, as in ``net.named_modules()``.
 
     Raises:
-        KeyError: a name the net does not have.
-        UserError: from a later forward pass on, the net overwrites more than in the first.
+        KeyError: a name that the net does not have.
+        UserError: a later forward pass overwrites outputs that the first did not.
     """
     modules = _named(net, names)
     outputs: dict[str, Tensor] = {}
     versions: dict[str, tuple[Tensor, float]] = {}
-    copied: set[str] | None = None  # all, until a forward has shown which
+    copied: set[str] | None = None  # None: all, in the first forward pass
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -94,9 +93,9 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
 
         return hook
 
-    def over(module: nn.Module, inputs: object, output: object) -> None:
+    def finish(module: nn.Module, inputs: object, output: object) -> None:
         nonlocal copied
-        written = {name for name, (kept, version) in versions.items() if _version(kept) != version}
+        written = {name for name, (tensor, version) in versions.items() if _version(tensor) != version}
         versions.clear()
         copied = written if copied is None else copied
         if late := written - copied:
@@ -106,65 +105,64 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
         stack.enter_context(eval_mode(net))
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(keep(name)).remove)
-        stack.callback(net.register_forward_pre_hook(lambda *_: versions.clear()).remove)  # of one that was broken off
-        stack.callback(net.register_forward_hook(over).remove)
+        stack.callback(net.register_forward_pre_hook(lambda *_: versions.clear()).remove)  # after an aborted pass
+        stack.callback(net.register_forward_hook(finish).remove)
         yield outputs
 
 
 @contextmanager
-def stream_outputs(net: nn.Module, names: Iterable[str], see: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """``see`` is given each name and output of the named modules as soon as one has run, while caches hold it: as
-    ``watch``, but nothing is kept. In the first forward, which tells how often each module runs, at its end.
+def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """As ``record_outputs``, but calls ``callback(name, output)`` as soon as a module has run, and stores nothing.
+
+    The first forward pass, which counts how often each module runs, makes the calls at its end.
 
     Args:
         net: any module.
         names: names of submodules.
-        see: may keep what it makes of an output, not the output, which may be overwritten.
+        callback: must not keep the output itself, which the net may overwrite.
 
     Raises:
-        KeyError: a name the net does not have.
+        KeyError: a name that the net does not have.
         UserError: a module runs more or less often than in the first forward pass.
     """
     modules = _named(net, names)
     runs, seen = Counter[str](), Counter[str]()
     first: dict[str, Tensor] = {}
 
-    def show(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def observe(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
             seen[name] += 1
             if not runs:
-                first[name] = output.clone()  # it may be overwritten before the forward ends
+                first[name] = output.clone()  # it may be overwritten before the pass ends
             elif seen[name] == runs[name]:
-                see(name, output)
+                callback(name, output)
 
         return hook
 
     def begin(module: nn.Module, inputs: object) -> None:
-        seen.clear()  # of a forward pass that was broken off
+        seen.clear()  # after an aborted pass
         first.clear()
 
-    def over(module: nn.Module, inputs: object, output: object) -> None:
+    def finish(module: nn.Module, inputs: object, output: object) -> None:
         if runs and seen != runs:
             names = [name for name in modules if seen[name] != runs[name]]
             raise UserError(f"{', '.join(names)}: runs more or less often than in the first forward pass")
         runs.update({} if runs else seen)
         seen.clear()
         for name in list(first):
-            see(name, first.pop(name))
+            callback(name, first.pop(name))
 
     with ExitStack() as stack:
         stack.enter_context(eval_mode(net))
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(show(name)).remove)
+            stack.callback(module.register_forward_hook(observe(name)).remove)
         stack.callback(net.register_forward_pre_hook(begin).remove)
-        stack.callback(net.register_forward_hook(over).remove)
+        stack.callback(net.register_forward_hook(finish).remove)
         yield
 
 
 def _version(output: Tensor) -> float:
-    """How often a tensor, or what it is a view of, has been written to; nan, which equals nothing, where PyTorch does
-    not count (in inference mode).
-    """
+    """The version counter of a tensor; nan, which differs from itself, in inference mode, where there is none."""
     return float("nan") if output.is_inference() else output._version
 
 

@@ -1,4 +1,4 @@
-"""Weights that somebody saved: read from a file as data alone, and put into a net."""
+"""Weights from a file: read safely, as data only, and loaded into a net."""
 
 import importlib.util
 import pickle
@@ -13,68 +13,68 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 
-#: keys under which checkpoints keep the weights: the first of them that is there is taken
-WRAPPINGS = tuple(
+#: keys under which checkpoints store the weights, in order of preference
+STATE_DICT_KEYS = tuple(
     "state_dict model_state_dict model net network module weights params "
     "model_ema state_dict_ema ema_state_dict ema params_ema".split()
 )
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a ``.pt``, ``.pth``, ``.ckpt`` or ``.safetensors`` file, read as data only: nothing in it is run.
+    """The state_dict in a ``.pt``, ``.pth``, ``.ckpt`` or ``.safetensors`` file; no code in the file is run.
 
-    They are those of a state_dict: under the first of ``WRAPPINGS`` that holds one, else the file itself, else under
-    the only key that does. ``FILE:KEY`` takes those under another key, or those whose names start with ``KEY.``.
+    It is found under the first of ``STATE_DICT_KEYS`` that holds one, else it is the file itself, else under the only
+    key that holds one. ``FILE:KEY`` takes the one under another key, or the tensors whose names start with ``KEY.``.
 
     Returns:
-        name → tensor, and in words what was taken where the file leaves a choice, else nothing.
+        name → tensor; and, if the file holds several state_dicts, a message that says which one was taken, else "".
 
     Raises:
-        UserError: no such file, it cannot be read, or it holds no state_dict.
+        UserError: the file does not exist, cannot be read, or holds no state_dict.
     """
-    file, _, asked = (str(path), "", "") if path.is_file() else str(path).rpartition(":")
+    file, _, key = (str(path), "", "") if path.is_file() else str(path).rpartition(":")
     if not file or not Path(file).is_file():
         raise UserError(f"weights={path}: no such file; or write weights=default, weights=none")
     try:
         tree = _safetensors(Path(file)) if file.endswith(".safetensors") else _pickled(Path(file))
     except UserError:
         raise
-    except Exception as error:  # torch raises many kinds for a file that is none of its own
+    except Exception as error:  # for files of other kinds, torch raises many types
         raise UserError(f"weights={file} cannot be read as plain data; save net.state_dict(), not the net") from error
-    found = {"": tree, **tree} if isinstance(tree, Mapping) else {}
-    found = {key: _tensors(one) for key, one in found.items() if _tensors(one)}
-    if not found:
-        what = "holds no state_dict, neither itself nor under a key"
-        raise UserError(f"weights={file} {what}; save net.state_dict(), not the net")
-    keys = [*(key for key in WRAPPINGS if key in found), *([""] if "" in found else [])]
-    if not keys and not asked and len(found) > 1:
-        raise UserError(f"weights={file} holds weights under {', '.join(found)}: choose one, as weights={file}:KEY")
-    taken = asked or [*keys, *found][0]
-    if taken in found:
-        others = [f"weights={file}:{key}" for key in found if key not in ("", taken)]
-        told = (
-            f"those of {taken or 'the file itself'} are taken; for others write {' or '.join(others)}" if others else ""
-        )
-        return found[taken], "" if asked else told
-    every = {key: one for tensors in reversed(found.values()) for key, one in tensors.items()}
-    chosen = {key: one for key, one in every.items() if key.startswith(f"{taken}.")}
+    trees = {"": tree, **tree} if isinstance(tree, Mapping) else {}
+    state_dicts = {name: _tensors(subtree) for name, subtree in trees.items() if _tensors(subtree)}
+    if not state_dicts:
+        reason = "holds no state_dict, neither itself nor under a key"
+        raise UserError(f"weights={file} {reason}; save net.state_dict(), not the net")
+    if key and key not in state_dicts:
+        return _with_prefix(path, key, state_dicts), ""
+    usual = [*(name for name in STATE_DICT_KEYS if name in state_dicts), *([""] if "" in state_dicts else [])]
+    if not usual and not key and len(state_dicts) > 1:
+        names = ", ".join(state_dicts)
+        raise UserError(f"weights={file} holds weights under {names}: choose one, as weights={file}:KEY")
+    taken = key or [*usual, *state_dicts][0]
+    others = " or ".join(f"weights={file}:{name}" for name in state_dicts if name not in ("", taken))
+    message = f"those of {taken or 'the file itself'} are taken; for others write {others}"
+    return state_dicts[taken], message if others and not key else ""
+
+
+def _with_prefix(path: Path, prefix: str, state_dicts: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    tensors = {name: tensor for tree in reversed(state_dicts.values()) for name, tensor in tree.items()}
+    chosen = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
     if not chosen:
-        raise UserError(
-            f"weights={path}: no weights under {taken}; there are {', '.join(filter(None, found)) or 'none'}"
-        )
-    return chosen, ""
+        names = ", ".join(filter(None, state_dicts)) or "none"
+        raise UserError(f"weights={path}: no weights under {prefix}; there are {names}")
+    return chosen
 
 
 def _tensors(tree: Any) -> dict[str, Tensor]:
-    """Those that stand in a mapping by name."""
+    """The tensors of a mapping, by name; empty for anything else."""
     items = tree.items() if isinstance(tree, Mapping) else ()
-    return {key: one for key, one in items if isinstance(key, str) and isinstance(one, Tensor)}
+    return {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
 
 
 class _Nothing:
-    """Stands for an object of any class that a file holds beside its weights; takes what is to be done to it, and does
-    nothing.
-    """
+    """Placeholder for an object of any class that a file holds beside its weights; ignores its state."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -82,32 +82,32 @@ class _Nothing:
 
 
 class _Dict:
-    """The same for classes that inherit from dict, which unpickling fills entry by entry."""
+    """Placeholder for classes that inherit from dict, which unpickling fills entry by entry."""
 
     def __new__(cls, *_: Any) -> Any:
-        """A plain dict."""
+        """Make a plain dict instead."""
         return OrderedDict()
 
 
-#: packages whose objects are no dicts
+#: packages whose classes never inherit from dict
 NO_DICTS = ("numpy", "_codecs", "pathlib", "argparse")
 
 
 def _pickled(path: Path) -> Any:
-    """What a file holds; of classes that are no data of torch's, none is imported, made or called: see ``_Nothing``."""
+    """The content of a torch file; classes that torch does not allow are replaced by placeholders, never imported."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        classes = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     try:
-        return _without(path, foreign, _Nothing)
+        return _load_with_placeholders(path, classes, _Nothing)
     except pickle.UnpicklingError:
-        return _without(path, foreign, _Dict)
+        return _load_with_placeholders(path, classes, _Dict)
 
 
-def _without(path: Path, foreign: Sequence[str], instead: type) -> Any:
-    known: list[Any] = [(_Nothing if one.startswith(NO_DICTS) else instead, one) for one in foreign]
-    with torch.serialization.safe_globals(known):
+def _load_with_placeholders(path: Path, classes: Sequence[str], placeholder: type) -> Any:
+    allowed: list[Any] = [(_Nothing if name.startswith(NO_DICTS) else placeholder, name) for name in classes]
+    with torch.serialization.safe_globals(allowed):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -119,67 +119,67 @@ def _safetensors(path: Path) -> Any:
     return load_file(path)
 
 
-def fill(net: nn.Module, found: Mapping[str, Tensor], failure: str) -> str:
-    """Put weights into a net, all of its own or none.
+def load_pretrained(net: nn.Module, weights: Mapping[str, Tensor], failure: str) -> str:
+    """``net.load_state_dict``, tolerant of prefixes and extra entries; loads all weights of the net or none.
 
-    A prefix (``module.``, ``model.``) without which most names are the net's is dropped. What belongs to no part of the
-    net (``criterion.weight``, ``n_averaged``) is left out.
+    A common prefix (``module.``, ``model.``) is removed if that makes most names match. Entries that belong to no
+    submodule of the net (``criterion.weight``, ``n_averaged``) are ignored.
 
     Args:
-        net: to be filled.
-        found: name → tensor.
-        failure: how the message of a refusal starts.
+        net: the net.
+        weights: name → tensor.
+        failure: the start of the error message.
 
     Returns:
-        In words, what was left out; else nothing.
+        A message that lists the ignored entries, else "".
 
     Raises:
-        UserError: names are missing, or unknown in a part of the net, or tensors of another shape; says how many and
-            the first three.
+        UserError: names are missing or unknown, or shapes differ; says how many, and the first three.
     """
-    wanted = net.state_dict()
-    found, foreign = _renamed(found, wanted)
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # files of old have none; eval needs none
+    expected = net.state_dict()
+    weights, ignored = _match_names(weights, expected)
+    counters = {key for key in expected if key.endswith("num_batches_tracked")}  # absent in old files; unused in eval
     wrong = {
-        "missing": [key for key in wanted if key not in found and key not in counters],
-        "unexpected": [key for key in found if key not in wanted],
+        "missing": [key for key in expected if key not in weights and key not in counters],
+        "unexpected": [key for key in weights if key not in expected],
         "of other shape": [
-            f"{key} {_by(found[key])} for {_by(one)}"
-            for key, one in wanted.items()
-            if key in found and found[key].shape != one.shape
+            f"{key} {_shape(weights[key])} for {_shape(tensor)}"
+            for key, tensor in expected.items()
+            if key in weights and weights[key].shape != tensor.shape
         ],
     }
     if any(wrong.values()):
-        wrong["unexpected"] += foreign
-        told = (f"{len(keys)} {what} ({_three(keys)})" for what, keys in wrong.items() if keys)
-        raise UserError(f"{failure}: {'; '.join(told)}")
-    net.load_state_dict(found, strict=False)
-    return f"left out, as no part of the net has it: {_three(foreign)}" if foreign else ""
+        wrong["unexpected"] += ignored
+        problems = (f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in wrong.items() if keys)
+        raise UserError(f"{failure}: {'; '.join(problems)}")
+    net.load_state_dict(weights, strict=False)
+    return f"left out, as no part of the net has it: {_first_three(ignored)}" if ignored else ""
 
 
-def _three(keys: Sequence[str]) -> str:
+def _first_three(keys: Sequence[str]) -> str:
     return ", ".join(keys[:3]) + " …" * (len(keys) > 3)
 
 
-def _by(tensor: Tensor) -> str:
+def _shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a number"
 
 
-def _renamed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Under the names that the net has, without the prefix that makes most of them fit; and the names of those that
-    have no such prefix, or belong to no part of the net.
+def _match_names(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights without the prefix that makes most of their names match; and the names of those that lack this
+    prefix or belong to no submodule of the net.
     """
-    today = {re.sub(r"(denselayer\d+\.[a-z]+)\.([12]\.)", r"\1\2", key): one for key, one in found.items()}
-    starts = {key: (0, *(dot.end() for dot in re.finditer(r"\.", key))) for key in today}
-    hits = Counter(key[:i] for key in today for i in starts[key] if key[i:] in wanted)
+    old_densenet = r"(denselayer\d+\.[a-z]+)\.([12]\.)"  # names before torchvision 0.3
+    weights = {re.sub(old_densenet, r"\1\2", key): tensor for key, tensor in weights.items()}
+    starts = {key: (0, *(dot.end() for dot in re.finditer(r"\.", key))) for key in weights}
+    hits = Counter(key[:i] for key in weights for i in starts[key] if key[i:] in expected)
     prefix = hits.most_common(1)[0][0] if hits else ""
-    parts = {key.partition(".")[0] for key in wanted}
-    on_the_way = re.compile(r"(aux[12]|AuxLogits)\.")  # answers that only training asks for
-    named, foreign = {}, []
-    for key, one in today.items():
+    submodules = {key.partition(".")[0] for key in expected}
+    auxiliary = re.compile(r"(aux[12]|AuxLogits)\.")  # heads that only training uses
+    matched, ignored = {}, []
+    for key, tensor in weights.items():
         name = key.removeprefix(prefix)
-        if key.startswith(prefix) and name.partition(".")[0] in parts:
-            named[name] = one
-        elif not (key.startswith(prefix) and on_the_way.match(name)):
-            foreign.append(key)
-    return named, foreign
+        if key.startswith(prefix) and name.partition(".")[0] in submodules:
+            matched[name] = tensor
+        elif not (key.startswith(prefix) and auxiliary.match(name)):
+            ignored.append(key)
+    return matched, ignored

@@ -1,4 +1,4 @@
-"""Every way to shrink a map, as PyTorch modules: ``POOLS`` by name, and ``swap_pools`` puts them into any net."""
+"""Downsampling layers: ``POOLS`` by name; ``swap_pools`` puts them into any net."""
 
 from .base import BORDERS, Pool
 from .swap import swap_pools

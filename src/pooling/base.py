@@ -1,4 +1,4 @@
-"""What all ways to shrink a map share: the constructor, the border, and their entries in the shape ledger."""
+"""``Pool``, the base class of all downsamplers, and the operations on windows that they share."""
 
 import itertools
 from collections.abc import Iterable
@@ -17,81 +17,81 @@ Size = tuple[int, int]
 BORDERS = ("clip", "circular", "reflect", "replicate")
 
 
-def around(x: Float[Tensor, "n c h w"], before: int, after: int, axis: int) -> Float[Tensor, "n c H W"]:
-    """The map continued around its border: ``F.pad(mode="circular")`` of one axis.
+def circular_pad(x: Float[Tensor, "n c h w"], before: int, after: int, axis: int) -> Float[Tensor, "n c H W"]:
+    """``F.pad(mode="circular")`` along one axis; keeps the memory format.
 
-    F.pad gives a contiguous map of a channels_last one, and takes two to eight times as long (on a CPU).
+    ``F.pad`` makes a channels_last map contiguous, and takes two to eight times as long (on a CPU).
 
     Raises:
-        ValueError: more than the map has on that axis.
+        ValueError: the padding is larger than the map.
     """
     n = x.shape[axis]
     if max(before, after) > n:
         raise ValueError(f"circular padding of {max(before, after)} needs a map of at least that, this one has {n}")
     if before + after > n:
         return x.index_select(axis, torch.arange(-before, n + after, device=x.device) % n)
-    # cut before it is joined, so that the backward pass meets each sample of the map once
-    first, inside, last = x.split([after, n - before - after, before], axis)
+    # split first, so that the backward pass reads each value of the map once
+    first, middle, last = x.split([after, n - before - after, before], axis)
     # an empty part would cost the result its memory format
-    return torch.cat([part for part in (last, first, inside, last, first) if part.shape[axis]], axis)
+    return torch.cat([part for part in (last, first, middle, last, first) if part.shape[axis]], axis)
 
 
-def at_least_single(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """In float32 where the type is shorter: what sums many numbers one after the other."""
+def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Half-precision values in float32, for sums of many terms; float32 and float64 stay."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class Samples(torch.autograd.Function):
-    """Views of the k² samples of every window; the same as slicing, but one backward pass fills one map for all of
-    them, where each slice would fill its own (1.1 to 1.5 times the time of ``soft``); any memory format stays.
+class UnfoldWindows(torch.autograd.Function):
+    """Views of the k² samples of every window: slicing, but with one backward pass that fills one gradient map, where
+    each slice would fill its own (``soft`` is 1.1 to 1.5 times as fast). Keeps the memory format.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Float[Tensor, "n c H W"], kernel: int, stride: int) -> tuple[Float[Tensor, "n c p q"], ...]:
-        """From a map whose size the windows fit."""
-        return tuple(x[place] for place in Samples.places(x.shape, kernel, stride))
+        """The samples of a map whose size the windows fit."""
+        return tuple(x[index] for index in UnfoldWindows.window_slices(x.shape, kernel, stride))
 
     @staticmethod
-    def places(shape: torch.Size, kernel: int, stride: int) -> list[tuple[slice, ...]]:
-        """Of the samples on the map, row by row."""
+    def window_slices(shape: torch.Size, kernel: int, stride: int) -> list[tuple[slice, ...]]:
+        """Index of each of the k² samples in the map, row by row."""
         p, q = (stride * ((n - kernel) // stride) + 1 for n in shape[2:])
-        each = slice(None)
+        every = slice(None)
         offsets = itertools.product(range(kernel), repeat=2)
-        return [(each, each, slice(i, i + p, stride), slice(j, j + q, stride)) for i, j in offsets]
+        return [(every, every, slice(i, i + p, stride), slice(j, j + q, stride)) for i, j in offsets]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """What the derivatives need."""
+        """Save the map's shape and the window for the derivatives."""
         x, *ctx.window = inputs
         ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Float[Tensor, "n c p q"]) -> tuple[Float[Tensor, "n c H W"], None, None]:
-        """Each sample's gradient at its place."""
+        """Add each sample's gradient to its pixels."""
         (x,) = ctx.saved_tensors
-        whole = torch.zeros_like(x)
-        for place, gradient in zip(Samples.places(x.shape, *ctx.window), gradients, strict=True):
-            whole[place].add_(gradient)
-        return whole, None, None
+        gradient = torch.zeros_like(x)
+        for index, part in zip(UnfoldWindows.window_slices(x.shape, *ctx.window), gradients, strict=True):
+            gradient[index].add_(part)
+        return gradient, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Float[Tensor, "n c H W"], *_: None) -> tuple[Float[Tensor, "n c p q"], ...]:
         """The samples of the tangent."""
-        return Samples.forward(tangent, *ctx.window)
+        return UnfoldWindows.forward(tangent, *ctx.window)
 
 
-def samples(x: Float[Tensor, "n c H W"], window: Window) -> tuple[Float[Tensor, "n c p q"], ...]:
-    """The k² samples of every window, row by row, as one map each; of a map that the windows fit (``Pool.extend``)."""
-    # a compiler makes one pass of the slices by itself, and takes no derivatives written by hand
-    views = Samples.forward if torch.compiler.is_compiling() else Samples.apply
-    parts: tuple[Tensor, ...] = views(x, window.kernel, window.stride)
-    return parts
+def unfold_windows(x: Float[Tensor, "n c H W"], window: Window) -> tuple[Float[Tensor, "n c p q"], ...]:
+    """The k² samples of every window, row by row, as one map each; for a map that ``Pool.pad`` has padded."""
+    # a compiler fuses the slices by itself, and takes no hand-written derivatives
+    unfold = UnfoldWindows.forward if torch.compiler.is_compiling() else UnfoldWindows.apply
+    samples: tuple[Tensor, ...] = unfold(x, window.kernel, window.stride)
+    return samples
 
 
-def total(maps: Iterable[Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
-    """Their sum."""
+def sum_maps(maps: Iterable[Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
+    """Their sum, added in order."""
     return reduce(torch.add, maps)
 
 
@@ -100,39 +100,39 @@ class Pool(nn.Module):
 
     Args:
         kernel_size: side of the window; ``None`` takes the operation's own default for the stride.
-        stride: how much the map shrinks; ``None`` takes ``kernel_size``, as in ``nn.MaxPool2d``.
+        stride: downsampling factor; ``None`` takes ``kernel_size``, as in ``nn.MaxPool2d``.
         padding: ``None`` gives ``ceil(n / stride)`` outputs, an int gives the output size of ``nn.MaxPool2d``.
-        border: what a window sees beyond the border. ``clip``: nothing, the window is cut off there (no value is
-            ever invented; as ``nn.AvgPool2d(count_include_pad=False)``). ``circular``, ``reflect``, ``replicate``:
-            the map continued.
+        border: padding mode. ``clip``: the window is cut off at the border, no value is made up (as in
+            ``nn.AvgPool2d(count_include_pad=False)``). ``circular``, ``reflect``, ``replicate``: as in ``F.pad``.
         ceil_mode: with integer padding, sizes are rounded up, as in ``nn.MaxPool2d``.
-        channels: channels of the map; only operations with weights need it.
+        channels: channels of the map; only operations with weights per channel need it.
 
     Raises:
         ValueError: a window, stride or border that the operation is not defined for.
     """
 
-    #: what there is to know of each pool, on one line each, which a class says of itself; shown by ``src.pools``:
-    #: an output, of the window x_R or the map x that it reads
+    #: the pool's documentation, one line each, as shown by ``src.pools``. An output as a function of the window x_R or
+    #: the map x
     formula: ClassVar[str]
-    #: of a map. First, between commas, what is kept of every map with a circular border, whatever the weights:
-    #: ``constants``, ``range`` (of values), ``mean``; then the rest in words
+    #: first, separated by commas, the invariants of every map with a circular border, whatever the weights:
+    #: ``constants``, ``range`` (of values), ``mean``; then anything else in words
     keeps: ClassVar[str]
-    #: limits at which it is another pool, and shifts with which it commutes
+    #: limits in which it equals another pool, and shifts with which it commutes
     exact: ClassVar[str]
     #: paper
     source: ClassVar[str]
-    #: how it differs from its authors' own layer, if it does
+    #: differences from the authors' own layer, if any
     differs: ClassVar[str] = ""
 
-    #: followed by norm and activation in a net, as any other convolution
+    #: in a net, norm and activation follow it, as they follow a convolution
     is_layer: ClassVar[bool] = False
     #: has weights for each channel
     needs_channels: ClassVar[bool] = False
     #: strides it is defined for; empty: all
     strides: ClassVar[tuple[int, ...]] = ()
-    #: what it makes of a constant map of ones, and whether its output stays in the range of a positive map times that
+    #: its output for a constant map of ones
     gain: ClassVar[float] = 1.0
+    #: whether its output stays in the range of a positive map, times ``gain``
     keeps_range: ClassVar[bool] = True
 
     def __init__(
@@ -161,16 +161,16 @@ class Pool(nn.Module):
         self.build()
 
     def build(self) -> None:
-        """Make what the operation holds, weights or filters; called at the end of the constructor."""
+        """Make the weights, buffers or submodules; called at the end of the constructor."""
 
     @classmethod
     def default_window(cls, stride: int) -> int:
-        """Side of the window where none is given."""
+        """Side of the window if ``kernel_size`` is None."""
         return max(2, stride)
 
     @property
     def windows(self) -> list[Window]:
-        """The sliding windows the map passes through, in order: all that the ledger needs for shapes and fields."""
+        """The sliding windows that the map passes through, in order: they give output sizes and receptive fields."""
         return [self.window(self.kernel_size)]
 
     def window(self, kernel: int) -> Window:
@@ -178,42 +178,45 @@ class Pool(nn.Module):
         return Window(kernel, self.stride, self.padding, ceil=self.ceil_mode)
 
     def parameters_by_formula(self, channels: int) -> int:
-        """Learned numbers for a map of so many channels."""
+        """Number of learned parameters for a map with this many channels."""
         return 0
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """Multiply-adds for maps of the size that is read and made, all channels together; comparisons, plain sums, and
-        means whose weights are a pointwise function of the window (lp, soft, lip, stochastic) count as none, as
-        activations do.
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """Multiply-adds (MACs) per image, all channels together. Comparisons, plain sums, and means whose weights are a
+        pointwise function of the window (lp, soft, lip, stochastic) count as none, as activations do.
         """
         return 0
 
-    def extend(self, x: Float[Tensor, "n c h w"], window: Window, fill: float | None = 0.0) -> Float[Tensor, "n c H W"]:
-        """The map with what ``window`` needs beyond its border; where that is ``clip``, ``fill`` (None: the edge)."""
+    def pad(self, x: Float[Tensor, "n c h w"], window: Window, fill: float | None = 0.0) -> Float[Tensor, "n c H W"]:
+        """The map padded so that ``window`` fits; with border ``clip`` by the value ``fill`` (None: edge values)."""
         (top, bottom), (left, right) = window.pads(x.shape[-2]), window.pads(x.shape[-1])
         if not any((top, bottom, left, right)):
             return x
         if self.border == "clip" and fill is not None:
             return F.pad(x, (left, right, top, bottom), value=fill)
-        # F.pad continues a map but cannot crop it in the same call
+        # in these modes F.pad cannot pad and crop in the same call
         if self.border == "circular":
-            x = around(around(x, top, max(bottom, 0), 2), left, max(right, 0), 3)
+            x = circular_pad(circular_pad(x, top, max(bottom, 0), 2), left, max(right, 0), 3)
         else:
             mode = "replicate" if self.border == "clip" else self.border
             x = F.pad(x, (left, max(right, 0), top, max(bottom, 0)), mode=mode)
         return x[..., : x.shape[-2] + min(bottom, 0), : x.shape[-1] + min(right, 0)]
 
-    def for_convolution(self, x: Float[Tensor, "n c h w"], window: Window) -> tuple[Float[Tensor, "n c H W"], int]:
-        """``extend``, less the zeros that a convolution can add itself (without a copy of the map), and how many."""
-        fits = all(after <= window.before for _, after in map(window.pads, x.shape[-2:]))
-        return (x, window.before) if self.border == "clip" and fits else (self.extend(x, window), 0)
+    def pad_for_convolution(self, x: Float[Tensor, "n c h w"], window: Window) -> tuple[Float[Tensor, "n c H W"], int]:
+        """``pad`` before a convolution.
 
-    def tile(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
-        """The map as whole s×s tiles, continued as the border says (``clip``: the edge repeated)."""
-        return self.extend(x, self.window(self.stride), fill=None)
+        Returns:
+            The map, and the convolution's own ``padding``: zeros that it adds without a copy of the map.
+        """
+        fits = all(after <= window.before for _, after in map(window.pads, x.shape[-2:]))
+        return (x, window.before) if self.border == "clip" and fits else (self.pad(x, window), 0)
+
+    def pad_to_multiple(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
+        """The map padded to a multiple of the stride, by the border's mode (``clip``: edge values)."""
+        return self.pad(x, self.window(self.stride), fill=None)
 
     def extra_repr(self) -> str:
-        """Shown by ``print(net)``."""
+        """Arguments, for ``print(net)``."""
         padding = "" if self.padding is None else f", padding={self.padding}"
         ceil = ", ceil_mode=True" if self.ceil_mode else ""
         return f"kernel_size={self.kernel_size}, stride={self.stride}{padding}{ceil}, border={self.border}"

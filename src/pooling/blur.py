@@ -1,4 +1,4 @@
-"""Poolings that low-pass filter before they subsample: blur, maxblur."""
+"""Downsamplers that low-pass filter before they subsample: blur, maxblur."""
 
 import math
 from functools import reduce
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from .base import Pool, Size
 from .geometry import Window
-from .windows import Max, weigh_border
+from .windows import Max, renormalise_border
 
 
 def binomial(taps: int) -> Float[Tensor, " taps"]:
-    """Row ``taps - 1`` of Pascal's triangle over its sum: ``[1]``, ``[1 1]/2``, ``[1 2 1]/4`` …; gain 0 at frequency π
-    from two taps on.
+    """Binomial filter: row ``taps - 1`` of Pascal's triangle, normalised. From two taps on, its gain at frequency π is
+    0.
 
     >>> binomial(3).tolist()
     [0.25, 0.5, 0.25]
@@ -25,9 +25,9 @@ def binomial(taps: int) -> Float[Tensor, " taps"]:
 
 
 class Blur(Pool):
-    """A binomial filter with m taps a side, then ``[::s]`` (BlurPool-m): max pooling's place, without its aliasing.
+    """BlurPool: a binomial filter with m taps per side, then ``[::s]``; aliases less than max pooling.
 
-    Keeps constants also at the border; an even m moves the map's centre by half a pixel.
+    Preserves constants at the border too; an even m shifts the map by half a pixel.
     """
 
     formula = "(binomial_m ∗ x)[::s], m = 3"
@@ -42,32 +42,32 @@ class Blur(Pool):
     taps: Tensor
 
     def build(self) -> None:
-        """Make what it holds."""
+        """Make the weights."""
         self.register_buffer("taps", binomial(self.kernel_size), persistent=False)
 
     @classmethod
     def default_window(cls, stride: int) -> int:
-        """Taps of the filter: 3 at stride 2 (the paper's most accurate), more as the stride grows."""
+        """Taps of the filter: 3 at stride 2 (the most accurate in the paper), ``2 stride - 1`` above."""
         return max(3, 2 * stride - 1)
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """One m×m filter a channel."""
-        return channels * self.kernel_size**2 * math.prod(made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """One m×m filter per channel."""
+        return channels * self.kernel_size**2 * math.prod(output_size)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
+        """Maps downsampled by the stride."""
         (window,) = self.windows
         taps = self.taps.to(x.dtype)
         kernel = (taps[:, None] * taps).repeat(x.shape[1], 1, 1, 1)
-        inside, zeros = self.for_convolution(x, window)
-        y = F.conv2d(inside, kernel, stride=self.stride, padding=zeros, groups=x.shape[1])
-        return weigh_border(y, window, x.shape, taps) if self.border == "clip" else y
+        padded, zeros = self.pad_for_convolution(x, window)
+        y = F.conv2d(padded, kernel, stride=self.stride, padding=zeros, groups=x.shape[1])
+        return renormalise_border(y, window, x.shape, taps) if self.border == "clip" else y
 
 
 class MaxBlur(Pool):
-    """``max`` with stride 1, then ``blur``: the strongest response, subsampled with little aliasing (MaxBlurPool).
+    """MaxBlurPool: ``max`` with stride 1, then ``blur``; max pooling with less aliasing.
 
-    ``kernel_size`` is the maximum's window; ``taps`` the filter's size, by default that of ``blur``.
+    ``kernel_size`` is the window of the maximum; ``taps`` the size of the filter, by default that of ``blur``.
     """
 
     formula = "(binomial_m ∗ max(x_R))[::s], m = 3"
@@ -93,20 +93,20 @@ class MaxBlur(Pool):
         super().__init__(kernel_size, stride, padding, border=border, ceil_mode=ceil_mode, channels=channels)
         self.max = Max(self.kernel_size, 1, padding, border=border)
         taps = taps or Blur.default_window(self.stride)
-        centred = (taps - 1) // 2 if ceil_mode else None  # "same" has no place to round up to
+        centred = (taps - 1) // 2 if ceil_mode else None  # "same" padding has no ceil mode
         self.blur = Blur(taps, self.stride, centred, border=border, ceil_mode=ceil_mode)
 
     @property
     def windows(self) -> list[Window]:
-        """The maximum's window, then the filter's."""
+        """The window of the maximum, then that of the filter."""
         return self.max.windows + self.blur.windows
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """Those of the filter."""
-        return self.blur.multiply_adds(channels, read, made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """As many as the filter's."""
+        return self.blur.multiply_adds(channels, input_size, output_size)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
+        """Maps downsampled by the stride."""
         y: Tensor = self.blur(self.max(x))
         return y
 

@@ -1,7 +1,4 @@
-"""What there is to know of each pool on one line each: formula, what it keeps, what is exact, source.
-
-The facts are attributes of the pool's class (see ``Pool``); they stand nowhere else.
-"""
+"""The documentation of each pool, one line per topic, read from the attributes of its class (see ``Pool``)."""
 
 from dataclasses import dataclass, fields
 from inspect import cleandoc
@@ -13,7 +10,7 @@ from .table import POOLS
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one pool.
+    """Documentation of a pool.
 
     Attributes:
         summary: the first paragraph of its docstring.
@@ -38,19 +35,19 @@ NONE = Facts(
 
 
 def facts_of(name: str, pool: type[Pool]) -> Facts:
-    """The facts that a class states itself, none that it inherits.
+    """The documentation that a class states itself; inherited attributes do not count.
 
     Raises:
-        UserError: one is missing; says which, and where it belongs.
+        UserError: a required attribute is missing; the message names it.
     """
-    said = {key: " ".join(str(one).split()) for key, one in vars(pool).items() if isinstance(one, str)}
-    said["summary"] = " ".join(cleandoc(pool.__doc__ or "").split("\n\n")[0].split())
-    wanted = {one.name: said.get(one.name, "") for one in fields(Facts)}
-    missing = [key for key, one in wanted.items() if not one and key != "differs"]
+    stated = {key: " ".join(value.split()) for key, value in vars(pool).items() if isinstance(value, str)}
+    stated["summary"] = " ".join(cleandoc(pool.__doc__ or "").split("\n\n")[0].split())
+    values = {field.name: stated.get(field.name, "") for field in fields(Facts)}
+    missing = [key for key, value in values.items() if not value and key != "differs"]
     if missing:
-        what = ", ".join(missing).replace("summary", "docstring")
-        raise UserError(f"pool {name}: its class {pool.__name__} has no {what}; a line each, as class attributes")
-    return Facts(**wanted)
+        names = ", ".join(missing).replace("summary", "docstring")
+        raise UserError(f"pool {name}: class {pool.__name__} lacks {names}; state each as a class attribute, one line")
+    return Facts(**values)
 
 
 FACTS: dict[str, Facts] = {name: facts_of(name, pool) if pool else NONE for name, pool in POOLS.items()}

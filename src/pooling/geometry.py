@@ -1,19 +1,19 @@
-"""The arithmetic of a sliding window: how many places it has, and what it needs beyond the border."""
+"""Arithmetic of a sliding window: output size and padding."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Window:
-    """One sliding window along one axis.
+    """A sliding window along one axis.
 
     Args:
-        kernel: taps.
-        stride: step between places.
-        padding: samples added before (and at most after) the map. ``None`` stands for "same": ``ceil(n / stride)``
-            places, whatever the kernel, so that every way to shrink a map by a stride gives the same size.
+        kernel: number of taps.
+        stride: step between windows.
+        padding: samples added before (and at most after) the map. ``None`` means "same": ``ceil(n / stride)`` windows,
+            whatever the kernel, so that all downsamplers of the same stride give the same size.
         dilation: distance between taps.
-        ceil: with integer padding, one more place where the last samples would be left over (PyTorch's ``ceil_mode``).
+        ceil: with integer padding, one more window if the last samples would be left over (PyTorch's ``ceil_mode``).
     """
 
     kernel: int
@@ -29,23 +29,25 @@ class Window:
 
     @property
     def before(self) -> int:
-        """Samples added before the map. "Same" centres an overlapping window on the sample it stands for
-        (as a convolution does), and starts a window that tiles the map at the border."""
+        """Samples added before the map. "Same" centres an overlapping window on its sample, as a convolution does;
+        non-overlapping windows start at the border.
+        """
         if self.padding is not None:
             return self.padding
         return (self.extent - 1) // 2 if self.extent > self.stride else 0
 
-    def places(self, n: int) -> int:
-        """Output size for a map of ``n``: ``floor((n + 2p - extent) / stride) + 1`` (``ceil``: rounded up, as long as
-        the last window starts on the map), or ``ceil(n / stride)``."""
+    def output_size(self, n: int) -> int:
+        """Number of windows on a map of ``n``: ``floor((n + 2p - extent) / stride) + 1`` (``ceil``: rounded up, if the
+        last window still starts on the map), or ``ceil(n / stride)`` for "same".
+        """
         if self.padding is None:
             return -(-n // self.stride)
-        room = n + 2 * self.padding - self.extent
+        steps = n + 2 * self.padding - self.extent
         if not self.ceil:
-            return room // self.stride + 1
-        return min(-(-room // self.stride), (n + self.padding - 1) // self.stride) + 1
+            return steps // self.stride + 1
+        return min(-(-steps // self.stride), (n + self.padding - 1) // self.stride) + 1
 
     def pads(self, n: int) -> tuple[int, int]:
-        """Samples to add (before, after) so that the windows cover the result exactly; negative = rows not read."""
-        covered = (self.places(n) - 1) * self.stride + self.extent
+        """Samples to add (before, after) so that the windows cover the result exactly; negative: to crop."""
+        covered = (self.output_size(n) - 1) * self.stride + self.extent
         return self.before, covered - n - self.before

@@ -1,4 +1,4 @@
-"""Downsamplers whose weights decide what is kept: conv, unshuffle, lip, ddac."""
+"""Downsamplers with learned weights: conv, unshuffle, lip, ddac."""
 
 import math
 
@@ -7,16 +7,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Pool, Size, samples, total
+from .base import Pool, Size, sum_maps, unfold_windows
 from .geometry import Window
 from .mixed import Soft
 
 
 class Conv(Pool):
-    """An extra learned convolution with the stride, in the pool's place: All-CNN's replacement of pooling.
+    """A strided convolution in place of the pool, as in All-CNN.
 
-    A net follows it with norm and activation, as any convolution. The border ``clip`` is zero padding here: a learned
-    window has no part to leave out.
+    A net follows it with norm and activation, as any convolution. The border ``clip`` is zero padding here.
 
     Raises:
         ValueError: without ``channels``.
@@ -28,37 +27,36 @@ class Conv(Pool):
     source = 'Springenberg et al. 2015, "Striving for simplicity"'
 
     is_layer = True
-
     needs_channels = True
 
     def build(self) -> None:
-        """Make what it holds."""
+        """Make the weights."""
         self.conv = nn.Conv2d(self.channels, self.channels, self.kernel_size, self.stride)
 
     @classmethod
     def default_window(cls, stride: int) -> int:
-        """3, or the stride where that is more, so that no sample is left unread."""
+        """3, or the stride if larger, so that every sample is read."""
         return max(3, stride)
 
     def parameters_by_formula(self, channels: int) -> int:
         """c²k² weights and c biases."""
         return channels**2 * self.kernel_size**2 + channels
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """c²k² an output."""
-        return channels**2 * self.kernel_size**2 * math.prod(made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """c²k² per output position."""
+        return channels**2 * self.kernel_size**2 * math.prod(output_size)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
-        inside, zeros = self.for_convolution(x, self.windows[0])
-        return F.conv2d(inside, self.conv.weight, self.conv.bias, self.stride, zeros)
+        """Maps downsampled by the stride."""
+        padded, zeros = self.pad_for_convolution(x, self.windows[0])
+        return F.conv2d(padded, self.conv.weight, self.conv.bias, self.stride, zeros)
 
 
 class Unshuffle(Pool):
-    """Space to depth, then a learned 1×1 convolution from cs² to c channels: nothing is lost before the weights choose.
+    """Space to depth (pixel unshuffle), then a learned 1×1 convolution from cs² to c channels.
 
-    Computed as that convolution. A net follows it with norm and activation. ``kernel_size`` is not used; an incomplete
-    last tile is continued as the border says (``clip``: the edge repeated).
+    Computed as one s×s convolution. A net follows it with norm and activation. ``kernel_size`` is not used; maps are
+    padded to a multiple of the stride by the border's mode (``clip``: edge values).
 
     Raises:
         ValueError: without ``channels``.
@@ -73,11 +71,10 @@ class Unshuffle(Pool):
     )
 
     is_layer = True
-
     needs_channels = True
 
     def build(self) -> None:
-        """Make what it holds."""
+        """Make the weights."""
         self.conv = nn.Conv2d(self.channels * self.stride**2, self.channels, 1)
 
     @property
@@ -89,21 +86,21 @@ class Unshuffle(Pool):
         """c²s² weights and c biases."""
         return channels**2 * self.stride**2 + channels
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """c²s² an output."""
-        return channels**2 * self.stride**2 * math.prod(made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """c²s² per output position."""
+        return channels**2 * self.stride**2 * math.prod(output_size)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
-        # the same convolution in one step, without the copy that pixel_unshuffle is
+        """Maps downsampled by the stride."""
+        # pixel_unshuffle would copy the map
         kernel = self.conv.weight.view(self.channels, self.channels, self.stride, self.stride)
-        return F.conv2d(self.tile(x), kernel, self.conv.bias, self.stride)
+        return F.conv2d(self.pad_to_multiple(x), kernel, self.conv.bias, self.stride)
 
 
 class LIP(Soft):
-    """A mean weighted by e^G, with the logit map G a learned 1×1 convolution of x: local importance.
+    """Local importance pooling: the mean of the window weighted by e^G, where G is a learned 1×1 convolution of x.
 
-    A bias would add the same to all of G, so there is none.
+    G has no bias, as that would cancel.
 
     Raises:
         ValueError: without ``channels``.
@@ -120,34 +117,34 @@ class LIP(Soft):
     needs_channels = True
 
     def build(self) -> None:
-        """Make what it holds."""
+        """Make the weights."""
         self.importance = nn.Conv2d(self.channels, self.channels, 1, bias=False)
         nn.init.zeros_(self.importance.weight)
 
     @classmethod
     def default_window(cls, stride: int) -> int:
-        """3 (the paper's), or the stride where that is more."""
+        """3 (as in the paper), or the stride if larger."""
         return max(3, stride)
 
     def parameters_by_formula(self, channels: int) -> int:
-        """c²."""
+        """c² weights of the 1×1 convolution."""
         return channels**2
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """c² a sample, for the logit map."""
-        return channels**2 * math.prod(read)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """c² per input position, for the logit map."""
+        return channels**2 * math.prod(input_size)
 
     def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """G."""
+        """The logit map G."""
         y: Tensor = self.importance(x)
         return y
 
 
 class DDAC(Pool):
-    """A k×k filter for each position and group of channels, predicted from the window and made a mean by softmax.
+    """Content-aware low-pass filters: a k×k filter per position and group of channels, a softmax of predicted logits.
 
-    The logits are a convolution of the map with the same window and stride; beyond a clipped border a filter has no
-    weight. 8 groups, or the largest divisor of the channels below.
+    The logits are a convolution of the map with the same window and stride; outside the map a filter has no weight. The
+    number of groups is the largest divisor of the channels up to 8.
 
     Raises:
         ValueError: without ``channels``.
@@ -167,7 +164,7 @@ class DDAC(Pool):
     needs_channels = True
 
     def build(self) -> None:
-        """Make what it holds."""
+        """Make the weights."""
         self.groups = self.groups_of(self.channels)
         self.filters = nn.Conv2d(self.channels, self.groups * self.kernel_size**2, self.kernel_size, self.stride)
         nn.init.zeros_(self.filters.weight)
@@ -175,33 +172,38 @@ class DDAC(Pool):
 
     @classmethod
     def groups_of(cls, channels: int) -> int:
-        """The most groups, up to 8, that divide the channels."""
+        """Number of groups: the largest divisor of the channels up to ``max_groups``."""
         return max(g for g in range(1, cls.max_groups + 1) if channels % g == 0)
 
     @classmethod
     def default_window(cls, stride: int) -> int:
-        """3, or the stride where that is more."""
+        """3, or the stride if larger."""
         return max(3, stride)
 
     def parameters_by_formula(self, channels: int) -> int:
         """gk² filters of ck² weights and a bias."""
         return self.groups_of(channels) * self.kernel_size**2 * (channels * self.kernel_size**2 + 1)
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
         """ck² for each of the gk² logits, and ck² for the filters themselves."""
-        return channels * self.kernel_size**2 * (self.groups_of(channels) * self.kernel_size**2 + 1) * math.prod(made)
+        return (
+            channels
+            * self.kernel_size**2
+            * (self.groups_of(channels) * self.kernel_size**2 + 1)
+            * math.prod(output_size)
+        )
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
+        """Maps downsampled by the stride."""
         (window,) = self.windows
-        inside, zeros = self.for_convolution(x, window)
-        logits = F.conv2d(inside, self.filters.weight, self.filters.bias, self.stride, zeros)
+        padded, zeros = self.pad_for_convolution(x, window)
+        logits = F.conv2d(padded, self.filters.weight, self.filters.bias, self.stride, zeros)
         logits = logits.unflatten(1, (self.groups, -1))
-        on_map = samples(self.extend(logits.new_zeros(1, 1, *x.shape[2:]), window, fill=-torch.inf), window)
-        weights = (logits + torch.stack(on_map, 2)).softmax(2).to(x.dtype).unbind(2)
-        parts = samples(self.extend(x, window), window)
-        grouped = (part.unflatten(1, (self.groups, -1)) for part in parts)
-        y: Tensor = total(part * w[:, :, None] for part, w in zip(grouped, weights, strict=True)).flatten(1, 2)
+        outside = unfold_windows(self.pad(logits.new_zeros(1, 1, *x.shape[2:]), window, fill=-torch.inf), window)
+        weights = (logits + torch.stack(outside, 2)).softmax(2).to(x.dtype).unbind(2)
+        samples = unfold_windows(self.pad(x, window), window)
+        grouped = (sample.unflatten(1, (self.groups, -1)) for sample in samples)
+        y: Tensor = sum_maps(sample * w[:, :, None] for sample, w in zip(grouped, weights, strict=True)).flatten(1, 2)
         return y
 
 

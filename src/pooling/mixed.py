@@ -1,4 +1,4 @@
-"""Poolings between ``avg`` and ``max``: mixed, gated, soft, stochastic."""
+"""Downsamplers between ``avg`` and ``max``: mixed, gated, soft, stochastic."""
 
 import math
 from itertools import accumulate
@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Pool, Size, at_least_single, samples, total
+from .base import Pool, Size, at_least_float32, sum_maps, unfold_windows
 from .windows import Avg, Max
 
 
 class Mixed(Pool):
-    """One learned mixture of the maximum and the mean for the whole layer."""
+    """Mixed pooling: one learned mixture of maximum and mean for the whole layer."""
 
     formula = "a max(x_R) + (1 − a) mean(x_R)"
     keeps = "constants; the range for a in [0, 1], where it starts (1/2) and to which nothing confines it"
@@ -21,36 +21,36 @@ class Mixed(Pool):
     source = 'Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"'
 
     def build(self) -> None:
-        """Make what it holds."""
+        """Make the weights."""
         self.max, self.avg = (
             pool(self.kernel_size, self.stride, self.padding, border=self.border, ceil_mode=self.ceil_mode)
             for pool in (Max, Avg)
         )
-        self.learn()
+        self.add_weights()
 
-    def learn(self) -> None:
-        """Make what is learned."""
+    def add_weights(self) -> None:
+        """Make the learned parameters."""
         self.a = nn.Parameter(torch.tensor(0.5))
 
     def parameters_by_formula(self, channels: int) -> int:
-        """One."""
+        """The mixing weight a."""
         return 1
 
-    def share(self, x: Float[Tensor, "n c h w"]) -> Tensor:
-        """Of the maximum in the mixture: one number, or one a window."""
+    def mixing_weight(self, x: Float[Tensor, "n c h w"]) -> Tensor:
+        """Weight a of the maximum: one number, or one per window."""
         return self.a
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
-        a = self.share(x)
+        """Maps downsampled by the stride."""
+        a = self.mixing_weight(x)
         y: Tensor = a * self.max(x) + (1 - a) * self.avg(x)
         return y.to(x.dtype)
 
 
 class Gated(Mixed):
-    """``mixed`` with a gate for each window: one learned k×k mask w and one bias b, for all channels.
+    """Gated pooling: ``mixed`` with a gate per window, from one learned k×k mask w and one bias b for all channels.
 
-    The part of a clipped window beyond the border adds nothing to w · x_R.
+    The part of a clipped window outside the map adds nothing to w · x_R.
     """
 
     formula = "mixed with a = σ(w · x_R + b)"
@@ -58,30 +58,30 @@ class Gated(Mixed):
     exact = "w = b = 0, where it starts, is mixed with a = 1/2; b → ∞ is max, b → −∞ avg"
     source = 'Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"'
 
-    def learn(self) -> None:
+    def add_weights(self) -> None:
         """Make the mask and the bias."""
         self.weight = nn.Parameter(torch.zeros(1, 1, self.kernel_size, self.kernel_size))
         self.bias = nn.Parameter(torch.zeros(1))
 
     def parameters_by_formula(self, channels: int) -> int:
-        """k² + 1."""
+        """k² of the mask and one bias."""
         return self.kernel_size**2 + 1
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """One k×k filter a channel."""
-        return channels * self.kernel_size**2 * math.prod(made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """One k×k filter per channel."""
+        return channels * self.kernel_size**2 * math.prod(output_size)
 
-    def share(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+    def mixing_weight(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """The gate of each window."""
         c = x.shape[1]
-        y = self.extend(x, self.windows[0])
+        y = self.pad(x, self.windows[0])
         return F.conv2d(y, self.weight.expand(c, -1, -1, -1), self.bias.expand(c), self.stride, groups=c).sigmoid()
 
 
 class Soft(Pool):
-    """A mean in each channel that leans to the strongest response (SoftPool).
+    """SoftPool: the mean of the window, weighted by a softmax of its own values.
 
-    The window's largest βx is subtracted before any exponential, so none overflows.
+    The window's largest βx is subtracted before the exponential, against overflow.
     """
 
     formula = "Σ softmax(βx_R) · x_R, β = 1"
@@ -92,24 +92,25 @@ class Soft(Pool):
     beta: float = 1.0
 
     def logits(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Log-weights of the samples."""
+        """Logits of the weights of the samples."""
         return self.beta * x
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
+        """Maps downsampled by the stride."""
         (window,) = self.windows
-        logits = self.extend(at_least_single(self.logits(x)), window, fill=-torch.inf)
+        logits = self.pad(at_least_float32(self.logits(x)), window, fill=-torch.inf)
         largest = F.max_pool2d(logits.detach(), self.kernel_size, self.stride)
-        weights = [(sample - largest).exp() for sample in samples(logits, window)]
-        parts = samples(self.extend(x, window), window)
-        return (total(map(torch.mul, weights, parts)) / total(weights)).to(x.dtype)
+        weights = [(sample - largest).exp() for sample in unfold_windows(logits, window)]
+        samples = unfold_windows(self.pad(x, window), window)
+        return (sum_maps(map(torch.mul, weights, samples)) / sum_maps(weights)).to(x.dtype)
 
 
 class Stochastic(Pool):
-    """One sample of the window, drawn in proportion to its size; its expectation in eval.
+    """Stochastic pooling: a sample of the window drawn with probability proportional to its value; in eval the
+    expectation.
 
-    Negative samples count as 0, a window without a positive one gives 0. Draws from torch's global generator, one
-    number a window: the sample at which the running sum passes a share of the whole, uniform in [0, 1).
+    Negative values count as 0, and a window without a positive value gives 0. Draws one uniform number per window from
+    torch's global generator, and inverts the cumulative sum.
     """
 
     formula = "x_i with p_i = x_i / Σ x_R; in eval Σ x_R² / Σ x_R"
@@ -119,23 +120,23 @@ class Stochastic(Pool):
 
     @classmethod
     def default_window(cls, stride: int) -> int:
-        """3 (the paper's), or the stride where that is more."""
+        """3 (as in the paper), or the stride if larger."""
         return max(3, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride, ≥ 0."""
+        """Maps downsampled by the stride, ≥ 0."""
         (window,) = self.windows
-        parts = samples(self.extend(at_least_single(x).relu(), window), window)
+        samples = unfold_windows(self.pad(at_least_float32(x).relu(), window), window)
         if self.training:
-            below = list(accumulate(part.detach() for part in parts))
-            mark = torch.rand_like(below[-1]) * below[-1]
-            y = parts[-1]
-            for part, end in zip(parts[-2::-1], below[-2::-1], strict=True):
-                y = torch.where(mark < end, part, y)
+            cumulative = list(accumulate(sample.detach() for sample in samples))
+            threshold = torch.rand_like(cumulative[-1]) * cumulative[-1]
+            y = samples[-1]
+            for sample, upper in zip(samples[-2::-1], cumulative[-2::-1], strict=True):
+                y = torch.where(threshold < upper, sample, y)
         else:
-            whole = total(parts)
-            whole = whole + (whole == 0).to(whole.dtype)
-            y = total(part / whole * part for part in parts)
+            total = sum_maps(samples)
+            total = total + (total == 0).to(total.dtype)
+            y = sum_maps(sample / total * sample for sample in samples)
         return y.to(x.dtype)
 
 

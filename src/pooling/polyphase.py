@@ -1,4 +1,4 @@
-"""Poolings that choose among, or weigh, the s² polyphase components ``x[i::s, j::s]`` of a map: aps, lps, tips."""
+"""Downsamplers that select or mix the s² polyphase components ``x[i::s, j::s]`` of a map: aps, lps, tips."""
 
 import math
 from collections.abc import Sequence
@@ -8,44 +8,47 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Pool, Size, at_least_single, samples, total
+from .base import Pool, Size, at_least_float32, sum_maps, unfold_windows
 from .geometry import Window
 
 
 class Polyphase(Pool):
-    """What the phases share. ``kernel_size`` is not used; rows that complete the last phase of an odd map follow the
-    border (``clip``: the edge repeated)."""
+    """Base class. ``kernel_size`` is not used; maps are padded to a multiple of the stride by the border's mode
+    (``clip``: edge values).
+    """
 
     @property
     def windows(self) -> list[Window]:
-        """Any one sample of an s×s tile; which one depends on the whole map."""
+        """One sample of each s×s tile; which one depends on the whole map, and is not in the receptive field."""
         return [self.window(self.stride)]
 
     def phases(self, x: Float[Tensor, "n c H W"]) -> tuple[Float[Tensor, "n c p q"], ...]:
-        """The s² phases of a map of whole tiles, row by row."""
-        return samples(x, Window(self.stride, self.stride))
+        """The s² phases of a map whose sides are multiples of s, row by row."""
+        return unfold_windows(x, Window(self.stride, self.stride))
 
     def mean(self, x: Float[Tensor, "n 1 H W"]) -> Float[Tensor, "n phases"]:
-        """Of each phase of a map of whole tiles, in float32 at least."""
+        """Mean of each phase of a map whose sides are multiples of s, in at least float32."""
         s = self.stride
-        tiles = at_least_single(x).unflatten(2, (-1, s)).unflatten(4, (-1, s))
+        tiles = at_least_float32(x).unflatten(2, (-1, s)).unflatten(4, (-1, s))
         means: Tensor = tiles.mean((1, 2, 4)).flatten(1)
         return means
 
 
-def weigh(phases: Sequence[Float[Tensor, "n c p q"]], weights: Float[Tensor, "n phases"]) -> Float[Tensor, "n c p q"]:
-    """The weighted sum of the phases; weights of 0 and 1 pick one, bit for bit, and gradients reach that one only."""
+def weighted_sum(
+    phases: Sequence[Float[Tensor, "n c p q"]], weights: Float[Tensor, "n phases"]
+) -> Float[Tensor, "n c p q"]:
+    """Weighted sum of the phases. One-hot weights select a phase bit for bit, and only it gets gradients."""
     columns = weights.to(phases[0].dtype)[..., None, None, None].unbind(1)
-    return total(map(torch.mul, columns, phases))
+    return sum_maps(map(torch.mul, columns, phases))
 
 
-def largest(values: Float[Tensor, "n phases"]) -> Float[Tensor, "n phases"]:
-    """1 at the largest of each image, else 0."""
+def one_hot_argmax(values: Float[Tensor, "n phases"]) -> Float[Tensor, "n phases"]:
+    """1 at the largest value of each image, else 0."""
     return F.one_hot(values.argmax(1), values.shape[1]).to(values.dtype)
 
 
 class APS(Polyphase):
-    """Of the s² phases ``x[i::s, j::s]``, the one with the largest l2 norm over channels and positions together.
+    """Adaptive polyphase sampling: of the s² phases, the one of largest l2 norm over channels and positions together.
 
     A roll of the input permutes the phases but not their norms.
     """
@@ -56,29 +59,29 @@ class APS(Polyphase):
     source = 'Chaman & Dokmanić 2021, "Truly shift-invariant convolutional neural networks"'
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride; gradients reach the kept phase only."""
-        x = self.tile(x)
-        energy = at_least_single(x.detach()).square().sum(1, keepdim=True)
-        return weigh(self.phases(x), largest(self.mean(energy)))
+        """Maps downsampled by the stride; only the selected phase gets gradients."""
+        x = self.pad_to_multiple(x)
+        energy = at_least_float32(x.detach()).square().sum(1, keepdim=True)
+        return weighted_sum(self.phases(x), one_hot_argmax(self.mean(energy)))
 
 
 class Scored(Polyphase):
-    """Phases with a learned logit each: the mean over the phase's pixels of a score ``v · relu(Wx + b)``.
+    """Base class of learned selection: a phase's logit is the mean over its pixels of a score ``v · relu(Wx + b)``.
 
-    The score is pointwise, for all phases the same, so a roll of the input permutes the logits, whatever the border.
+    The score is pointwise and shared by all phases, so a roll of the input permutes the logits, whatever the border.
 
     Raises:
         ValueError: without ``channels``.
     """
 
-    #: units between the map and its score
+    #: hidden units of the score
     hidden = 8
 
     needs_channels = True
 
     def build(self) -> None:
-        """Make what it holds."""
-        # a bias behind the last weights would add the same to all logits
+        """Make the weights."""
+        # a bias of the last layer would add the same to all logits
         self.score = nn.Sequential(
             nn.Conv2d(self.channels, self.hidden, 1), nn.ReLU(), nn.Conv2d(self.hidden, 1, 1, bias=False)
         )
@@ -87,19 +90,19 @@ class Scored(Polyphase):
         """8c weights, 8 biases, 8 weights."""
         return self.hidden * (channels + 2)
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """The score of each pixel of a tile."""
-        return self.stride**2 * self.hidden * (channels + 1) * math.prod(made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """The score of each pixel."""
+        return self.stride**2 * self.hidden * (channels + 1) * math.prod(output_size)
 
     def logits(self, x: Float[Tensor, "n c H W"]) -> Float[Tensor, "n phases"]:
-        """One a phase, in float32 at least."""
+        """One logit per phase, in at least float32."""
         return self.mean(self.score(x))
 
 
 class LPS(Scored):
-    """The phase of the largest learned logit in eval, a Gumbel-softmax mixture of temperature ``tau`` in training.
+    """Learnable polyphase sampling: the phase of largest learned logit; in training a Gumbel-softmax mixture.
 
-    Not exact in training. Draws from torch's global generator.
+    Not shift-equivariant in training. Draws from torch's global generator.
     """
 
     formula = "x[i::s, j::s] of largest learned logit"
@@ -111,20 +114,22 @@ class LPS(Scored):
         "convolutions of the phase"
     )
 
+    #: temperature of the Gumbel softmax
     tau: float = 1.0
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
-        x = self.tile(x)
+        """Maps downsampled by the stride."""
+        x = self.pad_to_multiple(x)
         logits = self.logits(x)
-        return weigh(self.phases(x), F.gumbel_softmax(logits, self.tau) if self.training else largest(logits))
+        return weighted_sum(
+            self.phases(x), F.gumbel_softmax(logits, self.tau) if self.training else one_hot_argmax(logits)
+        )
 
 
 class TIPS(Scored):
-    """The phases in a learned mixture, the same in training and eval.
+    """Translation invariant polyphase sampling: a learned mixture of the phases, the same in training and eval.
 
-    A mixture pairs other neighbours after a roll by one, so a net is exactly invariant only as the weights become
-    one-hot.
+    A roll by one pixel mixes other neighbours, so a net is exactly invariant only in the limit of one-hot weights.
     """
 
     formula = "Σ softmax(logits) · x[i::s, j::s]"
@@ -136,14 +141,16 @@ class TIPS(Scored):
         "train it besides"
     )
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """The scores, and the sum over a tile."""
-        return super().multiply_adds(channels, read, made) + channels * self.stride**2 * math.prod(made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """The scores, and the weighted sum."""
+        return super().multiply_adds(channels, input_size, output_size) + channels * self.stride**2 * math.prod(
+            output_size
+        )
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
-        x = self.tile(x)
-        return weigh(self.phases(x), self.logits(x).softmax(1))
+        """Maps downsampled by the stride."""
+        x = self.pad_to_multiple(x)
+        return weighted_sum(self.phases(x), self.logits(x).softmax(1))
 
 
 POOLS: dict[str, type[Pool]] = {"aps": APS, "lps": LPS, "tips": TIPS}

@@ -1,4 +1,4 @@
-"""Poolings that cut the spectrum: ideal, flc, wavelet."""
+"""Downsamplers defined in a transform domain: ideal, flc (Fourier), wavelet (Haar)."""
 
 import copy
 import math
@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
-from .base import Pool, Size, at_least_single
+from .base import Pool, Size, at_least_float32
 from .geometry import Window
 
 
-def along_both(
+def separable_product(
     x: Float[Tensor, "n c h w"], rows: Float[Tensor, "p h"], columns: Float[Tensor, "q w"]
 ) -> Float[Tensor, "n c p q"]:
-    """``rows · x · columnsᵀ`` for every map, in the memory format it has."""
+    """``rows · x · columnsᵀ`` for every map; keeps the memory format."""
     if x.is_contiguous():
         return rows @ (x @ columns.mT)
     n, c, h, w = x.shape
@@ -25,11 +25,11 @@ def along_both(
 
 
 class FLC(Pool):
-    """The centre of the spectrum, m of N = sm frequencies an axis, as the spectrum of the smaller map.
+    """FrequencyLowCut pooling: the lowest m of N = sm frequencies per axis are the spectrum of the smaller map.
 
-    A filter without end. ``kernel_size`` is not used; a map that the stride does not divide is continued as the border
-    says first (``clip``: the edge repeated). As products with small matrices, in float32 at least: on a CPU and maps of
-    56 a fraction of the time of FFTs.
+    A global filter. ``kernel_size`` is not used; maps are padded to a multiple of the stride by the border's mode
+    (``clip``: edge values). Computed as products with small matrices in at least float32: on a CPU and maps of 56, a
+    fraction of the time of FFTs.
     """
 
     formula = "the lowest N/s frequencies"
@@ -43,77 +43,73 @@ class FLC(Pool):
 
     keeps_range = False  # negative lobes
 
-    #: with every frequency its negative is kept, so a real map stays real on each axis alone
+    #: whether the kept frequencies are symmetric about 0, so that the filter is real on each axis
     symmetric: ClassVar[bool] = False
 
     def build(self) -> None:
-        """Make what it holds."""
-        #: pixels between its outputs
+        """Set the step between outputs, in pixels."""
         self.step = self.stride
 
     def dense(self) -> "FLC":
-        """The same filter with no sample left out."""
-        twin = copy.copy(self)
-        twin.step = 1
-        return twin
+        """The same filter at every pixel, without subsampling."""
+        copied = copy.copy(self)
+        copied.step = 1
+        return copied
 
     @property
     def windows(self) -> list[Window]:
-        """The tile that an output stands for, on its first sample: sizes are exact, but the field is that of the
-        arithmetic; in truth every output sees the whole map."""
+        """The s×s tile of each output: right for sizes, but the true receptive field is the whole map."""
         return [self.window(self.stride)]
 
     def frequencies(self, m: int) -> range:
-        """Kept, of a map of m outputs, in periods a map."""
+        """Kept frequencies for m outputs, in periods per map."""
         return range(-(m // 2), m - m // 2)
 
     def one_sided(self, *m: int) -> bool:
-        """Whether a frequency is kept without its negative, on all axes of so many outputs."""
-        return not self.symmetric and not any(one % 2 for one in m)
+        """Whether a frequency is kept without its negative, on all of the axes (by their numbers of outputs)."""
+        return not self.symmetric and not any(size % 2 for size in m)
 
-    def multiply_adds(self, channels: int, read: Size, made: Size) -> int:
-        """Of the products with both matrices; where a frequency is one-sided, of rank two as well."""
-        (p, q), (h, w) = made, (one * self.stride for one in made)
+    def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
+        """The products with both matrices, and the rank-two correction if a frequency is one-sided."""
+        (p, q), (h, w) = output_size, (size * self.stride for size in output_size)
         return channels * (h * w * q + p * h * q + self.one_sided(p, q) * 2 * (h * w + 2 * h + 2 * q + p * q))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps shrunk by the stride."""
+        """Maps downsampled by the stride."""
         with torch.autocast(x.device.type, enabled=False):
-            y = at_least_single(self.tile(x))
+            y = at_least_float32(self.pad_to_multiple(x))
             height, width = y.shape[2:]
-            z = along_both(y, self.filter(height, y), self.filter(width, y))
+            z = separable_product(y, self.filter(height, y), self.filter(width, y))
             if self.one_sided(height // self.stride, width // self.stride):
-                (down, up), (right, left) = self.one_side(height, y), self.one_side(width, y)
-                z = z - along_both(along_both(y, down, right), up, left)
+                (row_in, row_out), (column_in, column_out) = self.one_side(height, y), self.one_side(width, y)
+                z = z - separable_product(separable_product(y, row_in, column_in), row_out, column_out)
             return z.to(x.dtype)
 
     def filter(self, n: int, like: Tensor) -> Float[Tensor, "p n"]:
-        """``cos(2π k (t - i) / n) / n`` summed over the kept frequencies, for samples i and outputs at t."""
+        """Filter matrix: ``cos(2π k (t - i) / n) / n``, summed over kept frequencies k, for samples i and outputs t."""
         frequencies = torch.tensor([*self.frequencies(n // self.stride)], device=like.device)
         samples = torch.arange(n, device=like.device)
-        response = waves(frequencies[:, None] * samples, n, like).real.sum(0) / n
-        found: Tensor = response[(samples[:: self.step, None] - samples) % n]
-        return found
+        response = complex_wave(frequencies[:, None] * samples, n, like).real.sum(0) / n
+        matrix: Tensor = response[(samples[:: self.step, None] - samples) % n]
+        return matrix
 
     def one_side(self, n: int, like: Tensor) -> tuple[Float[Tensor, "2 n"], Float[Tensor, "p 2"]]:
-        """What the frequency without its negative makes of a real map besides: ``sin(2π k (t - i) / n) / n``, as the
-        product of two factors.
-        """
-        wave = waves(self.frequencies(n // self.stride)[0] * torch.arange(n, device=like.device), n, like)
+        """Imaginary part of the one-sided frequency k, ``sin(2π k (t - i) / n) / n``, as two factors of rank two."""
+        wave = complex_wave(self.frequencies(n // self.stride)[0] * torch.arange(n, device=like.device), n, like)
         outputs = wave[:: self.step]
         return torch.stack([wave.real, wave.imag]) / n, torch.stack([outputs.imag, -outputs.real], 1)
 
 
-def waves(periods: Int64[Tensor, "*f n"], n: int, like: Tensor) -> Complex[Tensor, "*f n"]:
-    """``exp(2πi periods / n)``; whole numbers of periods are left out before they cost digits."""
+def complex_wave(periods: Int64[Tensor, "*f n"], n: int, like: Tensor) -> Complex[Tensor, "*f n"]:
+    """``exp(2πi periods / n)``, with the argument reduced modulo n first, for precision."""
     phase = (periods % n).to(like.dtype) * (2 * math.pi / n)
     return torch.polar(torch.ones_like(phase), phase)
 
 
 class Ideal(FLC):
-    """``flc`` without the new Nyquist frequency: the ideal low-pass filter, then ``[::s]``; no aliasing at all.
+    """The ideal low-pass filter, then ``[::s]``: ``flc`` without the new Nyquist frequency; alias-free.
 
-    No shift information is lost or made up. At even m the frequency ±1/2 is gone also at stride 1.
+    At even m the frequency ±1/2 is removed at stride 1 too.
     """
 
     formula = "the frequencies below π/s, then [::s]"
@@ -125,14 +121,14 @@ class Ideal(FLC):
     symmetric = True
 
     def frequencies(self, m: int) -> range:
-        """Those strictly between -1/2 and 1/2 of a period an output."""
+        """Those strictly between -1/2 and 1/2 period per output."""
         return range(-((m - 1) // 2), (m - 1) // 2 + 1)
 
 
 class Wavelet(Pool):
-    """The low band of the Haar transform of each 2×2 tile.
+    """The low-pass band of the Haar wavelet transform, one value per 2×2 tile.
 
-    ``kernel_size`` is not used; an odd map is continued as the border says (``clip``: the edge repeated).
+    ``kernel_size`` is not used; an odd map is padded by the border's mode (``clip``: edge values).
 
     Raises:
         ValueError: a stride other than 2.
@@ -147,9 +143,9 @@ class Wavelet(Pool):
     gain = 2.0
 
     def build(self) -> None:
-        """Make what it holds."""
+        """Check the stride."""
         if self.stride != 2:
-            raise ValueError(f"one level of the Haar transform halves a map: stride 2 alone, not {self.stride}")
+            raise ValueError(f"one level of the Haar transform halves a map: stride 2 only, not {self.stride}")
 
     @property
     def windows(self) -> list[Window]:
@@ -158,7 +154,7 @@ class Wavelet(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps of half the size."""
-        return 2 * F.avg_pool2d(self.tile(x), 2)
+        return 2 * F.avg_pool2d(self.pad_to_multiple(x), 2)
 
 
 POOLS: dict[str, type[Pool]] = {"ideal": Ideal, "flc": FLC, "wavelet": Wavelet}

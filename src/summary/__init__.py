@@ -1,7 +1,7 @@
-"""The shape ledger: size, receptive field and cost of every layer, by arithmetic; then held against the running net.
+"""Model summary: shape, receptive field, parameters and multiply-adds (MACs, half the FLOPs) of every layer.
 
-``ledger`` follows the net's graph (``torch.fx``) with one formula per kind of layer (``layers.py``) and per call that
-is no layer (``calls.py``), and runs nothing. What a row is, and the arithmetic of a window, stand in ``book.py``.
+``summarize`` follows the net's graph (``torch.fx``) with a formula per kind of layer (``modules.py``) and function
+(``functions.py``), without running the net; ``verify`` compares the result with the running net.
 """
 
 import math
@@ -19,7 +19,7 @@ from .functions import CALLS, Call
 from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError
 from .modules import refuse_larger, rule_of
 
-__all__ = ["MAPS", "Axis", "Layer", "ModelSummary", "ShapeError", "graph", "ledger", "verify"]
+__all__ = ["MAPS", "Axis", "Layer", "ModelSummary", "ShapeError", "graph", "summarize", "verify"]
 
 
 class _Tracer(fx.Tracer):
@@ -28,39 +28,44 @@ class _Tracer(fx.Tracer):
 
 
 def graph(net: nn.Module) -> fx.Graph:
-    """The net's graph in eval mode, or the layer in which it could not be followed."""
+    """The net's ``torch.fx`` graph in eval mode.
+
+    Raises:
+        ShapeError: torch.fx cannot trace the net; names the layer.
+    """
     tracer = _Tracer()
     try:
         with eval_mode(net):
             return tracer.trace(net)
-    except Exception as error:  # whatever the net's own code raises when it meets a stand-in for a map
+    except Exception as error:  # the net's own code may raise anything when traced
         where = _innermost(tracer.module_stack) or type(net).__name__
         raise ShapeError(f"{where}: torch.fx cannot follow it: {' '.join(str(error).split())}") from error
 
 
 def _innermost(stack: Mapping[str, tuple[str, Any]]) -> str:
-    """The name of the module that torch.fx was in."""
+    """The name of the innermost module on torch.fx's stack."""
     return ["", *(name for name, _ in stack.values())][-1]
 
 
 def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) -> ModelSummary:
-    """The ledger of any net that ``torch.fx`` can trace, computed without running it (it may be on the meta device).
+    """Shapes, receptive fields, parameters and multiply-adds (MACs; FLOPs are twice as many) of a net's layers.
 
-    It is that of the net in eval mode. A module or parameter that is used twice has a row for each use, and its
-    parameters in the first; so has one that two modules share.
+    Works on any net that ``torch.fx`` can trace, in eval mode, without running it (it may be on the meta device). A
+    module or parameter that is used twice has a row for each use, and its parameters are in the first row; the same
+    holds for a parameter that two modules share.
 
     Args:
         net: the net; its layers must be of the kinds in ``RULES`` and ``CALLS``.
         image: (channels, height, width) of its input.
-        tight: refuse strides and windows larger than their maps too, which PyTorch runs.
+        tight: also refuse strides and windows larger than their maps, which PyTorch allows.
 
     Raises:
-        ShapeError: a map vanishes, or a layer has no rule; names the layer.
+        ShapeError: a map would be empty, or a layer has no rule; names the layer.
     """
     net = uncompiled(net)
     values: dict[fx.Node, Any] = {}
     rows: list[Layer] = []
-    counted = Counted(net)
+    counted = CountedParameters(net)
     for node in graph(net).nodes:
         if node.op == "output":
             break
@@ -72,17 +77,19 @@ def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = Fals
                 refuse_larger(str(node.target), net.get_submodule(str(node.target)), values[node.all_input_nodes[0]])
             value = _value(net, node, values)
         except ShapeError as error:
-            sizes = dict.fromkeys([image[1:], *((one.rows.size, one.columns.size) for one in rows if one.rows.field)])
+            sizes = dict.fromkeys(
+                [image[1:], *((one.rows.size, one.columns.size) for one in rows if one.rows.receptive_field)]
+            )
             raise ShapeError(f"{error}; so far {' → '.join(f'{h}×{w}' for h, w in sizes)}") from error.__cause__
         if isinstance(value, Layer):
             rows.append(replace(value, parameters=value.parameters - counted.again(value.name)))
-            value = replace(value, parameters=0, multiply_adds=0)  # a row's own, not those of what comes after it
+            value = replace(value, parameters=0, multiply_adds=0)  # of this row only
         values[node] = value
     return ModelSummary(image, rows)
 
 
 def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-    """What a node of the graph gives: a layer with its name and costs, several layers, or plain numbers."""
+    """The output of a graph node: a layer with its name and costs, several layers, or plain numbers."""
     rule: Call | None
     target, kind = str(node.target), node.name.rstrip("_0123456789")
     if node.op == "get_attr":
@@ -99,14 +106,14 @@ def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         if callable(node.target) and not any(isinstance(values[one], Layer | list) for one in node.all_input_nodes):
             rule = _arithmetic(node.target)
     if rule is None:
-        what = kind if node.op == "call_module" else getattr(node.target, "__name__", target)
-        raise ShapeError(f"{name}: the ledger has no formula for {what}")
+        operation = kind if node.op == "call_module" else getattr(node.target, "__name__", target)
+        raise ShapeError(f"{name}: the summary has no formula for {operation}")
     try:
         value = rule(name, *arguments, **options)
     except ShapeError:
         raise
-    except Exception as error:  # arguments that the rule does not know
-        raise ShapeError(f"{name}: the ledger cannot follow {kind}: {error}") from error
+    except Exception as error:  # the rule does not know these arguments
+        raise ShapeError(f"{name}: the summary cannot follow {kind}: {error}") from error
     if not isinstance(value, Layer):
         return value
     more = reparametrised(module) if node.op == "call_module" else 0
@@ -114,18 +121,18 @@ def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
 
 
 def _arithmetic(function: Callable[..., Any]) -> Call:
-    """The rule of a call on plain numbers, as of sizes: the call itself."""
+    """The rule of a function of plain numbers, such as sizes: the function itself."""
     return lambda name, *arguments, **options: function(*arguments, **options)
 
 
 def _learned(name: str, value: Tensor) -> Layer:
-    """A parameter or buffer that the net reads itself: a 1×1 map that sees nothing of the image."""
-    axis, learned = Axis(1, field=0), isinstance(value, nn.Parameter)
+    """A parameter or buffer that the net reads directly: a 1×1 map with receptive field 0."""
+    axis, learned = Axis(1, receptive_field=0), isinstance(value, nn.Parameter)
     return Layer(name, type(value).__name__, value.numel(), axis, axis, value.numel() if learned else 0, layout="c")
 
 
-class Counted:
-    """The parameters of a net that a row has counted already: under the same name, or another that shares them."""
+class CountedParameters:
+    """Keeps track of the parameters that earlier rows have counted, by identity, so that shared ones count once."""
 
     def __init__(self, net: nn.Module) -> None:
         self.own = {name: [*module.parameters()] for name, module in net.named_modules()}
@@ -133,15 +140,15 @@ class Counted:
         self.seen: set[nn.Parameter] = set()
 
     def again(self, name: str) -> int:
-        """How many numbers of a module or parameter stand in rows before."""
+        """How many parameters of a module (or parameter) of this name were counted before; marks all as counted."""
         own = set(self.own.get(name, ()))
-        again = own & self.seen
+        repeated = own & self.seen
         self.seen |= own
-        return sum(one.numel() for one in again)
+        return sum(parameter.numel() for parameter in repeated)
 
 
 def reparametrised(module: nn.Module) -> int:
-    """Parameters that a layer has beside those of its kind, as its weight is computed from others (weight norm)."""
+    """Extra parameters of a layer whose weight is computed from others (weight norm)."""
     more = 0
     for name, one in getattr(module, "parametrizations", nn.ModuleDict()).items():
         with torch.no_grad():
@@ -151,13 +158,13 @@ def reparametrised(module: nn.Module) -> int:
 
 
 def verify(summary: ModelSummary, net: nn.Module) -> None:
-    """Hold the ledger against the running net, layer by layer: shapes by a forward pass, parameters by counting.
+    """Compare the summary with the running net, layer by layer: shapes by a forward pass, parameters by counting.
 
     Raises:
-        ShapeError: naming the first layer that differs.
+        ShapeError: they differ; names the first such layer.
     """
     net = uncompiled(net)
-    counted = Counted(net)
+    counted = CountedParameters(net)
     named = [layer for layer in summary.layers if layer.name in counted.own]
     shapes = _shapes(net, [layer.name for layer in named], summary.image)
     for layer in named:
@@ -165,19 +172,19 @@ def verify(summary: ModelSummary, net: nn.Module) -> None:
         if name in shapes:
             shape = next(shapes[name], None)
             if shape != layer.sizes or math.prod(shape) != math.prod(layer.shape):
-                raise ShapeError(f"{name}: the ledger says {layer.sizes[1:]}, the net gives {shape and shape[1:]}")
-        there = sum(one.numel() for one in counted.own[name]) - counted.again(name)
-        if there != layer.parameters:
-            raise ShapeError(f"{name}: the ledger says {layer.parameters} parameters, the net has {there}")
+                raise ShapeError(f"{name}: the summary says {layer.sizes[1:]}, the net gives {shape and shape[1:]}")
+        count = sum(one.numel() for one in counted.own[name]) - counted.again(name)
+        if count != layer.parameters:
+            raise ShapeError(f"{name}: the summary says {layer.parameters} parameters, the net has {count}")
     unknown = [name for name, one in net.named_parameters() if one not in counted.seen]
     total = sum(one.numel() for one in net.parameters())
     if unknown or total != summary.parameters:
-        names = f"; not in the ledger: {', '.join(unknown[:3])}{' …' if unknown[3:] else ''}" if unknown else ""
-        raise ShapeError(f"the ledger says {summary.parameters} parameters in all, the net has {total}{names}")
+        names = f"; not in the summary: {', '.join(unknown[:3])}{' …' if unknown[3:] else ''}" if unknown else ""
+        raise ShapeError(f"the summary says {summary.parameters} parameters in all, the net has {total}{names}")
 
 
 def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -> dict[str, Iterator[tuple[int, ...]]]:
-    """Shapes of the named modules' outputs for one image, call by call."""
+    """Output shapes of the named modules for one image, one per call."""
     modules = dict(net.named_modules())
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names if name in modules}
     with ExitStack() as stack, torch.no_grad(), eval_mode(net):

@@ -1,6 +1,6 @@
-"""One formula per call that is no layer, a function or a tensor's method: ``CALLS``.
+"""``CALLS``: one formula per function and tensor method.
 
-A rule takes the call's name and its arguments, layers among them, and gives a layer, several, or plain numbers.
+A rule takes the name of the call and its arguments, some of them layers, and returns a layer, several, or numbers.
 """
 
 import math
@@ -23,19 +23,19 @@ Dims = int | Sequence[int]
 
 
 def _join(name: str, *operands: Any, **options: Any) -> Layer:
-    """Sums and products: sizes are equal or 1, the field covers all operands."""
+    """Elementwise operations with broadcasting; the receptive field covers all operands."""
     layers = [one for one in operands if isinstance(one, Layer)]
     whole = max(layers, key=lambda one: (len(one.layout), math.prod(one.shape)))
     for one in layers:
         fits = all(size in (1, most) for size, most in zip(one.shape, whole.shape, strict=True))
-        if not fits or (one.rows.field and one.layout != whole.layout):
+        if not fits or (one.rows.receptive_field and one.layout != whole.layout):
             raise ShapeError(f"{name}: joins {' and '.join(f'{one.name} {one.shape}' for one in layers)}")
     rows = reduce(Axis.join, (one.rows for one in layers))
     return replace(whole, rows=rows, columns=reduce(Axis.join, (one.columns for one in layers)))
 
 
 def _cat(name: str, layers: Sequence[Layer], dim: int = 0) -> Layer:
-    """Channels side by side."""
+    """Concatenation of channels."""
     first = layers[0]
     if any(one.layout != first.layout or one.shape[1:] != first.shape[1:] for one in layers):
         raise ShapeError(f"{name}: puts side by side {' and '.join(f'{one.name} {one.shape}' for one in layers)}")
@@ -47,11 +47,11 @@ def _cat(name: str, layers: Sequence[Layer], dim: int = 0) -> Layer:
 
 def _of_channels(name: str, layer: Layer, dim: int) -> None:
     if layer.layout[dim] != "c":
-        raise ShapeError(f"{name}: works along dimension {dim} of ({', '.join(layer.layout)}), the ledger follows c")
+        raise ShapeError(f"{name}: works along dimension {dim} of ({', '.join(layer.layout)}), the summary follows c")
 
 
 def _split(name: str, layer: Layer, sizes: Dims, dim: int = 0) -> list[Layer]:
-    """Channels dealt out in parts of those sizes."""
+    """Channels split into parts of these sizes."""
     _of_channels(name, layer, dim)
     if isinstance(sizes, int):
         sizes = [min(sizes, layer.channels - first) for first in range(0, layer.channels, sizes)]
@@ -67,7 +67,7 @@ def _reduce(name: str, layer: Layer, dim: Dims = (), keepdim: bool = False, **op
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
     gone = {layer.layout[one] for one in dims}
     if not gone or not gone <= set("chw"):
-        raise ShapeError(f"{name}: reduces dimensions {dims}, the ledger follows those of an image")
+        raise ShapeError(f"{name}: reduces dimensions {dims}, the summary follows those of an image")
     return replace(
         layer,
         channels=1 if "c" in gone else layer.channels,
@@ -99,8 +99,8 @@ def _transpose(name: str, layer: Layer, one: int, other: int) -> Layer:
 
 
 def _view(name: str, layer: Layer, *sizes: Any) -> Layer:
-    """Channels split into groups and put together again, or all numbers of an image as one vector."""
-    if not layer.rows.field:  # learned numbers go with maps of any layout
+    """Channels split into groups or merged again, or a flattened image."""
+    if not layer.rows.receptive_field:  # learned numbers go with maps of any layout
         return layer
     shape = list(sizes if isinstance(sizes[0], int) else sizes[0])
     if -1 in shape:
@@ -110,11 +110,11 @@ def _view(name: str, layer: Layer, *sizes: Any) -> Layer:
         return replace(layer, layout="n" + "c" * groups + "hw")
     if shape == [1, math.prod(layer.shape)]:
         return flatten(name, layer, 1)
-    raise ShapeError(f"{name}: reshapes {layer.shape} to {tuple(shape[1:])}, which the ledger cannot follow")
+    raise ShapeError(f"{name}: reshapes {layer.shape} to {tuple(shape[1:])}, which the summary cannot follow")
 
 
 def _take(name: str, value: Any, index: Any) -> Any:
-    """``x[…]``: an entry of a tuple; of maps the slices along c, h and w."""
+    """``x[…]``: an entry of a tuple, or slices of a map along c, h and w."""
     if not isinstance(value, Layer):
         return value[index]
     slices = list(index) if isinstance(index, tuple) else [index]
@@ -122,7 +122,7 @@ def _take(name: str, value: Any, index: Any) -> Any:
         where = slices.index(Ellipsis)
         slices[where : where + 1] = [slice(None)] * (len(value.layout) - len(slices) + 1)
     if not all(isinstance(one, slice) for one in slices) or slices[0] != slice(None):
-        raise ShapeError(f"{name}: takes [{index}] of a map, the ledger follows slices of an image alone")
+        raise ShapeError(f"{name}: takes [{index}] of a map, the summary follows slices of an image alone")
     kept = {label: range(size)[one] for label, size, one in zip(value.layout, value.sizes, slices, strict=False)}
     return replace(
         value,
@@ -135,7 +135,7 @@ def _take(name: str, value: Any, index: Any) -> Any:
 def _subsample(axis: Axis, kept: range | None) -> Axis:
     if kept is None:
         return axis
-    return replace(axis, size=len(kept), jump=axis.jump * kept.step, start=axis.start + kept.start * axis.jump)
+    return replace(axis, size=len(kept), jump=axis.jump * kept.step, offset=axis.offset + kept.start * axis.jump)
 
 
 def _size(name: str, layer: Layer, dim: int | None = None) -> Any:
@@ -145,7 +145,7 @@ def _size(name: str, layer: Layer, dim: int | None = None) -> Any:
 def _attribute(name: str, value: Any, attribute: str) -> Any:
     known = {"shape": lambda: value.sizes, "ndim": lambda: len(value.layout), "dtype": lambda: None}
     if attribute not in known:
-        raise ShapeError(f"{name}: reads .{attribute} of a map, which the ledger cannot follow")
+        raise ShapeError(f"{name}: reads .{attribute} of a map, which the summary cannot follow")
     return known[attribute]()
 
 
@@ -162,7 +162,7 @@ def _same(name: str, layer: Layer, *options: Any, **more: Any) -> Layer:
 
 
 def _as_layer(kind: type[nn.Module], names: str, name: str, layer: Layer, *options: Any, **more: Any) -> Layer:
-    """A function that does what a layer does: by the layer's formula."""
+    """A function that equals a layer, by the layer's formula."""
     module = kind(**dict(zip(names.split(), options, strict=False)) | more)
     rule = rule_of(module)
     assert rule is not None

@@ -1,7 +1,7 @@
-"""One formula per kind of layer: ``RULES``.
+"""``RULES``: one formula per kind of layer.
 
-A rule takes a layer's name, the module and what arrives, and gives what leaves, with its parameters and multiply-adds.
-Layers of packages that this one does without stand in the table by name.
+A rule takes the name of a layer, the module and its input, and returns its output with parameters and multiply-adds.
+Layers of optional packages are in the table by name.
 """
 
 import math
@@ -33,13 +33,17 @@ def _maps(name: str, layer: Layer) -> None:
 # --- windows -------------------------------------------------------------------------------------------------------
 
 
-def places(name: str, layer: Layer, windows: Sequence[Window], border: str = "") -> Layer:
-    """The map after the windows have passed, or the arithmetic of why they cannot."""
+def slide(name: str, layer: Layer, windows: Sequence[Window], border: str = "") -> Layer:
+    """The map after sliding windows.
+
+    Raises:
+        ShapeError: the output would be empty, or the padding is larger than the map; gives the arithmetic.
+    """
     _maps(name, layer)
     for axis, window in zip((layer.rows, layer.columns), windows, strict=True):
         n, k, s, p = axis.size, window.extent, window.stride, window.before
-        if window.places(n) < 1:
-            raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.places(n)}")
+        if window.output_size(n) < 1:
+            raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.output_size(n)}")
         beyond = max(p, *window.pads(n))
         if (border == "reflect" and beyond >= n) or (border == "circular" and beyond > n):
             raise ShapeError(f"{name}: {border} padding of {beyond} needs a map larger than {beyond}, this one has {n}")
@@ -47,8 +51,10 @@ def places(name: str, layer: Layer, windows: Sequence[Window], border: str = "")
 
 
 def refuse_larger(name: str, module: nn.Module, layer: Layer) -> None:
-    """Refuse a stride, or a window of "same" padding, that is larger than its map: PyTorch runs it, and it sees mostly
-    what lies beyond the border.
+    """Refuse a stride, or a window with "same" padding, that is larger than its map: it would see mostly padding.
+
+    Raises:
+        ShapeError: with the sizes.
     """
     if not isinstance(module, Pool | nn.Conv2d):
         return
@@ -61,7 +67,7 @@ def refuse_larger(name: str, module: nn.Module, layer: Layer) -> None:
 
 
 def pad(name: str, layer: Layer, left: int, right: int, top: int = 0, bottom: int = 0) -> Layer:
-    """The map with samples added, or (negative) taken away, on its four sides."""
+    """The map padded, or (negative) cropped, on its four sides."""
     _maps(name, layer)
     for axis, more in ((layer.rows, top + bottom), (layer.columns, left + right)):
         if axis.size + more < 1:
@@ -70,7 +76,7 @@ def pad(name: str, layer: Layer, left: int, right: int, top: int = 0, bottom: in
 
 
 def _windows(module: Any, padding: Sequence[int]) -> list[Window]:
-    """The two windows of a convolution or pool of PyTorch's."""
+    """The two windows of a PyTorch convolution or pool."""
     kernel, dilation = _pair(module.kernel_size), _pair(getattr(module, "dilation", 1))
     stride = _pair(module.stride or module.kernel_size)
     return [
@@ -80,26 +86,26 @@ def _windows(module: Any, padding: Sequence[int]) -> list[Window]:
 
 
 def _reach(name: str, module: Any, layer: Layer) -> Layer:
-    """The map after PyTorch's own window; ``padding="same"`` puts the odd sample behind the map."""
+    """The map after a PyTorch convolution or pool; ``padding="same"`` adds the odd sample after the map."""
     border, padding = getattr(module, "padding_mode", ""), getattr(module, "padding", 0)
     if not isinstance(padding, str):
-        return places(name, layer, _windows(module, _pair(padding)), border)
+        return slide(name, layer, _windows(module, _pair(padding)), border)
     windows = _windows(module, (0, 0))
     if padding == "same":
         top, left = ((window.extent - 1) // 2 for window in windows)
         bottom, right = (window.extent - 1 - before for window, before in zip(windows, (top, left), strict=True))
         layer = pad(name, layer, left, right, top, bottom)
-    return places(name, layer, windows, border)
+    return slide(name, layer, windows, border)
 
 
 def _tensorflow(name: str, module: Any, layer: Layer) -> Layer:
-    """TensorFlow's "same": ceil(n / stride) places, padding by the size of the map, the odd sample behind it."""
+    """TensorFlow's "same" padding: ceil(n / stride) windows, with the odd sample of padding after the map."""
     windows = _windows(module, (0, 0))
     pads = []
     for axis, window in zip((layer.columns, layer.rows), reversed(windows), strict=True):
         total = max((-(-axis.size // window.stride) - 1) * window.stride + window.extent - axis.size, 0)
         pads += [total // 2, total - total // 2]
-    return places(name, pad(name, layer, *pads), windows)
+    return slide(name, pad(name, layer, *pads), windows)
 
 
 def _size(layer: Layer) -> tuple[int, int]:
@@ -109,7 +115,7 @@ def _size(layer: Layer) -> tuple[int, int]:
 def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
     out = layer
     for window in pool.windows:
-        out = places(name, out, (window, window), pool.border)
+        out = slide(name, out, (window, window), pool.border)
     return replace(
         out,
         parameters=pool.parameters_by_formula(layer.channels),
@@ -118,19 +124,19 @@ def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
 
 
 def _adaptive(name: str, pool: nn.Module, layer: Layer) -> Layer:
-    """Windows from floor(i n / m) to ceil((i + 1) n / m); where m does not divide n the field is the largest one's."""
+    """Windows from floor(i n / m) to ceil((i + 1) n / m); if m does not divide n, the largest receptive field."""
     _maps(name, layer)
     axes = []
     for axis, wanted in zip((layer.rows, layer.columns), _pair(pool.output_size), strict=True):
         n, m = axis.size, wanted or axis.size
         first, *others = (-(-(i + 1) * n // m) - i * n // m for i in range(m))
-        centre = axis.start + (first - 1) / 2 * axis.jump
-        axes.append(Axis(m, axis.field + (max(first, *others, 0) - 1) * axis.jump, axis.jump * n / m, centre))
+        centre = axis.offset + (first - 1) / 2 * axis.jump
+        axes.append(Axis(m, axis.receptive_field + (max(first, *others, 0) - 1) * axis.jump, axis.jump * n / m, centre))
     return replace(layer, rows=axes[0], columns=axes[1])
 
 
 def _resize(name: str, module: nn.Upsample, layer: Layer) -> Layer:
-    """Interpolation; its own few samples are not in the field."""
+    """Interpolation; its own samples are not in the receptive field."""
     _maps(name, layer)
     factors = _pair(module.scale_factor)
     sizes = _pair(module.size) if module.size else [int(n * f) for n, f in zip(layer.shape[1:], factors, strict=True)]
@@ -138,9 +144,9 @@ def _resize(name: str, module: nn.Upsample, layer: Layer) -> Layer:
 
 
 def _blur_pool(name: str, blur: Any, layer: Layer) -> Layer:
-    """A fixed filter a channel, after padding by its own table."""
+    """A fixed filter per channel, after the module's own padding."""
     window = Window(blur.filt_size, blur.stride, 0)
-    out = places(name, pad(name, layer, *blur.padding), (window, window))
+    out = slide(name, pad(name, layer, *blur.padding), (window, window))
     return replace(out, multiply_adds=blur.filt_size**2 * math.prod(out.shape))
 
 
@@ -187,7 +193,7 @@ def _linear(name: str, linear: nn.Linear, layer: Layer) -> Layer:
 
 
 def _norm(name: str, norm: nn.Module, layer: Layer) -> Layer:
-    """A weight and a bias a channel, where it has them."""
+    """A weight and a bias per channel, if it has them."""
     learned = sum(getattr(norm, one, None) is not None for one in ("weight", "bias"))
     return replace(layer, parameters=learned * layer.channels)
 
@@ -201,7 +207,7 @@ def _layer_norm(name: str, norm: nn.LayerNorm, layer: Layer) -> Layer:
 
 
 def _channel_attention(name: str, gate: Any, layer: Layer) -> Layer:
-    """A gate a channel, by a filter over the channels of the map's mean: every output sees the whole map."""
+    """A gate per channel, from a filter over the channels of the map's mean: every output sees the whole map."""
     taps = gate.conv.kernel_size[0]
     rows, columns = (axis.join(axis.whole()) for axis in (layer.rows, layer.columns))
     return replace(layer, rows=rows, columns=columns, parameters=taps, multiply_adds=taps * layer.channels)
@@ -212,9 +218,9 @@ def _prelu(name: str, activation: nn.PReLU, layer: Layer) -> Layer:
 
 
 def flatten(name: str, layer: Layer, start_dim: int = 0, end_dim: int = -1) -> Layer:
-    """All of an image's numbers as one vector."""
+    """All values of an image as one vector."""
     if start_dim != 1 or end_dim not in (-1, len(layer.layout) - 1):
-        raise ShapeError(f"{name}: flattens dimensions {start_dim} to {end_dim}, the ledger follows 1 to -1 alone")
+        raise ShapeError(f"{name}: flattens dimensions {start_dim} to {end_dim}, the summary follows 1 to -1 alone")
     rows, columns = layer.rows.whole(), layer.columns.whole()
     return replace(layer, channels=math.prod(layer.shape), rows=rows, columns=columns, layout="nc")
 
@@ -232,11 +238,11 @@ def _pointwise(name: str, module: nn.Module, layer: Layer) -> Layer:
 
 
 def _table(rules: dict[Any, Rule]) -> dict[type[nn.Module] | str, Rule]:
-    """One entry a kind, from one a row of kinds."""
+    """One entry per kind, from entries with tuples of kinds."""
     return {kind: rule for kinds, rule in rules.items() for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
 
 
-#: kind of layer, or "package.Kind" → its rule; it holds for subclasses that have no rule of their own
+#: kind of layer, or "package.Kind" → its rule; also for subclasses without a rule of their own
 RULES = _table(
     {
         nn.Conv2d: _convolution,
@@ -264,11 +270,9 @@ RULES = _table(
 
 
 def rule_of(module: nn.Module) -> Rule | None:
-    """The rule that a module brings along, as ``module.ledger_rule(layer)``; or that of its class, or of the nearest
-    one that it inherits from.
-    """
-    if hasattr(module, "ledger_rule"):
-        return lambda name, own, layer: own.ledger_rule(layer)
+    """The module's own rule, ``module.summary_rule(layer)``; else that of its class or the nearest base class."""
+    if hasattr(module, "summary_rule"):
+        return lambda name, own, layer: own.summary_rule(layer)
     for kind in type(module).__mro__:
         rule = RULES.get(kind) or RULES.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
         if rule is not None:

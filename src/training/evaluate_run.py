@@ -7,8 +7,8 @@ import torch
 
 from ..config import Config
 from ..data.batches import EVALUATION_BATCH, Batches
-from ..data.sets import Images
-from ..data.splits import Splits, canvas
+from ..data.images import Images
+from ..data.splits import Splits, pad_images
 from ..evaluation.accuracy import accuracy_rows, location_leak
 from ..evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter, sampling_grids
 from ..evaluation.fuse_batch_norm import fuse_conv_bn
@@ -46,15 +46,17 @@ def _for_the_twin(images: int) -> int:
 def evaluation_set(cfg: Config, splits: Splits) -> EvaluationSet:
     """The test images that a run is measured on."""
     chosen = drawn(splits.test, cfg.measure.images, cfg.measure.seed)
-    surrounded = canvas(chosen, cfg.measure.max_shift, splits.beyond)
+    surrounded = pad_images(chosen, cfg.measure.max_shift, splits.out_of_frame)
     positions = chosen.positions if chosen.positions.numel() else None
     return EvaluationSet(surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed)
 
 
 def adapter_of_run(net: Training, splits: Splits) -> ModelAdapter:
     """The net of a run: every stage, and what its head reads."""
-    position = net.task.position if net.task.where else None
-    return ModelAdapter(net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.what, position)
+    position = net.task.position if net.task.localizes else None
+    return ModelAdapter(
+        net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.classifies, position
+    )
 
 
 def online_rows(net: Training, splits: Splits, test_set: EvaluationSet) -> Iterator[Row]:
@@ -118,9 +120,9 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
 
 def features_of_run(net: Training, cfg: Config, splits: Splits, summary: ModelSummary, probe: Images) -> Arrays:
     """``inside`` of a run's net: its stages, its probe images, and the test images it is measured on."""
-    adapter = ModelAdapter(net, net.stages, splits.normalise, net.task.answer, net.task.what)
+    adapter = ModelAdapter(net, net.stages, splits.normalise, net.task.answer, net.task.classifies)
     margin = max(SHIFT)
-    shown = EvaluationSet(canvas(probe, margin, splits.beyond), margin, probe.labels)
+    shown = EvaluationSet(pad_images(probe, margin, splits.out_of_frame), margin, probe.labels)
     protocol = "roll" if cfg.model.padding == "circular" else "crop"  # the shifts that the net's border is made for
     return inside(
         adapter, summary, evaluation_set(cfg, splits), shown, TRANSFORMS[f"shift/{protocol}"], cfg.probe.channels

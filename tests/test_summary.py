@@ -1,4 +1,4 @@
-"""The shape ledger against counting, hooks, the FLOP counter and gradients."""
+"""The model summary against counting, hooks, the FLOP counter and gradients."""
 
 from dataclasses import replace
 
@@ -66,7 +66,7 @@ def test_known_nets_have_the_shapes_that_hooks_see(known):
 def test_vgg16_has_the_published_receptive_field():
     with torch.device("meta"):
         last = summarize(models.vgg16(weights=None), (3, 224, 224))["features.30"].rows
-    assert (last.size, last.field, last.jump, last.field / 2 - last.start) == (7, 212, 32, 90)
+    assert (last.size, last.receptive_field, last.jump, last.receptive_field / 2 - last.offset) == (7, 212, 32, 90)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_layers_that_our_nets_do_not_have_hold_too(layer):
     st.integers(1, 3),
     st.tuples(st.integers(1, 3), st.integers(31, 37), st.integers(31, 37)),
 )
-def test_the_ledger_of_our_nets_holds(pool, name, padding, head, norm, stride, image):
+def test_the_summary_of_our_nets_holds(pool, name, padding, head, norm, stride, image):
     assume(not (pool == "conv" and padding == "valid"))
     assume(pool == "none" or stride in (POOLS[pool].strides or [stride]))
     if padding == "valid":  # every convolution takes from the map
@@ -199,8 +199,8 @@ def reached(net: nn.Module, layer: str, image: Image) -> list[tuple[int, int]]:
 def predicted(summary: ModelSummary, layer: str) -> list[tuple[int, int]]:
     edges = []
     for axis, size in zip((summary[layer].rows, summary[layer].columns), summary.image[1:], strict=True):
-        centre = axis.start + axis.size // 2 * axis.jump
-        edges.append((max(0, centre - axis.field / 2), min(size, centre + axis.field / 2)))
+        centre = axis.offset + axis.size // 2 * axis.jump
+        edges.append((max(0, centre - axis.receptive_field / 2), min(size, centre + axis.receptive_field / 2)))
     return edges
 
 

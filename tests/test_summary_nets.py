@@ -1,4 +1,4 @@
-"""The ledger of nets that others wrote, against the running net, PyTorch's counter and published numbers."""
+"""The model summary of nets that others wrote, against the running net, PyTorch's counter and published numbers."""
 
 import operator
 import warnings
@@ -39,7 +39,7 @@ def torchvision(name: str) -> nn.Module:
 
 
 def held(net: nn.Module, image: Image) -> ModelSummary:
-    """The net's ledger, after every comparison with the net; PyTorch counts a multiply-add as two operations."""
+    """The net's model summary, after every comparison with the net; PyTorch counts a multiply-add as two operations."""
     summary = summarize(net, image)
     with FlopCounterMode(display=False) as counter:
         verify(summary, net)
@@ -136,11 +136,14 @@ def test_receptive_fields_of_calls_are_what_gradients_reach(call):
     middle = y.shape[2] // 2
     rows = torch.cat([torch.autograd.grad(y[0, c, middle].sum(), x, retain_graph=True)[0] for c in range(2)])
     touched = rows.abs().sum((0, 1, 3)).nonzero()
-    centre = axis.start + middle * axis.jump
+    centre = axis.offset + middle * axis.jump
     if call == "max":  # one of the three
-        assert centre - axis.field / 2 <= touched.min() <= touched.max() < centre + axis.field / 2
+        assert centre - axis.receptive_field / 2 <= touched.min() <= touched.max() < centre + axis.receptive_field / 2
     else:
-        assert (touched.min(), touched.max() + 1) == (centre - axis.field / 2, centre + axis.field / 2)
+        assert (touched.min(), touched.max() + 1) == (
+            centre - axis.receptive_field / 2,
+            centre + axis.receptive_field / 2,
+        )
 
 
 def test_a_layer_used_twice_has_two_rows_and_its_parameters_once():
@@ -199,7 +202,7 @@ def test_weights_that_are_computed_from_others_are_counted_as_these(norm):
 
 
 @pytest.mark.parametrize("side", [1, 2, 8, 16, 17, 32])
-def test_every_image_that_a_net_takes_has_its_ledger(side):
+def test_every_image_that_a_net_takes_has_its_summary(side):
     net = torchvision("resnet18").eval()
     summary = held(net, (3, side, side))
     assert summary.parameters == 11_689_512
@@ -251,7 +254,7 @@ class Branching(nn.Module):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda net, x: x.cumsum(2), r"cumsum: the ledger has no formula for cumsum"),
+        (lambda net, x: x.cumsum(2), r"cumsum: the summary has no formula for cumsum"),
         (lambda net, x: torch.cat([x, x], 2), r"cat: works along dimension 2 of \(n, c, h, w\)"),
         (lambda net, x: x + x[:, :3], r"add: joins first \(8, 5, 7\) and getitem \(3, 5, 7\)"),
         (lambda net, x: x.flatten(2), r"flatten: flattens dimensions 2 to -1"),
@@ -260,9 +263,9 @@ class Branching(nn.Module):
         (lambda net, x: x[0], r"getitem: takes \[0\] of a map"),
         (lambda net, x: net.norm(x), r"norm: takes maps that end in \(8,\), gets \(1, 8, 5, 7\)"),
         (lambda net, x: net.last(x.permute(0, 2, 3, 1)), r"last: takes maps \(n, c, h, w\), gets \(n, h, w, c\)"),
-        (lambda net, x: x.mean(4), r"mean: the ledger cannot follow mean: string index out of range"),
+        (lambda net, x: x.mean(4), r"mean: the summary cannot follow mean: string index out of range"),
         (lambda net, x: F.max_pool2d(x, 9), r"max_pool2d: nothing is left: floor\(\(5 \+ 2·0 - 9\)/9\) \+ 1 = 0"),
-        (lambda net, x: operator.matmul(x, x), r"matmul: the ledger has no formula for matmul"),
+        (lambda net, x: operator.matmul(x, x), r"matmul: the summary has no formula for matmul"),
     ],
 )
 def test_calls_that_it_cannot_follow_are_refused_by_name(function, message):
@@ -290,5 +293,5 @@ def test_transformers_are_refused_in_one_line(name):
 def test_a_head_that_only_training_reads_is_named():
     with torch.device("meta"):
         net = models.googlenet(weights=None, init_weights=False)
-    with pytest.raises(ShapeError, match=r"not in the ledger: aux1\.conv\.conv\.weight"):
+    with pytest.raises(ShapeError, match=r"not in the summary: aux1\.conv\.conv\.weight"):
         verify(summarize(net, (3, 64, 64)), net)

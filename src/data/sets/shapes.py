@@ -1,11 +1,14 @@
-"""Rendered shapes with known class, position, size and angle: the same images ask "what?" and "where?"."""
+"""``data=shapes``: rendered shapes with known class, position, size and angle, for classification and localization."""
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
+
+from ..images import MARGIN, DataSet, Images, Source
 
 Field = Float[Tensor, "n h w"]
 
@@ -23,7 +26,7 @@ def _triangle(u: Field, v: Field) -> Field:
     return torch.stack([v, s * u - v / 2, -s * u - v / 2]).amax(0) - 0.5
 
 
-# Distance to the outline in units of the shape's radius: negative inside, 0 on it. All fit the unit disk.
+#: signed distance to the outline in units of the shape's radius, negative inside; all fit the unit disk
 CLASSES: dict[str, Callable[[Field, Field], Field]] = {
     "disk": _disk,
     "ring": lambda u, v: (torch.hypot(u, v) - 0.8).abs() - 0.2,
@@ -39,19 +42,19 @@ CLASSES: dict[str, Callable[[Field, Field], Field]] = {
 def render(
     count: int, size: int, margin: int, seed: int
 ) -> tuple[UInt8[Tensor, "n 1 H W"], Int64[Tensor, " n"], Float[Tensor, "n 4"]]:
-    """One shape an image, anti-aliased, lighter than its ground, with pixel noise of sd 0.03.
+    """One shape per image, anti-aliased, lighter than its background, with pixel noise of standard deviation 0.03.
 
     Classes are balanced; centre, radius (0.12 to 0.25 of the side), angle and both grey levels are uniform. The shape
-    lies wholly inside the middle ``size × size`` pixels; the ground goes on over ``margin`` more on every side.
+    lies inside the central ``size × size`` pixels; the background continues over the margin.
 
     Args:
         count: images.
         size: side of the image.
-        margin: further pixels on every side.
+        margin: pixels around the image, on every side.
         seed: the same images for the same seed, on any machine with the same torch.
 
     Returns:
-        canvases (side ``size + 2 margin``), labels, and factors x, y, radius (of ``size``) and angle (radians).
+        padded images (side ``size + 2 margin``), labels, and factors x, y, radius (of ``size``) and angle (radians).
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -61,9 +64,9 @@ def render(
     labels = (torch.arange(count) % len(CLASSES))[torch.randperm(count, generator=generator)]
     radius, angle = uniform(0.12, 0.25), uniform(0.0, 2 * math.pi)
     x, y = (radius + (1 - 2 * radius) * uniform(0.0, 1.0) for _ in range(2))
-    ground, contrast = uniform(0.05, 0.35), uniform(0.3, 0.6)
+    background, contrast = uniform(0.05, 0.35), uniform(0.3, 0.6)
     pixels = (torch.arange(-margin, size + margin) + 0.5) / size
-    canvas = torch.empty(count, 1, len(pixels), len(pixels), dtype=torch.uint8)
+    padded = torch.empty(count, 1, len(pixels), len(pixels), dtype=torch.uint8)
     for label, outline in enumerate(CLASSES.values()):
         for index in (labels == label).nonzero()[:, 0].split(512):
             r, a = radius[index, None, None], angle[index, None, None]
@@ -71,7 +74,20 @@ def render(
             v = (pixels[None, :, None] - y[index, None, None]) / r
             distance = outline(u * a.cos() + v * a.sin(), v * a.cos() - u * a.sin()) * r * size
             cover = (0.5 - distance).clamp(0, 1)
-            grey = ground[index, None, None] + contrast[index, None, None] * cover
+            grey = background[index, None, None] + contrast[index, None, None] * cover
             grey += 0.03 * torch.randn(grey.shape, generator=generator)
-            canvas[index, 0] = grey.clamp(0, 1).mul(255).round().to(torch.uint8)
-    return canvas, labels, torch.stack([x, y, radius, angle], 1)
+            padded[index, 0] = grey.clamp(0, 1).mul(255).round().to(torch.uint8)
+    return padded, labels, torch.stack([x, y, radius, angle], 1)
+
+
+def _load(root: Path, size: int) -> Source:
+    parts = []
+    for count, seed in ((12_000, 1), (2_000, 2)):
+        padded, labels, factors = render(count, size, MARGIN, seed)
+        images = padded[..., MARGIN : MARGIN + size, MARGIN : MARGIN + size].contiguous()
+        parts.append(Images(images, labels, padded, factors))
+    train, test = parts
+    return Source(train, test, list(CLASSES), "edge")
+
+
+SETS = {"shapes": DataSet(1, None, len(CLASSES), _load)}

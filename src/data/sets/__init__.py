@@ -1,0 +1,73 @@
+"""``SETS``: all data sets by name, collected from the files of this folder; ``load`` reads one.
+
+A new data set is a new file here with its part of the table, and conf/data/NAME.yaml.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from ...registry import registered
+from ..images import MARGIN, DataError, DataSet, Images, Source
+
+__all__ = ["MARGIN", "SETS", "DataError", "DataSet", "Images", "Source", "load", "place"]
+
+#: name → data set; importing them loads no images and no torchvision
+SETS: dict[str, DataSet] = {}
+for _module in registered(__file__, ("torchvision_sets", "folder", "shapes", "red_green"), without=("__main__",)):
+    SETS |= import_module(f"{__name__}.{_module}").SETS
+
+
+def load(name: str, root: str, image_size: int, canvas: int | None = None) -> Source:
+    """A data set by name, cached for the next job of a sweep.
+
+    Args:
+        name: of the set.
+        root: folder of data sets (for ``folder``: of the set itself).
+        image_size: side of the images, for sets without a size of their own.
+        canvas: side of the black square that every image is placed on; None: images as they are.
+
+    Raises:
+        DataError: the set is not there and cannot be downloaded; the message names the ways to get it.
+    """
+    return _load(name, str(Path(root).expanduser()), image_size, canvas)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, root: str, image_size: int, canvas: int | None) -> Source:
+    if canvas is not None:
+        return _place_all(_load(name, root, image_size, None), canvas)
+    return SETS[name].load(Path(root), image_size)
+
+
+def _place_all(source: Source, side: int) -> Source:
+    """The set with every image at a random position on a black square."""
+    height, width = source.test.images.shape[-2:]
+    if side < max(height, width):
+        raise DataError(f"data.canvas={side}: smaller than the images, which are {height}×{width}")
+    others = {name: place(part, side, seed=2) for name, part in source.others.items()}  # positions as in the test part
+    train, test = place(source.train, side, seed=1), place(source.test, side, seed=2)
+    return replace(source, train=train, test=test, others=others, out_of_frame="black")
+
+
+def place(part: Images, side: int, seed: int) -> Images:
+    """Each image on black, at a position uniform over those inside the square; the factors give it.
+
+    Args:
+        part: images of at most ``side``; their factors are transformed.
+        side: of the new images.
+        seed: of the positions.
+    """
+    n, channels, height, width = part.images.shape
+    generator = torch.Generator().manual_seed(seed)
+    top = torch.randint(0, side - height + 1, (n,), generator=generator)
+    left = torch.randint(0, side - width + 1, (n,), generator=generator)
+    images = torch.zeros(n, channels, side, side, dtype=torch.uint8)
+    for i, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
+        images[i, :, y : y + height, x : x + width] = part.images[i]
+    x, y, size, angle = (torch.tensor([0.5, 0.5, 0.5, 0.0]).expand(n, 4) if part.factors is None else part.factors).T
+    factors = torch.stack([(left + x * width) / side, (top + y * height) / side, size * width / side, angle], 1)
+    return Images(images, part.labels, factors=factors)
