@@ -86,7 +86,7 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
 def as_opened(page: Page) -> None:
     """The browser of maps shows what it shows first."""
     page.evaluate(
-        "choose({stage: 'stage1', epoch: 2, image: 0, channel: 0, view: 'map', scale: 'shared', order: 'number'})"
+        "update({stage: 'stage1', epoch: 2, image: 0, channel: 0, view: 'map', scale: 'shared', order: 'number'})"
     )
 
 
@@ -165,14 +165,14 @@ def test_a_click_chooses_a_channel_in_all_nets(page: Page) -> None:
 
 
 def test_what_a_shift_changes_is_blue_red_and_white(page: Page) -> None:
-    page.locator("#view").select_option("moved")
+    page.locator("#view").select_option("change")
     red, white, blue = (tuple(int(one) for one in colours("RdBu_r")[level]) for level in (255, 127, 0))
     assert near(pixel(page, 0, 0), red) and near(pixel(page, 0, 1), white)
-    page.locator("#view").select_option("back")
+    page.locator("#view").select_option("change_after_inverse")
     assert near(pixel(page, 0, 0), blue)
     assert "by 3 px to the right" in page.locator("#legend").inner_text()
     assert page.locator("#epoch").is_disabled()
-    page.locator("#maps figure p", has_text="nothing kept of this").wait_for()  # of the net that has none
+    page.locator("#maps figure p", has_text="not saved for this net").wait_for()  # of the net that has none
 
 
 def test_channels_are_ranked_and_the_choice_goes_with_them(page: Page) -> None:
@@ -181,18 +181,18 @@ def test_channels_are_ranked_and_the_choice_goes_with_them(page: Page) -> None:
     page.locator("#maps").focus()
     page.keyboard.press("j")  # from channel 0 one back, to the most selective
     page.locator("#maps figure p", has_text="channel 3 on every image").first.wait_for()
-    assert page.evaluate("[1, 2, 3].map(k => named(atlas.nets[0], k))") == ["1 dead", "2 = 0", "3"]
+    assert page.evaluate("[1, 2, 3].map(k => channelLabel(mapData.nets[0], k))") == ["1 dead", "2 = 0", "3"]
 
 
-def test_a_net_is_shown_level_by_level(page: Page) -> None:
-    page.locator("#inside").scroll_into_view_if_needed()
-    page.locator(".level h3", has_text="stage2").wait_for()
+def test_a_net_is_shown_stage_by_stage(page: Page) -> None:
+    page.locator("#analysis").scroll_into_view_if_needed()
+    page.locator(".stage h3", has_text="stage2").wait_for()
     assert page.locator("#net option").all_inner_texts() == ["pool=avg", "pool=blur"]
-    text = page.locator(".level").first.inner_text()
-    for words in ("sees 6×6 px", "4 channels: 1 dead, 1 repeat another", "channel 3", "class 1 0.90"):
+    text = page.locator(".stage").first.inner_text()
+    for words in ("receptive field 6×6 px", "4 channels: 1 dead, 1 duplicates", "channel 3", "class 1 0.90"):
         assert words in text
-    assert page.locator(".level").first.locator(".patches canvas").count() == 2 * 4
-    assert page.locator("#cam figcaption").all_inner_texts() == ["class 1", "class 1\nis class 0"]
+    assert page.locator(".stage").first.locator(".patches canvas").count() == 2 * 4
+    assert page.locator("#cam figcaption").all_inner_texts() == ["class 1", "class 1\ntrue: class 0"]
     assert page.locator("#filters").bounding_box()["height"] > 20  # type: ignore[index]
 
 

@@ -14,10 +14,10 @@ from src import measure
 from src.errors import UserError
 from src.metrics.rows import Estimate, Heatmap, Note, Row
 from src.reporting import heatmaps, measure_figures, plots, sections
-from src.reporting.comparison import Variant
 from src.reporting.maps import centred, picture
 from src.reporting.page import build_report, write_measure_page
 from src.reporting.terminal import console, show_closing, show_measured, show_notes
+from src.reporting.variant import Variant
 from src.reporting.wandb_logger import WandbLogger
 from src.results import files
 from src.results.runs import FinishedRun, named_values, write_measures
@@ -77,25 +77,25 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
     measure_figures.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
     measure_figures.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
     measure_figures.worst_case: [
-        ("accuracy in place", ["all 64 rolls,<br>100 images"], [0.85]),
-        ("accuracy over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
-        ("right for every roll", ["all 64 rolls,<br>100 images"], [0.6]),
+        ("no roll", ["all 64 rolls,<br>100 images"], [0.85]),
+        ("mean over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
+        ("worst case over rolls", ["all 64 rolls,<br>100 images"], [0.6]),
     ],
     measure_figures.over_training: [
-        ("answer: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
+        ("output: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
         ("stage2: invariance error", [2, 4], [0.6, 0.5]),
     ],
     measure_figures.speeds: [("down", ["by a pixel"], [0.02])],
     measure_figures.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
     measure_figures.probes: [
-        ("what: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
-        ("what: accuracy", ["stage1", "stage2"], [0.44, 0.44]),
-        ("what: accuracy", ["stage1", "stage2"], [0.12, 0.12]),
+        ("class: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
+        ("class: accuracy", ["stage1", "stage2"], [0.44, 0.44]),
+        ("class: accuracy", ["stage1", "stage2"], [0.12, 0.12]),
     ],
     measure_figures.hierarchy: [
         ("effective rank", ["stage1"], [3.0]),
-        ("selectivity minus null", ["stage1"], [0.3]),
-        ("dead share", ["stage1"], [0.25]),
+        ("selectivity above chance", ["stage1"], [0.3]),
+        ("dead channels", ["stage1"], [0.25]),
     ],
     measure_figures.units: [("crop 4 px", ["stage1"], [60.0])],
 }
@@ -233,8 +233,8 @@ def test_a_sweep_without_shifts_ends_with_a_table_and_a_page(done: Path) -> None
     page = build_report(done.parent)
     assert "Shifts are measured" not in page.read_text()
     titles = set(figures_of(page))
-    assert {"What and where, layer by layer", "How alike layers are", "Training"} <= titles
-    assert "How far a transform moves the answer" not in titles
+    assert {"Linear probes of class and position, layer by layer", "Similarity of layers (CKA)", "Training"} <= titles
+    assert "How far a transform moves the output" not in titles
     assert len(files.read_rows(done.parent / files.COMPARISON)) == 1
 
 
@@ -245,7 +245,7 @@ def test_a_checkpoint_is_measured_to_a_table_and_its_page(
     checkpoint = str(done / files.CHECKPOINTS / "best.ckpt")
     measure.measure_again(measure.Options(checkpoint=checkpoint, out=str(out)))
     assert out.read_bytes() == (done / files.MEASURES).read_bytes()
-    found = figures_of(tmp_path / "again.html")["Units and channels, layer by layer"]
+    found = figures_of(tmp_path / "again.html")["Channels, layer by layer"]
     numbers = FinishedRun(tmp_path, {}, out).measures
     ranks = [numbers[layer, "test", 0, "effective_rank"][0] for layer in ("stage1", "stage2", "features")]
     assert found["data"][0]["y"] == pytest.approx(ranks)
@@ -265,7 +265,9 @@ def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.Monk
     options.out, options.data = str(out), measure.Images("shapes", None)
     measure.measure_net(options)
     found = figures_of(out.with_suffix(".html"))
-    assert found["What a unit sees"]["layout"]["annotations"][0]["text"] == "stage1: 5.5 px", "no ledger"
+    assert found["Effective receptive fields"]["layout"]["annotations"][0]["text"] == "stage1: 5.5 px", (
+        "no model summary"
+    )
     assert len(found) == len(sections.MEASURED_SECTIONS)
 
 
@@ -277,7 +279,7 @@ def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> N
         show_notes(run.notes)
     assert shown.get().strip() == "rolls: one by one: <conv> pads [with] zeros"
     text = write_measure_page(run, "net", tmp_path / "measures.html").read_text()
-    below = text[text.index("All rolls: the worst case</h2>") :]
+    below = text[text.index("All rolls: worst case</h2>") :]
     assert "net: one by one: &lt;conv&gt; pads [with] zeros." in below[:1500]
     assert "the twin" not in text.replace(get_plotlyjs(), "")
 
@@ -297,7 +299,7 @@ def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureF
     assert "test accuracy 0.900\n" in capsys.readouterr().out
     show_closing(named_values(rows(TABLE)), Path("here"))
     text = capsys.readouterr().out
-    assert "moves the answer by 0.100 (crop) of the way to another image's; untrained 0.400" in text
+    assert "output distance for a 1-px shift: 0.100 (crop); untrained 0.400" in text
     with console.capture() as shown:
         show_measured(rows(TABLE), Path("here"))
     assert "0.400" in shown.get() and "pixels" not in shown.get(), "layers that no shift was measured on"
@@ -324,7 +326,7 @@ def test_variants_differ_in_colour_and_mark_in_every_figure(tmp_path: Path) -> N
     for name, pool in (("a", "max"), ("b", "avg")):
         leave_run(tmp_path / name, 0.9, 0.1, model={"pool": pool})
     page = figures_of(build_report(tmp_path))
-    for figure in (page["How far a transform moves the answer"], page["Training"]):
+    for figure in (page["How far a transform moves the output"], page["Training"]):
         pairs = {(one["name"], one["line"]["color"], one["marker"]["symbol"]) for one in figure["data"]}
         assert pairs == {("pool=max", *plots.styles(2)[0]), ("pool=avg", *plots.styles(2)[1])}
 

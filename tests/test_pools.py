@@ -245,7 +245,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
         ("sise=31", "did you mean size?"),
         ("size=0", "size=0: must be"),
         ("shifts=0", "shifts=0: must be"),
-        ("head=gapp", "model.head: Invalid value 'gapp'"),
+        ("head=gapp", "model.head=gapp: did you mean gap?"),
         ("stride=0", "model.stride=0: must be"),
         ("size=2", "larger than its map"),
     ],
@@ -262,7 +262,7 @@ def test_the_command_shows_list_and_matrix(tmp_path):
     words = ("size=8", "depth=1", "images=1", "shifts=2")
     done = command(*words)
     assert done.returncode == 0, done.stderr
-    assert all(title in done.stdout for title in ("What each computes", "Sources", "multiples of S = 2", "8×8"))
+    assert all(title in done.stdout for title in ("Formula and cost", "Sources", "multiples of S = 2", "8×8"))
     done = command(*words, f"out={tmp_path / 'a/page.md'}")
     assert done.returncode == 0, done.stderr
     assert "size=8 depth=1" in (tmp_path / "a/page.md").read_text()

@@ -1,5 +1,5 @@
-"""What the answer says of variants, where the truth is known: equal ones are rarely called different, and the interval
-of the best holds it though it was picked.
+"""Rankings where the truth is known: equal variants are rarely called different, and the interval of the best covers
+it although it was picked.
 """
 
 import math
@@ -13,11 +13,12 @@ from scipy import stats
 from src.config import flatten, from_dict
 from src.metrics.base import pair_measures, resamples
 from src.metrics.rows import Estimate, PerImage, Row
-from src.reporting.comparison import Variant, difference, ranking
-from src.reporting.page import answer
+from src.reporting.comparison import difference, ranking
+from src.reporting.headline import headline
+from src.reporting.variant import Variant
 from src.results import files
 from src.results.runs import FinishedRun, write_measures
-from src.stats.intervals import for_the_best_of, image_by_image, of_images, range_of, t_interval
+from src.stats.intervals import bonferroni_level, linearize, paired_image_interval, range_of, t_interval
 
 TIMES, IMAGES = 300, 400
 SETTINGS = flatten(from_dict({}))
@@ -26,7 +27,7 @@ DISTANCE, ACCURACY = "crop_1px_output_distance", "test_accuracy"
 
 def run(distances: np.ndarray, scales: np.ndarray, right: np.ndarray, seed: int = 0, kept: bool = True) -> FinishedRun:
     """A run in memory that was measured on so many images."""
-    ratio, adds = of_images(np.stack([distances, scales], 1))
+    ratio, adds = linearize(np.stack([distances, scales], 1))
     half = 1.96 * adds.std() / math.sqrt(len(adds))
     share = float(right.mean())
     error = 1.96 * math.sqrt(share * (1 - share) / len(right)) + 1e-9
@@ -63,7 +64,7 @@ def test_equal_variants_are_called_different_5_times_in_100_at_most(count, seeds
     told = 0
     for _ in range(times):
         ranked = ranking(drawn(count, seeds, rng, kept), DISTANCE, smallest=True)
-        told += len(ranked.alike) < count - 1
+        told += len(ranked.tied) < count - 1
     assert told / times <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / times), "the bound, and what so few times may be off by"
 
 
@@ -90,13 +91,13 @@ def test_a_real_difference_is_seen_image_by_image_where_two_intervals_overlap():
         if not kept:
             for one in (first, second):
                 one.__dict__["per_image"] = {}
-        assert bool(ranking(found, DISTANCE, smallest=True).alike) is not kept
+        assert bool(ranking(found, DISTANCE, smallest=True).tied) is not kept
 
 
 def test_a_difference_of_accuracies_is_that_of_paired_t():
     rng = np.random.default_rng(0)
     one, other = rng.random((2, 200)) < np.array([[0.9], [0.8]])
-    found = image_by_image(one[:, None], other[:, None])
+    found = paired_image_interval(one[:, None], other[:, None])
     oracle = stats.ttest_rel(one.astype(float), other.astype(float)).confidence_interval(0.95)
     assert found == pytest.approx((one.mean() - other.mean(), oracle.low, oracle.high))
 
@@ -105,7 +106,7 @@ def test_a_ratio_has_the_error_that_a_bootstrap_gives_it():
     rng = np.random.default_rng(0)
     above = rng.gamma(2, 1, 500)
     both = np.stack([above, 3 + above * rng.random(500)], 1)
-    ratio, adds = of_images(both)
+    ratio, adds = linearize(both)
     means = resamples(500, draws=4000).numpy() @ both
     assert ratio == pytest.approx(above.mean() / both[:, 1].mean())
     assert adds.std() / math.sqrt(500) == pytest.approx((means[:, 0] / means[:, 1]).std(), rel=0.05)
@@ -131,9 +132,9 @@ def test_two_seeds_give_no_bound_that_no_number_can_be():
     rng = np.random.default_rng(0)
     one = drawn(1, 2, rng)[0]
     for key in (DISTANCE, ACCURACY):
-        low, high = one.interval(key, for_the_best_of(20))[1:]
+        low, high = one.interval(key, bonferroni_level(20))[1:]
         assert low >= 0 and (key == DISTANCE or high <= 1)
-    apart = difference(*drawn(2, 2, rng), ACCURACY, for_the_best_of(190))
+    apart = difference(*drawn(2, 2, rng), ACCURACY, bonferroni_level(190))
     assert -1 <= apart.low <= apart.value <= apart.high <= 1
 
 
@@ -145,11 +146,11 @@ def test_every_measure_has_its_range(kind):
         assert range_of(name) != (-math.inf, math.inf), name
 
 
-def test_the_answer_names_those_that_are_not_told_apart(monkeypatch):
+def test_the_headline_names_those_that_cannot_be_distinguished(monkeypatch):
     rng = np.random.default_rng(1)
-    words = answer(drawn(6, 1, rng))
-    assert "not told apart from v" in words and ", nor from v" in words and " and 1 more" in words
-    assert "These intervals hold for the best of 6, and for all pairs at once" in words
+    words = headline(drawn(6, 1, rng))
+    assert "not distinguishable from v" in words and ", nor from v" in words and " and 1 more" in words
+    assert "These intervals are corrected for picking the best of 6 and for comparing all pairs" in words
 
 
 def test_what_is_kept_of_every_image_is_read_back(tmp_path):

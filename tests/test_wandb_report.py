@@ -19,7 +19,7 @@ from wandb_workspaces.reports.v2.interface import LinePlot, MediaBrowser
 from src import report
 from src.errors import UserError
 from src.reporting import wandb_report
-from src.reporting.comparison import variants
+from src.reporting.comparison import group_into_variants
 from src.reporting.wandb_report import markdown_table, write_wandb_report
 from src.results import files
 from src.results.runs import find_runs
@@ -131,7 +131,7 @@ def test_panels_show_what_runs_log(logged: Path) -> None:
     }
     wanted = {*wandb_report.BARS, *wandb_report.POINTS, *wandb_report.CURVES, "stage2: invariance error"}
     assert {title for title in wanted - titles if not title.startswith("R²")} == {
-        "Accuracy where places tell the wrong class"
+        "Accuracy where positions suggest the wrong class"
     }
 
 
@@ -185,7 +185,10 @@ def test_run_sets_find_the_runs(logged: Path) -> None:
 
 @pytest.mark.usefixtures("stranger")
 def test_the_definition_is_the_librarys_own(logged: Path, factorial: Path) -> None:
-    for folder, titles in ((logged, ["Feature maps", "Invariance over training"]), (factorial, ["The axes together"])):
+    for folder, titles in (
+        (logged, ["Feature maps", "Invariance over training"]),
+        (factorial, ["Parallel coordinates"]),
+    ):
         path = write_wandb_report(folder)
         spec = spec_of(path)
         again = spec.model_dump_json(by_alias=True, exclude_none=True).replace(',"inlineComments":[]', "")
@@ -223,7 +226,7 @@ def test_a_bad_definition_is_seen(logged: Path, tmp_path: Path) -> None:
 def test_names_in_the_table_are_text(factorial: Path) -> None:
     spec = spec_of(write_wandb_report(factorial))
     (table,) = [block.content for block in spec.spec.blocks if isinstance(block, internal.MarkdownBlock)]
-    names = [" ".join(one.name.split()) for one in variants(find_runs(factorial)[0])]
+    names = [" ".join(one.name.split()) for one in group_into_variants(find_runs(factorial)[0])]
     assert any("<script>|" in name for name in names)
     assert read_table(table)[1:] == [[name] for name in names]
 
@@ -277,7 +280,7 @@ def test_without_a_login_the_definition_is_left_and_nothing_is_asked(logged: Pat
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "not logged in" in line]
     assert str(tmp_path / files.REPORT) in line
-    assert "3 of its 3 runs wait for: wandb sync" in done.stdout
+    assert "3 of its 3 runs are not synced yet: wandb sync" in done.stdout
     assert not root.asked
     spec_of(tmp_path / files.REPORT)
 
@@ -327,7 +330,7 @@ def test_the_client_saves_loads_and_deletes_a_report(logged: Path, factorial: Pa
     assert [json.loads(one["spec"])["blocks"] for one in (first, loaded)][1], "still there"
     assert not root.views, "deleted"
     lost, gone = [line for line in done.stdout.splitlines() if line.startswith("refused:")]
-    assert lost.startswith("error: W&B did not take the report: Run set 'factorial' project 'somebody/elsewhere' not")
+    assert lost.startswith("error: W&B refused the report: Run set 'factorial' project 'somebody/elsewhere' not")
     assert gone.endswith(f"; to write a new one, remove {tmp_path / files.REPORT}")
     spec_of(factorial / files.REPORT)
 
