@@ -196,6 +196,13 @@ def test_a_net_is_shown_stage_by_stage(page: Page) -> None:
     assert page.locator("#filters").bounding_box()["height"] > 20  # type: ignore[index]
 
 
+def test_measures_without_a_figure_of_their_own_are_drawn_when_they_are_opened(page: Page) -> None:
+    section = page.locator("details", has=page.get_by_label("Other measures, by layer"))
+    section.locator("summary").click()
+    section.locator(".plot .bars").first.wait_for()
+    assert "roll 1consistency_corrected" in section.inner_text().replace("\n", "")
+
+
 def test_every_picture_has_words(page: Page) -> None:
     pixel(page, 0, 0)
     label = page.locator("#maps figure canvas").first.get_attribute("aria-label")

@@ -85,7 +85,7 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
         ("output: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
         ("stage2: invariance error", [2, 4], [0.6, 0.5]),
     ],
-    measure_figures.speeds: [("down", ["by a pixel"], [0.02])],
+    measure_figures.speeds: [("down", ["per pixel"], [0.02])],
     measure_figures.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
     measure_figures.probes: [
         ("class: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
@@ -200,6 +200,37 @@ def test_nets_with_other_layers_stand_in_one_figure(name: str, variant: Variant,
     figure = getattr(measure_figures, name)([variant, Variant("deep", {}, [FinishedRun(tmp_path / "deep", {})])])
     order = list(figure.layout.xaxis.categoryarray)
     assert order == sorted(order) and figure.data
+
+
+def test_a_measure_without_a_figure_of_its_own_is_on_the_page(tmp_path: Path) -> None:
+    new = [
+        ("output", "shear", "disc", 5, "bendiness", 0.2),
+        ("output", "shear", "disc", 10, "bendiness", 0.3),
+        ("output", "shear", "disc", 10, "bendiness_untrained", 0.9),
+        ("output", "shear", "disc", 10, "output_distance", 0.4),  # a known measure of a new transform
+        ("stage1", "none", "test", 0, "colourfulness", 0.5),
+        ("stage2", "none", "test", 0, "colourfulness", 0.6),
+        ("stage1", "shift", "crop", 1, "wobble", 0.1),
+        ("stage1", "shift", "crop", 2, "wobble", 0.2),
+        ("stage1", "shift", "crop", 4, "wobble", 0.3),
+    ]
+    write_measures(tmp_path / files.MEASURES, [*rows([*TABLE, *new]), *grids()])
+    found = figures_of(write_measure_page(FinishedRun(tmp_path, {}), "net", tmp_path / "measures.html"))
+    by_amount, by_layer = (go.Figure(found[f"Other measures, by {what}"]) for what in ("amount", "layer"))
+    assert drawn(by_amount) == [
+        ("shear/disc<br>bendiness", [5, 10], [0.2, 0.3]),
+        ("shear/disc<br>bendiness", [10], [0.9]),
+    ]
+    assert list(by_amount.data[0].error_y.array) == pytest.approx([0.02, 0.02])
+    assert drawn(by_layer) == [
+        ("shear/disc 10<br>output_distance", ["output"], [0.4]),
+        ("test<br>colourfulness", ["stage1", "stage2"], [0.5, 0.6]),
+        ("crop 1<br>wobble", ["stage1"], [0.1]),
+        ("crop 4<br>wobble", ["stage1"], [0.3]),
+    ]
+    write_measures(tmp_path / files.MEASURES, [*rows(TABLE), *grids()])
+    found = figures_of(write_measure_page(FinishedRun(tmp_path, {}), "net", tmp_path / "measures.html"))
+    assert not [title for title in found if title.startswith("Other")], "every known measure has its figure"
 
 
 def test_names_are_text_in_a_page_of_one_net(tmp_path: Path) -> None:

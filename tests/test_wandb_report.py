@@ -330,7 +330,7 @@ def test_the_client_saves_loads_and_deletes_a_report(logged: Path, factorial: Pa
     assert [json.loads(one["spec"])["blocks"] for one in (first, loaded)][1], "still there"
     assert not root.views, "deleted"
     lost, gone = [line for line in done.stdout.splitlines() if line.startswith("refused:")]
-    assert lost.startswith("error: W&B refused the report: Run set 'factorial' project 'somebody/elsewhere' not")
+    assert lost.startswith("refused: W&B refused the report: Run set 'factorial' project 'somebody/elsewhere' not")
     assert gone.endswith(f"; to write a new one, remove {tmp_path / files.REPORT}")
     spec_of(factorial / files.REPORT)
 

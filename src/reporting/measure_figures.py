@@ -18,7 +18,7 @@ EQUIVARIANCE_TRANSFORMS = {
     "rotate, quarter 90°": ("rotate/quarter", 90),
 }
 #: infinitesimal transforms of the Lie derivative → their unit
-LIE_UNITS = {"down": "by a pixel", "right": "by a pixel", "rotate": "by a degree", "scale": "by a per cent"}
+LIE_UNITS = {"down": "per pixel", "right": "per pixel", "rotate": "per degree", "scale": "per 1%"}
 PIXELS = "pixels"
 
 #: suffix of a measure's name → what it says of the net

@@ -28,7 +28,7 @@ from .comparison import (
 )
 from .headline import headline
 from .map_browser import serialize_maps
-from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section
+from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
 from .tables import comparison_rows, failures, run_rows, shown_columns, shown_rows
 from .terminal import console, show_comparison, show_differences, show_failures, si_prefix
 from .variant import Variant
@@ -174,17 +174,20 @@ def write_measure_page(run: FinishedRun, title: str, path: Path) -> Path:
 
 
 def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: Any) -> str:
-    """The template with those sections whose figures have data."""
+    """The template with those sections whose figures have data, those of all other measures last."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    sections_and_figures = [(section, section.figure(variants)) for section in sections]
+    drawn = {key for variant in variants for key in variant.drawn}
+    sections_and_figures += [(section, section.figure(variants, drawn)) for section in OTHER_SECTIONS]
     figures = []
-    for section in sections:
-        figure = section.figure(variants)
+    for section, figure in sections_and_figures:
         meta = figure.layout.meta or {}
         if figure.data:
             figures.append(
                 {
                     "title": section.title,
                     "reading": section.reading,
+                    "collapsed": section.collapsed,
                     "height": figure.layout.height,
                     "width": meta.get("width", 560),
                     "notes": notes(variants, section.family) | meta.get("notes", {}),

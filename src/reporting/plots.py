@@ -60,6 +60,7 @@ def small_multiples(
     bars: bool = False,
     shared: bool = True,
     columns: int = COLUMNS,
+    below: int = BELOW,
 ) -> go.Figure:
     """Small multiples: the same variants in every panel; panels without a point are left out.
 
@@ -71,10 +72,11 @@ def small_multiples(
         bars: draw bars instead of lines.
         shared: one scale for the y axes of all panels; else each has its own.
         columns: number of panels side by side.
+        below: space below a panel in pixels.
     """
     by_panel = {panel: [panel.curves(variant) for variant in variants] for panel in panels}
     by_panel = {panel: curves for panel, curves in by_panel.items() if any(any(each.values()) for each in curves)}
-    figure, cells = subplots([panel.title for panel in by_panel], columns, shared)
+    figure, cells = subplots([panel.title for panel in by_panel], columns, shared, below)
     in_legend: set[str] = set()
     for cell, curves_of_variants in zip(cells, by_panel.values(), strict=True):
         for variant, style, curves in zip(variants, styles(len(variants)), curves_of_variants, strict=True):
@@ -141,7 +143,7 @@ def trade_off(variants: list[Variant]) -> go.Figure:
     if len(variants) < 2:
         return go.Figure()
     titles = {
-        "crop_1px_output_distance": "output distance, 1-px crop (left = invariant)",
+        "crop_1px_output_distance": "output distance (1-px crop)",
         "multiply_adds": "multiply-adds per image",
     }
     titles = {column: title for column, title in titles.items() if any(variant.has(column) for variant in variants)}

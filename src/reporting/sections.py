@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from . import effects, heatmaps, measure_figures, plots
+from . import effects, heatmaps, measure_figures, other_measures, plots
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,14 @@ class Section:
         reading: what 0, 1 and the lines mean.
         figure: variants → its figure.
         family: metric group whose notes are shown below the heading.
+        collapsed: whether the figure is hidden until a click.
     """
 
     title: str
     reading: str
     figure: Callable[..., go.Figure]
     family: str = ""
+    collapsed: bool = False
 
 
 UNTRAINED = "the same net before training, the baseline that training has to beat"
@@ -181,5 +183,23 @@ SWEEP_SECTIONS = (
         "Output distance and invariance error of each layer for a 1-px crop, by epoch: 0 = no change, 1 = as much as "
         "to another image. Epoch 0 is the untrained net. With several seeds: mean and 95%.",
         measure_figures.over_training,
+    ),
+)
+
+#: of measures that no section above shows; their figures also take the keys of those that are shown
+OTHER_SECTIONS = (
+    Section(
+        "Other measures, by amount",
+        f"Measures of the output that no figure above shows, by protocol and measure. {LINES}; thin dashes: "
+        "interpolation baseline. Each panel has its own scale.",
+        other_measures.other_by_amount,
+        collapsed=True,
+    ),
+    Section(
+        "Other measures, by layer",
+        "The same for layers, and for the output at a single amount; of several amounts, the smallest and the largest. "
+        f"Pale: {UNTRAINED}, or the interpolation baseline. Each panel has its own scale.",
+        other_measures.other_by_layer,
+        collapsed=True,
     ),
 )

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,10 @@ TRAINING_DATA_ONLY = ("data.label_noise", "data.augment")
 IMAGE_CHOICE = ("measure.seed", "measure.images", "measure.max_shift")
 
 
+#: layer, protocol (with its transform), amount, measure
+Key = tuple[str, str, float, str]
+
+
 @dataclass(frozen=True)
 class Variant:
     """Runs of one config but for the seed. Values are over the runs that did not diverge (``measured``).
@@ -29,11 +33,14 @@ class Variant:
         name: its settings, as people read them: ``pool=max, depth=3``.
         settings: those in which it differs from other variants.
         runs: all of them.
+        drawn: keys of the measures that figures have asked ``point`` for; the page shows the others in a section of
+            their own.
     """
 
     name: str
     settings: dict[str, Any]
     runs: list[FinishedRun]
+    drawn: set[Key] = field(default_factory=set, compare=False, repr=False)
 
     @cached_property
     def measured(self) -> list[FinishedRun]:
@@ -103,6 +110,7 @@ class Variant:
         runs = [run for run in self.runs if key in run.measures]
         if not runs:
             return None
+        self.drawn.add(key)
         estimates = [run.measures[key] for run in runs if _is_averaged(run, run.measures[key][0])]
         estimates = estimates or [runs[0].measures[key]]
         if len(estimates) == 1:
