@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.reporting.wandb_logger import fitting
+from src.reporting.wandb_logger import shorten_name
 from src.results import files
 from tests.helpers import ROOT, wandb_records
 
@@ -67,7 +67,7 @@ def test_a_checkpoint_is_measured_again_to_the_same_numbers(sweep: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == (run / files.MEASURES).read_bytes()
     started = next(record["run"] for record in wandb_records(tmp_path) if record["type"] == "run")
-    assert (started["display_name"], started["run_group"]) == (fitting(run.name), "measure")
+    assert (started["display_name"], started["run_group"]) == (shorten_name(run.name), "measure")
     assert started["config"]["update"]["model"]["pool"] == "avg"
 
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from src.reporting.comparison import group_into_variants
-from src.reporting.effects import factorial, interactions, main_effects, shares
+from src.reporting.effects import factorial_of, interactions, main_effects, variance_bars
 from src.reporting.page import build_report
 from src.reporting.variant import Variant
 from src.stats.factorial import REST, SEED
@@ -39,7 +39,7 @@ def drawn(figure: go.Figure) -> dict[tuple[str, str], tuple[list[str], list[floa
 
 
 def test_two_by_two_by_hand() -> None:
-    design = factorial(crossed(BY_HAND))
+    design = factorial_of(crossed(BY_HAND))
     assert design is not None and design.is_full
     assert {axis: set(levels) for axis, levels in design.axes.items()} == {"pool": {"max", "avg"}, "stride": {"1", "2"}}
     np.testing.assert_allclose(design.means(KEY, "pool")["avg",], [0.74, 0.76])
@@ -102,7 +102,7 @@ def residual(y: np.ndarray, *blocks: np.ndarray) -> float:
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_shares_are_those_of_nested_least_squares(seeds: int) -> None:
     axes = {"pool": ["max", "avg", "blur"], "stride": [1, 2], "dropout": [0.0, 0.3]}
-    design = factorial(many(axes, seeds))
+    design = factorial_of(many(axes, seeds))
     assert design is not None and design.is_full and len(design.variants) == 12
     runs = [run for variant in design.variants for run in variant.runs]
     y = np.array([run.estimate("output", "test", 0, "accuracy")[0] for run in runs])
@@ -131,7 +131,7 @@ def test_shares_are_those_of_nested_least_squares(seeds: int) -> None:
 
 def test_of_two_axes_and_one_seed_what_they_do_together_is_not_told_from_noise() -> None:
     found = many({"pool": ["max", "avg"], "stride": [1, 2]}, seeds=1)
-    design = factorial(found)
+    design = factorial_of(found)
     assert design is not None and list(design.variance_shares(KEY)) == ["pool", "stride", REST]
     figure = main_effects(found)
     assert all(np.isnan(trace.error_y.array).all() for trace in figure.data), "one seed, no interval"
@@ -141,7 +141,7 @@ def test_of_two_axes_and_one_seed_what_they_do_together_is_not_told_from_noise()
 def test_a_balanced_fraction_has_main_effects_and_no_interactions() -> None:
     axes = {"pool": ["max", "avg"], "stride": [1, 2], "dropout": [0.0, 0.3]}
     found = many(axes, 2, lambda pool, stride, dropout: (pool == "max") ^ (stride == 1) ^ (dropout == 0))
-    design = factorial(found)
+    design = factorial_of(found)
     assert design is not None and not design.is_full and "4 of 8 combinations" in design.description
     assert set(design.variance_shares(KEY)) == {"pool", "stride", "dropout", SEED, REST}
     assert main_effects(found).data and not interactions(found).data
@@ -149,7 +149,7 @@ def test_a_balanced_fraction_has_main_effects_and_no_interactions() -> None:
 
 def test_seeds_that_not_all_have_are_left_out_and_said() -> None:
     found = crossed({cell: (*by_seed, 0.99) for cell, by_seed in BY_HAND.items()}, ("max", 1, 2))
-    design = factorial(found)
+    design = factorial_of(found)
     assert design is not None and design.seeds == [0, 1]
     assert "2 seeds each; left out, as not every variant has their seed: 3 runs" in design.description
     levels, means, _ = drawn(main_effects(found))["accuracy: pool", "mean over the other axes"]
@@ -162,14 +162,14 @@ def test_what_does_not_cross_shows_nothing() -> None:
     other_seeds = [Variant(one.name, one.settings, one.runs[i % 2 :][:1]) for i, one in enumerate(
         many({"pool": ["max", "avg"], "stride": [1, 2]}, 2))]  # fmt: skip
     for found in (incomplete, single, other_seeds):
-        assert factorial(found) is None
-        assert not any(figure(found).data for figure in (main_effects, interactions, shares))
+        assert factorial_of(found) is None
+        assert not any(figure(found).data for figure in (main_effects, interactions, variance_bars))
 
 
 def test_axes_that_change_together_are_one() -> None:
     pools = (("max", 2), ("avg", 3))
     found = [in_memory(0.9, pool=pool, window=window, stride=one) for pool, window in pools for one in (10, 2)]
-    design = factorial(group_into_variants(found))
+    design = factorial_of(group_into_variants(found))
     assert design is not None
     assert design.axes == {"pool & window": ["max & 2", "avg & 3"], "stride": ["2", "10"]}, "numbers in their order"
     assert design.variance_shares(KEY) == {}, "nothing varies"

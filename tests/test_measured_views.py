@@ -14,7 +14,7 @@ from src import measure
 from src.errors import UserError
 from src.metrics.rows import Estimate, Heatmap, Note, Row
 from src.reporting import heatmaps, measure_figures, plots, sections
-from src.reporting.maps import centred, picture
+from src.reporting.maps import centred, heatmap_picture
 from src.reporting.page import build_report, write_measure_page
 from src.reporting.terminal import console, show_closing, show_measured, show_notes
 from src.reporting.variant import Variant
@@ -76,7 +76,7 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
     measure_figures.position_curves: [("crop (px)", [2], [0.35])],
     measure_figures.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
     measure_figures.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
-    measure_figures.worst_case: [
+    measure_figures.worst_case_bars: [
         ("no roll", ["all 64 rolls,<br>100 images"], [0.85]),
         ("mean over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
         ("worst case over rolls", ["all 64 rolls,<br>100 images"], [0.6]),
@@ -85,19 +85,19 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
         ("output: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
         ("stage2: invariance error", [2, 4], [0.6, 0.5]),
     ],
-    measure_figures.speeds: [("down", ["per pixel"], [0.02])],
-    measure_figures.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
-    measure_figures.probes: [
+    measure_figures.lie_derivatives: [("down", ["per pixel"], [0.02])],
+    measure_figures.aliasing_curves: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
+    measure_figures.probe_curves: [
         ("class: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
         ("class: accuracy", ["stage1", "stage2"], [0.44, 0.44]),
         ("class: accuracy", ["stage1", "stage2"], [0.12, 0.12]),
     ],
-    measure_figures.hierarchy: [
+    measure_figures.channel_curves: [
         ("effective rank", ["stage1"], [3.0]),
         ("selectivity above chance", ["stage1"], [0.3]),
         ("dead channels", ["stage1"], [0.25]),
     ],
-    measure_figures.units: [("crop 4 px", ["stage1"], [60.0])],
+    measure_figures.unit_invariance: [("crop 4 px", ["stage1"], [60.0])],
 }
 
 
@@ -152,14 +152,14 @@ def test_the_zero_roll_is_in_the_middle_of_its_map(variant: Variant) -> None:
 
 
 def test_crops_have_no_shift_in_the_middle_and_cosines_begin_at_that_of_two_images(variant: Variant) -> None:
-    (errors,), (cosines,) = (one([variant]).data for one in (heatmaps.crop_maps, heatmaps.sensitivity))
+    (errors,), (cosines,) = (one([variant]).data for one in (heatmaps.crop_maps, heatmaps.sensitivity_maps))
     for trace in (errors, cosines):
         np.testing.assert_array_equal(trace.x, [-1, 0, 1])
         np.testing.assert_array_equal(trace.y, [-1, 0, 1])
     np.testing.assert_array_equal(errors.z, CROPS)
     assert (errors.zmin, errors.zmax) == (0, CROPS.max())
     assert (cosines.zmin, cosines.zmax) == (0.6, 1)
-    assert heatmaps.sensitivity([variant]).layout.annotations[0].text == "stage1: 0.60 to 1"
+    assert heatmaps.sensitivity_maps([variant]).layout.annotations[0].text == "stage1: 0.60 to 1"
 
 
 def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path:
 
 
 def test_a_field_says_how_much_of_it_arithmetic_allows(variant: Variant) -> None:
-    figure = heatmaps.fields([variant])
+    figure = heatmaps.receptive_fields([variant])
     assert figure.layout.annotations[0].text == "stage1: 5.5 of 6 px"
     np.testing.assert_array_equal(figure.data[0].z, np.eye(4))
 
@@ -182,7 +182,7 @@ def test_large_planes_are_shown_as_means() -> None:
 
 
 def test_layers_are_alike_both_ways(variant: Variant) -> None:
-    trace = heatmaps.similarity([variant]).data[0]
+    trace = heatmaps.layer_similarity([variant]).data[0]
     assert list(trace.x) == ["stage1", "stage2"]
     assert [list(row) for row in trace.z] == [[1, 0.7], [0.7, 1]]
 
@@ -193,7 +193,7 @@ def test_what_was_not_measured_is_left_out(section: sections.Section, tmp_path: 
     assert not section.figure([Variant("v", {}, [FinishedRun(tmp_path, {})])]).data
 
 
-@pytest.mark.parametrize("name", ["layer_curves", "probes", "hierarchy", "aliasing"])
+@pytest.mark.parametrize("name", ["layer_curves", "probe_curves", "channel_curves", "aliasing_curves"])
 def test_nets_with_other_layers_stand_in_one_figure(name: str, variant: Variant, tmp_path: Path) -> None:
     deeper = [(f"stage3{row[0].removeprefix('stage2')}", *row[1:]) for row in TABLE if row[0].startswith("stage2")]
     write_measures(tmp_path / "deep" / files.MEASURES, rows([*TABLE, *deeper]))
@@ -316,7 +316,7 @@ def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> N
 
 
 def test_two_nets_likeness_is_a_matrix_of_both(variant: Variant) -> None:
-    (trace,) = heatmaps.similarity_against([variant]).data
+    (trace,) = heatmaps.layer_similarity_between([variant]).data
     assert (list(trace.y), list(trace.x), trace.z[0][0]) == (["stage2"], ["stage3"], 0.6)
 
 
@@ -337,9 +337,9 @@ def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureF
 
 
 def test_grids_are_pictures_with_the_zero_roll_in_the_middle() -> None:
-    painted = picture("roll_map_untrained/stage1", ROLLS)
+    painted = heatmap_picture("roll_map_untrained/stage1", ROLLS)
     assert painted.shape == (3 * 56, 4 * 56, 3)
-    np.testing.assert_array_equal(painted[56 + 28, 2 * 56 + 28], picture("x", ROLLS)[0, 0])
+    np.testing.assert_array_equal(painted[56 + 28, 2 * 56 + 28], heatmap_picture("x", ROLLS)[0, 0])
     assert centred(ROLLS)[1, 2] == 0
 
 

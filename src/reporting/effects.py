@@ -91,7 +91,7 @@ class Factorial:
         return {name(share): share for share in variance_shares(self.values(column), self.levels)}
 
 
-def factorial(variants: Sequence[Variant]) -> Factorial | None:
+def factorial_of(variants: Sequence[Variant]) -> Factorial | None:
     """The factorial that the variants make; None where they don't, differ in one axis alone, or share no seed."""
     grouped: dict[tuple[int, ...], dict[str, list[Any]]] = {}
     for axis in variants[0].settings:
@@ -121,7 +121,7 @@ def _indices(values: Sequence[str]) -> tuple[int, ...]:
 
 def main_effects(variants: Sequence[Variant]) -> go.Figure:
     """A column's mean by level of each axis, over all other axes."""
-    if (design := factorial(variants)) is None:
+    if (design := factorial_of(variants)) is None:
         return go.Figure()
 
     def panel(column: str, axis: str) -> Panel:
@@ -135,7 +135,7 @@ def main_effects(variants: Sequence[Variant]) -> go.Figure:
 
 def interactions(variants: Sequence[Variant]) -> go.Figure:
     """A column's mean by the levels of every two axes; the axis with fewer levels gives the lines."""
-    design = factorial(variants)
+    design = factorial_of(variants)
     if design is None or not design.is_full:  # in a fraction, interactions are confounded
         return go.Figure()
     pairs = [sorted(pair, key=lambda axis: -len(design.axes[axis])) for pair in combinations(design.axes, 2)]
@@ -175,9 +175,9 @@ def _figure(
     return _with_description(figure, design)
 
 
-def shares(variants: Sequence[Variant]) -> go.Figure:
+def variance_bars(variants: Sequence[Variant]) -> go.Figure:
     """How much of each column's variance every axis, every interaction of two, seeds, and the rest explain."""
-    if (design := factorial(variants)) is None:
+    if (design := factorial_of(variants)) is None:
         return go.Figure()
     panels = {one_line(HEADINGS[c]): sources for c in design.columns if (sources := design.variance_shares(c))}
     figure, cells = subplots(list(panels), -(-len(panels) // max(-(-len(panels) // COLUMNS), 1)))

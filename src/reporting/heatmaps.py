@@ -33,7 +33,7 @@ def crop_maps(variants: Sequence[Variant]) -> go.Figure:
 
 def _errors(variants: Sequence[Variant], measure: str, arrange: Callable[[Plane], Plane] = np.asarray) -> go.Figure:
     limits: dict[str, tuple[float, float]] = {}
-    for net in nets(variants):
+    for net in shown_nets(variants):
         for layer in _gridded([net[0]], measure + net[1]):
             plane = net[0].grid(layer, measure + net[1])
             assert plane is not None
@@ -47,7 +47,7 @@ def _errors(variants: Sequence[Variant], measure: str, arrange: Callable[[Plane]
     )
 
 
-def sensitivity(variants: Sequence[Variant]) -> go.Figure:
+def sensitivity_maps(variants: Sequence[Variant]) -> go.Figure:
     """Cosine between every layer's outputs for an image and its shifted copy; from that of two random images to 1."""
 
     def limits(net: Net, layer: str) -> tuple[float, float]:
@@ -61,7 +61,7 @@ def sensitivity(variants: Sequence[Variant]) -> go.Figure:
     return _heatmaps(variants, "crop_cosine", title, limits=limits)
 
 
-def fields(variants: Sequence[Variant]) -> go.Figure:
+def receptive_fields(variants: Sequence[Variant]) -> go.Figure:
     """Effective receptive fields, each on its own scale, with their size and the theoretical one."""
 
     def title(net: Net, layer: str) -> str:
@@ -80,18 +80,18 @@ def fields(variants: Sequence[Variant]) -> go.Figure:
     return _heatmaps(variants, RECEPTIVE_FIELD, title)
 
 
-def similarity(variants: Sequence[Variant]) -> go.Figure:
+def layer_similarity(variants: Sequence[Variant]) -> go.Figure:
     """CKA between all layers of a net, a matrix per net."""
     return _similarities(variants, "cka", within=True)
 
 
-def similarity_against(variants: Sequence[Variant]) -> go.Figure:
+def layer_similarity_between(variants: Sequence[Variant]) -> go.Figure:
     """CKA between all layers of a net, down, and all of another, across."""
     return _similarities(variants, "cka_against", within=False)
 
 
 def _similarities(variants: Sequence[Variant], measure: str, within: bool) -> go.Figure:
-    shown = [net for net in nets(variants) if net[0].layers(f"{measure}{net[1]}")]
+    shown = [net for net in shown_nets(variants) if net[0].layers(f"{measure}{net[1]}")]
     figure, cells = subplots([name for _, _, name in shown], shared=False)
     for cell, (variant, suffix, _) in zip(cells, shown, strict=True):
         pairs = [key[:2] for run in variant.measured for key in run.measures if key[3] == f"{measure}{suffix}"]
@@ -113,7 +113,7 @@ def _cka(variant: Variant, row: str, column: str, measure: str, within: bool) ->
     return 1.0 if within and row == column else point and point[0]
 
 
-def nets(variants: Sequence[Variant]) -> list[Net]:
+def shown_nets(variants: Sequence[Variant]) -> list[Net]:
     """The nets that are shown, at most ``MOST_NETS``; of a single net also its untrained copy."""
     if len(variants) == 1:
         name = variants[0].name
@@ -159,7 +159,7 @@ def _heatmaps(
         arrange: applied to each plane first.
         limits: net, layer → ends of the colour scale; None: 0 to each heatmap's maximum.
     """
-    shown = [net for net in nets(variants) if _gridded([net[0]], measure + net[1])]
+    shown = [net for net in shown_nets(variants) if _gridded([net[0]], measure + net[1])]
     order = merge_layers(_gridded([net[0]], measure + net[1]) for net in shown)
     planes = [(net, layer, net[0].grid(layer, measure + net[1])) for net in shown for layer in order]
     titles = [title(net, layer) if plane is not None else "" for net, layer, plane in planes]

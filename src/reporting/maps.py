@@ -41,7 +41,7 @@ def save_maps(
     scale = {stage: _wider(read_scale(run).get(stage), value) for stage, value in maps.items()}
     write_json(folder / SCALE, scale)
     for stage in maps:
-        draw(folder, epoch, stage, scale[stage])
+        draw_stage(folder, epoch, stage, scale[stage])
 
 
 def read_maps(run: Path, epoch: int) -> tuple[UInt8[np.ndarray, "n c h w"], dict[str, Float[np.ndarray, "n k p q"]]]:
@@ -59,7 +59,9 @@ def epochs_of(run: Path) -> list[int]:
 def finish_maps(run: Path) -> dict[int, dict[str, Path]]:
     """Redraw every epoch on the final scale; gives epoch → stage → picture."""
     folder, scale = run / MAPS, read_scale(run)
-    return {epoch: {stage: draw(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs_of(run)}
+    return {
+        epoch: {stage: draw_stage(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs_of(run)
+    }
 
 
 def read_scale(run: Path) -> dict[str, list[float]]:
@@ -77,10 +79,10 @@ def _wider(scale: list[float] | None, maps: Float[np.ndarray, "n k p q"]) -> lis
     return [low, max(high, low + 1e-6)]
 
 
-def draw(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
+def draw_stage(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
     """Write the picture of a stage and epoch: a row per image, the image itself first, then a column per channel."""
     with np.load(folder / f"epoch_{epoch:03d}.npz") as file:
-        picture = grid(file["images"], file[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
+        picture = map_picture(file["images"], file[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=3)
     path = folder / f"{stage}_epoch_{epoch:03d}.png"
@@ -88,7 +90,7 @@ def draw(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
     return path
 
 
-def grid(
+def map_picture(
     images: UInt8[np.ndarray, "n c h w"], maps: Float[np.ndarray, "n k p q"], scale: list[float], title: str
 ) -> Image.Image:
     """The picture of a stage; dark is the scale's low end, yellow its high end or above."""
@@ -118,7 +120,7 @@ def centred(plane: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     return np.fft.fftshift(plane)
 
 
-def picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "H W 3"]:
+def heatmap_picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "H W 3"]:
     """A heatmap as a picture: dark is 0, yellow its maximum; small ones are enlarged."""
     plane = centred(plane) if name.startswith("roll_") else plane
     levels = np.clip(plane / max(float(plane.max()), 1e-12), 0, 1)

@@ -67,7 +67,7 @@ def position_curves(variants: Sequence[Variant]) -> go.Figure:
 
 def layer_curves(variants: Sequence[Variant], amount: float = 1) -> go.Figure:
     """Invariance error of every layer for shifts of one size, a panel per protocol."""
-    order = layers(variants, "invariance_error")
+    order = layers_with(variants, "invariance_error")
     panels = [
         Panel(f"{protocol} {amount:g} px", _curves(order, "invariance_error", protocol, amount)) for protocol in SHIFTS
     ]
@@ -76,7 +76,7 @@ def layer_curves(variants: Sequence[Variant], amount: float = 1) -> go.Figure:
 
 def equivariance_curves(variants: Sequence[Variant]) -> go.Figure:
     """Equivariance error of every layer, and its interpolation baseline, for small shifts and for rotations."""
-    order = layers(variants, "equivariance_error")
+    order = layers_with(variants, "equivariance_error")
     names = {"": "equivariance_error", "_untrained": "equivariance_error_untrained", "_floor": "equivariance_floor"}
 
     def panel(title: str, protocol: str, amount: float) -> Panel:
@@ -91,7 +91,7 @@ def equivariance_curves(variants: Sequence[Variant]) -> go.Figure:
     return small_multiples(variants, panels, "equivariance error", order)
 
 
-def speeds(variants: Sequence[Variant]) -> go.Figure:
+def lie_derivatives(variants: Sequence[Variant]) -> go.Figure:
     """Local equivariance error (Lie derivative) of the output, a panel per infinitesimal transform."""
 
     def panel(transform: str, suffix: str) -> Panel:
@@ -105,14 +105,14 @@ def speeds(variants: Sequence[Variant]) -> go.Figure:
     return small_multiples(variants, panels, "local equivariance error", bars=True, shared=False)
 
 
-def aliasing(variants: Sequence[Variant]) -> go.Figure:
+def aliasing_curves(variants: Sequence[Variant]) -> go.Figure:
     """Aliasing fraction of every layer that subsamples."""
-    order = layers(variants, "aliasing_fraction")
+    order = layers_with(variants, "aliasing_fraction")
     curves = _curves(order, "aliasing_fraction", "subsampling")
     return small_multiples(variants, [Panel("", curves)], "aliasing fraction", order)
 
 
-def worst_case(variants: Sequence[Variant]) -> go.Figure:
+def worst_case_bars(variants: Sequence[Variant]) -> go.Figure:
     """Accuracy on untransformed images, mean over all rolls, and worst case over them, all on the same images, whose
     number is below the bars. Runs from before ``accuracy_in_place`` was measured have no bar for the first.
     """
@@ -126,7 +126,7 @@ def worst_case(variants: Sequence[Variant]) -> go.Figure:
 
         return Panel(title, curves)
 
-    if not layers(variants, "worst_case"):
+    if not layers_with(variants, "worst_case"):
         return go.Figure()
     panels = [
         panel("no roll", ROLLS, "accuracy_in_place"),
@@ -143,11 +143,11 @@ def _scope(variant: Variant, protocol: str, amount: float, measure: str) -> str:
     return f"{rolls.get(protocol, '')}{n} images"
 
 
-def probes(variants: Sequence[Variant]) -> go.Figure:
+def probe_curves(variants: Sequence[Variant]) -> go.Figure:
     """Linear probes of class and position on every layer; pixels and shuffled targets as reference lines."""
-    order = [layer for layer in layers(variants, "probe_accuracy", "probe_r2") if layer != PIXELS]
+    order = [layer for layer in layers_with(variants, "probe_accuracy", "probe_r2") if layer != PIXELS]
     titles = {"probe_accuracy": "class: accuracy", "probe_r2": "position: R²"}
-    shown = [name for name in titles if layers(variants, name)]
+    shown = [name for name in titles if layers_with(variants, name)]
     panels = [Panel(titles[name], _curves(order, name)) for name in shown]
     figure = small_multiples(variants, panels, "", order, shared=False)
     for column, name in enumerate(shown, start=1):
@@ -172,9 +172,9 @@ def _add_reference_lines(
         )  # fmt: skip
 
 
-def hierarchy(variants: Sequence[Variant]) -> go.Figure:
+def channel_curves(variants: Sequence[Variant]) -> go.Figure:
     """Effective rank, class selectivity above chance, and share of dead channels of every layer."""
-    order = layers(variants, "effective_rank", "class_selectivity", "dead_share")
+    order = layers_with(variants, "effective_rank", "class_selectivity", "dead_share")
 
     def above_chance(variant: Variant, suffix: str) -> Curve:
         return [
@@ -194,9 +194,9 @@ def hierarchy(variants: Sequence[Variant]) -> go.Figure:
     return small_multiples(variants, panels, "", order, shared=False)
 
 
-def units(variants: Sequence[Variant]) -> go.Figure:
+def unit_invariance(variants: Sequence[Variant]) -> go.Figure:
     """Goodfellow's invariance score of the units of every layer, a panel per size of shift."""
-    order = layers(variants, "goodfellow")
+    order = layers_with(variants, "goodfellow")
     amounts = sorted(
         {a for variant in variants for layer in order for a in variant.amounts(layer, "crop", "goodfellow")}
     )
@@ -204,7 +204,7 @@ def units(variants: Sequence[Variant]) -> go.Figure:
     return small_multiples(variants, panels, "invariance score", order)
 
 
-def layers(variants: Sequence[Variant], *measures: str) -> list[str]:
+def layers_with(variants: Sequence[Variant], *measures: str) -> list[str]:
     """All layers that have one of the measures, in an order that suits every net."""
     return merge_layers([name for measure in measures for name in variant.layers(measure)] for variant in variants)
 
@@ -258,7 +258,7 @@ def over_training(variants: Sequence[Variant]) -> go.Figure:
 
         return Panel(title, curves)
 
-    order = layers(variants, "invariance_error")
+    order = layers_with(variants, "invariance_error")
     panels = [panel("output: output distance", OUTPUT, "output_distance")]
     panels += [panel(f"{layer}: invariance error", layer, "invariance_error") for layer in order]
     return small_multiples(variants, panels, "1-px crop", shared=False)

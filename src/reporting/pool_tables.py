@@ -62,7 +62,7 @@ class Sheet:
 # --- the list --------------------------------------------------------------------------------------------------------
 
 
-def listing() -> list[Sheet]:
+def pool_sheets() -> list[Sheet]:
     """Formula, properties, sources and costs of every pool, and its measured times."""
     times = read_rows(TIMES)
     by_max = {row["pool"]: row["ratio"] for row in times if row["against"] == "max"}
@@ -79,7 +79,7 @@ def listing() -> list[Sheet]:
             "x: the map; R: the window of an output; x[i::s, j::s]: a phase, of s² at stride s; σ: the sigmoid; "
             f"W, F: learned. On a map of {size}, stride 2, default windows. MACs: multiply-adds. Time: "
             f"forward and backward, in units of max (channels_last, as nets run, a batch of {BATCH}, one thread)"
-            + measured(times),
+            + measured_on(times),
         ),
         Sheet(
             "Properties",
@@ -106,7 +106,7 @@ def listing() -> list[Sheet]:
                 rows,
                 "One thread, the same map. (overflows): squares or exponentials overflow float32; (zeros): zero "
                 "padding. The limit is 1.2 against implementations that always compute the same. Measured"
-                + measured(times).removeprefix(";"),
+                + measured_on(times).removeprefix(";"),
             )
         )
     return sheets
@@ -122,7 +122,7 @@ def cost(name: str) -> tuple[int, float]:
     return summary.parameters, summary.multiply_adds / (channels * height * width)
 
 
-def measured(times: Sequence[Mapping[str, str]]) -> str:
+def measured_on(times: Sequence[Mapping[str, str]]) -> str:
     """The machine, torch version and date of the times."""
     return f"; on {times[0]['machine']}, torch {times[0]['torch']}, {times[0]['date']}." if times else "."
 
@@ -130,7 +130,7 @@ def measured(times: Sequence[Mapping[str, str]]) -> str:
 # --- the matrix ------------------------------------------------------------------------------------------------------
 
 
-def matrix(cells: Sequence[Cell], setting: Setting) -> list[Sheet]:
+def exactness_sheets(cells: Sequence[Cell], setting: Setting) -> list[Sheet]:
     """A sheet per protocol: pools down, paddings across."""
     by = {(cell.pool, cell.padding, cell.protocol): cell for cell in cells}
     pools = list(dict.fromkeys(cell.pool for cell in cells))
@@ -138,21 +138,21 @@ def matrix(cells: Sequence[Cell], setting: Setting) -> list[Sheet]:
         Sheet(
             meaning.replace("of S", f"of S = {setting.total}"),
             ("pool", *PADDINGS),
-            [(pool, *(show(by[pool, padding, protocol]) for padding in PADDINGS)) for pool in pools],
+            [(pool, *(cell_text(by[pool, padding, protocol]) for padding in PADDINGS)) for pool in pools],
             numbers=True,
         )
         for protocol, meaning in PROTOCOLS.items()
     ]
 
 
-def show(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
     """``exact``, or the median change; · where there is no such net."""
     if math.isnan(cell.largest):
         return "·"
     return "exact" if cell.exact else f"{cell.median:.2g}"
 
 
-def about(setting: Setting) -> str:
+def setting_text(setting: Setting) -> str:
     """How the matrix was computed."""
     return (
         f"Relative change ‖f(gx) − f(x)‖ / ‖f(x)‖: exact where the largest is below {ROUNDING:g}, else the median; · no"
@@ -175,12 +175,17 @@ def show_sheets(sheets: Sequence[Sheet]) -> None:
 
 def show_matrix(cells: Sequence[Cell], setting: Setting) -> None:
     """Print the matrix, sheets side by side where there is room, and its legend."""
-    console.print(Columns([sheet.rich() for sheet in matrix(cells, setting)], padding=(0, 4)))
-    console.print(Text(about(setting), style="dim"))
+    console.print(Columns([sheet.rich() for sheet in exactness_sheets(cells, setting)], padding=(0, 4)))
+    console.print(Text(setting_text(setting), style="dim"))
 
 
-def page(cells: Sequence[Cell], setting: Setting, made: str) -> str:
+def markdown_page(cells: Sequence[Cell], setting: Setting, made: str) -> str:
     """The Markdown page: the list, which a test compares with the code, and the matrix of one run."""
-    parts = ["# Pools\n", *(sheet.markdown() for sheet in listing()), "# The exactness matrix\n", about(setting) + "\n"]
-    parts += [sheet.markdown() for sheet in matrix(cells, setting)]
+    parts = [
+        "# Pools\n",
+        *(sheet.markdown() for sheet in pool_sheets()),
+        "# The exactness matrix\n",
+        setting_text(setting) + "\n",
+    ]
+    parts += [sheet.markdown() for sheet in exactness_sheets(cells, setting)]
     return "\n".join([*parts, made]) + "\n"

@@ -67,7 +67,7 @@ MEASURED_SECTIONS = (
         "Accuracy, 1 = all right: without a roll; mean over all rolls of each image (or a random sample of them); and "
         "share of images that are classified right under every one. All three are of the same images, fewer than the "
         "test set has. Below the bars: numbers of rolls and images; more rolls make the worst case worse.",
-        measure_figures.worst_case,
+        measure_figures.worst_case_bars,
         "rolls",
     ),
     Section(
@@ -90,58 +90,58 @@ MEASURED_SECTIONS = (
         "All crops: sensitivity maps",
         "Cosine between a layer's outputs for the image and the shifted image, by shift: yellow = 1, same direction; "
         "dark = the cosine of two random images, given above each map, which is far above 0 after a ReLU.",
-        heatmaps.sensitivity,
+        heatmaps.sensitivity_maps,
     ),
     Section(
         "Local equivariance error (Lie derivative)",
         "Squared rate of change of the output per pixel, degree or per cent of an infinitesimal transform, relative to "
         f"the mean squared distance between two images' outputs: 0 = no change. Untrained: {UNTRAINED}. "
         "Each panel has its own scale.",
-        measure_figures.speeds,
+        measure_figures.lie_derivatives,
     ),
     Section(
         "Aliasing at subsampling layers",
         "Share of a map's energy, before subsampling, above the new Nyquist frequency, which returns as lower "
         f"frequencies: 0 = none, 1 = all. {LINES}.",
-        measure_figures.aliasing,
+        measure_figures.aliasing_curves,
     ),
     Section(
         "Linear probes of class and position, layer by layer",
         "Class: accuracy, 1 = all right. Position: R², 1 = exact, 0 = always predicting the mean. "
         f"{LINES}; grey dashes: the same probe on pixels; grey dots: on shuffled targets (chance).",
-        measure_figures.probes,
+        measure_figures.probe_curves,
     ),
     Section(
         "Channels, layer by layer",
         "Effective rank: number of directions that a layer uses. Selectivity: class selectivity of channels minus its "
         f"chance level, so that 0 = none. Dead channels: share that is always 0. {LINES}.",
-        measure_figures.hierarchy,
+        measure_figures.channel_curves,
     ),
     Section(
         "Invariance of single units",
         "Goodfellow's invariance score of the best fifth of units: how often an active unit stays active under a "
         "shift, relative to how often units are active at all: 1 = chance (more with few images), 100 = always. "
         f"{LINES}.",
-        measure_figures.units,
+        measure_figures.unit_invariance,
     ),
     Section(
         "Similarity of layers (CKA)",
         f"CKA of every two layers, {heatmaps.MOST_NETS} nets at most: 1 = equal up to rotation and scale, 0 = nothing "
         "in common.",
-        heatmaps.similarity,
+        heatmaps.layer_similarity,
     ),
     Section(
         "Similarity of layers of two nets (CKA)",
         "CKA of every layer of this net (down) with every layer of the other (across), on the same images: 1 = equal "
         f"up to rotation and scale, 0 = nothing in common. Untrained: {UNTRAINED}, against the same other net.",
-        heatmaps.similarity_against,
+        heatmaps.layer_similarity_between,
     ),
     Section(
         "Effective receptive fields",
         "Gradient magnitude on the pixels for the middle unit of each layer, first seed of each variant "
         f"({heatmaps.MOST_NETS} at most); yellow = the maximum of each map. Above: side of the square that holds 95% "
         "of it, and the theoretical receptive field.",
-        heatmaps.fields,
+        heatmaps.receptive_fields,
     ),
 )
 
@@ -169,7 +169,7 @@ SWEEP_SECTIONS = (
         "Share of variance explained by each axis",
         "η², all add up to 1: each axis, each interaction of two, seeds, and the rest (single runs). Grey: the share "
         "expected by chance.",
-        effects.shares,
+        effects.variance_bars,
     ),
     *MEASURED_SECTIONS,
     Section(

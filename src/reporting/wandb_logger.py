@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..metrics.rows import COLUMNS, Row
 from ..results.files import WANDB_ID, write
 from ..results.runs import named_values
-from .maps import picture
+from .maps import heatmap_picture
 from .wandb_files import logged_before
 
 if TYPE_CHECKING:
@@ -59,27 +59,27 @@ def default_entity() -> str:
     return str(wandb.Api().default_entity or "")
 
 
-def new_id() -> str:
+def new_wandb_id() -> str:
     """A random, unique id for a run."""
     return uuid.uuid4().hex[:12]
 
 
-def identity(run: Path) -> str | None:
+def wandb_id(run: Path) -> str | None:
     """The id of a run at W&B; None where it was never started there."""
     path = run / WANDB_ID
     return path.read_text() if path.exists() else None
 
 
-def unsynced(run: Path) -> bool:
+def has_unsynced_logs(run: Path) -> bool:
     """Whether a run has logs without the mark that ``wandb sync`` leaves beside those it has sent."""
     logs = run.glob("wandb/offline-run-*/*.wandb")
     return any(not log.with_name(f"{log.name}.synced").exists() for log in logs)
 
 
-def fitting(name: str) -> str:
+def shorten_name(name: str) -> str:
     """A folder's name for W&B: where it is too long, cut and made unique by a hash.
 
-    >>> fitting("model.pool=max,avg"), len(fitting(500 * "x"))
+    >>> shorten_name("model.pool=max,avg"), len(shorten_name(500 * "x"))
     ('model.pool=max,avg', 128)
     """
     if len(name) <= LONGEST:
@@ -93,13 +93,13 @@ def group_of(run: Path) -> str:
     >>> group_of(Path("outputs/pooling/model.pool=max,seed=0"))
     'pooling'
     """
-    return fitting(run.absolute().parent.name)
+    return shorten_name(run.absolute().parent.name)
 
 
-def variant_of(run: Path) -> str:
+def name_without_seed(run: Path) -> str:
     """The name of a run's folder without its seed.
 
-    >>> variant_of(Path("outputs/pooling/model.pool=max,seed=0"))
+    >>> name_without_seed(Path("outputs/pooling/model.pool=max,seed=0"))
     'model.pool=max'
     """
     return re.sub(r"(^|,)seed=\d+(?=,|$)", "", run.name).strip(",") or run.name
@@ -150,18 +150,18 @@ class WandbLogger:
         self._starting: Future[Run | None] | None = None
         self._logged: set[tuple[str, Any]] = set()
 
-    def begin(self) -> "Future[Run | None]":
+    def start(self) -> "Future[Run | None]":
         """Start the run in the background, once."""
         if self._starting is None:
-            self._starting = ThreadPoolExecutor(1).submit(self._start)
+            self._starting = ThreadPoolExecutor(1).submit(self._init)
         return self._starting
 
     @property
     def experiment(self) -> "Run | None":
         """The run; waits until it has started. None where W&B is disabled."""
-        return self.begin().result()
+        return self.start().result()
 
-    def _start(self) -> "Run | None":
+    def _init(self) -> "Run | None":
         mode = mode_of(self.cfg)
         if mode == "disabled":
             return None
@@ -169,7 +169,7 @@ class WandbLogger:
 
         training = {"name": self.folder.name, "group": group_of(self.folder), "job_type": "train"}
         init_kwargs: dict[str, Any] = self.init_kwargs or training | {"config": to_dict(self.cfg)}
-        run_id = new_id() if self.init_kwargs else self._identity()
+        run_id = new_wandb_id() if self.init_kwargs else self._run_id()
         before = logged_before(self.folder, run_id)
         experiment = wandb.init(
             project=self.cfg.wandb.project,
@@ -179,7 +179,7 @@ class WandbLogger:
             dir=self.folder,
             mode="online" if mode == "online" else "offline",
             settings=settings(),
-            **init_kwargs | {"name": fitting(init_kwargs["name"])},
+            **init_kwargs | {"name": shorten_name(init_kwargs["name"])},
         )
         sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
         self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
@@ -188,10 +188,10 @@ class WandbLogger:
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 
-    def _identity(self) -> str:
-        if identity(self.folder) is None:
-            write(self.folder / WANDB_ID, new_id())
-        return identity(self.folder) or ""
+    def _run_id(self) -> str:
+        if wandb_id(self.folder) is None:
+            write(self.folder / WANDB_ID, new_wandb_id())
+        return wandb_id(self.folder) or ""
 
     def _log(self, row: Mapping[str, Any]) -> None:
         """Log a row unless it was logged before."""
@@ -214,7 +214,7 @@ class WandbLogger:
             return
         import wandb
 
-        variant, rows = variant_of(self.folder), []
+        variant, rows = name_without_seed(self.folder), []
         for epoch, stages in pictures.items():
             images = {stage: wandb.Image(str(path)) for stage, path in stages.items()}
             self._log({"epoch": epoch, **{f"maps/{stage}": image for stage, image in images.items()}})
@@ -227,7 +227,7 @@ class WandbLogger:
             return
         import wandb
 
-        self._log({f"grids/{name}": wandb.Image(picture(name, plane)) for name, plane in grids.items()})
+        self._log({f"grids/{name}": wandb.Image(heatmap_picture(name, plane)) for name, plane in grids.items()})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Log a table."""

@@ -19,12 +19,12 @@ from .columns import legend, one_line
 from .comparison import axes, group_into_variants
 from .headline import headline
 from .maps import ROLL_MAP, read_scale
-from .measure_figures import layers
+from .measure_figures import layers_with
 from .plots import styles
 from .tables import shown_columns, shown_rows
 from .terminal import console
 from .variant import Variant
-from .wandb_logger import default_entity, fitting, group_of, identity, logged_in, unsynced
+from .wandb_logger import default_entity, group_of, has_unsynced_logs, logged_in, shorten_name, wandb_id
 
 #: columns of a grid of panels
 WIDTH = 24
@@ -82,7 +82,7 @@ def write_wandb_report(folder: Path, out: Path | None = None, where: str | None 
     report_id = json.loads(path.read_text())["id"] if path.exists() else ""
     definition = compose(folder, runs, logged, unfinished)
     _write(definition, report_id, path)
-    if waiting := sum(unsynced(run.folder) for run in logged):
+    if waiting := sum(has_unsynced_logs(run.folder) for run in logged):
         message = f"  {waiting} of its {_several(logged, 'run')} are not synced yet: {sync_command(folder)}"
         console.print(message, markup=False, soft_wrap=True)
     message = f"not logged in to W&B; the report's definition is in {path}. To save it: `wandb login`, then repeat this"
@@ -179,7 +179,7 @@ def compose(
     return wr.Report(
         project=panels.project,
         entity=entity,
-        title=fitting(folder.resolve().name),
+        title=shorten_name(folder.resolve().name),
         description=question,
         blocks=[block for block in blocks if block != wr.P("")],
         width="fluid",
@@ -234,7 +234,7 @@ class Panels:
     def invariance(self) -> list[Any]:
         """Invariance to a 1-px crop by epoch."""
         wanted = {"Output: output distance": (f"{CROP}/output_distance",)}
-        for layer in layers(self.variants, "invariance_error"):
+        for layer in layers_with(self.variants, "invariance_error"):
             wanted[f"{layer}: invariance error"] = (f"{CROP}/{layer}/invariance_error",)
         return self._grid([*self._curves(wanted)], 3, 8)
 
@@ -326,14 +326,14 @@ class Panels:
         first_runs = [next((run for run in variant.runs if run.folder in at_wandb), None) for variant in self.variants]
         for project, group in dict.fromkeys(map(_project_and_group, self.runs)):
             own = [run for run in first_runs if run is not None and _project_and_group(run) == (project, group)]
-            ids = [identity(run.folder) for run in own]
+            ids = [wandb_id(run.folder) for run in own]
             if first_seed and not ids:
                 continue
             yield wr.Runset(
                 entity=self.entity,
                 project=project if self.entity else "",
                 name=group,
-                filters=f'Metric("ID") in {ids}' if first_seed else f'Metric("Group") == {literal(group)}',
+                filters=f'Metric("ID") in {ids}' if first_seed else f'Metric("Group") == {filter_string(group)}',
                 groupby=[f"config.{key}" for key in by],
                 order=[wr.OrderBy("Name", ascending=True)],
             )
@@ -346,14 +346,14 @@ class Panels:
                 keys = tuple(wr.RunsetGroupKey(wr.Config(key), _shown(variant.settings[key])) for key in by)
                 colours |= {wr.RunsetGroup(runset.name, keys): colour for runset in runsets}
             else:
-                colours |= {name: colour for run in variant.runs if (name := identity(run.folder))}
+                colours |= {name: colour for run in variant.runs if (name := wandb_id(run.folder))}
         return colours
 
 
-def literal(text: str) -> str:
+def filter_string(text: str) -> str:
     """A string for the library's filters with every character escaped, as the library would parse an = in it.
 
-    >>> literal("a=b")
+    >>> filter_string("a=b")
     "'\\\\U00000061\\\\U0000003d\\\\U00000062'"
     """
     return "'" + "".join(f"\\U{ord(character):08x}" for character in text) + "'"
@@ -369,14 +369,14 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     """
     marks = [":--", *["--:"] * (len(headings) - 1)]
     lines = [
-        [plain(one_line(heading)) for heading in headings],
+        [escape_markdown(one_line(heading)) for heading in headings],
         marks,
-        *[[plain(cell) for cell in row] for row in rows],
+        *[[escape_markdown(cell) for cell in row] for row in rows],
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text for markdown: characters that could be markup become character references."""
     return "".join(c if c.isalnum() or c in " .,=+-±%()²–" else f"&#{ord(c)};" for c in " ".join(text.split()))
 

@@ -133,7 +133,7 @@ class LogToWandb(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """The first step is done: begin."""
         if self.tracker is not None:
-            self.tracker.begin()
+            self.tracker.start()
 
     def log(self) -> None:
         """The epochs so far are saved: log those that are not logged yet."""
