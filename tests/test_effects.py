@@ -1,4 +1,4 @@
-"""Main effects, interactions and shares of variance: against numbers worked out by hand, and least squares."""
+"""Main effects, interactions and shares of variance: against values by hand, and against least squares."""
 
 from itertools import product
 from pathlib import Path
@@ -88,13 +88,13 @@ def many(axes: dict[str, list[Any]], seeds: int, keep: Any = lambda *_: True) ->
 
 
 def dummies(*columns: list[Any]) -> np.ndarray:
-    """(runs, groups): which combination of levels a run has."""
+    """Indicator matrix (runs, groups) of the combination of levels that each run has."""
     rows = list(zip(*columns, strict=True))
     return np.array([[row == group for group in sorted(set(rows), key=str)] for row in rows], float)
 
 
 def residual(y: np.ndarray, *blocks: np.ndarray) -> float:
-    """Sum of squares that least squares leave."""
+    """Residual sum of squares of a least-squares fit."""
     x = np.hstack([np.ones((len(y), 1)), *blocks])
     return float(np.square(y - x @ np.linalg.lstsq(x, y, rcond=None)[0]).sum())
 
@@ -129,7 +129,7 @@ def test_shares_are_those_of_nested_least_squares(seeds: int) -> None:
     assert found[REST].expected == pytest.approx(1 - freedom / (len(y) - 1))
 
 
-def test_of_two_axes_and_one_seed_what_they_do_together_is_not_told_from_noise() -> None:
+def test_with_two_axes_and_one_seed_the_interaction_is_the_rest() -> None:
     found = many({"pool": ["max", "avg"], "stride": [1, 2]}, seeds=1)
     design = factorial_of(found)
     assert design is not None and list(design.variance_shares(KEY)) == ["pool", "stride", REST]
@@ -147,7 +147,7 @@ def test_a_balanced_fraction_has_main_effects_and_no_interactions() -> None:
     assert main_effects(found).data and not interactions(found).data
 
 
-def test_seeds_that_not_all_have_are_left_out_and_said() -> None:
+def test_seeds_that_are_not_in_all_variants_are_left_out_and_counted() -> None:
     found = crossed({cell: (*by_seed, 0.99) for cell, by_seed in BY_HAND.items()}, ("max", 1, 2))
     design = factorial_of(found)
     assert design is not None and design.seeds == [0, 1]
@@ -156,7 +156,7 @@ def test_seeds_that_not_all_have_are_left_out_and_said() -> None:
     assert dict(zip(levels, means, strict=True)) == pytest.approx({"max": 0.65, "avg": 0.75})
 
 
-def test_what_does_not_cross_shows_nothing() -> None:
+def test_incomplete_or_single_axis_sweeps_have_no_effects() -> None:
     incomplete = many({"pool": ["max", "avg"], "stride": [1, 2]}, 2, lambda *one: one != ("avg", 2))
     single = many({"pool": ["max", "avg", "blur"]}, 2)
     other_seeds = [Variant(one.name, one.settings, one.runs[i % 2 :][:1]) for i, one in enumerate(
@@ -171,11 +171,11 @@ def test_axes_that_change_together_are_one() -> None:
     found = [in_memory(0.9, pool=pool, window=window, stride=one) for pool, window in pools for one in (10, 2)]
     design = factorial_of(group_into_variants(found))
     assert design is not None
-    assert design.axes == {"pool & window": ["max & 2", "avg & 3"], "stride": ["2", "10"]}, "numbers in their order"
+    assert design.axes == {"pool & window": ["max & 2", "avg & 3"], "stride": ["2", "10"]}, "numbers are sorted"
     assert design.variance_shares(KEY) == {}, "nothing varies"
 
 
-def test_the_page_of_a_factorial_has_its_sections_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_the_page_of_a_factorial_has_its_sections_and_counts_left_out_runs(tmp_path: Path) -> None:
     for (pool, stride), accuracies in BY_HAND.items():
         for seed, accuracy in enumerate(accuracies):
             if (pool, stride, seed) != ("max", 2, 1):

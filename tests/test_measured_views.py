@@ -1,4 +1,4 @@
-"""The figures of what was measured, against a small table written by hand; and the pages and pictures made of it."""
+"""Figures, pages and pictures of measures, against a small table written by hand."""
 
 import json
 import re
@@ -122,7 +122,7 @@ def variant(tmp_path: Path) -> Variant:
 
 
 def drawn(figure: go.Figure) -> list[tuple[str, list[object], list[float]]]:
-    """Of every trace: the title of its panel, x and y."""
+    """Panel title, x and y of every trace."""
     titles = [note.text for note in figure.layout.annotations] or [""]
     found = []
     for trace in figure.data:
@@ -132,11 +132,11 @@ def drawn(figure: go.Figure) -> list[tuple[str, list[object], list[float]]]:
 
 
 @pytest.mark.parametrize("figure", EXPECTED, ids=lambda one: one.__name__)
-def test_values_of_the_table_land_where_they_should(figure: Callable[..., go.Figure], variant: Variant) -> None:
+def test_figures_show_the_values_of_the_table(figure: Callable[..., go.Figure], variant: Variant) -> None:
     assert EXPECTED[figure] == drawn(figure([variant]))
 
 
-def test_bars_of_error_are_the_intervals_of_the_table(variant: Variant) -> None:
+def test_error_bars_are_the_intervals_of_the_table(variant: Variant) -> None:
     trace = measure_figures.layer_curves([variant]).data[0]
     assert list(trace.error_y.array) == pytest.approx([0.02, 0.02])
     assert list(trace.error_y.arrayminus) == pytest.approx([0.01, 0.01])
@@ -147,7 +147,7 @@ def test_the_zero_roll_is_in_the_middle_of_its_map(variant: Variant) -> None:
     np.testing.assert_array_equal(trace.x, [-2, -1, 0, 1])
     np.testing.assert_array_equal(trace.y, [-1, 0, 1])
     assert trace.z[1][2] == ROLLS[0, 0]
-    assert trace.z[1][3] == ROLLS[0, 1], "by a pixel to the right"
+    assert trace.z[1][3] == ROLLS[0, 1], "a roll by one pixel to the right"
     assert trace.zmax == ROLLS.max()
 
 
@@ -168,33 +168,33 @@ def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path:
     assert {trace.zmax for trace in heatmaps.roll_maps([variant, other]).data} == {33}
 
 
-def test_a_field_says_how_much_of_it_arithmetic_allows(variant: Variant) -> None:
+def test_a_receptive_field_has_its_theoretical_size_in_the_title(variant: Variant) -> None:
     figure = heatmaps.receptive_fields([variant])
     assert figure.layout.annotations[0].text == "stage1: 5.5 of 6 px"
     np.testing.assert_array_equal(figure.data[0].z, np.eye(4))
 
 
-def test_large_planes_are_shown_as_means() -> None:
+def test_large_heatmaps_are_averaged() -> None:
     plane = np.arange(200.0 * 200).reshape(200, 200)
     small = heatmaps.coarse(plane)
     assert small.shape == (66, 66)
     assert small[0, 0] == plane[:3, :3].mean()
 
 
-def test_layers_are_alike_both_ways(variant: Variant) -> None:
+def test_cka_within_a_net_is_symmetric(variant: Variant) -> None:
     trace = heatmaps.layer_similarity([variant]).data[0]
     assert list(trace.x) == ["stage1", "stage2"]
     assert [list(row) for row in trace.z] == [[1, 0.7], [0.7, 1]]
 
 
 @pytest.mark.parametrize("section", sections.MEASURED_SECTIONS, ids=lambda one: one.title)
-def test_what_was_not_measured_is_left_out(section: sections.Section, tmp_path: Path) -> None:
+def test_sections_without_measures_are_left_out(section: sections.Section, tmp_path: Path) -> None:
     write_measures(tmp_path / files.MEASURES, rows(TABLE[:1]))
     assert not section.figure([Variant("v", {}, [FinishedRun(tmp_path, {})])]).data
 
 
 @pytest.mark.parametrize("name", ["layer_curves", "probe_curves", "channel_curves", "aliasing_curves"])
-def test_nets_with_other_layers_stand_in_one_figure(name: str, variant: Variant, tmp_path: Path) -> None:
+def test_nets_with_different_layers_share_a_figure(name: str, variant: Variant, tmp_path: Path) -> None:
     deeper = [(f"stage3{row[0].removeprefix('stage2')}", *row[1:]) for row in TABLE if row[0].startswith("stage2")]
     write_measures(tmp_path / "deep" / files.MEASURES, rows([*TABLE, *deeper]))
     figure = getattr(measure_figures, name)([variant, Variant("deep", {}, [FinishedRun(tmp_path / "deep", {})])])
@@ -283,7 +283,7 @@ def test_a_checkpoint_is_measured_to_a_table_and_its_page(
     assert str(tmp_path / "again.html") in capsys.readouterr().out.replace("\n", "")
 
 
-def test_no_two_of_many_variants_look_alike() -> None:
+def test_styles_of_many_variants_are_distinct() -> None:
     assert len(set(plots.styles(72))) == 72
 
 
@@ -302,7 +302,7 @@ def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(found) == len(sections.MEASURED_SECTIONS)
 
 
-def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> None:
+def test_notes_are_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
     found = [Note("rolls", "one by one: <conv> pads [with] zeros"), Note("rolls_untrained", "the twin's")]
     write_measures(tmp_path / "measures.csv", [*rows(TABLE), *found])
     run = FinishedRun(tmp_path, {})
@@ -315,17 +315,17 @@ def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> N
     assert "the twin" not in text.replace(get_plotlyjs(), "")
 
 
-def test_two_nets_likeness_is_a_matrix_of_both(variant: Variant) -> None:
+def test_cka_of_two_nets_is_a_matrix_of_both(variant: Variant) -> None:
     (trace,) = heatmaps.layer_similarity_between([variant]).data
     assert (list(trace.y), list(trace.x), trace.z[0][0]) == (["stage2"], ["stage3"], 0.6)
 
 
-def test_a_table_does_not_take_the_name_of_its_page() -> None:
+def test_a_table_cannot_have_the_name_of_its_page() -> None:
     with pytest.raises(UserError, match=r"its page goes beside it, as again\.html"):
         measure.check_options(measure.Options(checkpoint="x", out="again.html"))
 
 
-def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+def test_closing_lines_show_only_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
     show_closing(named_values(rows(TABLE[:1])), Path("here"))
     assert "test accuracy 0.900\n" in capsys.readouterr().out
     show_closing(named_values(rows(TABLE)), Path("here"))
@@ -333,7 +333,7 @@ def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureF
     assert "output distance for a 1-px shift: 0.100 (crop); untrained 0.400" in text
     with console.capture() as shown:
         show_measured(rows(TABLE), Path("here"))
-    assert "0.400" in shown.get() and "pixels" not in shown.get(), "layers that no shift was measured on"
+    assert "0.400" in shown.get() and "pixels" not in shown.get(), "layers without a measured shift"
 
 
 def test_grids_are_pictures_with_the_zero_roll_in_the_middle() -> None:
@@ -362,7 +362,7 @@ def test_variants_differ_in_colour_and_mark_in_every_figure(tmp_path: Path) -> N
         assert pairs == {("pool=max", *plots.styles(2)[0]), ("pool=avg", *plots.styles(2)[1])}
 
 
-def test_what_is_measured_anew_leaves_no_grids_and_notes_of_before(tmp_path: Path) -> None:
+def test_measuring_again_removes_old_grids_and_notes(tmp_path: Path) -> None:
     table = tmp_path / "measures.csv"
     write_measures(table, [*rows(TABLE), *grids(), Note("rolls", "as they were")])
     assert (tmp_path / files.GRIDS).exists() and (tmp_path / files.NOTES).exists()

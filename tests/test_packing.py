@@ -24,14 +24,14 @@ def decode(words: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @given(arrays(np.float16, array_shapes(min_dims=4, max_dims=4, max_side=5), elements=FLOATS))
-def test_a_pixel_is_off_by_at_most_half_a_step_of_its_own_map(maps: np.ndarray) -> None:
+def test_the_error_of_a_pixel_is_at_most_half_a_level_of_its_map(maps: np.ndarray) -> None:
     wide = maps.astype(np.float64)
     span = np.ptp(wide, axis=(2, 3), keepdims=True)
     off = np.abs(decode(serialize_map_values(maps), maps.shape) - wide)
     assert (off <= span / STEPS * 0.5001 + 1e-6 * np.abs(wide)).all()
 
 
-def test_the_ends_of_a_map_are_exact_and_what_is_not_there_stays_nothing() -> None:
+def test_minimum_and_maximum_are_exact_and_nan_stays_nan() -> None:
     maps = np.array([[[[np.nan, 1.5], [-2.0, 0.0]], [[np.nan, np.nan], [np.nan, np.nan]]]], np.float16)
     found = decode(serialize_map_values(maps), maps.shape)
     assert found[0, 0, 0, 1] == 1.5 and found[0, 0, 1, 0] == -2

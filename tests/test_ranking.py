@@ -26,7 +26,7 @@ DISTANCE, ACCURACY = "crop_1px_output_distance", "test_accuracy"
 
 
 def run(distances: np.ndarray, scales: np.ndarray, right: np.ndarray, seed: int = 0, kept: bool = True) -> FinishedRun:
-    """A run in memory that was measured on so many images."""
+    """A run in memory, measured on ``len(distances)`` images."""
     ratio, adds = linearize(np.stack([distances, scales], 1))
     half = 1.96 * adds.std() / math.sqrt(len(adds))
     share = float(right.mean())
@@ -45,7 +45,7 @@ def run(distances: np.ndarray, scales: np.ndarray, right: np.ndarray, seed: int 
 
 
 def drawn(count: int, seeds: int, rng: np.random.Generator, kept: bool = True) -> list[Variant]:
-    """Equal variants, seen on the same images: most of what an image does, it does to all of them."""
+    """Equal variants measured on the same images, whose effects are mostly common to all."""
     common, hard = rng.gamma(2, 1, IMAGES), rng.random(IMAGES)
 
     def one(seed: int) -> FinishedRun:
@@ -65,11 +65,11 @@ def test_equal_variants_are_called_different_5_times_in_100_at_most(count, seeds
     for _ in range(times):
         ranked = ranking(drawn(count, seeds, rng, kept), DISTANCE, smallest=True)
         told += len(ranked.tied) < count - 1
-    assert told / times <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / times), "the bound, and what so few times may be off by"
+    assert told / times <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / times), "5 % and the sampling error of so few trials"
 
 
 @pytest.mark.parametrize(("count", "seeds"), [(20, 1), (20, 5), (2, 2)])
-def test_the_interval_of_the_best_holds_it_though_it_was_picked(count, seeds):
+def test_the_interval_of_the_best_covers_it_although_it_was_picked(count, seeds):
     rng = np.random.default_rng(7)
     big = np.random.default_rng(0)
     common = big.gamma(2, 1, 10**6)
@@ -94,7 +94,7 @@ def test_a_real_difference_is_seen_image_by_image_where_two_intervals_overlap():
         assert bool(ranking(found, DISTANCE, smallest=True).tied) is not kept
 
 
-def test_a_difference_of_accuracies_is_that_of_paired_t():
+def test_a_difference_of_accuracies_is_that_of_a_paired_t_test():
     rng = np.random.default_rng(0)
     one, other = rng.random((2, 200)) < np.array([[0.9], [0.8]])
     found = paired_image_interval(one[:, None], other[:, None])
@@ -102,7 +102,7 @@ def test_a_difference_of_accuracies_is_that_of_paired_t():
     assert found == pytest.approx((one.mean() - other.mean(), oracle.low, oracle.high))
 
 
-def test_a_ratio_has_the_error_that_a_bootstrap_gives_it():
+def test_the_standard_error_of_a_ratio_is_that_of_a_bootstrap():
     rng = np.random.default_rng(0)
     above = rng.gamma(2, 1, 500)
     both = np.stack([above, 3 + above * rng.random(500)], 1)
@@ -118,7 +118,7 @@ def test_runs_of_other_images_are_not_compared_image_by_image():
     assert difference(first, second, DISTANCE).images == IMAGES
     second.runs[0].facts["split_checksum"] = "another"
     second.runs[0].settings["data.label_noise"] = 0.4
-    assert difference(first, second, DISTANCE).images == IMAGES, "test labels have no noise"
+    assert difference(first, second, DISTANCE).images == IMAGES, "label noise does not change test labels"
     second.runs[0].settings["data.split_seed"] = 1
     assert difference(first, second, DISTANCE).images == 0
     second.runs[0].settings["data.split_seed"] = 0
@@ -126,7 +126,7 @@ def test_runs_of_other_images_are_not_compared_image_by_image():
     assert math.isnan(difference(first, second, DISTANCE).low)
 
 
-def test_two_seeds_give_no_bound_that_no_number_can_be():
+def test_bounds_stay_within_the_range_of_the_measure():
     found = t_interval([0.01, 0.03], within=range_of("output_distance"))
     assert found[1] == 0 < t_interval([0.01, 0.03])[2]
     rng = np.random.default_rng(0)
@@ -153,7 +153,7 @@ def test_the_headline_names_those_that_cannot_be_distinguished(monkeypatch):
     assert "These intervals are corrected for picking the best of 6 and for comparing all pairs" in words
 
 
-def test_what_is_kept_of_every_image_is_read_back(tmp_path):
+def test_per_image_statistics_are_read_back(tmp_path):
     values = np.arange(6, dtype=np.float32).reshape(3, 2)
     rows = [Row("output", "shift", "crop", 1, "output_distance", Estimate(1, 1, 1, 3))]
     write_measures(tmp_path / files.MEASURES, [*rows, PerImage("output", "crop", 1.0, "output_distance", values)])
@@ -161,4 +161,4 @@ def test_what_is_kept_of_every_image_is_read_back(tmp_path):
     assert list(kept) == ["output,crop,1,output_distance"]
     np.testing.assert_array_equal(kept["output,crop,1,output_distance"], values)
     write_measures(tmp_path / files.MEASURES, rows)
-    assert not FinishedRun(tmp_path, {}).per_image, "of before"
+    assert not FinishedRun(tmp_path, {}).per_image, "the old ones are removed"

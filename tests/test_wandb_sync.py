@@ -190,7 +190,7 @@ def test_tables_arrive_whole(sweep: Path, arrived: Root) -> None:
 
 
 @pytest.mark.parametrize("end", [-1, 33_000, 32_768, 9_000])
-def test_a_log_that_ends_within_a_record_is_mended(tmp_path: Path, end: int, long: bytes) -> None:
+def test_a_log_that_ends_within_a_record_is_repaired(tmp_path: Path, end: int, long: bytes) -> None:
     log = tmp_path / "wandb" / "offline-run-1" / "run-a.wandb"
     files.write(log, long[:end])
     before = logged_before(tmp_path, "a")
@@ -242,7 +242,7 @@ def written_by_the_book(contents: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", HEADER[:3], HEADER, HEADER + bytes(500)])
-def test_a_log_without_a_run_is_taken_away(tmp_path: Path, content: bytes) -> None:
+def test_a_log_without_a_run_is_removed(tmp_path: Path, content: bytes) -> None:
     log = tmp_path / "wandb" / "offline-run-1" / "run-a.wandb"
     files.write(log, content)
     assert logged_before(tmp_path, "another's") == {} and log.exists()
@@ -279,7 +279,7 @@ part([1, 2, 3, 4, 5]).finish(failed=False)
 """
 
 
-def test_what_a_kill_kept_from_being_sent_is_sent_by_the_next_part(tmp_path: Path) -> None:
+def test_rows_lost_in_a_kill_are_sent_by_the_next_part(tmp_path: Path) -> None:
     with serving() as (address, root):
         environment = surroundings(address, tmp_path) | {"WANDB_API_KEY": KEY, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", ONLINE], cwd=tmp_path, env=environment, check=True)
