@@ -49,7 +49,7 @@ def test_a_sweep_ends_with_a_comparison_and_a_page(sweep: Path) -> None:
     for net in atlas["nets"]:
         kept = {stage: sorted(one["epochs"]) for stage, one in net["stages"].items()}
         assert kept == {"stage1": ["0", "1"], "stage2": ["0", "1"]}
-        assert net["inside"]["stages"].keys() == net["stages"].keys()
+        assert net["analysis"]["stages"].keys() == net["stages"].keys()
 
 
 def test_the_same_command_keeps_what_is_finished(sweep: Path) -> None:
@@ -78,7 +78,7 @@ def test_two_runs_are_held_against_each_other(sweep: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     found = {row["measure"]: row for row in files.read_rows(out)}
     assert set(found) == {"cka_against", "cka_against_untrained"}
-    assert "How alike the layers of two nets are" in out.with_suffix(".html").read_text()
+    assert "Similarity of layers of two nets (CKA)" in out.with_suffix(".html").read_text()
 
 
 def test_a_report_is_built_again(sweep: Path, tmp_path: Path) -> None:

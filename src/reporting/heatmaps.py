@@ -23,18 +23,18 @@ Net = tuple[Variant, str, str]
 
 def roll_maps(variants: Sequence[Variant]) -> go.Figure:
     """Invariance error of every layer for every roll, no roll in the middle; one colour scale per layer."""
-    return _errors(variants, ROLL_MAP, centred)
+    return _error_maps(variants, ROLL_MAP, centred)
 
 
 def crop_maps(variants: Sequence[Variant]) -> go.Figure:
     """The same for every true shift (crop) up to the largest one measured."""
-    return _errors(variants, "crop_map")
+    return _error_maps(variants, "crop_map")
 
 
-def _errors(variants: Sequence[Variant], measure: str, arrange: Callable[[Plane], Plane] = np.asarray) -> go.Figure:
+def _error_maps(variants: Sequence[Variant], measure: str, arrange: Callable[[Plane], Plane] = np.asarray) -> go.Figure:
     limits: dict[str, tuple[float, float]] = {}
     for net in shown_nets(variants):
-        for layer in _gridded([net[0]], measure + net[1]):
+        for layer in _layers_with_heatmap([net[0]], measure + net[1]):
             plane = net[0].grid(layer, measure + net[1])
             assert plane is not None
             limits[layer] = 0, max(limits.get(layer, (0, 0))[1], float(plane.max()))
@@ -137,7 +137,7 @@ def theoretical_field(variant: Variant, layer: str) -> float | None:
     return float(rows[-1]["receptive_field"]) if rows else None
 
 
-def _gridded(variants: Sequence[Variant], measure: str) -> list[str]:
+def _layers_with_heatmap(variants: Sequence[Variant], measure: str) -> list[str]:
     """The layers that have a heatmap, in an order that suits every net."""
     keys = [[key.partition("/") for run in variant.measured for key in run.grids] for variant in variants]
     return merge_layers(list(dict.fromkeys(layer for name, _, layer in names if name == measure)) for names in keys)
@@ -159,8 +159,8 @@ def _heatmaps(
         arrange: applied to each plane first.
         limits: net, layer → ends of the colour scale; None: 0 to each heatmap's maximum.
     """
-    shown = [net for net in shown_nets(variants) if _gridded([net[0]], measure + net[1])]
-    order = merge_layers(_gridded([net[0]], measure + net[1]) for net in shown)
+    shown = [net for net in shown_nets(variants) if _layers_with_heatmap([net[0]], measure + net[1])]
+    order = merge_layers(_layers_with_heatmap([net[0]], measure + net[1]) for net in shown)
     planes = [(net, layer, net[0].grid(layer, measure + net[1])) for net in shown for layer in order]
     titles = [title(net, layer) if plane is not None else "" for net, layer, plane in planes]
     figure, cells = subplots(titles, columns=len(order), shared=False, below=88)

@@ -49,7 +49,7 @@ def write_wandb_report(folder: Path, out: Path | None = None, where: str | None 
     definition = compose(folder, runs, logged, unfinished)
     _write(definition, report_id, path)
     if waiting := sum(has_unsynced_logs(run.folder) for run in logged):
-        message = f"  {waiting} of its {_several(logged, 'run')} are not synced yet: {sync_command(folder)}"
+        message = f"  {waiting} of its {_counted(logged, 'run')} are not synced yet: {sync_command(folder)}"
         console.print(message, markup=False, soft_wrap=True)
     message = f"not logged in to W&B; the report's definition is in {path}. To save it: `wandb login`, then repeat this"
     if logged_in():
@@ -108,7 +108,7 @@ def compose(
     blocks: list[Any] = [
         wr.P(question),
         wr.CalloutBlock(headline(variants)),
-        wr.P(f"{_several(runs, 'run')}, {_several(variants, 'variant')}, {_several(seeds, 'seed')}."),
+        wr.P(f"{_counted(runs, 'run')}, {_counted(variants, 'variant')}, {_counted(seeds, 'seed')}."),
         wr.P(f"Missing: {missing}" * bool(missing)),
         wr.TableOfContents(),
         wr.H1("Comparison"),
@@ -179,7 +179,7 @@ def _section(title: str, reading: str, grids: list[Any]) -> list[Any]:
     return [wr.H1(title), wr.P(reading), *grids] if grids else []
 
 
-def _several(items: Sized, noun: str) -> str:
+def _counted(items: Sized, noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
 
 
