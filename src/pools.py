@@ -52,7 +52,7 @@ def show(options: Options, words: str) -> None:
     from .models.layers import PADDINGS
     from .naming import command
     from .pooling import POOLS
-    from .reporting.pool_tables import listing, page, show_matrix, show_sheets
+    from .reporting.pool_tables import markdown_page, pool_sheets, show_matrix, show_sheets
     from .reporting.terminal import console
     from .results import files
 
@@ -65,7 +65,7 @@ def show(options: Options, words: str) -> None:
     torch.set_num_threads(1)  # for maps this small, more threads take longer
     rows = exactness(setting)
     if out is None:
-        show_sheets(listing())
+        show_sheets(pool_sheets())
     total, quiet = len(POOLS) * len(PADDINGS), not console.is_terminal
     shown = track(rows, "running small nets", total, console=console, transient=True, disable=quiet)
     cells = [cell for row in shown for cell in row]
@@ -78,7 +78,7 @@ def show(options: Options, words: str) -> None:
 
     machine = hardware(torch.device("cpu"))
     made = f"Made by `{command('pools')} {words}`: {machine}, torch {torch.__version__}, {date.today()}."
-    files.write(Path(out), page(cells, setting, made))
+    files.write(Path(out), markdown_page(cells, setting, made))
     console.print(f"  {out}")
 
 

@@ -41,15 +41,15 @@ def main() -> None:
 
     with cli_errors():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
-        from .reporting.page import build_report, place_of
+        from .reporting.page import build_report, report_folder
 
         folder = Path(options.runs)
-        out, beside = (Path(one) if one else None for one in (options.out, options.beside))
-        build_report(folder, out, options.baseline, beside, options.where)
+        out, compare_with = (Path(path) if path else None for path in (options.out, options.beside))
+        build_report(folder, out, options.baseline, compare_with, options.where)
         if options.wandb:
             from .reporting.wandb_report import write_wandb_report
 
-            out = out or folder / place_of(where=options.where)
+            out = out or folder / report_folder(where=options.where)
             write_wandb_report(folder, out, options.where)
 
 

@@ -35,7 +35,7 @@ def leave_maps(run: Path, factor: float) -> None:
 
 
 def leave_inside(run: Path) -> None:
-    """Two stages: channel 1 is dead, 2 repeats 0, 3 is the most selective; a shift changes channel 0."""
+    """Feature analysis of two stages: channel 1 is dead, 2 duplicates 0, 3 is the most selective; a shift changes 0."""
     images = np.full((2, 1, 12, 12), 200, np.uint8)
     found = {"images": images, "labels": np.array([1, 0]), "answers": np.array([1, 1]), "shift": np.array([0, 3])}
     found |= {"cam": np.ones((2, 12, 12), np.float16), "filters": np.full((4, 1, 3, 3), -0.5, np.float32)}
@@ -79,14 +79,14 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
     opened.goto(report.as_uri())
     yield opened
     opened.close()
-    assert not complaints, "nothing goes wrong and nothing is fetched"
+    assert not complaints, "no errors, and nothing is fetched"
 
 
 @pytest.fixture(autouse=True)
 def as_opened(page: Page) -> None:
-    """The browser of maps shows what it shows first."""
+    """Reset the map browser to its initial state."""
     page.evaluate(
-        "choose({stage: 'stage1', epoch: 2, image: 0, channel: 0, view: 'map', scale: 'shared', order: 'number'})"
+        "update({stage: 'stage1', epoch: 2, image: 0, channel: 0, view: 'map', scale: 'shared', order: 'number'})"
     )
 
 
@@ -109,7 +109,7 @@ def colour(level: float) -> tuple[int, ...]:
 
 
 def near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Within what rounding to 256 levels, twice, may do."""
+    """Whether two colours are equal up to rounding to 256 levels twice."""
     return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= 6
 
 
@@ -127,14 +127,14 @@ def test_sorting_sorts(page: Page) -> None:
     assert page.locator("th[aria-sort=descending]").count() == 1
 
 
-def test_maps_are_the_kept_numbers_on_one_scale_for_epochs_and_nets(page: Page) -> None:
+def test_maps_show_the_saved_values_on_one_scale_for_epochs_and_nets(page: Page) -> None:
     top = 2 * 3 * 3  # the largest value of the stage in any epoch of any net
     assert near(pixel(page, 0, 3), colour(3 * 3 / top))
     assert near(pixel(page, 1, 3), colour(1))
     assert near(pixel(page, 1, 0), colour(0))
 
 
-def test_the_slider_changes_the_pictures_and_the_scale_can_be_each_maps_own(page: Page) -> None:
+def test_the_slider_selects_the_epoch_and_each_map_can_have_its_own_scale(page: Page) -> None:
     page.locator("#epoch").fill("0")
     assert page.locator("#epoch-shown").inner_text() == "0"
     assert near(pixel(page, 0, 3), colour(3 / 18))
@@ -154,7 +154,7 @@ def test_keys_move_through_epochs_stages_images_and_channels(page: Page) -> None
     assert near(pixel(page, 0, 3), colour(2 * 3 / 18))
 
 
-def test_a_click_chooses_a_channel_in_all_nets(page: Page) -> None:
+def test_a_click_selects_a_channel_in_all_nets(page: Page) -> None:
     pixel(page, 0, 0)
     canvas = page.locator("#maps figure").first.locator("canvas").first
     size = canvas.bounding_box()
@@ -164,39 +164,46 @@ def test_a_click_chooses_a_channel_in_all_nets(page: Page) -> None:
     assert page.locator("#maps figure p", has_text="channel 2 on every image").count() >= 2
 
 
-def test_what_a_shift_changes_is_blue_red_and_white(page: Page) -> None:
-    page.locator("#view").select_option("moved")
+def test_changes_under_a_shift_are_blue_red_and_white(page: Page) -> None:
+    page.locator("#view").select_option("change")
     red, white, blue = (tuple(int(one) for one in colours("RdBu_r")[level]) for level in (255, 127, 0))
     assert near(pixel(page, 0, 0), red) and near(pixel(page, 0, 1), white)
-    page.locator("#view").select_option("back")
+    page.locator("#view").select_option("change_after_inverse")
     assert near(pixel(page, 0, 0), blue)
     assert "by 3 px to the right" in page.locator("#legend").inner_text()
     assert page.locator("#epoch").is_disabled()
-    page.locator("#maps figure p", has_text="nothing kept of this").wait_for()  # of the net that has none
+    page.locator("#maps figure p", has_text="not saved for this net").wait_for()  # of the net that has none
 
 
-def test_channels_are_ranked_and_the_choice_goes_with_them(page: Page) -> None:
+def test_channels_can_be_ordered_by_selectivity_and_keys_follow_that_order(page: Page) -> None:
     page.locator("#order").select_option("selective")
     assert near(pixel(page, 0, 0), colour(3 * 3 / 18)), "channel 3 comes first"
     page.locator("#maps").focus()
     page.keyboard.press("j")  # from channel 0 one back, to the most selective
     page.locator("#maps figure p", has_text="channel 3 on every image").first.wait_for()
-    assert page.evaluate("[1, 2, 3].map(k => named(atlas.nets[0], k))") == ["1 dead", "2 = 0", "3"]
+    assert page.evaluate("[1, 2, 3].map(k => channelLabel(mapData.nets[0], k))") == ["1 dead", "2 = 0", "3"]
 
 
-def test_a_net_is_shown_level_by_level(page: Page) -> None:
-    page.locator("#inside").scroll_into_view_if_needed()
-    page.locator(".level h3", has_text="stage2").wait_for()
+def test_a_net_is_shown_stage_by_stage(page: Page) -> None:
+    page.locator("#analysis").scroll_into_view_if_needed()
+    page.locator(".stage h3", has_text="stage2").wait_for()
     assert page.locator("#net option").all_inner_texts() == ["pool=avg", "pool=blur"]
-    text = page.locator(".level").first.inner_text()
-    for words in ("sees 6×6 px", "4 channels: 1 dead, 1 repeat another", "channel 3", "class 1 0.90"):
+    text = page.locator(".stage").first.inner_text()
+    for words in ("receptive field 6×6 px", "4 channels: 1 dead, 1 duplicates", "channel 3", "class 1 0.90"):
         assert words in text
-    assert page.locator(".level").first.locator(".patches canvas").count() == 2 * 4
-    assert page.locator("#cam figcaption").all_inner_texts() == ["class 1", "class 1\nis class 0"]
+    assert page.locator(".stage").first.locator(".patches canvas").count() == 2 * 4
+    assert page.locator("#cam figcaption").all_inner_texts() == ["class 1", "class 1\ntrue: class 0"]
     assert page.locator("#filters").bounding_box()["height"] > 20  # type: ignore[index]
 
 
-def test_every_picture_has_words(page: Page) -> None:
+def test_measures_without_a_figure_of_their_own_are_drawn_when_they_are_opened(page: Page) -> None:
+    section = page.locator("details", has=page.get_by_label("Other measures, by layer"))
+    section.locator("summary").click()
+    section.locator(".plot .bars").first.wait_for()
+    assert "roll 1consistency_corrected" in section.inner_text().replace("\n", "")
+
+
+def test_every_picture_has_a_label(page: Page) -> None:
     pixel(page, 0, 0)
     label = page.locator("#maps figure canvas").first.get_attribute("aria-label")
     assert label == "pool=avg, stage1, epoch 2, image 0: maps of 4 channels, 6 by 6"

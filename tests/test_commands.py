@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src.reporting.wandb_logger import fitting
+from src.reporting.wandb_logger import shorten_name
 from src.results import files
 from tests.helpers import ROOT, wandb_records
 
@@ -49,7 +49,7 @@ def test_a_sweep_ends_with_a_comparison_and_a_page(sweep: Path) -> None:
     for net in atlas["nets"]:
         kept = {stage: sorted(one["epochs"]) for stage, one in net["stages"].items()}
         assert kept == {"stage1": ["0", "1"], "stage2": ["0", "1"]}
-        assert net["inside"]["stages"].keys() == net["stages"].keys()
+        assert net["analysis"]["stages"].keys() == net["stages"].keys()
 
 
 def test_the_same_command_keeps_what_is_finished(sweep: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_checkpoint_is_measured_again_to_the_same_numbers(sweep: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == (run / files.MEASURES).read_bytes()
     started = next(record["run"] for record in wandb_records(tmp_path) if record["type"] == "run")
-    assert (started["display_name"], started["run_group"]) == (fitting(run.name), "measure")
+    assert (started["display_name"], started["run_group"]) == (shorten_name(run.name), "measure")
     assert started["config"]["update"]["model"]["pool"] == "avg"
 
 
@@ -78,7 +78,7 @@ def test_two_runs_are_held_against_each_other(sweep: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     found = {row["measure"]: row for row in files.read_rows(out)}
     assert set(found) == {"cka_against", "cka_against_untrained"}
-    assert "How alike the layers of two nets are" in out.with_suffix(".html").read_text()
+    assert "Similarity of layers of two nets (CKA)" in out.with_suffix(".html").read_text()
 
 
 def test_a_report_is_built_again(sweep: Path, tmp_path: Path) -> None:

@@ -14,23 +14,18 @@ from scipy import stats
 from src.config import from_dict, to_dict
 from src.errors import UserError
 from src.metrics.rows import Estimate, Row
-from src.reporting.comparison import (
-    Variant,
-    choose,
-    comparison_rows,
-    difference,
-    shown_differences,
-    shown_rows,
-    variants,
-)
-from src.reporting.page import answer, build_report, render, write_run_page
+from src.reporting.comparison import difference, group_into_variants, select_baseline, shown_differences
+from src.reporting.headline import headline
+from src.reporting.page import build_report, render, write_run_page
+from src.reporting.tables import comparison_rows, shown_rows
 from src.reporting.terminal import console
+from src.reporting.variant import Variant
 from src.results import files
 from src.results.runs import FORMAT, FinishedRun, find_runs, record, write_measures
 
 
 def leave_run(folder: Path, accuracy: float, distance: float, **settings: object) -> None:
-    """A finished run as it lies on disk."""
+    """Write a finished run to disk."""
     files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(from_dict(settings))))
     spots = [("test", 0, "accuracy", accuracy), ("train", 0, "accuracy", accuracy + 0.05)]
     for protocol in ("crop", "roll"):
@@ -51,7 +46,7 @@ def leave_run(folder: Path, accuracy: float, distance: float, **settings: object
 
 
 def found_below(folder: Path) -> list[FinishedRun]:
-    """The finished runs alone."""
+    """The finished runs, without the others."""
     return find_runs(folder)[0]
 
 
@@ -70,7 +65,7 @@ def sweep(tmp_path: Path) -> Path:
 
 def test_variants_are_means_and_intervals_over_seeds(sweep: Path) -> None:
     runs, others = find_runs(sweep)
-    rows = {row["variant"]: row for row in comparison_rows(variants(runs))}
+    rows = {row["variant"]: row for row in comparison_rows(group_into_variants(runs))}
     assert set(rows) == {"pool=max", "pool=avg"}
     best = rows["pool=max"]
     assert best["seeds"] == 3
@@ -79,17 +74,20 @@ def test_variants_are_means_and_intervals_over_seeds(sweep: Path) -> None:
     assert best["crop_1px_output_distance"] == pytest.approx(0.2)
     assert best["crop_1px_output_distance_sd"] == pytest.approx(0.1)
     assert best["gap"] == pytest.approx(0.05)
-    assert rows["pool=avg"]["test_accuracy_sd"] != rows["pool=avg"]["test_accuracy_sd"], "no sd of one seed"
+    assert rows["pool=avg"]["test_accuracy_sd"] != rows["pool=avg"]["test_accuracy_sd"], (
+        "one seed has no standard deviation"
+    )
     assert others == {"broken": "RuntimeError: <i>boom</i>", "later": "not started"}
-    assert shown_rows(variants(runs))[0]["test_accuracy"] == "0.920 ± 0.050"  # 4.303 · 0.02 / √3
+    assert shown_rows(group_into_variants(runs))[0]["test_accuracy"] == "0.920 ± 0.050"  # 4.303 · 0.02 / √3
 
 
-def test_the_answer_names_the_winners_and_its_own_weakness(sweep: Path) -> None:
-    text = answer(variants(find_runs(sweep)[0]))
-    # at 97.5 %, as the first is picked from two; 0.2 ± 0.25 over seeds reaches beyond it, and 0.92 ± 0.05 does not
-    assert "moves pool=avg least: 0.050 [0.039, 0.061]; not told apart from pool=max with 0.200, behind by" in text
+def test_the_headline_names_the_winners_and_its_own_weakness(sweep: Path) -> None:
+    text = headline(group_into_variants(find_runs(sweep)[0]))
+    # intervals at 97.5 %, as the best is picked from two; 0.2 ± 0.25 over seeds overlaps, and 0.92 ± 0.05 does not
+    best = "pool=avg is the most invariant to a 1-px crop (output distance): 0.050 [0.039, 0.061]"
+    assert f"{best}; not distinguishable from pool=max with 0.200, behind by" in text
     assert "pool=max is the most accurate: 0.920 [0.848, 0.992] over 3 seeds; next is pool=avg with 0.800" in text
-    assert "With 1 seed a variant it is a look, not a claim" in text
+    assert "With 1 seed per variant this is preliminary: use at least 5 seeds." in text
 
 
 def test_names_on_the_page_are_text(sweep: Path) -> None:
@@ -102,12 +100,12 @@ def test_names_on_the_page_are_text(sweep: Path) -> None:
     assert "http" not in page, "nothing is fetched"
 
 
-def test_a_run_of_its_own_is_compared_with_nothing(tmp_path: Path) -> None:
+def test_a_single_run_is_compared_with_nothing(tmp_path: Path) -> None:
     leave_run(tmp_path / "one", 0.9, 0.1)
-    text = answer(variants(find_runs(tmp_path)[0]))
-    assert text.startswith("Test accuracy 0.900 [0.890, 0.910]; a 1-px crop moves the answer by")
+    text = headline(group_into_variants(find_runs(tmp_path)[0]))
+    assert text.startswith("Test accuracy 0.900 [0.890, 0.910]; output distance for a 1-px crop (0 = invariant, 1 =")
     assert text.endswith(
-        "0.100 [0.090, 0.110]; untrained 0.100 [0.090, 0.110]. Nothing stands beside it to compare it with."
+        "0.100 [0.090, 0.110]; untrained 0.100 [0.090, 0.110]. There is no other variant to compare it with."
     )
 
 
@@ -119,21 +117,21 @@ def test_one_run_has_a_page_of_its_own(tmp_path: Path) -> None:
     assert (tmp_path / "one" / files.PAGE).exists()
 
 
-def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
+def test_two_folders_are_compared(tmp_path: Path) -> None:
     one, other = tmp_path / "here" / "one", tmp_path / "there" / "other"
     leave_run(one, 0.9, 0.1)
     leave_run(other, 0.8, 0.2, model={"pool": "avg"}, train={"epochs": 7})
-    page = build_report(one, beside=other)
+    page = build_report(one, compare_with=other)
     assert page == one / "beside-other" / files.PAGE
     rows = files.read_rows(page.with_name(files.COMPARISON))
     assert [(row["model.pool"], row["train.epochs"], float(row["test_accuracy"])) for row in rows] == [
         ("max", "2", 0.9),
         ("avg", "7", 0.8),
     ]
-    assert len(find_runs(one)[0]) == 1, "the page that was written is no run"
+    assert len(find_runs(one)[0]) == 1, "the folder of the page is not a run"
 
 
-def test_the_page_says_what_all_runs_have_set(sweep: Path, tmp_path: Path) -> None:
+def test_the_page_lists_the_settings_that_all_runs_share(sweep: Path, tmp_path: Path) -> None:
     leave_run(tmp_path / "a" / "max", 0.9, 0.1, train={"lr": 0.05})
     leave_run(tmp_path / "a" / "avg", 0.8, 0.2, train={"lr": 0.05}, model={"pool": "avg"})
     text = build_report(tmp_path / "a").read_text()
@@ -155,10 +153,10 @@ PAIRED = {"max": {0: 0.70, 1: 0.80, 2: 0.90}, "avg": {0: 0.71, 1: 0.82, 2: 0.91}
 
 
 def paired(*gone: tuple[str, int]) -> list[Variant]:
-    """Of each pool, its seeds in another order: they are matched by number, not by place."""
+    """The two pools with their seeds in different orders: they are paired by seed, not by position."""
     orders = {"max": (0, 1, 2), "avg": (2, 0, 1)}
     runs = [(pool, seed) for pool, seeds in orders.items() for seed in seeds if (pool, seed) not in gone]
-    return variants([in_memory(PAIRED[pool][seed], seed, pool=pool) for pool, seed in runs])
+    return group_into_variants([in_memory(PAIRED[pool][seed], seed, pool=pool) for pool, seed in runs])
 
 
 def test_differences_are_paired_by_seed() -> None:
@@ -171,15 +169,15 @@ def test_differences_are_paired_by_seed() -> None:
     assert shown_differences([first, second], first)[0]["test_accuracy"] == "+0.013 ± 0.014"
 
 
-def test_an_interval_over_seeds_is_students() -> None:
+def test_an_interval_over_seeds_is_students_t() -> None:
     first, _ = paired()
     oracle = stats.ttest_1samp([0.7, 0.8, 0.9], 0).confidence_interval(0.95)
-    assert oracle.high > 1, "which no accuracy is"
+    assert oracle.high > 1, "beyond the range of accuracies"
     assert first.interval("test_accuracy") == pytest.approx((0.8, oracle.low, 1))
     assert first.point("output", "test", 0, "accuracy") == pytest.approx((0.8, oracle.low, 1))
 
 
-def test_only_seeds_that_both_have_are_paired() -> None:
+def test_only_common_seeds_are_paired() -> None:
     first, second = paired(("avg", 1))
     assert difference(second, first, "test_accuracy").value == pytest.approx(0.01)
     assert difference(second, first, "test_accuracy").pairs == 2
@@ -190,24 +188,26 @@ def test_only_seeds_that_both_have_are_paired() -> None:
     assert shown_differences([first, second], first)[0]["test_accuracy"] == "+0.010"
 
 
-def test_without_a_seed_in_common_it_is_the_difference_of_means() -> None:
+def test_without_common_seeds_it_is_the_difference_of_means() -> None:
     first, second = paired(("max", 0), ("avg", 1), ("avg", 2))
     found = difference(second, first, "test_accuracy")
     assert found.value == pytest.approx(0.71 - 0.85) and found.pairs == 0 and math.isnan(found.low)
 
 
-def test_the_answer_holds_the_first_against_the_next_seed_by_seed() -> None:
+def test_the_headline_compares_the_best_with_the_next_seed_by_seed() -> None:
     best = "pool=avg is the most accurate: 0.813 [0.454, 1.000] over 3 seeds"
-    untold = f"{best}; not told apart from pool=max with 0.800, behind by 0.013 [-0.001, 0.028] seed by seed."
-    assert untold in answer(paired())
+    untold = f"{best}; not distinguishable from pool=max with 0.800, behind by 0.013 [-0.001, 0.028] seed by seed."
+    assert untold in headline(paired())
     ahead = [in_memory(accuracy, seed, pool=pool) for pool, plus in (("max", 0), ("avg", 0.01))
              for seed, accuracy in enumerate((0.7 + plus, 0.8 + plus, 0.9 + plus * 1.1))]  # fmt: skip
-    assert "next is pool=max with 0.800, behind by 0.010 [0.009, 0.012] seed by seed" in answer(variants(ahead))
+    assert "next is pool=max with 0.800, behind by 0.010 [0.009, 0.012] seed by seed" in headline(
+        group_into_variants(ahead)
+    )
 
 
-def test_a_run_that_is_there_twice_counts_once() -> None:
+def test_a_run_that_occurs_twice_counts_once() -> None:
     runs = [in_memory(0.7, seed, pool=pool) for pool in ("max", "avg") for seed in (0, 1, 0)]
-    assert [one.seeds for one in variants(runs)] == [[0, 1], [0, 1]]
+    assert [one.seeds for one in group_into_variants(runs)] == [[0, 1], [0, 1]]
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def pools(tmp_path: Path) -> Path:
 def test_a_baseline_is_chosen_by_its_name(pools: Path, tmp_path: Path) -> None:
     with console.capture() as shown:
         page = build_report(pools, tmp_path / "first")
-    assert "differences from pool=max, seed by seed" in shown.get()
+    assert "differences from pool=max, paired by seed" in shown.get()
     rows = files.read_rows(tmp_path / "first" / files.DIFFERENCES)
     assert {(row["variant"], row["baseline"], row["pairs"]) for row in rows} == {("pool=avg", "pool=max", "2")}
     numbers = {row["measure"]: float(row["difference"]) for row in rows}
@@ -240,7 +240,7 @@ def test_an_unknown_baseline_is_refused_before_anything_is_written(pools: Path, 
     with pytest.raises(UserError, match=r"^baseline=max: no such variant; choose one of pool=max; pool=avg$"):
         build_report(pools, tmp_path / "out", "max")
     assert not (tmp_path / "out").exists()
-    assert choose(variants(find_runs(pools)[0]), None).name == "pool=max"
+    assert select_baseline(group_into_variants(find_runs(pools)[0]), None).name == "pool=max"
 
 
 def test_differences_too_wide_for_a_terminal_are_on_the_page_alone(pools: Path) -> None:
@@ -255,22 +255,22 @@ def test_differences_too_wide_for_a_terminal_are_on_the_page_alone(pools: Path) 
 
 def test_names_in_the_differences_are_text(pools: Path) -> None:
     runs, _ = find_runs(pools)
-    found = [replace(one, name=f"<script>alert({i})</script>") for i, one in enumerate(variants(runs))]
+    found = [replace(one, name=f"<script>alert({i})</script>") for i, one in enumerate(group_into_variants(runs))]
     text = render(pools, "pools", runs, found, {}, found[1])
     body = text[text.index("<body>") :]
     assert "<script>alert" not in body
     assert "<option selected>&lt;script&gt;alert(1)" in body and "<td>&lt;script&gt;alert(0)" in body
 
 
-def test_settings_stand_as_a_command_has_them(tmp_path: Path) -> None:
+def test_settings_are_written_as_on_the_command_line(tmp_path: Path) -> None:
     leave_run(tmp_path / "early", 0.9, 0.1, model={"pool_at": [1, 2]}, measure={"what": ["shift", "rolls"]})
     leave_run(tmp_path / "all", 0.8, 0.2, measure={"what": ["shift"]})
     runs, _ = find_runs(tmp_path)
-    names = {one.name for one in variants(runs)}
+    names = {one.name for one in group_into_variants(runs)}
     assert names == {"pool_at=[1,2], measure.what=[shift,rolls]", "pool_at=null, measure.what=[shift]"}
 
 
-# --- only like is ranked with like -----------------------------------------------------------------------------------
+# --- ranking within data sets and tasks -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -285,9 +285,9 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def test_runs_of_two_data_sets_are_ranked_within_each(mixed: Path) -> None:
-    text = answer(variants(found_below(mixed)))
+    text = headline(group_into_variants(found_below(mixed)))
     assert text.startswith("2 data sets or tasks, ranked within each, not with each other. ")
-    assert "data.name=mnist: A 1-px crop moves pool=max, data.name=mnist least" in text
+    assert "data.name=mnist: pool=max, data.name=mnist is the most invariant to a 1-px crop" in text
     assert "pool=max, data.name=mnist is the most accurate: 0.995" in text
     assert "pool=avg, data.name=cifar10 is the most accurate: 0.705" in text
     for sentence in text.split(". "):
@@ -313,19 +313,19 @@ def test_tasks_are_ranked_within_each(tmp_path: Path) -> None:
         for pool, accuracy in (("max", 0.7), ("avg", 0.8)):
             data = {"name": "shapes", "task": task}
             leave_run(tmp_path / f"{task}{pool}", accuracy, 0.1, data=data, model={"pool": pool})
-    text = answer(variants(found_below(tmp_path)))
+    text = headline(group_into_variants(found_below(tmp_path)))
     assert "data.task=what: " in text and "data.task=both: " in text and text.count("is the most accurate") == 2
 
 
 def test_a_data_set_with_one_variant_is_ranked_with_nothing(mixed: Path) -> None:
     for path in mixed.glob("mnistavg*"):
         shutil.rmtree(path)
-    text = answer(variants(found_below(mixed)))
+    text = headline(group_into_variants(found_below(mixed)))
     assert "data.name=mnist: Test accuracy 0.995" in text
     assert build_report(mixed).exists()
 
 
-# --- some of many runs -----------------------------------------------------------------------------------------------
+# --- selecting runs ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -357,35 +357,35 @@ def test_runs_are_chosen_by_their_settings(where: str, names: list[str], mixed: 
         ("", r"^where=: is written key=value"),
     ],
 )
-def test_what_chooses_nothing_is_refused_with_what_there_is(where: str, message: str, mixed: Path) -> None:
+def test_a_selection_without_runs_is_refused_and_lists_the_values(where: str, message: str, mixed: Path) -> None:
     with pytest.raises(UserError, match=message):
         find_runs(mixed, where)
 
 
-def test_values_that_no_run_has_together_are_refused(mixed: Path) -> None:
+def test_a_combination_that_no_run_has_is_refused(mixed: Path) -> None:
     shutil.rmtree(mixed / "mnistavg1")
     with pytest.raises(UserError, match="each is there, but no run has all of it"):
         find_runs(mixed, "data=mnist,pool=avg,seed=1")
 
 
-def test_lists_are_values_too(tmp_path: Path) -> None:
+def test_runs_are_selected_by_lists(tmp_path: Path) -> None:
     for name, stages in (("early", [1, 2]), ("late", [2, 3])):
         leave_run(tmp_path / name, 0.9, 0.1, model={"pool_at": stages})
     assert [run.folder.name for run in find_runs(tmp_path, "pool_at=[2,3],seed=0")[0]] == ["late"]
 
 
-def test_a_comparison_of_some_runs_leaves_that_of_all_alone(mixed: Path) -> None:
+def test_a_comparison_of_selected_runs_does_not_change_that_of_all(mixed: Path) -> None:
     build_report(mixed)
     before = (mixed / files.COMPARISON).read_bytes()
     files.write(mixed / "broken" / files.CONFIG, yaml.safe_dump(to_dict(from_dict({"seed": 7}))))
     page = build_report(mixed, where="data=mnist,seed=0")
     assert page == mixed / "where-data=mnist,seed=0" / files.PAGE
     rows = files.read_rows(page.with_name(files.COMPARISON))
-    assert [row["variant"] for row in rows] == ["pool=avg", "pool=max"], "what was not asked for is not missing"
+    assert [row["variant"] for row in rows] == ["pool=avg", "pool=max"], "runs that were not selected are not missing"
     assert (mixed / files.COMPARISON).read_bytes() == before
 
 
-def test_a_table_has_a_row_a_run_with_all_that_differs_and_every_number(mixed: Path) -> None:
+def test_runs_csv_has_a_row_per_run_with_differing_settings_and_every_value(mixed: Path) -> None:
     leave_run(mixed / "cpu", 0.5, 0.2, seed=5, trainer={"accelerator": "cpu"})
     build_report(mixed)
     table = files.read_rows(mixed / files.RUNS)
@@ -403,24 +403,24 @@ def test_a_table_has_a_row_a_run_with_all_that_differs_and_every_number(mixed: P
         assert sum(found) / len(found) == pytest.approx(float(line["test_accuracy"]))
 
 
-def test_runs_of_an_earlier_version_are_said_to_be_so(sweep: Path) -> None:
+def test_runs_of_an_earlier_version_are_counted_in_the_headline(sweep: Path) -> None:
     runs, _ = find_runs(sweep)
-    assert "4 of 4 runs were measured by an earlier version" in answer(variants(runs))
+    assert "4 of 4 runs were measured by an earlier version" in headline(group_into_variants(runs))
     for run in runs:
         record(run.folder, from_dict({}))
-    assert "earlier version" not in answer(variants(find_runs(sweep)[0]))
+    assert "earlier version" not in headline(group_into_variants(find_runs(sweep)[0]))
     files.write_json(runs[0].folder / files.IDENTITY, {"format": FORMAT - 1, "contents": {}})
-    assert "1 of 4 runs were measured by an earlier version" in answer(variants(find_runs(sweep)[0]))
+    assert "1 of 4 runs were measured by an earlier version" in headline(group_into_variants(find_runs(sweep)[0]))
 
 
-def test_where_one_variant_alone_has_numbers_the_answer_gives_them(tmp_path: Path) -> None:
+def test_where_only_one_variant_has_values_the_headline_gives_them(tmp_path: Path) -> None:
     leave_run(tmp_path / "good", 0.9, 0.1, train={"lr": 0.1})
     leave_run(tmp_path / "diverged", math.nan, math.nan, train={"lr": 1e12})
-    words = answer(variants(find_runs(tmp_path)[0]))
-    assert "train.lr=0.1 alone has numbers: Test accuracy 0.900 [0.890, 0.910]" in words
+    words = headline(group_into_variants(find_runs(tmp_path)[0]))
+    assert "Only train.lr=0.1 has values: Test accuracy 0.900 [0.890, 0.910]" in words
 
 
-def test_a_run_that_lies_there_twice_is_counted_once(tmp_path: Path) -> None:
+def test_the_title_counts_a_duplicated_run_once(tmp_path: Path) -> None:
     for name in ("one", "again"):
         leave_run(tmp_path / name, 0.9, 0.1, seed=0)
     leave_run(tmp_path / "two", 0.9, 0.1, seed=1)

@@ -14,7 +14,7 @@ from src.config import NON_IDENTITY_KEYS, Config, flatten, from_dict, to_dict
 from src.data.splits import split
 from src.errors import UserError
 from src.launch.sweep import plan, sweep_name
-from src.reporting.comparison import variants
+from src.reporting.comparison import group_into_variants
 from src.results import files
 from src.results.runs import finished, record
 from src.training.run import run
@@ -68,7 +68,7 @@ def test_a_key_is_part_of_a_run_or_a_circumstance_everywhere(key: str, tmp_path:
     if key != "seed":
         for name, one in (("default", Config()), ("changed", cfg)):
             leave_run(tmp_path / "sweep" / name, 0.9, 0.1, **to_dict(one))
-        assert len(variants(found_below(tmp_path / "sweep"))) == (1 if circumstance else 2)
+        assert len(group_into_variants(found_below(tmp_path / "sweep"))) == (1 if circumstance else 2)
 
 
 def test_every_circumstance_is_a_key() -> None:
@@ -195,7 +195,7 @@ def test_folders_of_pictures_are_an_axis(tmp_path: Path, monkeypatch: pytest.Mon
     for folder, cfg in made.jobs.items():
         record(folder, cfg)
         leave_run(folder, 0.9, 0.1, **to_dict(cfg))
-    assert [(one.name, one.seeds) for one in variants(found_below(made.folder))] == [
+    assert [(one.name, one.seeds) for one in group_into_variants(found_below(made.folder))] == [
         ("data.root=sets/A", [0, 1]),
         ("data.root=sets/B", [0, 1]),
     ]
@@ -207,7 +207,7 @@ def test_two_states_of_one_folder_are_told_apart_by_their_checksums(tmp_path: Pa
         record(tmp_path / "runs" / name, on(root))
         leave_run(tmp_path / "runs" / name, 0.9, 0.1, **to_dict(on(root)))
         (root / "cat" / "00.bmp").unlink(missing_ok=True)
-    names = [one.name for one in variants(found_below(tmp_path / "runs"))]
+    names = [one.name for one in group_into_variants(found_below(tmp_path / "runs"))]
     assert len(set(names)) == 2 and all(name.startswith("data.pictures=") for name in names)
 
 

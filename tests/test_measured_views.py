@@ -1,4 +1,4 @@
-"""The figures of what was measured, against a small table written by hand; and the pages and pictures made of it."""
+"""Figures, pages and pictures of measures, against a small table written by hand."""
 
 import json
 import re
@@ -16,10 +16,10 @@ from src.measuring import net
 from src.measuring.options import Images, Options, check_options
 from src.metrics.rows import Estimate, Heatmap, Note, Row
 from src.reporting import heatmaps, measure_figures, plots, sections
-from src.reporting.comparison import Variant
-from src.reporting.maps import centred, picture
+from src.reporting.maps import centred, heatmap_picture
 from src.reporting.page import build_report, write_measure_page
 from src.reporting.terminal import console, show_closing, show_measured, show_notes
+from src.reporting.variant import Variant
 from src.reporting.wandb_logger import WandbLogger
 from src.results import files
 from src.results.runs import FinishedRun, named_values, write_measures
@@ -78,28 +78,28 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
     measure_figures.position_curves: [("crop (px)", [2], [0.35])],
     measure_figures.layer_curves: [("crop 1 px", ["stage1", "stage2"], [0.31, 0.32])],
     measure_figures.equivariance_curves: [("roll 1 px", ["stage1"], [0.11]), ("roll 1 px", ["stage1"], [0.01])],
-    measure_figures.worst_case: [
-        ("accuracy in place", ["all 64 rolls,<br>100 images"], [0.85]),
-        ("accuracy over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
-        ("right for every roll", ["all 64 rolls,<br>100 images"], [0.6]),
+    measure_figures.worst_case_bars: [
+        ("no roll", ["all 64 rolls,<br>100 images"], [0.85]),
+        ("mean over rolls", ["all 64 rolls,<br>100 images"], [0.8]),
+        ("worst case over rolls", ["all 64 rolls,<br>100 images"], [0.6]),
     ],
     measure_figures.over_training: [
-        ("answer: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
+        ("output: output distance", [0, 2, 4], [0.4, 0.3, 0.2]),
         ("stage2: invariance error", [2, 4], [0.6, 0.5]),
     ],
-    measure_figures.speeds: [("down", ["by a pixel"], [0.02])],
-    measure_figures.aliasing: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
-    measure_figures.probes: [
-        ("what: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
-        ("what: accuracy", ["stage1", "stage2"], [0.44, 0.44]),
-        ("what: accuracy", ["stage1", "stage2"], [0.12, 0.12]),
+    measure_figures.lie_derivatives: [("down", ["per pixel"], [0.02])],
+    measure_figures.aliasing_curves: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
+    measure_figures.probe_curves: [
+        ("class: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
+        ("class: accuracy", ["stage1", "stage2"], [0.44, 0.44]),
+        ("class: accuracy", ["stage1", "stage2"], [0.12, 0.12]),
     ],
-    measure_figures.hierarchy: [
+    measure_figures.channel_curves: [
         ("effective rank", ["stage1"], [3.0]),
-        ("selectivity minus null", ["stage1"], [0.3]),
-        ("dead share", ["stage1"], [0.25]),
+        ("selectivity above chance", ["stage1"], [0.3]),
+        ("dead channels", ["stage1"], [0.25]),
     ],
-    measure_figures.units: [("crop 4 px", ["stage1"], [60.0])],
+    measure_figures.unit_invariance: [("crop 4 px", ["stage1"], [60.0])],
 }
 
 
@@ -124,7 +124,7 @@ def variant(tmp_path: Path) -> Variant:
 
 
 def drawn(figure: go.Figure) -> list[tuple[str, list[object], list[float]]]:
-    """Of every trace: the title of its panel, x and y."""
+    """Panel title, x and y of every trace."""
     titles = [note.text for note in figure.layout.annotations] or [""]
     found = []
     for trace in figure.data:
@@ -134,11 +134,11 @@ def drawn(figure: go.Figure) -> list[tuple[str, list[object], list[float]]]:
 
 
 @pytest.mark.parametrize("figure", EXPECTED, ids=lambda one: one.__name__)
-def test_values_of_the_table_land_where_they_should(figure: Callable[..., go.Figure], variant: Variant) -> None:
+def test_figures_show_the_values_of_the_table(figure: Callable[..., go.Figure], variant: Variant) -> None:
     assert EXPECTED[figure] == drawn(figure([variant]))
 
 
-def test_bars_of_error_are_the_intervals_of_the_table(variant: Variant) -> None:
+def test_error_bars_are_the_intervals_of_the_table(variant: Variant) -> None:
     trace = measure_figures.layer_curves([variant]).data[0]
     assert list(trace.error_y.array) == pytest.approx([0.02, 0.02])
     assert list(trace.error_y.arrayminus) == pytest.approx([0.01, 0.01])
@@ -149,19 +149,19 @@ def test_the_zero_roll_is_in_the_middle_of_its_map(variant: Variant) -> None:
     np.testing.assert_array_equal(trace.x, [-2, -1, 0, 1])
     np.testing.assert_array_equal(trace.y, [-1, 0, 1])
     assert trace.z[1][2] == ROLLS[0, 0]
-    assert trace.z[1][3] == ROLLS[0, 1], "by a pixel to the right"
+    assert trace.z[1][3] == ROLLS[0, 1], "a roll by one pixel to the right"
     assert trace.zmax == ROLLS.max()
 
 
 def test_crops_have_no_shift_in_the_middle_and_cosines_begin_at_that_of_two_images(variant: Variant) -> None:
-    (errors,), (cosines,) = (one([variant]).data for one in (heatmaps.crop_maps, heatmaps.sensitivity))
+    (errors,), (cosines,) = (one([variant]).data for one in (heatmaps.crop_maps, heatmaps.sensitivity_maps))
     for trace in (errors, cosines):
         np.testing.assert_array_equal(trace.x, [-1, 0, 1])
         np.testing.assert_array_equal(trace.y, [-1, 0, 1])
     np.testing.assert_array_equal(errors.z, CROPS)
     assert (errors.zmin, errors.zmax) == (0, CROPS.max())
     assert (cosines.zmin, cosines.zmax) == (0.6, 1)
-    assert heatmaps.sensitivity([variant]).layout.annotations[0].text == "stage1: 0.60 to 1"
+    assert heatmaps.sensitivity_maps([variant]).layout.annotations[0].text == "stage1: 0.60 to 1"
 
 
 def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path: Path) -> None:
@@ -170,38 +170,69 @@ def test_maps_of_a_layer_share_a_scale_over_variants(variant: Variant, tmp_path:
     assert {trace.zmax for trace in heatmaps.roll_maps([variant, other]).data} == {33}
 
 
-def test_a_field_says_how_much_of_it_arithmetic_allows(variant: Variant) -> None:
-    figure = heatmaps.fields([variant])
+def test_a_receptive_field_has_its_theoretical_size_in_the_title(variant: Variant) -> None:
+    figure = heatmaps.receptive_fields([variant])
     assert figure.layout.annotations[0].text == "stage1: 5.5 of 6 px"
     np.testing.assert_array_equal(figure.data[0].z, np.eye(4))
 
 
-def test_large_planes_are_shown_as_means() -> None:
+def test_large_heatmaps_are_averaged() -> None:
     plane = np.arange(200.0 * 200).reshape(200, 200)
     small = heatmaps.coarse(plane)
     assert small.shape == (66, 66)
     assert small[0, 0] == plane[:3, :3].mean()
 
 
-def test_layers_are_alike_both_ways(variant: Variant) -> None:
-    trace = heatmaps.similarity([variant]).data[0]
+def test_cka_within_a_net_is_symmetric(variant: Variant) -> None:
+    trace = heatmaps.layer_similarity([variant]).data[0]
     assert list(trace.x) == ["stage1", "stage2"]
     assert [list(row) for row in trace.z] == [[1, 0.7], [0.7, 1]]
 
 
 @pytest.mark.parametrize("section", sections.MEASURED_SECTIONS, ids=lambda one: one.title)
-def test_what_was_not_measured_is_left_out(section: sections.Section, tmp_path: Path) -> None:
+def test_sections_without_measures_are_left_out(section: sections.Section, tmp_path: Path) -> None:
     write_measures(tmp_path / files.MEASURES, rows(TABLE[:1]))
     assert not section.figure([Variant("v", {}, [FinishedRun(tmp_path, {})])]).data
 
 
-@pytest.mark.parametrize("name", ["layer_curves", "probes", "hierarchy", "aliasing"])
-def test_nets_with_other_layers_stand_in_one_figure(name: str, variant: Variant, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["layer_curves", "probe_curves", "channel_curves", "aliasing_curves"])
+def test_nets_with_different_layers_share_a_figure(name: str, variant: Variant, tmp_path: Path) -> None:
     deeper = [(f"stage3{row[0].removeprefix('stage2')}", *row[1:]) for row in TABLE if row[0].startswith("stage2")]
     write_measures(tmp_path / "deep" / files.MEASURES, rows([*TABLE, *deeper]))
     figure = getattr(measure_figures, name)([variant, Variant("deep", {}, [FinishedRun(tmp_path / "deep", {})])])
     order = list(figure.layout.xaxis.categoryarray)
     assert order == sorted(order) and figure.data
+
+
+def test_a_measure_without_a_figure_of_its_own_is_on_the_page(tmp_path: Path) -> None:
+    new = [
+        ("output", "shear", "disc", 5, "bendiness", 0.2),
+        ("output", "shear", "disc", 10, "bendiness", 0.3),
+        ("output", "shear", "disc", 10, "bendiness_untrained", 0.9),
+        ("output", "shear", "disc", 10, "output_distance", 0.4),  # a known measure of a new transform
+        ("stage1", "none", "test", 0, "colourfulness", 0.5),
+        ("stage2", "none", "test", 0, "colourfulness", 0.6),
+        ("stage1", "shift", "crop", 1, "wobble", 0.1),
+        ("stage1", "shift", "crop", 2, "wobble", 0.2),
+        ("stage1", "shift", "crop", 4, "wobble", 0.3),
+    ]
+    write_measures(tmp_path / files.MEASURES, [*rows([*TABLE, *new]), *grids()])
+    found = figures_of(write_measure_page(FinishedRun(tmp_path, {}), "net", tmp_path / "measures.html"))
+    by_amount, by_layer = (go.Figure(found[f"Other measures, by {what}"]) for what in ("amount", "layer"))
+    assert drawn(by_amount) == [
+        ("shear/disc<br>bendiness", [5, 10], [0.2, 0.3]),
+        ("shear/disc<br>bendiness", [10], [0.9]),
+    ]
+    assert list(by_amount.data[0].error_y.array) == pytest.approx([0.02, 0.02])
+    assert drawn(by_layer) == [
+        ("shear/disc 10<br>output_distance", ["output"], [0.4]),
+        ("test<br>colourfulness", ["stage1", "stage2"], [0.5, 0.6]),
+        ("crop 1<br>wobble", ["stage1"], [0.1]),
+        ("crop 4<br>wobble", ["stage1"], [0.3]),
+    ]
+    write_measures(tmp_path / files.MEASURES, [*rows(TABLE), *grids()])
+    found = figures_of(write_measure_page(FinishedRun(tmp_path, {}), "net", tmp_path / "measures.html"))
+    assert not [title for title in found if title.startswith("Other")], "every known measure has its figure"
 
 
 def test_names_are_text_in_a_page_of_one_net(tmp_path: Path) -> None:
@@ -235,8 +266,8 @@ def test_a_sweep_without_shifts_ends_with_a_table_and_a_page(done: Path) -> None
     page = build_report(done.parent)
     assert "Shifts are measured" not in page.read_text()
     titles = set(figures_of(page))
-    assert {"What and where, layer by layer", "How alike layers are", "Training"} <= titles
-    assert "How far a transform moves the answer" not in titles
+    assert {"Linear probes of class and position, layer by layer", "Similarity of layers (CKA)", "Training"} <= titles
+    assert "How far a transform moves the output" not in titles
     assert len(files.read_rows(done.parent / files.COMPARISON)) == 1
 
 
@@ -247,14 +278,14 @@ def test_a_checkpoint_is_measured_to_a_table_and_its_page(
     checkpoint = str(done / files.CHECKPOINTS / "best.ckpt")
     saved.measure_again(Options(checkpoint=checkpoint, out=str(out)))
     assert out.read_bytes() == (done / files.MEASURES).read_bytes()
-    found = figures_of(tmp_path / "again.html")["Units and channels, layer by layer"]
+    found = figures_of(tmp_path / "again.html")["Channels, layer by layer"]
     numbers = FinishedRun(tmp_path, {}, out).measures
     ranks = [numbers[layer, "test", 0, "effective_rank"][0] for layer in ("stage1", "stage2", "features")]
     assert found["data"][0]["y"] == pytest.approx(ranks)
     assert str(tmp_path / "again.html") in capsys.readouterr().out.replace("\n", "")
 
 
-def test_no_two_of_many_variants_look_alike() -> None:
+def test_styles_of_many_variants_are_distinct() -> None:
     assert len(set(plots.styles(72))) == 72
 
 
@@ -265,11 +296,13 @@ def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.Monk
     options.out, options.data = str(out), Images("shapes", None)
     net.measure_net(options)
     found = figures_of(out.with_suffix(".html"))
-    assert found["What a unit sees"]["layout"]["annotations"][0]["text"] == "stage1: 5.5 px", "no ledger"
+    assert found["Effective receptive fields"]["layout"]["annotations"][0]["text"] == "stage1: 5.5 px", (
+        "no model summary"
+    )
     assert len(found) == len(sections.MEASURED_SECTIONS)
 
 
-def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> None:
+def test_notes_are_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
     found = [Note("rolls", "one by one: <conv> pads [with] zeros"), Note("rolls_untrained", "the twin's")]
     write_measures(tmp_path / "measures.csv", [*rows(TABLE), *found])
     run = FinishedRun(tmp_path, {})
@@ -277,36 +310,36 @@ def test_notes_stand_below_their_figure_and_in_the_terminal(tmp_path: Path) -> N
         show_notes(run.notes)
     assert shown.get().strip() == "rolls: one by one: <conv> pads [with] zeros"
     text = write_measure_page(run, "net", tmp_path / "measures.html").read_text()
-    below = text[text.index("All rolls: the worst case</h2>") :]
+    below = text[text.index("All rolls: worst case</h2>") :]
     assert "net: one by one: &lt;conv&gt; pads [with] zeros." in below[:1500]
     assert "the twin" not in text.replace(get_plotlyjs(), "")
 
 
-def test_two_nets_likeness_is_a_matrix_of_both(variant: Variant) -> None:
-    (trace,) = heatmaps.similarity_against([variant]).data
+def test_cka_of_two_nets_is_a_matrix_of_both(variant: Variant) -> None:
+    (trace,) = heatmaps.layer_similarity_between([variant]).data
     assert (list(trace.y), list(trace.x), trace.z[0][0]) == (["stage2"], ["stage3"], 0.6)
 
 
-def test_a_table_does_not_take_the_name_of_its_page() -> None:
+def test_a_table_cannot_have_the_name_of_its_page() -> None:
     with pytest.raises(UserError, match=r"its page goes beside it, as again\.html"):
         check_options(Options(checkpoint="x", out="again.html"))
 
 
-def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+def test_closing_lines_show_only_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
     show_closing(named_values(rows(TABLE[:1])), Path("here"))
     assert "test accuracy 0.900\n" in capsys.readouterr().out
     show_closing(named_values(rows(TABLE)), Path("here"))
     text = capsys.readouterr().out
-    assert "moves the answer by 0.100 (crop) of the way to another image's; untrained 0.400" in text
+    assert "output distance for a 1-px shift: 0.100 (crop); untrained 0.400" in text
     with console.capture() as shown:
         show_measured(rows(TABLE), Path("here"))
-    assert "0.400" in shown.get() and "pixels" not in shown.get(), "layers that no shift was measured on"
+    assert "0.400" in shown.get() and "pixels" not in shown.get(), "layers without a measured shift"
 
 
 def test_grids_are_pictures_with_the_zero_roll_in_the_middle() -> None:
-    painted = picture("roll_map_untrained/stage1", ROLLS)
+    painted = heatmap_picture("roll_map_untrained/stage1", ROLLS)
     assert painted.shape == (3 * 56, 4 * 56, 3)
-    np.testing.assert_array_equal(painted[56 + 28, 2 * 56 + 28], picture("x", ROLLS)[0, 0])
+    np.testing.assert_array_equal(painted[56 + 28, 2 * 56 + 28], heatmap_picture("x", ROLLS)[0, 0])
     assert centred(ROLLS)[1, 2] == 0
 
 
@@ -324,12 +357,12 @@ def test_variants_differ_in_colour_and_mark_in_every_figure(tmp_path: Path) -> N
     for name, pool in (("a", "max"), ("b", "avg")):
         leave_run(tmp_path / name, 0.9, 0.1, model={"pool": pool})
     page = figures_of(build_report(tmp_path))
-    for figure in (page["How far a transform moves the answer"], page["Training"]):
+    for figure in (page["How far a transform moves the output"], page["Training"]):
         pairs = {(one["name"], one["line"]["color"], one["marker"]["symbol"]) for one in figure["data"]}
         assert pairs == {("pool=max", *plots.styles(2)[0]), ("pool=avg", *plots.styles(2)[1])}
 
 
-def test_what_is_measured_anew_leaves_no_grids_and_notes_of_before(tmp_path: Path) -> None:
+def test_measuring_again_removes_old_grids_and_notes(tmp_path: Path) -> None:
     table = tmp_path / "measures.csv"
     write_measures(table, [*rows(TABLE), *grids(), Note("rolls", "as they were")])
     assert (tmp_path / files.GRIDS).exists() and (tmp_path / files.NOTES).exists()

@@ -8,7 +8,8 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from src.reporting.comparison import Variant, Variants
+from src.reporting.comparison import Variants
+from src.reporting.variant import Variant
 from src.training.run import run
 from tests.helpers import ROOT, tiny
 

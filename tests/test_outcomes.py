@@ -19,10 +19,12 @@ from src.config import Config
 from src.data.splits import split
 from src.errors import Interrupted
 from src.metrics.rows import Estimate, Row
-from src.reporting.comparison import Variant, comparison_rows, shown_columns, shown_rows, variants
+from src.reporting.comparison import group_into_variants
 from src.reporting.page import build_report
 from src.reporting.plots import training_curves
+from src.reporting.tables import comparison_rows, shown_columns, shown_rows
 from src.reporting.terminal import console
+from src.reporting.variant import Variant
 from src.results import files
 from src.results.outcomes import COLLAPSED, DIVERGED, TRAINED, outcome_of
 from src.results.runs import FinishedRun, find_runs, settings_of, write_measures
@@ -84,7 +86,7 @@ def test_an_infinite_validation_loss_is_divergence_though_weights_are_finite(
     run(tiny(train={"epochs": 4}), tmp_path)
     done = FinishedRun(tmp_path, settings_of(tmp_path))
     assert done.failure == "diverged in epoch 2" and len(done.history) == 2
-    figure = training_curves(variants([done]))
+    figure = training_curves(group_into_variants([done]))
     lines = {line.line.dash: line.y for line in figure.data if line.xaxis == "x"}
     assert lines["solid"][1] is None and lines["solid"][0] > 0, "a gap"
     assert all(value > 0 for value in lines["dot"])
@@ -130,7 +132,7 @@ def test_means_are_over_the_seeds_that_did_not_diverge(tmp_path: Path, first: bo
     leave_diverged(tmp_path / f"max{gone}", 3, seed=gone)
     with console.capture() as said:
         page = build_report(tmp_path).read_text()
-    found = {one.name: one for one in variants(find_runs(tmp_path)[0])}
+    found = {one.name: one for one in group_into_variants(find_runs(tmp_path)[0])}
     rows = {row["variant"]: row for row in comparison_rows(list(found.values()))}
     assert rows["pool=max"]["test_accuracy"] == pytest.approx(0.92)
     assert rows["pool=max"]["test_accuracy_sd"] == pytest.approx(0.02)
@@ -200,7 +202,7 @@ def test_a_net_that_always_says_the_same_collapsed_and_one_that_learned_did_not(
     found = {name: FinishedRun(tmp_path / name, settings_of(tmp_path / name)) for name in ("learned", "constant")}
     assert found["learned"].outcome == TRAINED and found["learned"].numbers["test/accuracy"] > 0.2
     assert found["constant"].outcome == COLLAPSED
-    (row,) = comparison_rows(variants([*found.values()]))
+    (row,) = comparison_rows(group_into_variants([*found.values()]))
     assert (row["seeds"], row["collapsed"]) == (2, 1) and "diverged" not in row
     accuracies = [one.numbers["test/accuracy"] for one in found.values()]
     assert row["test_accuracy"] == pytest.approx(np.mean(accuracies)), "a collapsed run was measured, and counts"
@@ -315,13 +317,13 @@ def test_the_gap_is_of_true_labels_and_that_of_the_others_stands_beside_it(tmp_p
         leave_run(tmp_path / name, 0.5, 0.5, data={"label_noise": 0.3}, model={"width": 4 + len(parts)})
         rows = [Row("output", "none", part, 0, "accuracy", Estimate(v, v, v, 9)) for part, v in parts.items()]
         write_measures(tmp_path / name / files.MEASURES, rows)
-    found: dict[str, Variant] = {one.runs[0].folder.name: one for one in variants(find_runs(tmp_path)[0])}
+    found: dict[str, Variant] = {one.runs[0].folder.name: one for one in group_into_variants(find_runs(tmp_path)[0])}
     assert found["now"].mean("gap") == pytest.approx(0.03)
     assert found["now"].mean("gap_trained_labels") == pytest.approx(-0.25)
     assert math.isnan(found["before"].mean("gap")), "like is not had with like"
     assert found["before"].mean("gap_trained_labels") == pytest.approx(-0.25)
     assert "gap_trained_labels" in comparison_rows(list(found.values()))[0]
     leave_run(tmp_path / "quiet" / "run", 0.9, 0.1)
-    quiet = variants(find_runs(tmp_path / "quiet")[0])
+    quiet = group_into_variants(find_runs(tmp_path / "quiet")[0])
     assert quiet[0].mean("gap") == pytest.approx(0.05) and "gap_trained_labels" not in comparison_rows(quiet)[0]
     assert "gap_trained_labels" not in shown_columns(quiet)

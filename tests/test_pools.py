@@ -13,7 +13,7 @@ from src.evaluation.exactness import PROTOCOLS, Cell, Setting, change, change_up
 from src.models.layers import PADDINGS
 from src.pooling import POOLS
 from src.pooling.facts import FACTS, Facts, facts_of
-from src.reporting.pool_tables import TIMES, Sheet, cost, listing, page, show
+from src.reporting.pool_tables import TIMES, Sheet, cell_text, cost, markdown_page, pool_sheets
 from tests.helpers import ROOT
 
 every_pool = pytest.mark.parametrize("name", [name for name, pool in POOLS.items() if pool])
@@ -163,7 +163,7 @@ def test_what_is_not_exact_is_far_from_rounding(default):
 def test_a_pool_that_a_padding_does_not_have_has_no_number(default):
     empty = {key[:2] for key, cell in default.items() if cell.median != cell.median}
     assert empty == {("conv", "valid")}
-    assert show(default["conv", "valid", "roll"]) == "·"
+    assert cell_text(default["conv", "valid", "roll"]) == "·"
 
 
 def test_odd_maps_break_it():
@@ -180,7 +180,7 @@ def test_without_a_stride_every_circular_net_is_exact():
     found = cells("none max avg blur ideal soft aps wavelet", stride=1, size=12)
     rolls = set(PROTOCOLS) - {"crop"}
     assert exact(found) == {(p, "circular", r) for p in "none max avg blur ideal soft aps".split() for r in rolls}
-    assert show(found["wavelet", "circular", "roll"]) == "·"
+    assert cell_text(found["wavelet", "circular", "roll"]) == "·"
 
 
 def test_stride_three():
@@ -217,7 +217,7 @@ def test_a_map_that_has_only_moved_has_not_changed():
 
 def test_the_list_on_the_page_is_that_of_the_code():
     written = (ROOT / "docs" / "pools.md").read_text()
-    for sheet in listing():
+    for sheet in pool_sheets():
         assert sheet.markdown() in written, "python -m src.pools out=docs/pools.md"
     assert TIMES.exists()
 
@@ -228,7 +228,7 @@ def test_a_sheet_as_markdown():
 
 
 def test_the_page_holds_every_pool_and_how_it_was_made(default):
-    text = page(list(default.values()), Setting(), "Made by hand.")
+    text = markdown_page(list(default.values()), Setting(), "Made by hand.")
     assert text.endswith("Made by hand.\n")
     assert all(text.count(f"\n| {name} |") >= 3 + len(PROTOCOLS) for name in POOLS)
 
@@ -262,7 +262,7 @@ def test_the_command_shows_list_and_matrix(tmp_path):
     words = ("size=8", "depth=1", "images=1", "shifts=2")
     done = command(*words)
     assert done.returncode == 0, done.stderr
-    assert all(title in done.stdout for title in ("What each computes", "Sources", "multiples of S = 2", "8×8"))
+    assert all(title in done.stdout for title in ("Formula and cost", "Sources", "multiples of S = 2", "8×8"))
     done = command(*words, f"out={tmp_path / 'a/page.md'}")
     assert done.returncode == 0, done.stderr
     assert "size=8 depth=1" in (tmp_path / "a/page.md").read_text()

@@ -1,5 +1,5 @@
-"""What the answer says of variants, where the truth is known: equal ones are rarely called different, and the interval
-of the best holds it though it was picked.
+"""Rankings where the truth is known: equal variants are rarely called different, and the interval of the best covers
+it although it was picked.
 """
 
 import math
@@ -13,11 +13,12 @@ from scipy import stats
 from src.config import flatten, from_dict
 from src.metrics.base import pair_measures, resamples
 from src.metrics.rows import Estimate, PerImage, Row
-from src.reporting.comparison import Variant, difference, ranking
-from src.reporting.page import answer
+from src.reporting.comparison import difference, ranking
+from src.reporting.headline import headline
+from src.reporting.variant import Variant
 from src.results import files
 from src.results.runs import FinishedRun, write_measures
-from src.stats.intervals import for_the_best_of, image_by_image, of_images, range_of, t_interval
+from src.stats.intervals import bonferroni_level, linearize, paired_image_interval, range_of, t_interval
 
 TIMES, IMAGES = 300, 400
 SETTINGS = flatten(from_dict({}))
@@ -25,8 +26,8 @@ DISTANCE, ACCURACY = "crop_1px_output_distance", "test_accuracy"
 
 
 def run(distances: np.ndarray, scales: np.ndarray, right: np.ndarray, seed: int = 0, kept: bool = True) -> FinishedRun:
-    """A run in memory that was measured on so many images."""
-    ratio, adds = of_images(np.stack([distances, scales], 1))
+    """A run in memory, measured on ``len(distances)`` images."""
+    ratio, adds = linearize(np.stack([distances, scales], 1))
     half = 1.96 * adds.std() / math.sqrt(len(adds))
     share = float(right.mean())
     error = 1.96 * math.sqrt(share * (1 - share) / len(right)) + 1e-9
@@ -44,7 +45,7 @@ def run(distances: np.ndarray, scales: np.ndarray, right: np.ndarray, seed: int 
 
 
 def drawn(count: int, seeds: int, rng: np.random.Generator, kept: bool = True) -> list[Variant]:
-    """Equal variants, seen on the same images: most of what an image does, it does to all of them."""
+    """Equal variants measured on the same images, whose effects are mostly common to all."""
     common, hard = rng.gamma(2, 1, IMAGES), rng.random(IMAGES)
 
     def one(seed: int) -> FinishedRun:
@@ -63,12 +64,12 @@ def test_equal_variants_are_called_different_5_times_in_100_at_most(count, seeds
     told = 0
     for _ in range(times):
         ranked = ranking(drawn(count, seeds, rng, kept), DISTANCE, smallest=True)
-        told += len(ranked.alike) < count - 1
-    assert told / times <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / times), "the bound, and what so few times may be off by"
+        told += len(ranked.tied) < count - 1
+    assert told / times <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / times), "5 % and the sampling error of so few trials"
 
 
 @pytest.mark.parametrize(("count", "seeds"), [(20, 1), (20, 5), (2, 2)])
-def test_the_interval_of_the_best_holds_it_though_it_was_picked(count, seeds):
+def test_the_interval_of_the_best_covers_it_although_it_was_picked(count, seeds):
     rng = np.random.default_rng(7)
     big = np.random.default_rng(0)
     common = big.gamma(2, 1, 10**6)
@@ -90,22 +91,22 @@ def test_a_real_difference_is_seen_image_by_image_where_two_intervals_overlap():
         if not kept:
             for one in (first, second):
                 one.__dict__["per_image"] = {}
-        assert bool(ranking(found, DISTANCE, smallest=True).alike) is not kept
+        assert bool(ranking(found, DISTANCE, smallest=True).tied) is not kept
 
 
-def test_a_difference_of_accuracies_is_that_of_paired_t():
+def test_a_difference_of_accuracies_is_that_of_a_paired_t_test():
     rng = np.random.default_rng(0)
     one, other = rng.random((2, 200)) < np.array([[0.9], [0.8]])
-    found = image_by_image(one[:, None], other[:, None])
+    found = paired_image_interval(one[:, None], other[:, None])
     oracle = stats.ttest_rel(one.astype(float), other.astype(float)).confidence_interval(0.95)
     assert found == pytest.approx((one.mean() - other.mean(), oracle.low, oracle.high))
 
 
-def test_a_ratio_has_the_error_that_a_bootstrap_gives_it():
+def test_the_standard_error_of_a_ratio_is_that_of_a_bootstrap():
     rng = np.random.default_rng(0)
     above = rng.gamma(2, 1, 500)
     both = np.stack([above, 3 + above * rng.random(500)], 1)
-    ratio, adds = of_images(both)
+    ratio, adds = linearize(both)
     means = resamples(500, draws=4000).numpy() @ both
     assert ratio == pytest.approx(above.mean() / both[:, 1].mean())
     assert adds.std() / math.sqrt(500) == pytest.approx((means[:, 0] / means[:, 1]).std(), rel=0.05)
@@ -117,7 +118,7 @@ def test_runs_of_other_images_are_not_compared_image_by_image():
     assert difference(first, second, DISTANCE).images == IMAGES
     second.runs[0].facts["split_checksum"] = "another"
     second.runs[0].settings["data.label_noise"] = 0.4
-    assert difference(first, second, DISTANCE).images == IMAGES, "test labels have no noise"
+    assert difference(first, second, DISTANCE).images == IMAGES, "label noise does not change test labels"
     second.runs[0].settings["data.split_seed"] = 1
     assert difference(first, second, DISTANCE).images == 0
     second.runs[0].settings["data.split_seed"] = 0
@@ -125,15 +126,15 @@ def test_runs_of_other_images_are_not_compared_image_by_image():
     assert math.isnan(difference(first, second, DISTANCE).low)
 
 
-def test_two_seeds_give_no_bound_that_no_number_can_be():
+def test_bounds_stay_within_the_range_of_the_measure():
     found = t_interval([0.01, 0.03], within=range_of("output_distance"))
     assert found[1] == 0 < t_interval([0.01, 0.03])[2]
     rng = np.random.default_rng(0)
     one = drawn(1, 2, rng)[0]
     for key in (DISTANCE, ACCURACY):
-        low, high = one.interval(key, for_the_best_of(20))[1:]
+        low, high = one.interval(key, bonferroni_level(20))[1:]
         assert low >= 0 and (key == DISTANCE or high <= 1)
-    apart = difference(*drawn(2, 2, rng), ACCURACY, for_the_best_of(190))
+    apart = difference(*drawn(2, 2, rng), ACCURACY, bonferroni_level(190))
     assert -1 <= apart.low <= apart.value <= apart.high <= 1
 
 
@@ -145,14 +146,14 @@ def test_every_measure_has_its_range(kind):
         assert range_of(name) != (-math.inf, math.inf), name
 
 
-def test_the_answer_names_those_that_are_not_told_apart(monkeypatch):
+def test_the_headline_names_those_that_cannot_be_distinguished(monkeypatch):
     rng = np.random.default_rng(1)
-    words = answer(drawn(6, 1, rng))
-    assert "not told apart from v" in words and ", nor from v" in words and " and 1 more" in words
-    assert "These intervals hold for the best of 6, and for all pairs at once" in words
+    words = headline(drawn(6, 1, rng))
+    assert "not distinguishable from v" in words and ", nor from v" in words and " and 1 more" in words
+    assert "These intervals are corrected for picking the best of 6 and for comparing all pairs" in words
 
 
-def test_what_is_kept_of_every_image_is_read_back(tmp_path):
+def test_per_image_statistics_are_read_back(tmp_path):
     values = np.arange(6, dtype=np.float32).reshape(3, 2)
     rows = [Row("output", "shift", "crop", 1, "output_distance", Estimate(1, 1, 1, 3))]
     write_measures(tmp_path / files.MEASURES, [*rows, PerImage("output", "crop", 1.0, "output_distance", values)])
@@ -160,4 +161,4 @@ def test_what_is_kept_of_every_image_is_read_back(tmp_path):
     assert list(kept) == ["output,crop,1,output_distance"]
     np.testing.assert_array_equal(kept["output,crop,1,output_distance"], values)
     write_measures(tmp_path / files.MEASURES, rows)
-    assert not FinishedRun(tmp_path, {}).per_image, "of before"
+    assert not FinishedRun(tmp_path, {}).per_image, "the old ones are removed"

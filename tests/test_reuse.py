@@ -13,7 +13,7 @@ from src.launch import sweep
 from src.launch.reuse import reuse
 from src.launch.sweep import Plan, plan
 from src.models.optimisers import EXTENSIBLE, OPTIMIZERS, SCHEDULES
-from src.reporting.comparison import variants
+from src.reporting.comparison import group_into_variants
 from src.reporting.maps import epochs_of
 from src.reporting.terminal import console
 from src.results import files
@@ -62,7 +62,7 @@ def test_a_sweep_grows_by_seeds_and_by_a_pool() -> None:
         more, trained = command("-m", *SMALL, "seed=0,1,2")
     assert len(trained) == 1 and "seed=2" in trained[0]
     assert shown.get().count("reused, finished in outputs/") == 2
-    assert [one.seeds for one in variants(found_below(more.folder))] == [[0, 1, 2]]
+    assert [one.seeds for one in group_into_variants(found_below(more.folder))] == [[0, 1, 2]]
     for old, new in zip(first.jobs, more.jobs, strict=False):
         assert same_numbers(old, new)
         for name in ("checkpoints/best.ckpt", "inside.npz", "maps/epoch_001.npz", "run.json", "shapes.csv"):
@@ -77,7 +77,7 @@ def test_a_sweep_that_has_a_name_grows_in_its_folder() -> None:
     assert made.folder == Path("outputs/mine") and len(trained) == 1
     made, trained = command("-m", *SMALL, "name=mine", "seed=1")
     assert len(trained) == 1
-    assert [one.seeds for one in variants(found_below(made.folder))] == [[0, 1]]
+    assert [one.seeds for one in group_into_variants(found_below(made.folder))] == [[0, 1]]
     kept = json.loads((made.folder / files.SWEEP).read_text())
     assert len(kept["jobs"]) == 2 and kept["command"].count("python -m src.train") == 2
     assert command("-m", *SMALL, "seed=0,1")[1] == [], "what it is counts, not what it is called"

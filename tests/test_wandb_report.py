@@ -18,8 +18,8 @@ from wandb_workspaces.reports.v2.interface import LinePlot, MediaBrowser
 
 from src import report
 from src.errors import UserError
-from src.reporting import wandb_report
-from src.reporting.comparison import variants
+from src.reporting import wandb_panels, wandb_report
+from src.reporting.comparison import group_into_variants
 from src.reporting.wandb_report import markdown_table, write_wandb_report
 from src.results import files
 from src.results.runs import find_runs
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep whose runs were logged offline; its name has what the library's filters would take for their own."""
+    """A sweep with runs logged offline; its name has characters that the library's filters would parse."""
     folder = tmp_path_factory.mktemp("sweeps") / "model.pool=max,avg,it's <all>"
     measure = {"what": ["shift", "rolls"], "every": 1, "max_shift": 1}
     for pool, seed in (("max", 0), ("max", 1), ("avg", 0)):
@@ -44,7 +44,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is logged in, whoever runs the tests."""
+    """Without a login, whoever runs the tests."""
     monkeypatch.setattr(wandb_report, "logged_in", lambda: False)
 
 
@@ -60,7 +60,7 @@ def factorial(tmp_path: Path) -> Path:
 
 
 def spec_of(path: Path) -> internal.ReportViewspec:
-    """The definition as the library reads it; what its models refuse, it would take for something unknown."""
+    """The definition parsed by the library, which turns what its models refuse into unknown blocks and panels."""
     spec = internal.ReportViewspec.model_validate_json(path.read_text())
     known = [type(block) for block in spec.spec.blocks] + [
         type(panel) for grid in grids(spec) for panel in panels(grid)
@@ -83,7 +83,7 @@ def headings(spec: internal.ReportViewspec) -> list[str]:
 
 @cache
 def history_of(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], set[str]]:
-    """What a run's log holds: how it was started, the rows of its history, and the keys of its summary."""
+    """From a run's log: its start record, the rows of its history, and the keys of its summary."""
     records = wandb_records(folder)
     started = next(record["run"] for record in records if record["type"] == "run")
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
@@ -121,7 +121,7 @@ def test_panels_show_what_runs_log(logged: Path) -> None:
     shown = [key for grid in grids(spec) for panel in panels(grid) for key in keys_of(panel)]
     assert not [(kind, key) for kind, key in shown if key not in kinds[kind]]
     pictures = {key for key in kinds["picture"] if key.startswith(("maps/", "grids/roll_map/")) and "." not in key}
-    assert pictures == {key for kind, key in shown if kind == "picture"}, "all that there are"
+    assert pictures == {key for kind, key in shown if kind == "picture"}, "all pictures are shown"
     assert {key for kind, key in shown if kind == "table"} == {"maps", "measures", "shapes"} == kinds["table"]
     titles = {
         panel.config.chart_title
@@ -129,20 +129,20 @@ def test_panels_show_what_runs_log(logged: Path) -> None:
         for panel in panels(grid)
         if hasattr(panel.config, "chart_title")
     }
-    wanted = {*wandb_report.BARS, *wandb_report.POINTS, *wandb_report.CURVES, "stage2: invariance error"}
+    wanted = {*wandb_panels.BARS, *wandb_panels.POINTS, *wandb_panels.CURVES, "stage2: invariance error"}
     assert {title for title in wanted - titles if not title.startswith("R²")} == {
-        "Accuracy where places tell the wrong class"
+        "Accuracy where positions suggest the wrong class"
     }
 
 
-def test_what_is_followed_stands_at_its_epoch(logged: Path) -> None:
+def test_invariance_is_logged_at_its_epoch(logged: Path) -> None:
     folder, key = logged / "model.pool=avg,seed=0", "invariance/crop/1px/output_distance"
     at_wandb = {row["epoch"]: row[key] for row in history_of(folder)[1] if key in row}
     on_disk = {int(row["epoch"]): float(row[key]) for row in files.read_rows(folder / files.HISTORY)}
     assert at_wandb == {epoch: pytest.approx(value) for epoch, value in on_disk.items()}
 
 
-def test_maps_line_up_over_runs_and_stand_in_a_table(logged: Path) -> None:
+def test_maps_share_steps_over_runs_and_are_in_a_table(logged: Path) -> None:
     steps = []
     for folder in sorted(logged.glob("model*")):
         rows = [row for row in history_of(folder)[1] if "maps/stage1.path" in row]
@@ -155,7 +155,7 @@ def test_maps_line_up_over_runs_and_stand_in_a_table(logged: Path) -> None:
         named = [[variant, f"stage{stage}", epoch] for epoch in range(3) for stage in (1, 2)]
         assert [row[:3] for row in table["data"]] == named
         pictures = {hashlib.sha256(content).hexdigest() for content in waiting if content.startswith(b"\x89PNG")}
-        assert {row[3]["sha256"] for row in table["data"]} == pictures, "what sync sends waits in the run's folder"
+        assert {row[3]["sha256"] for row in table["data"]} == pictures, "files to sync are staged in the run's folder"
     assert steps[0] == steps[1] == steps[2] and [epoch for _, epoch in steps[0]] == [0, 1, 2]
 
 
@@ -184,8 +184,11 @@ def test_run_sets_find_the_runs(logged: Path) -> None:
 
 
 @pytest.mark.usefixtures("stranger")
-def test_the_definition_is_the_librarys_own(logged: Path, factorial: Path) -> None:
-    for folder, titles in ((logged, ["Feature maps", "Invariance over training"]), (factorial, ["The axes together"])):
+def test_the_definition_is_valid_and_its_panels_do_not_overlap(logged: Path, factorial: Path) -> None:
+    for folder, titles in (
+        (logged, ["Feature maps", "Invariance over training"]),
+        (factorial, ["Parallel coordinates"]),
+    ):
         path = write_wandb_report(folder)
         spec = spec_of(path)
         again = spec.model_dump_json(by_alias=True, exclude_none=True).replace(',"inlineComments":[]', "")
@@ -198,7 +201,7 @@ def test_the_definition_is_the_librarys_own(logged: Path, factorial: Path) -> No
             assert all(place.x >= 0 and place.x + place.w <= 24 for place in places)
             for one, other in combinations(places, 2):
                 across = one.x < other.x + other.w and other.x < one.x + one.w
-                assert not (across and one.y < other.y + other.h and other.y < one.y + one.h), "side by side"
+                assert not (across and one.y < other.y + other.h and other.y < one.y + one.h), "panels overlap"
 
 
 def test_a_bad_panel_is_refused() -> None:
@@ -209,7 +212,7 @@ def test_a_bad_panel_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("stranger")
-def test_a_bad_definition_is_seen(logged: Path, tmp_path: Path) -> None:
+def test_a_wrong_definition_is_detected(logged: Path, tmp_path: Path) -> None:
     text = write_wandb_report(logged).read_text()
     bad = tmp_path / files.REPORT
     for right, wrong in (('"axis": "run"', '"axis": "epoch"'), ('"groupAgg": "mean"', '"groupAgg": "best"')):
@@ -223,13 +226,13 @@ def test_a_bad_definition_is_seen(logged: Path, tmp_path: Path) -> None:
 def test_names_in_the_table_are_text(factorial: Path) -> None:
     spec = spec_of(write_wandb_report(factorial))
     (table,) = [block.content for block in spec.spec.blocks if isinstance(block, internal.MarkdownBlock)]
-    names = [" ".join(one.name.split()) for one in variants(find_runs(factorial)[0])]
+    names = [" ".join(one.name.split()) for one in group_into_variants(find_runs(factorial)[0])]
     assert any("<script>|" in name for name in names)
     assert read_table(table)[1:] == [[name] for name in names]
 
 
 def read_table(markdown: str) -> list[list[str]]:
-    """The first cells of a table as a reader of markdown shows them; anything but text in it fails."""
+    """The first column of a table as rendered by a markdown parser; anything but text fails."""
     tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
     assert tokens[0].type == "table_open" and tokens[-1].type == "table_close"
     rows: list[list[str]] = []
@@ -259,7 +262,7 @@ def test_runs_that_were_not_logged_have_no_report(tmp_path: Path) -> None:
 
 
 def python(script: str, address: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own, as W&B keeps what it has once read of its surroundings."""
+    """Run a script in a new process, as W&B caches its environment."""
     return subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,
@@ -270,14 +273,14 @@ def python(script: str, address: str, home: Path, **environment: str) -> subproc
     )
 
 
-def test_without_a_login_the_definition_is_left_and_nothing_is_asked(logged: Path, tmp_path: Path) -> None:
+def test_without_a_login_the_definition_is_written_and_the_server_is_not_asked(logged: Path, tmp_path: Path) -> None:
     words = ["report", f"runs={logged}", f"out={tmp_path}", "wandb=true"]
     with serving("whatwhere") as (address, root):
         done = python(f"import sys; from src import report; sys.argv = {words!r}; report.main()", address, tmp_path)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if "not logged in" in line]
     assert str(tmp_path / files.REPORT) in line
-    assert "3 of its 3 runs wait for: wandb sync" in done.stdout
+    assert "3 of its 3 runs are not synced yet: wandb sync" in done.stdout
     assert not root.asked
     spec_of(tmp_path / files.REPORT)
 
@@ -327,7 +330,7 @@ def test_the_client_saves_loads_and_deletes_a_report(logged: Path, factorial: Pa
     assert [json.loads(one["spec"])["blocks"] for one in (first, loaded)][1], "still there"
     assert not root.views, "deleted"
     lost, gone = [line for line in done.stdout.splitlines() if line.startswith("refused:")]
-    assert lost.startswith("error: W&B did not take the report: Run set 'factorial' project 'somebody/elsewhere' not")
+    assert lost.startswith("refused: W&B refused the report: Run set 'factorial' project 'somebody/elsewhere' not")
     assert gone.endswith(f"; to write a new one, remove {tmp_path / files.REPORT}")
     spec_of(factorial / files.REPORT)
 

@@ -20,7 +20,7 @@ from lightning.pytorch import Trainer
 from src.errors import Interrupted
 from src.reporting.maps import save_maps
 from src.reporting.wandb_files import BLOCK, CHUNK, HEADER, logged_before, records
-from src.reporting.wandb_logger import WandbLogger, identity, unsynced
+from src.reporting.wandb_logger import WandbLogger, has_unsynced_logs, wandb_id
 from src.reporting.wandb_report import sync_command
 from src.results import files
 from src.results.runs import FinishedRun
@@ -82,7 +82,7 @@ def kill(run: Path) -> None:
 
 def kill_at_once(run: Path) -> None:
     """Leave the log of a process that was killed before it had logged which run it was."""
-    files.write(run / "wandb" / "offline-run-20260101_000000-x" / f"run-{identity(run)}.wandb", HEADER)
+    files.write(run / "wandb" / "offline-run-20260101_000000-x" / f"run-{wandb_id(run)}.wandb", HEADER)
 
 
 def epochs_logged(run: Path) -> list[tuple[int, bool]]:
@@ -124,19 +124,19 @@ def synced(folder: Path, address: str, home: Path) -> str:
 def arrived(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Root:
     """The server once the command was given, and given again."""
     home = tmp_path_factory.mktemp("home")
-    assert all(unsynced(run) for run in sweep.iterdir())
+    assert all(has_unsynced_logs(run) for run in sweep.iterdir())
     with serving() as (address, root):
         synced(sweep, address, home)
         asked = len(root.asked)
         assert "No runs to sync" in synced(sweep, address, home)
         assert len(root.asked) == asked, "nothing is sent twice"
     assert not root.wrong
-    assert not any(unsynced(run) for run in sweep.iterdir())
+    assert not any(has_unsynced_logs(run) for run in sweep.iterdir())
     return root
 
 
 def test_every_run_arrives_once_in_one_group(sweep: Path, arrived: Root) -> None:
-    assert set(arrived.runs) == {identity(run) for run in sweep.iterdir()}
+    assert set(arrived.runs) == {wandb_id(run) for run in sweep.iterdir()}
     assert {run.said["groupName"] for run in arrived.runs.values()} == {sweep.name}
     assert {run.said["displayName"] for run in arrived.runs.values()} == {f"seed={seed}" for seed in range(3)}
     assert {run.said["jobType"] for run in arrived.runs.values()} == {"train"}
@@ -148,7 +148,7 @@ def test_nothing_of_a_run_is_lost_and_nothing_comes_twice(
     sweep: Path, arrived: Root, seed: int, exits: list[int]
 ) -> None:
     folder = sweep / f"seed={seed}"
-    there, left = arrived.runs[identity(folder) or ""], FinishedRun(folder, {})
+    there, left = arrived.runs[wandb_id(folder) or ""], FinishedRun(folder, {})
     assert there.exits == exits, "of each part, in their order"
     assert there.config["seed"] == seed
     steps = [row.pop("_step") for row in there.history]
@@ -183,14 +183,14 @@ def epochs_of(run: Run) -> list[dict[str, object]]:
 def test_tables_arrive_whole(sweep: Path, arrived: Root) -> None:
     assert {(one.run, one.state) for one in arrived.artifacts} == {(name, "COMMITTED") for name in arrived.runs}
     for folder in sweep.iterdir():
-        name = identity(folder)
+        name = wandb_id(folder)
         found = {one.name: one.files for one in arrived.artifacts if one.run == name}
         assert set(found) == {f"run-{name}-{table}" for table in ("maps", "measures", "shapes")}
         assert len([file for file in found[f"run-{name}-maps"] if file.endswith(".png")]) == 2 * (EPOCHS + 1)
 
 
 @pytest.mark.parametrize("end", [-1, 33_000, 32_768, 9_000])
-def test_a_log_that_ends_within_a_record_is_mended(tmp_path: Path, end: int, long: bytes) -> None:
+def test_a_log_that_ends_within_a_record_is_repaired(tmp_path: Path, end: int, long: bytes) -> None:
     log = tmp_path / "wandb" / "offline-run-1" / "run-a.wandb"
     files.write(log, long[:end])
     before = logged_before(tmp_path, "a")
@@ -242,7 +242,7 @@ def written_by_the_book(contents: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", HEADER[:3], HEADER, HEADER + bytes(500)])
-def test_a_log_without_a_run_is_taken_away(tmp_path: Path, content: bytes) -> None:
+def test_a_log_without_a_run_is_removed(tmp_path: Path, content: bytes) -> None:
     log = tmp_path / "wandb" / "offline-run-1" / "run-a.wandb"
     files.write(log, content)
     assert logged_before(tmp_path, "another's") == {} and log.exists()
@@ -279,7 +279,7 @@ part([1, 2, 3, 4, 5]).finish(failed=False)
 """
 
 
-def test_what_a_kill_kept_from_being_sent_is_sent_by_the_next_part(tmp_path: Path) -> None:
+def test_rows_lost_in_a_kill_are_sent_by_the_next_part(tmp_path: Path) -> None:
     with serving() as (address, root):
         environment = surroundings(address, tmp_path) | {"WANDB_API_KEY": KEY, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", ONLINE], cwd=tmp_path, env=environment, check=True)

@@ -45,5 +45,5 @@ def log(
         failed = False
     finally:
         tracker.finish(failed)
-    if tracker.place:
-        console.print(f"  {tracker.place}\n", soft_wrap=True, markup=False)
+    if tracker.url_or_sync_command:
+        console.print(f"  {tracker.url_or_sync_command}\n", soft_wrap=True, markup=False)

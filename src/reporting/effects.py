@@ -1,27 +1,33 @@
-"""Main effects and interactions over the axes of a sweep, where it crosses them; and how much each explains.
+"""Main effects, interactions and shares of variance of a sweep that crosses its axes, as figures.
 
-A seed is a block: a mean is taken in every seed by itself, and its interval is over seeds, of its distance from the
-seed's mean over all variants: what a seed does to all of them alike is no doubt about what an axis does. What is shown
-comes from the seeds that every variant has, so that means differ in the level they stand for and in nothing else.
+All of them use the seeds that every variant has, so that two means differ in their levels and in nothing else.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import prod
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from jaxtyping import Float, Int
 
-from ..stats.intervals import t_interval
-from .comparison import GAPS, MEASURED, SHOWN, Variant, one_line, short
-from .plots import COLUMNS, Curve, Panel, dressed, multiples, spread
+from ..stats.factorial import (
+    REST,
+    VarianceShare,
+    block_interval,
+    cell_means,
+    combinations_of,
+    is_balanced,
+    variance_shares,
+)
+from .columns import GAPS, HEADINGS, MEASURED, one_line
+from .comparison import short
+from .plots import COLUMNS, Curve, Panel, apply_theme, small_multiples, subplots
+from .variant import Variant
 
-#: numbers whose interactions are drawn; the others go much the same way as one of these
-CROSSED = ("test_accuracy", "dissimilar_accuracy", "test_r2", "crop_1px_output_distance")
-SEED, REST = "seed", "rest"
+#: columns whose interactions are drawn; the others behave like one of these
+INTERACTION_COLUMNS = ("test_accuracy", "dissimilar_accuracy", "test_r2", "crop_1px_output_distance")
 
 
 @dataclass(frozen=True)
@@ -29,206 +35,174 @@ class Factorial:
     """Variants that cross the levels of their axes: any two levels of two axes meet equally often, in the same seeds.
 
     Attributes:
-        axes: name → its levels, as they are shown. Axes that always change together are one.
-        codes: (variants, axes), which level each has.
+        axes: name → its levels as shown. Axes that always change together are one.
+        levels: (variants, axes), the index of each variant's level.
         variants: in that order.
-        seeds: those that all of them have.
+        seeds: those that all variants have.
     """
 
     axes: dict[str, list[str]]
-    codes: np.ndarray
+    levels: Int[np.ndarray, "variants axes"]
     variants: Sequence[Variant]
     seeds: list[int]
 
     @property
-    def full(self) -> bool:
-        """Whether every combination of levels is there, or a balanced fraction of them."""
-        return len(self.variants) == prod(map(len, self.axes.values()))
+    def is_full(self) -> bool:
+        """Whether every combination of levels occurs; else a balanced fraction of them does."""
+        return len(self.variants) == combinations_of(self.levels)
 
     @property
-    def keys(self) -> list[str]:
-        """The numbers that every variant has, for all seeds, costs aside."""
-        keys = [key for key in SHOWN if key in (*MEASURED, *GAPS)]
-        having = [key for key in keys if all(one.has(key) for one in self.variants)]
-        return [key for key in having if all({*self.seeds} <= one.by_seed(key).keys() for one in self.variants)]
+    def columns(self) -> list[str]:
+        """The columns, costs aside, in which every variant has a value for all seeds."""
+        columns = [column for column in HEADINGS if column in (*MEASURED, *GAPS)]
+        columns = [column for column in columns if all(variant.has(column) for variant in self.variants)]
+        seeds = {*self.seeds}
+        return [column for column in columns if all(seeds <= v.by_seed(column).keys() for v in self.variants)]
 
     @property
-    def words(self) -> str:
-        """What it is made of, and what that means for reading it."""
+    def description(self) -> str:
+        """Its axes, seeds, and what is left out."""
         crossed = " × ".join(f"{axis} ({len(levels)})" for axis, levels in self.axes.items())
-        cells, whole = len(self.variants), prod(map(len, self.axes.values()))
-        some = "" if self.full else f", {cells} of {whole} combinations: an axis may stand for what others do together"
+        count, combinations_count = len(self.variants), combinations_of(self.levels)
+        fraction = f", {count} of {combinations_count} combinations: main effects are confounded with interactions"
         seeds = f", {len(self.seeds)} seeds each" if len(self.seeds) > 1 else ", one seed each: no intervals"
-        left_out = sum(len(one.runs) for one in self.variants) - cells * len(self.seeds)
-        lacking = f"; left out, as their seed is not there for all: {left_out} runs" if left_out else ""
-        return f"{crossed}{some}{seeds}{lacking}"
+        left_out = sum(len(variant.runs) for variant in self.variants) - count * len(self.seeds)
+        without = f"; left out, as not every variant has their seed: {left_out} runs" if left_out else ""
+        return f"{crossed}{'' if self.is_full else fraction}{seeds}{without}"
 
-    def values(self, key: str) -> np.ndarray:
-        """A number of the comparison, (variants, seeds)."""
-        return np.array([[one.by_seed(key)[seed] for seed in self.seeds] for one in self.variants])
+    def values(self, column: str) -> Float[np.ndarray, "variants seeds"]:
+        """A column's values."""
+        return np.array([[variant.by_seed(column)[seed] for seed in self.seeds] for variant in self.variants])
 
-    def means(self, key: str, *axes: str) -> dict[tuple[str, ...], np.ndarray]:
-        """A level of each of the axes → the number's mean over all other axes, (seeds,)."""
-        values, columns = self.values(key), [list(self.axes).index(axis) for axis in axes]
-        levels = [tuple(row) for row in self.codes[:, columns].tolist()]
-        return {
-            tuple(self.axes[axis][i] for axis, i in zip(axes, level, strict=True)): values[
-                [one == level for one in levels]
-            ].mean(0)
-            for level in sorted(set(levels))
-        }
+    def means(self, column: str, *axes: str) -> dict[tuple[str, ...], Float[np.ndarray, " seeds"]]:
+        """A level of each of the axes → the column's mean over all other axes, for each seed."""
+        indices = [list(self.axes).index(axis) for axis in axes]
+        means = cell_means(self.values(column), self.levels, indices)
+        return {tuple(self.axes[axis][i] for axis, i in zip(axes, cell, strict=True)): m for cell, m in means.items()}
+
+    def variance_shares(self, column: str) -> dict[str, VarianceShare]:
+        """Name of the source, ``pool``, ``pool × stride``, ``seed`` or ``rest`` → its share of the variance."""
+        names = list(self.axes)
+
+        def name(share: VarianceShare) -> str:
+            source = share.source
+            return source if isinstance(source, str) else " × ".join(names[axis] for axis in source)
+
+        return {name(share): share for share in variance_shares(self.values(column), self.levels)}
 
 
-def factorial(found: Sequence[Variant]) -> Factorial | None:
-    """What the variants cross; None where they don't, or differ in one axis alone, or share no seed."""
-    columns: dict[tuple[int, ...], dict[str, list[Any]]] = {}
-    for axis in found[0].settings:
-        values = [one.settings[axis] for one in found]
+def factorial_of(variants: Sequence[Variant]) -> Factorial | None:
+    """The factorial that the variants make; None where they don't, differ in one axis alone, or share no seed."""
+    grouped: dict[tuple[int, ...], dict[str, list[Any]]] = {}
+    for axis in variants[0].settings:
+        values = [variant.settings[axis] for variant in variants]
         if len({str(value) for value in values}) > 1:
-            columns.setdefault(_codes([str(value) for value in values]), {})[axis] = values
-    if len(columns) < 2:
+            grouped.setdefault(_indices([str(value) for value in values]), {})[axis] = values
+    if len(grouped) < 2:
         return None
     axes: dict[str, list[str]] = {}
-    codes = []
-    for together in columns.values():
+    columns = []
+    for together in grouped.values():
         rows = list(zip(*together.values(), strict=True))
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for row in rows for value in row)
-        levels = list(dict.fromkeys(" & ".join(map(str, row)) for row in (sorted(rows) if numbers else rows)))
-        axes[" & ".join(map(short, together))] = levels
-        codes.append([levels.index(" & ".join(map(str, row))) for row in rows])
-    seeds = [seed for seed in found[0].seeds if all(seed in one.seeds for one in found)]
-    balanced = all(
-        len(met := Counter(zip(one, other, strict=True))) == (max(one) + 1) * (max(other) + 1)
-        and len(set(met.values())) == 1
-        for one, other in combinations(codes, 2)
-    )
-    return Factorial(axes, np.array(codes).T, found, sorted(seeds)) if seeds and balanced else None
+        numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for row in rows for value in row)
+        names = list(dict.fromkeys(" & ".join(map(str, row)) for row in (sorted(rows) if numeric else rows)))
+        axes[" & ".join(map(short, together))] = names
+        columns.append([names.index(" & ".join(map(str, row))) for row in rows])
+    seeds = [seed for seed in variants[0].seeds if all(seed in variant.seeds for variant in variants)]
+    levels = np.array(columns).T
+    return Factorial(axes, levels, variants, sorted(seeds)) if seeds and is_balanced(levels) else None
 
 
-def _codes(values: Sequence[str]) -> tuple[int, ...]:
-    """A number for each value, in the order in which they come: the same for two axes that change together."""
+def _indices(values: Sequence[str]) -> tuple[int, ...]:
+    """A number for each value in order of first occurrence: the same for two axes that change together."""
     order = list(dict.fromkeys(values))
     return tuple(order.index(value) for value in values)
 
 
-def explained(design: Factorial, key: str) -> dict[str, tuple[float, float]]:
-    """A balanced analysis of variance: term → its share of the sum of squares (η²), and what chance alone would give.
-
-    Terms are the axes, every two of them (of a full factorial; for two axes and one seed that is the rest), seeds, and
-    the rest. Of numbers drawn at random, a term explains as much as its degrees of freedom are of all, in the mean.
-    Nothing where all runs have one number.
-    """
-    values = design.values(key)
-    if np.ptp(values) == 0:
-        return {}
-    deviations, runs = values - values.mean(), values.size
-
-    def squares(*axes: str) -> float:
-        groups = [mean.mean() - values.mean() for mean in design.means(key, *axes).values()]
-        return float(runs / len(groups) * np.square(groups).sum())
-
-    terms = {axis: (squares(axis), len(levels) - 1) for axis, levels in design.axes.items()}
-    if design.full and (len(design.axes) > 2 or len(design.seeds) > 1):
-        for one, other in combinations(design.axes, 2):
-            (first, freedom), (second, of_other) = terms[one], terms[other]
-            terms[f"{one} × {other}"] = squares(one, other) - first - second, freedom * of_other
-    if len(design.seeds) > 1:
-        terms[SEED] = float(len(values) * np.square(deviations.mean(0)).sum()), len(design.seeds) - 1
-    total = float(np.square(deviations).sum())
-    rest = runs - 1 - sum(freedom for _, freedom in terms.values())
-    if rest > 0:
-        terms[REST] = total - sum(square for square, _ in terms.values()), rest
-    return {term: (max(square, 0.0) / total, freedom / (runs - 1)) for term, (square, freedom) in terms.items()}
-
-
-def main_effects(found: Sequence[Variant]) -> go.Figure:
-    """A number's mean by level of each axis, over all others."""
-    if (design := factorial(found)) is None:
+def main_effects(variants: Sequence[Variant]) -> go.Figure:
+    """A column's mean by level of each axis, over all other axes."""
+    if (design := factorial_of(variants)) is None:
         return go.Figure()
 
-    def panel(key: str, axis: str) -> Panel:
-        means = design.means(key, axis)
-        overall = design.values(key).mean(0)
-        return Panel(_title(key, axis), lambda _: {"": [(x, *_mean(by, overall)) for (x,), by in means.items()]})
+    def panel(column: str, axis: str) -> Panel:
+        means, overall = design.means(column, axis), design.values(column).mean(0)
+        curve = [(level, *block_interval(mean, overall)) for (level,), mean in means.items()]
+        return Panel(_title(column, axis), lambda _: {"": curve})
 
-    return _figure(design, [Variant("mean over the other axes", {}, [])], design.keys, list(design.axes), panel)
+    lines = [Variant("mean over the other axes", {}, [])]
+    return _figure(design, lines, design.columns, list(design.axes), panel)
 
 
-def interactions(found: Sequence[Variant]) -> go.Figure:
-    """A number's mean by the levels of every two axes; the axis with fewer levels gives the lines."""
-    design = factorial(found)
-    if design is None or not design.full:  # in a fraction, they are mixed with what other axes do
+def interactions(variants: Sequence[Variant]) -> go.Figure:
+    """A column's mean by the levels of every two axes; the axis with fewer levels gives the lines."""
+    design = factorial_of(variants)
+    if design is None or not design.is_full:  # in a fraction, interactions are confounded
         return go.Figure()
     pairs = [sorted(pair, key=lambda axis: -len(design.axes[axis])) for pair in combinations(design.axes, 2)]
     lines = {f"{axis}={level}": (axis, level) for _, axis in pairs for level in design.axes[axis]}
 
-    def panel(key: str, pair: list[str]) -> Panel:
-        means, overall, (across, by) = design.means(key, *pair), design.values(key).mean(0), pair
+    def panel(column: str, pair: list[str]) -> Panel:
+        (x_axis, line_axis), overall = pair, design.values(column).mean(0)
+        means = design.means(column, *pair)
 
-        def curves(line: Variant) -> dict[str, Curve]:
-            axis, level = lines[line.name]
-            return {"": [(x, *_mean(one, overall)) for (x, of), one in means.items() if (axis, level) == (by, of)]}
+        def curves(line: Variant) -> Mapping[str, Curve]:
+            points = [(x, mean) for (x, level), mean in means.items() if (line_axis, level) == lines[line.name]]
+            return {"": [(x, *block_interval(mean, overall)) for x, mean in points]}
 
-        return Panel(_title(key, f"{across} × {by}"), curves)
+        return Panel(_title(column, f"{x_axis} × {line_axis}"), curves)
 
-    levels = [Variant(name, {}, []) for name in lines]
-    return _figure(design, levels, [key for key in design.keys if key in CROSSED], pairs, panel)
+    columns = [column for column in design.columns if column in INTERACTION_COLUMNS]
+    return _figure(design, [Variant(name, {}, []) for name in lines], columns, pairs, panel)
 
 
 def _figure(
     design: Factorial,
     lines: Sequence[Variant],
-    keys: Sequence[str],
+    columns: Sequence[str],
     parts: Sequence[Any],
     panel: Callable[[str, Any], Panel],
 ) -> go.Figure:
-    """A panel for each number and part, those of a number beside each other and on one scale."""
-    columns = next((n for n in (4, 3) if n % len(parts) == 0 or len(parts) % n == 0), 4)
-    panels = [panel(key, part) for key in keys for part in parts]
-    figure = multiples(lines, panels, "", shared=False, columns=columns)
+    """A panel for each column and part, those of one column side by side and on one scale."""
+    across = next((n for n in (4, 3) if n % len(parts) == 0 or len(parts) % n == 0), 4)
+    panels = [panel(column, part) for column in columns for part in parts]
+    figure = small_multiples(lines, panels, "", shared=False, columns=across)
     figure.update_xaxes(type="category")
     figure.update_yaxes(rangemode="normal")
     for i in range(len(panels)):
         first = i - i % len(parts)
         if i > first:
             figure.layout[f"yaxis{i + 1}"].matches = f"y{first + 1}" if first else "y"
-    return _noted(figure, design)
+    return _with_description(figure, design)
 
 
-def shares(found: Sequence[Variant]) -> go.Figure:
-    """How much of each number's variance every axis explains, every two of them together, seeds, and the rest."""
-    if (design := factorial(found)) is None:
+def variance_bars(variants: Sequence[Variant]) -> go.Figure:
+    """How much of each column's variance every axis, every interaction of two, seeds, and the rest explain."""
+    if (design := factorial_of(variants)) is None:
         return go.Figure()
-    every = {one_line(SHOWN[key]): terms for key in design.keys if (terms := explained(design, key))}
-    figure, spots = spread(list(every), -(-len(every) // max(-(-len(every) // COLUMNS), 1)))
-    for i, (spot, terms) in enumerate(zip(spots, every.values(), strict=True)):
-        for name, which, look in (
-            ("share of the variance", 0, {"color": "#0072B2"}),
-            ("by chance", 1, {"color": "rgba(128,128,128,0.5)"}),
+    panels = {one_line(HEADINGS[c]): sources for c in design.columns if (sources := design.variance_shares(c))}
+    figure, cells = subplots(list(panels), -(-len(panels) // max(-(-len(panels) // COLUMNS), 1)))
+    for i, (cell, sources) in enumerate(zip(cells, panels.values(), strict=True)):
+        explained = [share.share for share in sources.values()]
+        expected = [None if share.source == REST else share.expected for share in sources.values()]
+        for name, x, colour in (
+            ("share of the variance", explained, "#0072B2"),
+            ("expected by chance", expected, "rgba(128,128,128,0.5)"),
         ):
             figure.add_bar(
-                y=list(terms), x=[None if which and term == REST else both[which] for term, both in terms.items()],
-                orientation="h", marker=look, name=name,
-                legendgroup=name, showlegend=i == 0, hovertemplate="%{y}: %{x:.3f}", **spot,
+                y=list(sources), x=x, orientation="h", marker={"color": colour}, name=name,
+                legendgroup=name, showlegend=i == 0, hovertemplate="%{y}: %{x:.3f}", **cell,
             )  # fmt: skip
     figure.update_xaxes(range=[0, 1])
     figure.update_yaxes(type="category", autorange="reversed")
     figure.update_layout(bargap=0.3, barmode="group")
-    return _noted(dressed(figure), design)
+    return _with_description(apply_theme(figure), design)
 
 
-def _title(key: str, of: str) -> str:
-    return f"{one_line(SHOWN[key])}: {of}"
+def _title(column: str, axis: str) -> str:
+    return f"{one_line(HEADINGS[column])}: {axis}"
 
 
-def _mean(of_seeds: np.ndarray, overall: np.ndarray) -> tuple[float, float, float]:
-    """Mean, low, high: 95% over seeds of the distance from the seed's mean over all."""
-    middle = float(overall.mean())
-    value, low, high = t_interval((of_seeds - overall).tolist())
-    return middle + value, middle + low, middle + high
-
-
-def _noted(figure: go.Figure, design: Factorial) -> go.Figure:
-    """With what it is made of below its heading on the page."""
-    figure.update_layout(meta={**(figure.layout.meta or {}), "notes": {design.words: "crossed"}})
+def _with_description(figure: go.Figure, design: Factorial) -> go.Figure:
+    """The figure with the design's description below its heading on the page."""
+    figure.update_layout(meta={**(figure.layout.meta or {}), "notes": {design.description: "crossed"}})
     return figure

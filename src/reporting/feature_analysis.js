@@ -1,102 +1,105 @@
-// One net, level by level: what its stages see, which channels are selective and for what, where its answer comes from.
-const inner = () => atlas.nets[look.net]?.inside ?? {};
-const className = (inside, i) => i < 0 || i == null ? "none" : inside.classes?.[i] ?? `class ${i}`;
-function element(tag, words = "", ...children) {
-  const made = document.createElement(tag);
-  made.textContent = words; made.append(...children);
-  return made;
+// The feature analysis of one net: receptive fields, selective channels, Grad-CAM, first filters.
+const className = (analysis, i) => i < 0 || i == null ? "none" : analysis.classes?.[i] ?? `class ${i}`;
+function element(tag, text = "", ...children) {
+  const created = document.createElement(tag);
+  created.textContent = text; created.append(...children);
+  return created;
 }
-async function patchPictures({shape: [m, b, c, f, g], pixels}) {
-  if (!unpacked.has(pixels)) unpacked.set(pixels, inflated(pixels).then(buffer => {
-    const source = new Uint8Array(buffer);
-    return Array.from({length: m * b}, (_, i) => coloured(source, i, c, f, g));
-  }));
-  return unpacked.get(pixels);
-}
-function square(image, [top, left, bottom, right]) {  // what the middle unit sees, on the image
-  const canvas = document.createElement("canvas"), side = 132, scale = side / Math.max(image.width, image.height), edge = 14;
-  canvas.width = canvas.height = (side + 2 * edge) * 2; canvas.style.width = canvas.style.height = `${side + 2 * edge}px`;
-  const pen = canvas.getContext("2d");
-  pen.scale(2, 2); pen.imageSmoothingEnabled = false;
-  pen.drawImage(image, edge, edge, image.width * scale, image.height * scale);
-  pen.strokeStyle = "#D55E00"; pen.lineWidth = 2.5;
-  const [x, y, x1, y1] = [left, top, right, bottom].map(one => Math.min(side + 2 * edge - 2, Math.max(2, edge + one * scale)));
-  pen.strokeRect(x, y, x1 - x, y1 - y);
+function describe(canvas, label) { canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", label); }
+// the receptive field of the middle unit as a square on the image
+function receptiveFieldCanvas(image, [top, left, bottom, right]) {
+  const canvas = document.createElement("canvas"), side = 132, scale = side / Math.max(image.width, image.height), margin = 14, size = side + 2 * margin;
+  canvas.width = canvas.height = 2 * size; canvas.style.width = canvas.style.height = `${size}px`;
+  const context = canvas.getContext("2d");
+  context.scale(2, 2); context.imageSmoothingEnabled = false;
+  context.drawImage(image, margin, margin, image.width * scale, image.height * scale);
+  context.strokeStyle = "#D55E00"; context.lineWidth = 2.5;
+  const [x0, y0, x1, y1] = [left, top, right, bottom].map(edge => Math.min(size - 2, Math.max(2, margin + edge * scale)));
+  context.strokeRect(x0, y0, x1 - x0, y1 - y0);
   return canvas;
 }
-async function level(net, stage, one, image) {
-  const [top, left, bottom, right] = one.field, across = right - left, wide = Math.max(image.width, image.height);
-  const seen = square(image, one.field), card = element("div"), picture = element("div", "", seen), facts = element("p");
-  seen.setAttribute("role", "img");
-  seen.setAttribute("aria-label", `the middle unit of ${stage} sees ${bottom - top} by ${across} pixels`);
-  const said = [`sees ${+(bottom - top).toFixed(1)}×${+across.toFixed(1)} px` + (across > wide ? ", more than the image" : "")];
-  const words = {what: "what: accuracy", where: "where: R²"};
-  for (const [word, values] of Object.entries(one.probes)) if (values) said.push(`${words[word]} ${values[0].toFixed(3)} (pixels ${values[1].toFixed(3)})`);
-  const dead = one.facts.filter(row => row[0] === 0).length, copies = one.facts.filter(row => row[3] >= 0).length;
-  said.push(`${one.facts.length} channels: ${dead} dead, ${copies} repeat another`);
-  facts.className = "soft"; facts.append(...said.flatMap(words => [words, document.createElement("br")]));
-  picture.append(facts); card.className = "level"; card.append(element("h3", stage), picture);
-  if (one.patches) {
-    const pictures = await patchPictures(one.patches), rows = element("div"), b = one.patches.shape[1];
-    rows.className = "patches";
-    one.patches.channels.slice(0, 8).forEach((k, i) => {
-      const [fires, selectivity, best] = one.facts[k], line = element("div"), about = element("span");
-      about.append(element("b", `channel ${k}`), document.createElement("br"), selectivity === null ? "" : `${className(net.inside, best)} ${selectivity.toFixed(2)}`);
-      line.append(about, ...pictures.slice(i * b, (i + 1) * b).map((patch, j) => {
-        const canvas = patch.cloneNode();
-        canvas.getContext("2d").drawImage(patch, 0, 0);
-        canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", `patch ${j + 1} for channel ${k} of ${stage}`);
-        return canvas;
-      }));
-      rows.append(line);
-    });
-    card.append(rows);
-  }
+// size of the receptive field, linear probes, dead and duplicate channels, in lines
+function stageFacts(stage, image) {
+  const [top, left, bottom, right] = stage.field, height = bottom - top, width = right - left;
+  const isLarger = width > Math.max(image.width, image.height);
+  const lines = [`receptive field ${+height.toFixed(1)}×${+width.toFixed(1)} px` + (isLarger ? ", larger than the image" : "")];
+  const titles = {class: "class: accuracy", position: "position: R²"};
+  for (const [target, values] of Object.entries(stage.probes)) if (values) lines.push(`${titles[target]} ${values[0].toFixed(3)} (pixels ${values[1].toFixed(3)})`);
+  const dead = stage.facts.filter(facts => facts[0] === 0).length, duplicates = stage.facts.filter(facts => facts[3] >= 0).length;
+  return [...lines, `${stage.facts.length} channels: ${dead} dead, ${duplicates} duplicates`];
+}
+async function stageCard(net, name, stage, image) {
+  const field = receptiveFieldCanvas(image, stage.field), card = element("div"), text = element("p");
+  const [top, left, bottom, right] = stage.field;
+  describe(field, `receptive field of the middle unit of ${name}: ${bottom - top} by ${right - left} pixels`);
+  text.className = "soft"; text.append(...stageFacts(stage, image).flatMap(line => [line, document.createElement("br")]));
+  card.className = "stage"; card.append(element("h3", name), element("div", "", field, text));
+  if (stage.patches) card.append(await patchRows(net, name, stage));
   return card;
 }
-let drawn = {};
-async function drawInside() {
-  const inside = inner(), net = atlas.nets[look.net];
-  if (part("inside").hidden || !insideSeen || !inside.stages) return;
-  const image = look.image, turn = drawn.turn = {};
-  const images = await unpackedImages(net.images), input = images[Math.min(image, images.length - 1)];
-  const cards = await Promise.all(Object.entries(inside.stages).map(([stage, one]) => level(net, stage, one, input)));
-  if (drawn.turn !== turn) return;
-  part("levels").replaceChildren(...cards);
-  const figures = [];
-  if (inside.cam) {
-    const maps = await unpack(inside.cam.maps, inside.cam.shape);
-    images.slice(0, maps.n).forEach((one, i) => {
-      const canvas = document.createElement("canvas"), figure = element("figure", "", canvas), answer = inside.answers?.[i], label = inside.labels?.[i];
-      canvas.width = canvas.height = 224;
-      const pen = canvas.getContext("2d");
-      pen.imageSmoothingEnabled = false; fit(pen, one, 0, 0, 224);
-      pen.imageSmoothingEnabled = true; fit(pen, tile(maps, i, 0, [0, 1], "veil"), 0, 0, 224);
-      const caption = element("figcaption", className(inside, answer));
-      if (label >= 0 && answer !== label) caption.append(document.createElement("br"), element("span", `is ${className(inside, label)}`));
-      canvas.setAttribute("role", "img"); canvas.setAttribute("aria-label", `image ${i}: where the answer ${className(inside, answer)} comes from`);
-      figure.append(caption); figures.push(figure);
-    });
-  }
-  part("cam").replaceChildren(...(figures.length ? figures : [element("p", "This net has no class or no stage with positions.")]));
-  part("first").hidden = !inside.filters;
-  if (inside.filters) {
-    const [k, c, h, w] = inside.filters.shape, maps = await unpack(inside.filters.maps, inside.filters.shape);
-    const most = Math.max(...maps.ends.map(Math.abs)), list = Array.from({length: Math.min(k, 64)}, (_, i) => i);
-    const weights = i => {
-      const picture = new ImageData(w, h);
-      for (let j = 0; j < h * w; j++) picture.data.set([0, 1, 2].map(one => 127.5 * (1 + valueAt(maps, i, one, j) / most)).concat(255), 4 * j);
-      return still(picture);
-    };
-    const draw = list.map(i => (pen, left, top, side) => fit(pen, c === 3 ? weights(i) : tile(maps, i, 0, [-most, most], "change"), left, top, side));
-    lay(part("filters"), draw, Math.max(8, Math.min(k, Math.floor(part("first").clientWidth / 56))), -1, list.map(String));
-  }
+// a row per selective channel: its class, and the patches that activate it most
+async function patchRows(net, name, stage) {
+  const {shape: [channels, perChannel, c, h, w], pixels} = stage.patches, rows = element("div");
+  const patches = await decodeImages(pixels, channels * perChannel, c, h, w);
+  rows.className = "patches";
+  stage.patches.channels.slice(0, 8).forEach((channel, i) => {
+    const [, selectivity, preferred] = stage.facts[channel], row = element("div"), label = element("span");
+    const preference = selectivity === null ? "" : `${className(net.analysis, preferred)} ${selectivity.toFixed(2)}`;
+    label.append(element("b", `channel ${channel}`), document.createElement("br"), preference);
+    row.append(label, ...patches.slice(i * perChannel, (i + 1) * perChannel).map((patch, j) => {
+      const canvas = patch.cloneNode();
+      canvas.getContext("2d").drawImage(patch, 0, 0);
+      describe(canvas, `patch ${j + 1} for channel ${channel} of ${name}`);
+      return canvas;
+    }));
+    rows.append(row);
+  });
+  return rows;
 }
-let insideSeen = false;
-if (atlas.nets.some(net => net.inside?.stages)) {
-  part("inside").hidden = false;
-  atlas.nets.forEach((net, i) => { if (net.inside?.stages) part("net").append(new Option(net.name, i)); });
-  look.net = +part("net").value;
-  part("net").addEventListener("change", () => choose({net: +part("net").value}));
-  new IntersectionObserver(([one], self) => { if (one.isIntersecting) { insideSeen = true; drawInside(); self.disconnect(); } }, {rootMargin: "400px"}).observe(part("inside"));
+function gradCamFigure(analysis, maps, image, i) {
+  const canvas = document.createElement("canvas"), figure = element("figure", "", canvas);
+  const prediction = analysis.predictions?.[i], label = analysis.labels?.[i];
+  canvas.width = canvas.height = 224;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false; drawContained(context, image, 0, 0, 224);
+  context.imageSmoothingEnabled = true; drawContained(context, drawMap(maps, i, 0, [0, 1], "overlay"), 0, 0, 224);
+  const caption = element("figcaption", className(analysis, prediction));
+  if (label >= 0 && prediction !== label) caption.append(document.createElement("br"), element("span", `true: ${className(analysis, label)}`));
+  describe(canvas, `image ${i}: Grad-CAM for the predicted class ${className(analysis, prediction)}`);
+  figure.append(caption);
+  return figure;
+}
+async function drawFilters({shape: [k, c, h, w], maps: text}) {
+  const maps = await decodeMaps(text, [k, c, h, w]), largest = Math.max(...maps.limits.map(Math.abs));
+  const colourPicture = filter => {
+    const picture = new ImageData(w, h);
+    for (let pixel = 0; pixel < h * w; pixel++) picture.data.set([0, 1, 2].map(channel => 127.5 * (1 + valueAt(maps, filter, channel, pixel) / largest)).concat(255), 4 * pixel);
+    return toCanvas(picture);
+  };
+  const filters = Array.from({length: Math.min(k, 64)}, (_, i) => i);
+  const drawers = filters.map(i => (context, left, top, side) => drawContained(context, c === 3 ? colourPicture(i) : drawMap(maps, i, 0, [-largest, largest], "change"), left, top, side));
+  drawTiles(byId("filters"), drawers, Math.max(8, Math.min(k, Math.floor(byId("first-layer").clientWidth / 56))), -1, filters.map(String));
+}
+let analysisVisible = false, analysisRequest = null;
+async function drawAnalysis() {
+  const net = mapData.nets[state.net], analysis = net?.analysis ?? {};
+  if (byId("analysis").hidden || !analysisVisible || !analysis.stages) return;
+  const request = analysisRequest = {}, images = await imagesOf(net), image = images[Math.min(state.image, images.length - 1)];
+  const stageCards = await Promise.all(Object.entries(analysis.stages).map(([name, stage]) => stageCard(net, name, stage, image)));
+  if (analysisRequest !== request) return;  // a newer request came meanwhile
+  byId("stages").replaceChildren(...stageCards);
+  const maps = analysis.cam && await decodeMaps(analysis.cam.maps, analysis.cam.shape);
+  const figures = maps ? images.slice(0, maps.n).map((picture, i) => gradCamFigure(analysis, maps, picture, i)) : [];
+  byId("cam").replaceChildren(...(figures.length ? figures : [element("p", "This net has no classes, or no stage with positions.")]));
+  byId("first-layer").hidden = !analysis.filters;
+  if (analysis.filters) await drawFilters(analysis.filters);
+}
+if (mapData.nets.some(hasAnalysis)) {
+  byId("analysis").hidden = false;
+  mapData.nets.forEach((net, i) => { if (hasAnalysis(net)) byId("net").append(new Option(net.name, i)); });
+  state.net = +byId("net").value;
+  byId("net").addEventListener("change", () => update({net: +byId("net").value}));
+  new IntersectionObserver(([entry], observer) => {
+    if (entry.isIntersecting) { analysisVisible = true; drawAnalysis(); observer.disconnect(); }
+  }, {rootMargin: "400px"}).observe(byId("analysis"));
 }

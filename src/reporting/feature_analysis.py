@@ -1,49 +1,53 @@
-"""What lies inside the kept net of a run, packed for the page: what channels look for, and what a shift changes."""
+"""The feature analysis of a run's net as plain data for the page, where ``feature_analysis.js`` draws it."""
 
 from typing import Any
 
 import numpy as np
 
 from ..results.runs import FinishedRun
-from .inline_data import pack, pictures
+from .inline_data import serialize_images, serialize_map_values
 
-#: what a layer's probe answers → its measure
-PROBES = {"what": "probe_accuracy", "where": "probe_r2"}
+#: target of a stage's linear probe → its measure
+PROBE_MEASURES = {"class": "probe_accuracy", "position": "probe_r2"}
 
 
-def packed_inside(run: FinishedRun) -> dict[str, Any]:
-    """The arrays of ``inside.npz`` that the page draws, as plain data; empty where the run has none.
-
-    Beside each stage stand its probes: value, and the same probe's on the pixels.
-    """
-    found = run.inside
-    if not found:
+def serialize_analysis(run: FinishedRun) -> dict[str, Any]:
+    """The arrays of ``inside.npz`` that the page draws; empty where the run has none."""
+    arrays = run.inside
+    if not arrays:
         return {}
-    whole: dict[str, Any] = {name: found[name].tolist() for name in ("labels", "answers", "shift") if name in found}
-    if "filters" in found:
-        filters = found["filters"]
-        whole["filters"] = {"shape": list(filters.shape), "maps": pack(filters)}
-    if "cam" in found:
-        whole["cam"] = {"shape": [len(found["cam"]), 1, *found["cam"].shape[1:]], "maps": pack(found["cam"][:, None])}
-    stages = [name.removesuffix("/facts") for name in found if name.endswith("/facts")]
-    return whole | {"classes": run.facts.get("classes", []), "stages": {stage: _stage(run, stage) for stage in stages}}
+    net: dict[str, Any] = {name: arrays[name].tolist() for name in ("labels", "shift") if name in arrays}
+    if "answers" in arrays:
+        net["predictions"] = arrays["answers"].tolist()
+    if "filters" in arrays:
+        net["filters"] = _maps(arrays["filters"])
+    if "cam" in arrays:
+        net["cam"] = _maps(arrays["cam"][:, None])
+    stages = [name.removesuffix("/facts") for name in arrays if name.endswith("/facts")]
+    return net | {"classes": run.facts.get("classes", []), "stages": {stage: _stage(run, stage) for stage in stages}}
 
 
 def _stage(run: FinishedRun, stage: str) -> dict[str, Any]:
-    one = {name.removeprefix(f"{stage}/"): array for name, array in run.inside.items() if name.startswith(f"{stage}/")}
-    said: dict[str, Any] = {
-        "facts": [[None if np.isnan(x) else round(float(x), 4) for x in row] for row in one["facts"]],
-        "order": one["order"].tolist(),
-        "field": one["field"].tolist(),
-        "probes": {word: _probe(run, stage, measure) for word, measure in PROBES.items()},
+    """Facts of the channels, patches, changes under a shift, and linear probes of a stage."""
+    prefix = f"{stage}/"
+    arrays = {name.removeprefix(prefix): array for name, array in run.inside.items() if name.startswith(prefix)}
+    data: dict[str, Any] = {
+        "facts": [[None if np.isnan(x) else round(float(x), 4) for x in row] for row in arrays["facts"]],
+        "order": arrays["order"].tolist(),
+        "field": arrays["field"].tolist(),
+        "probes": {target: _probe(run, stage, measure) for target, measure in PROBE_MEASURES.items()},
     }
-    if "patches" in one:
-        said["patches"] = {"channels": one["patch_channels"].tolist(), **pictures(one["patches"])}
-    for name in ("moved", "back"):
-        if name in one:
-            ends = float(np.nanmax(np.abs(one[name].astype(np.float32)), initial=0))
-            said[name] = {"shape": list(one[name].shape), "maps": pack(one[name]), "most": ends}
-    return said
+    if "patches" in arrays:
+        data["patches"] = {"channels": arrays["patch_channels"].tolist(), **serialize_images(arrays["patches"])}
+    for name, key in (("moved", "change"), ("back", "change_after_inverse")):
+        if name in arrays:
+            largest = float(np.nanmax(np.abs(arrays[name].astype(np.float32)), initial=0))
+            data[key] = _maps(arrays[name]) | {"largest": largest}
+    return data
+
+
+def _maps(maps: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(maps.shape), "maps": serialize_map_values(maps)}
 
 
 def _probe(run: FinishedRun, stage: str, measure: str) -> list[float] | None:

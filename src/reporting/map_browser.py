@@ -1,4 +1,4 @@
-"""The feature maps of a comparison, packed into its page, which draws any stage, epoch, image and channel of them."""
+"""The feature maps of a comparison as plain data for its page, where ``map_browser.js`` draws them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,58 +6,70 @@ from typing import Any
 import numpy as np
 
 from ..results.runs import FinishedRun
-from .comparison import Variant
-from .feature_analysis import packed_inside
-from .inline_data import pack, pictures
+from .feature_analysis import serialize_analysis
+from .inline_data import serialize_images, serialize_map_values
 from .maps import colours, epochs_of, read_maps, read_scale
+from .variant import Variant
 
-#: numbers that the maps on a page may have, and half as many what lies inside its nets: a byte each on the page
-CAP = 10_000_000
-#: of maps, and of what a shift changes in them
-COLOURS = {"map": "Viridis", "change": "RdBu_r"}
+#: largest number of map values on a page, a byte each; the feature analyses may have half as many
+MOST_VALUES = 10_000_000
+#: colour scales of maps, and of their changes under a shift
+COLOUR_SCALES = {"map": "Viridis", "change": "RdBu_r"}
 
 
-def packed_maps(found: Sequence[Variant], cap: int = CAP) -> dict[str, Any]:
-    """All that the page's browser of feature maps knows, as plain data; empty where no run kept any.
+def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) -> dict[str, Any]:
+    """All data of the page's map browser; empty where no run has maps.
 
-    Where the maps have more than ``cap`` numbers, epochs are left out evenly (not the first and the last), then images;
-    and the insides of the last nets.
+    Above ``most_values``, epochs are left out evenly (not the first and the last), then images; and the feature
+    analyses of the last nets.
 
     Args:
-        found: the variants; of each, its first seed is shown.
-        cap: numbers in all.
+        variants: of each, its first seed is shown.
+        most_values: number of map values in all.
     """
-    runs = [(variant.name, variant.measured[0], epochs_of(variant.measured[0].folder)) for variant in found]
-    runs = [(name, run, each) for name, run, each in runs if each and read_scale(run.folder)]  # pixels has no stages
+    first_seeds = [(variant.name, variant.measured[0]) for variant in variants]
+    runs = [(name, run, epochs_of(run.folder)) for name, run in first_seeds]
+    runs = [(name, run, epochs) for name, run, epochs in runs if epochs and read_scale(run.folder)]
     if not runs:
         return {}
-    epochs = sorted({epoch for _, _, each in runs for epoch in each})
-    size = sum(one.size for _, run, each in runs for one in read_maps(run.folder, each[-1])[1].values())
-    count = min(len(epochs), max(2, cap // size))
-    chosen = [epochs[i] for i in np.linspace(0, len(epochs) - 1, count).round().astype(int)]
-    share = min(1.0, cap / (count * size))
+    all_epochs = sorted({epoch for _, _, epochs in runs for epoch in epochs})
+    last_maps = [read_maps(run.folder, epochs[-1])[1] for _, run, epochs in runs]
+    values_per_epoch = sum(stage_maps.size for maps in last_maps for stage_maps in maps.values())
+    count = min(len(all_epochs), max(2, most_values // values_per_epoch))
+    shown_epochs = [all_epochs[i] for i in np.linspace(0, len(all_epochs) - 1, count).round().astype(int)]
+    share_of_images = min(1.0, most_values / (count * values_per_epoch))
     images: dict[str, Any] = {}
-    nets, inside = [], cap // 2
-    for name, run, each in runs:
-        net: dict[str, Any] = {"name": name, "stages": {}, "places": places(run)}
-        inside -= sum(one.size for one in run.inside.values())
-        net["inside"] = packed_inside(run) if inside >= 0 else {}
-        net["images"] = str(run.facts["probe_checksum"])
-        for epoch in (one for one in chosen if one in each):
+    nets, analysis_budget = [], most_values // 2
+    for name, run, epochs in runs:
+        stages: dict[str, Any] = {}
+        analysis_budget -= sum(array.size for array in run.inside.values())
+        images_key = str(run.facts["probe_checksum"])
+        for epoch in (epoch for epoch in shown_epochs if epoch in epochs):
             inputs, maps = read_maps(run.folder, epoch)
-            few = max(1, int(share * len(inputs)))
-            images[net["images"]] = pictures(inputs[:few])
+            image_count = max(1, int(share_of_images * len(inputs)))
+            images[images_key] = serialize_images(inputs[:image_count])
             for stage, values in maps.items():
-                entry = net["stages"].setdefault(stage, {"shape": [few, *values.shape[1:]], "epochs": {}})
-                entry["epochs"][epoch] = pack(values[:few])
-        nets.append(net)
+                entry = stages.setdefault(stage, {"shape": [image_count, *values.shape[1:]], "epochs": {}})
+                entry["epochs"][epoch] = serialize_map_values(values[:image_count])
+        nets.append(
+            {
+                "name": name,
+                "stages": stages,
+                "geometry": stage_geometry(run),
+                "analysis": serialize_analysis(run) if analysis_budget >= 0 else {},
+                "images": images_key,
+            }
+        )
     return {
         "nets": nets,
         "images": images,
-        "epochs": chosen,
-        "left_out": {"epochs": len(epochs) - count, "insides": sum(1 for net in nets if not net["inside"])},
+        "epochs": shown_epochs,
+        "left_out": {
+            "epochs": len(all_epochs) - count,
+            "analyses": sum(1 for net in nets if not net["analysis"]),
+        },
         "scales": shared_scales([run for _, run, _ in runs]),
-        "colours": {name: colours(scale).tolist() for name, scale in COLOURS.items()},
+        "colours": {name: colours(scale).tolist() for name, scale in COLOUR_SCALES.items()},
     }
 
 
@@ -66,11 +78,11 @@ def shared_scales(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
     scales: dict[str, list[float]] = {}
     for run in runs:
         for stage, (low, high) in read_scale(run.folder).items():
-            before = scales.get(stage, [low, high])
-            scales[stage] = [min(low, before[0]), max(high, before[1])]
+            lowest, highest = scales.get(stage, [low, high])
+            scales[stage] = [min(low, lowest), max(high, highest)]
     return scales
 
 
-def places(run: FinishedRun) -> dict[str, list[float]]:
-    """Stage → where its map lies on the image: the middle of its first unit and the step to the next, in pixels."""
+def stage_geometry(run: FinishedRun) -> dict[str, list[float]]:
+    """Stage → where its map lies on the image: centre of its first unit and step to the next, in pixels."""
     return {row["layer"].split(".")[0]: [float(row["start"]), float(row["jump"])] for row in run.shapes}

@@ -1,6 +1,6 @@
-"""Feature maps as pictures: one grid a stage and epoch, on one colour scale for all epochs of the stage.
+"""Feature maps as pictures: one grid per stage and epoch, on one colour scale for all epochs of the stage.
 
-Grids of numbers that were measured are painted in the same colours.
+Heatmaps of measures are drawn in the same colours.
 """
 
 import io
@@ -18,48 +18,50 @@ TILE, GAP, HEAD, SIDE = 56, 2, 22, 10
 INK = (40, 40, 46)
 SCALE = "scale.json"
 ROLL_MAP = "roll_map"
-#: of what a map is kept in: nets that diverge have larger numbers
+#: largest value of the maps' dtype; nets that diverge have larger ones
 LARGEST = float(np.finfo(np.float16).max)
 
 
 def save_maps(
     run: Path, epoch: int, images: UInt8[np.ndarray, "n c h w"], maps: dict[str, Float[np.ndarray, "n k p q"]]
 ) -> None:
-    """Keep the maps of an epoch (0 is the untrained net), widen the scale to hold them, and draw them.
+    """Save and draw the maps of an epoch (0 is the untrained net), and widen the colour scale to include them.
 
     Args:
         run: the run's folder.
         epoch: epochs trained.
-        images: the probe images.
+        images: the example images.
         maps: stage → the maps of its first channels.
     """
     folder = run / MAPS
-    packed = io.BytesIO()
-    maps = {stage: np.clip(one, -LARGEST, LARGEST) for stage, one in maps.items()}
-    np.savez_compressed(packed, images=images, **{k: v.astype(np.float16) for k, v in maps.items()})  # type: ignore[arg-type]
-    write(folder / f"epoch_{epoch:03d}.npz", packed.getvalue())
+    buffer = io.BytesIO()
+    maps = {stage: np.clip(values, -LARGEST, LARGEST) for stage, values in maps.items()}
+    np.savez_compressed(buffer, images=images, **{k: v.astype(np.float16) for k, v in maps.items()})  # type: ignore[arg-type]
+    write(folder / f"epoch_{epoch:03d}.npz", buffer.getvalue())
     scale = {stage: _wider(read_scale(run).get(stage), value) for stage, value in maps.items()}
     write_json(folder / SCALE, scale)
     for stage in maps:
-        draw(folder, epoch, stage, scale[stage])
+        draw_stage(folder, epoch, stage, scale[stage])
 
 
 def read_maps(run: Path, epoch: int) -> tuple[UInt8[np.ndarray, "n c h w"], dict[str, Float[np.ndarray, "n k p q"]]]:
-    """The probe images, and stage → its maps after an epoch."""
-    with np.load(run / MAPS / f"epoch_{epoch:03d}.npz") as kept:
-        found = {name: kept[name] for name in kept.files}
-    return found.pop("images"), found
+    """The example images, and stage → its maps after an epoch."""
+    with np.load(run / MAPS / f"epoch_{epoch:03d}.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    return arrays.pop("images"), arrays
 
 
 def epochs_of(run: Path) -> list[int]:
-    """The epochs whose maps were kept, in order."""
+    """The epochs with saved maps, in order."""
     return sorted(int(file.stem.split("_")[1]) for file in (run / MAPS).glob("epoch_*.npz"))
 
 
 def finish_maps(run: Path) -> dict[int, dict[str, Path]]:
-    """Draw every epoch on the final scale; epoch → stage → picture."""
+    """Redraw every epoch on the final scale; gives epoch → stage → picture."""
     folder, scale = run / MAPS, read_scale(run)
-    return {epoch: {stage: draw(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs_of(run)}
+    return {
+        epoch: {stage: draw_stage(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs_of(run)
+    }
 
 
 def read_scale(run: Path) -> dict[str, list[float]]:
@@ -70,28 +72,28 @@ def read_scale(run: Path) -> dict[str, list[float]]:
 
 
 def _wider(scale: list[float] | None, maps: Float[np.ndarray, "n k p q"]) -> list[float]:
-    """The scale that holds these maps too; one map pixel in a thousand may lie above it."""
+    """The scale widened to these maps; one map pixel in a thousand may lie above it."""
     low, high = min(0.0, float(maps.min())), float(np.quantile(maps, 0.999))
     if scale is not None:
         low, high = min(low, scale[0]), max(high, scale[1])
     return [low, max(high, low + 1e-6)]
 
 
-def draw(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
-    """Write the grid of a stage and epoch: a row an image, the image itself first, then one channel a column."""
-    with np.load(folder / f"epoch_{epoch:03d}.npz") as kept:
-        picture = grid(kept["images"], kept[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
-    packed = io.BytesIO()
-    picture.save(packed, "PNG", compress_level=3)
+def draw_stage(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
+    """Write the picture of a stage and epoch: a row per image, the image itself first, then a column per channel."""
+    with np.load(folder / f"epoch_{epoch:03d}.npz") as file:
+        picture = map_picture(file["images"], file[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
     path = folder / f"{stage}_epoch_{epoch:03d}.png"
-    write(path, packed.getvalue())
+    write(path, buffer.getvalue())
     return path
 
 
-def grid(
+def map_picture(
     images: UInt8[np.ndarray, "n c h w"], maps: Float[np.ndarray, "n k p q"], scale: list[float], title: str
 ) -> Image.Image:
-    """The picture: dark is the scale's low end, yellow its high end or above."""
+    """The picture of a stage; dark is the scale's low end, yellow its high end or above."""
     n, channels, height, width = maps.shape
     step = TILE + GAP
     canvas = np.full((n * step + 2 * HEAD, (channels + 1) * step + SIDE, 3), 255, np.uint8)
@@ -114,22 +116,22 @@ def grid(
 
 
 def centred(plane: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-    """A map of rolls with no roll in the middle (of an even side, after the middle)."""
+    """A map over rolls, shifted so that no roll is in the middle (after it, for an even side)."""
     return np.fft.fftshift(plane)
 
 
-def picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "H W 3"]:
-    """A grid of a run: dark is 0, yellow its largest number; small ones with pixels of several."""
+def heatmap_picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A heatmap as a picture: dark is 0, yellow its maximum; small ones are enlarged."""
     plane = centred(plane) if name.startswith("roll_") else plane
     levels = np.clip(plane / max(float(plane.max()), 1e-12), 0, 1)
-    painted = colours()[(levels * 255).round().astype(np.uint8)]
+    pixels = colours()[(levels * 255).round().astype(np.uint8)]
     step = max(1, 4 * TILE // max(plane.shape))
-    large: UInt8[np.ndarray, "H W 3"] = painted.repeat(step, 0).repeat(step, 1)
+    large: UInt8[np.ndarray, "H W 3"] = pixels.repeat(step, 0).repeat(step, 1)
     return large
 
 
 def _nearest(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
-    """A square tile in which pixels stay pixels."""
+    """A square tile by nearest-neighbour interpolation."""
     rows, columns = (np.arange(TILE) * side // TILE for side in pixels.shape[:2])
     tile: UInt8[np.ndarray, "t t 3"] = pixels[rows[:, None], columns]
     return tile
@@ -137,7 +139,7 @@ def _nearest(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
 
 @cache
 def colours(scale: str = "Viridis") -> UInt8[np.ndarray, "256 3"]:
-    """A colour map of plotly's in 256 steps; the default is perceptually even, colour-blind-safe, readable in grey."""
+    """A plotly colour scale in 256 steps; the default is perceptually uniform and colour-blind-safe."""
     from plotly.colors import sample_colorscale
 
     steps = sample_colorscale(scale, np.linspace(0, 1, 256).tolist(), colortype="tuple")

@@ -1,7 +1,6 @@
-"""The figures of a comparison, as plotly figures: use them in a notebook, or see them on the page.
+"""Plotly figures of a comparison, for notebooks and for the page: shared theme, small multiples, trade-off, training.
 
-Here stand the look that all share, the trade-off and the training; ``measured`` and ``planes`` hold what was measured.
-A figure that has nothing to show is empty (``figure.data``), not an error.
+Figures of measures are in ``measure_figures`` and ``heatmaps``. A figure without data is empty (``figure.data``).
 """
 
 import math
@@ -14,20 +13,21 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..results.runs import number
-from .comparison import MEASURED, Variant
+from .columns import MEASURED
+from .variant import Variant
 
-# Okabe & Ito: told apart by every kind of colour vision; lines differ in their marks as well, of which there are more,
-# so that the ninth variant does not look like the first
+# Okabe & Ito's palette, safe for colour-blind readers; there are more marks than colours, so that the ninth variant
+# does not look like the first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#B8A800")
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down", "hourglass")
 GRID = "rgba(128,128,128,0.25)"
-#: end of a measure's name → how its line is drawn
+#: suffix of a measure's name → how its line is drawn
 LINES: dict[str, dict[str, Any]] = {
     "": {"line": {"width": 2}, "marker": {"size": 8}},
     "_untrained": {"line": {"width": 2, "dash": "dot"}, "marker": {"size": 4}, "opacity": 0.6},
     "_floor": {"line": {"width": 1, "dash": "dash"}, "marker": {"size": 3}, "opacity": 0.8},
 }
-#: panels side by side; the least width of one, its height with its axis, and the room above, in pixels
+#: panels side by side; in pixels: smallest width of a panel, its height with its axis, space below it and above all
 COLUMNS, WIDTH, HEIGHT, BELOW, ABOVE = 4, 215, 260, 60, 68
 
 #: points (x, value, low, high)
@@ -40,7 +40,7 @@ class Panel:
 
     Args:
         title: above it.
-        curves: variant → end of a measure's name (of ``LINES``) → its curve.
+        curves: variant → suffix of a measure's name (of ``LINES``) → its curve.
     """
 
     title: str
@@ -52,54 +52,56 @@ def styles(count: int) -> list[tuple[str, str]]:
     return list(islice(zip(cycle(COLOURS), cycle(MARKS), strict=False), count))
 
 
-def multiples(
-    found: Sequence[Variant],
+def small_multiples(
+    variants: Sequence[Variant],
     panels: Sequence[Panel],
     y: str,
     order: Sequence[str] = (),
     bars: bool = False,
     shared: bool = True,
     columns: int = COLUMNS,
+    below: int = BELOW,
 ) -> go.Figure:
-    """Small plots of the same variants; panels without a point are left out.
+    """Small multiples: the same variants in every panel; panels without a point are left out.
 
     Args:
-        found: the variants, each in its colour with its mark.
+        variants: each in its colour with its mark.
         panels: in reading order.
-        y: what the y axis says.
-        order: of the categories on the x axis, where it has some.
-        bars: a bar for each point, instead of a line.
+        y: title of the y axis.
+        order: of the categories on the x axis, if it is categorical.
+        bars: draw bars instead of lines.
         shared: one scale for the y axes of all panels; else each has its own.
-        columns: how many stand side by side.
+        columns: number of panels side by side.
+        below: space below a panel in pixels.
     """
-    drawn = {panel: [panel.curves(variant) for variant in found] for panel in panels}
-    drawn = {panel: each for panel, each in drawn.items() if any(any(one.values()) for one in each)}
-    figure, spots = spread([panel.title for panel in drawn], columns, shared)
-    named: set[str] = set()
-    for spot, each in zip(spots, drawn.values(), strict=True):
-        for variant, style, curves in zip(found, styles(len(found)), each, strict=True):
+    by_panel = {panel: [panel.curves(variant) for variant in variants] for panel in panels}
+    by_panel = {panel: curves for panel, curves in by_panel.items() if any(any(each.values()) for each in curves)}
+    figure, cells = subplots([panel.title for panel in by_panel], columns, shared, below)
+    in_legend: set[str] = set()
+    for cell, curves_of_variants in zip(cells, by_panel.values(), strict=True):
+        for variant, style, curves in zip(variants, styles(len(variants)), curves_of_variants, strict=True):
             for suffix, curve in curves.items():
                 if curve:
                     trace = (_bars if bars else _line)(curve, style, suffix)
-                    trace.update(name=variant.name, legendgroup=variant.name, showlegend=variant.name not in named)
-                    figure.add_trace(trace, **spot)
-                    named.add(variant.name)
+                    trace.update(name=variant.name, legendgroup=variant.name, showlegend=variant.name not in in_legend)
+                    figure.add_trace(trace, **cell)
+                    in_legend.add(variant.name)
         if order:
-            figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(order), **spot)
+            figure.update_xaxes(type="category", categoryorder="array", categoryarray=list(order), **cell)
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=y, col=1)
-    figure.update_layout(bargap=0.2 if len(found) > 1 else 0.7)
-    return dressed(figure)
+    figure.update_layout(bargap=0.2 if len(variants) > 1 else 0.7)
+    return apply_theme(figure)
 
 
-def spread(
+def subplots(
     titles: Sequence[str], columns: int = COLUMNS, shared: bool = True, below: int = BELOW
 ) -> tuple[go.Figure, list[dict[str, int]]]:
-    """An empty figure of panels with titles, ``below`` pixels apart, and where each stands."""
+    """An empty figure of titled panels, ``below`` pixels apart, and the row and column of each."""
     columns = max(min(columns, len(titles)), 1)
     rows = max(-(-len(titles) // columns), 1)
-    each = HEIGHT - BELOW + (60 if rows == 1 and columns < COLUMNS else 0)
-    height = rows * (each + below)
+    panel_height = HEIGHT - BELOW + (60 if rows == 1 and columns < COLUMNS else 0)
+    height = rows * (panel_height + below)
     figure = make_subplots(
         rows, columns, subplot_titles=list(titles), shared_yaxes="all" if shared else False,
         horizontal_spacing=min(0.04 if shared else 0.06, 1 / columns), vertical_spacing=below / height,
@@ -110,11 +112,11 @@ def spread(
 
 
 def _line(curve: Curve, style: tuple[str, str], suffix: str) -> go.Scatter:
-    (colour, mark), look = style, LINES[suffix]
+    (colour, mark), line = style, LINES[suffix]
     x, y, error = _points(curve)
     return go.Scatter(
-        x=x, y=y, mode="lines+markers", opacity=look.get("opacity", 1), error_y=None if suffix else error,
-        line={"color": colour, **look["line"]}, marker={"symbol": mark, **look["marker"]},
+        x=x, y=y, mode="lines+markers", opacity=line.get("opacity", 1), error_y=None if suffix else error,
+        line={"color": colour, **line["line"]}, marker={"symbol": mark, **line["marker"]},
         hovertemplate=f"%{{x}}: %{{y:.3f}}{suffix.replace('_', ' ')}",
     )  # fmt: skip
 
@@ -129,80 +131,80 @@ def _bars(curve: Curve, style: tuple[str, str], suffix: str) -> go.Bar:
 
 def _points(curve: Curve) -> tuple[list[Any], list[float], dict[str, Any]]:
     """The x and y of a curve, and its error bars."""
-    x, y, low, high = (list(one) for one in zip(*curve, strict=True))
+    x, y, low, high = (list(column) for column in zip(*curve, strict=True))
     above, below = ([abs(end - value) for end, value in zip(ends, y, strict=True)] for ends in (high, low))
     return x, y, {"type": "data", "array": above, "arrayminus": below, "width": 2, "thickness": 1}
 
 
-def trade_off(found: list[Variant]) -> go.Figure:
-    """Accuracy against invariance (output distance for a 1-px crop), where it was measured, and against cost; empty for
-    one variant, which trades nothing.
+def trade_off(variants: list[Variant]) -> go.Figure:
+    """Test score against output distance for a 1-px crop, where it was measured, and against cost; empty for one
+    variant.
     """
-    if len(found) < 2:
+    if len(variants) < 2:
         return go.Figure()
-    words = {
-        "crop_1px_output_distance": "output distance, 1-px crop (left = invariant)",
-        "multiply_adds": "multiply-adds an image",
+    titles = {
+        "crop_1px_output_distance": "output distance (1-px crop)",
+        "multiply_adds": "multiply-adds per image",
     }
-    words = {key: word for key, word in words.items() if any(variant.has(key) for variant in found)}
-    figure = make_subplots(1, len(words), shared_yaxes=True, horizontal_spacing=0.06)
-    for variant, (colour, mark) in zip(found, styles(len(found)), strict=True):
+    titles = {column: title for column, title in titles.items() if any(variant.has(column) for variant in variants)}
+    figure = make_subplots(1, len(titles), shared_yaxes=True, horizontal_spacing=0.06)
+    for variant, (colour, mark) in zip(variants, styles(len(variants)), strict=True):
         accuracy, above, below = _with_bounds(variant, variant.score)
-        for column, key in enumerate(words, start=1):
-            x, right, left = _with_bounds(variant, key)
+        for panel, column in enumerate(titles, start=1):
+            x, right, left = _with_bounds(variant, column)
             figure.add_scatter(
                 x=[x], y=[accuracy], mode="markers", name=variant.name, legendgroup=variant.name,
-                showlegend=column == 1, marker={"color": colour, "symbol": mark, "size": 12},
+                showlegend=panel == 1, marker={"color": colour, "symbol": mark, "size": 12},
                 error_x={"type": "data", "array": [right], "arrayminus": [left], "width": 3},
                 error_y={"type": "data", "array": [above], "arrayminus": [below], "width": 3},
-                row=1, col=column,
+                row=1, col=panel,
             )  # fmt: skip
-    for column, word in enumerate(words.values(), start=1):
-        figure.update_xaxes(title=word, row=1, col=column)
-    figure.update_yaxes(title=_scores(found, "test "), row=1, col=1)
-    return dressed(figure)
+    for panel, title in enumerate(titles.values(), start=1):
+        figure.update_xaxes(title=title, row=1, col=panel)
+    figure.update_yaxes(title=_scores(variants, "test "), row=1, col=1)
+    return apply_theme(figure)
 
 
-def training_curves(found: list[Variant]) -> go.Figure:
-    """Loss and score by epoch: validation solid, training dotted; every seed a line; gaps where a number is none."""
-    figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=["loss", _scores(found)])
-    for variant, (colour, mark) in zip(found, styles(len(found)), strict=True):
+def training_curves(variants: list[Variant]) -> go.Figure:
+    """Loss and score by epoch, a line per seed: validation solid, training dotted; gaps where a value is not finite."""
+    figure = make_subplots(1, 2, horizontal_spacing=0.1, subplot_titles=["loss", _scores(variants)])
+    for variant, (colour, mark) in zip(variants, styles(len(variants)), strict=True):
         for i, run in enumerate(variant.runs):
-            for column, name in ((1, "loss"), (2, MEASURED[variant.score][-1])):
+            for panel, name in ((1, "loss"), (2, MEASURED[variant.score][-1])):
                 for part, dash in (("val", "solid"), ("train", "dot")):
                     figure.add_scatter(
                         x=[int(row["epoch"]) for row in run.history],
                         y=[_or_gap(row.get(f"{part}/{name}", "")) for row in run.history],
                         mode="lines+markers", name=variant.name, legendgroup=variant.name,
-                        showlegend=i == 0 and column == 1 and part == "val", opacity=1 if part == "val" else 0.6,
+                        showlegend=i == 0 and panel == 1 and part == "val", opacity=1 if part == "val" else 0.6,
                         line={"color": colour, "dash": dash}, marker={"symbol": mark, "size": 6},
-                        row=1, col=column,
+                        row=1, col=panel,
                     )  # fmt: skip
-    epochs = max(len(run.history) for variant in found for run in variant.runs)
+    epochs = max(len(run.history) for variant in variants for run in variant.runs)
     figure.update_xaxes(title="epoch", dtick=max(1, epochs // 10))
-    return dressed(figure)
+    return apply_theme(figure)
 
 
 def _or_gap(text: str) -> float | None:
-    """A number of the history; None, which leaves a gap in a line, where it is infinite, nan or not there."""
+    """A value of the history; None, which plotly draws as a gap, where it is infinite, nan or missing."""
     value = number(text)
     return value if math.isfinite(value) else None
 
 
-def _scores(found: list[Variant], prefix: str = "") -> str:
-    """The name of what the variants were trained for."""
-    words = {"test_accuracy": f"{prefix}accuracy", "test_r2": "R² of the position"}
-    return ", or ".join(words[key] for key in dict.fromkeys(variant.score for variant in found))
+def _scores(variants: list[Variant], prefix: str = "") -> str:
+    """The name of the score that the variants were trained for."""
+    names = {"test_accuracy": f"{prefix}accuracy", "test_r2": "R² of the position"}
+    return ", or ".join(names[score] for score in dict.fromkeys(variant.score for variant in variants))
 
 
-def _with_bounds(variant: Variant, key: str) -> tuple[float, float, float]:
+def _with_bounds(variant: Variant, column: str) -> tuple[float, float, float]:
     """(mean, upper bar, lower bar): 95%, over images for one seed, over seeds for several."""
-    mean, low, high = variant.interval(key)
+    mean, low, high = variant.interval(column)
     return (mean, 0, 0) if math.isnan(low) else (mean, high - mean, mean - low)
 
 
-def dressed(figure: go.Figure) -> go.Figure:
-    """One look for all, on a light page and on a dark one; the legend above all panels and their titles."""
+def apply_theme(figure: go.Figure) -> go.Figure:
+    """The theme of all figures, for light and dark pages; the legend is above all panels and their titles."""
     names = [trace.name for trace in figure.data if trace.name and trace.showlegend]
     head = ABOVE + 30 * -(-sum(7 * len(name) + 50 for name in names) // 1000) - 10  # 30 pixels a line of 1000
     height = (figure.layout.height or 380) - ABOVE + head

@@ -1,4 +1,4 @@
-"""All pools on a page: what each is, keeps and costs, and the exactness matrix; for the terminal and as Markdown."""
+"""Tables of all pools: formula, properties, costs, and the exactness matrix; for the terminal and as Markdown."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from ..results.files import read_rows
 from ..summary import summarize
 from .terminal import console
 
-#: the map that costs are given for
+#: channels, height and width of the map that costs are given for; batch size of the times
 MAP, BATCH = (64, 56, 56), 16
-#: measured by the benchmark: python -m tests.bench.pools
+#: written by the benchmark: python -m tests.bench.pools
 TIMES = Path(__file__).with_name("pool_times.csv")
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with a title above and a legend below; numbers stand right."""
+    """A table with a title above and a legend below; numbers are right-aligned."""
 
     title: str
     columns: Sequence[str]
@@ -62,37 +62,37 @@ class Sheet:
 # --- the list --------------------------------------------------------------------------------------------------------
 
 
-def listing() -> list[Sheet]:
-    """What the code says of every pool, and the times that were measured."""
+def pool_sheets() -> list[Sheet]:
+    """Formula, properties, sources and costs of every pool, and its measured times."""
     times = read_rows(TIMES)
     by_max = {row["pool"]: row["ratio"] for row in times if row["against"] == "max"}
     costs = []
     for name, facts in FACTS.items():
-        parameters, each = cost(name)
-        costs.append((name, facts.formula, f"{parameters:,}", f"{each:.3g}", by_max.get(name, "·")))
+        parameters, multiply_adds = cost(name)
+        costs.append((name, facts.formula, f"{parameters:,}", f"{multiply_adds:.3g}", by_max.get(name, "·")))
     size = f"{MAP[0]}×{MAP[1]}×{MAP[2]}"
     sheets = [
         Sheet(
-            "What each computes, and what it costs",
-            ("pool", "an output", "para-\nmeters", "mult-\nadds", "time"),
+            "Formula and cost",
+            ("pool", "one output", "para-\nmeters", "MACs per\noutput", "time"),
             costs,
             "x: the map; R: the window of an output; x[i::s, j::s]: a phase, of s² at stride s; σ: the sigmoid; "
-            f"W, F: learned. On a map of {size}, stride 2, default windows. Mult-adds: for one output number. Time: "
+            f"W, F: learned. On a map of {size}, stride 2, default windows. MACs: multiply-adds. Time: "
             f"forward and backward, in units of max (channels_last, as nets run, a batch of {BATCH}, one thread)"
-            + measured(times),
+            + measured_on(times),
         ),
         Sheet(
-            "What each keeps, and where it is exact",
+            "Properties",
             ("pool", "keeps", "exact"),
             [(name, facts.keeps, facts.exact) for name, facts in FACTS.items()],
-            "keeps: constants, range and mean of any map with a circular border, whatever the weights. Aliasing: a "
-            "frequency above the new Nyquist frequency comes back as a lower one.",
+            "keeps: constants, range and mean of any map with a circular border, for any weights. exact: identities "
+            "that hold exactly. Aliasing: a frequency above the new Nyquist frequency returns as a lower one.",
         ),
         Sheet(
-            "Where it differs from its authors' own layer",
+            "Differences from the authors' implementations",
             ("pool", "differs"),
             [(name, facts.differs) for name, facts in FACTS.items() if facts.differs],
-            "N: the map's side; m: taps; s: the stride.",
+            "N: side of the map; m: taps; s: stride.",
         ),
         Sheet("Sources", ("pool", "source"), [(name, facts.source) for name, facts in FACTS.items()]),
     ]
@@ -101,19 +101,19 @@ def listing() -> list[Sheet]:
         rows = [(row["pool"], row["against"], row["ratio"], f"{row['low']} to {row['high']}") for row in against]
         sheets.append(
             Sheet(
-                "Against other ways to compute the same",
-                ("pool", "other way", "time, ours / other", "single pairs"),
+                "Speed against other implementations",
+                ("pool", "other implementation", "time, ours / other", "range of pairs"),
                 rows,
-                "One thread, the same map. (overflows): fails where squares or exponentials leave float32; (zeros): "
-                "another border. The bound is 1.2 against ways that compute the same everywhere. Measured"
-                + measured(times).removeprefix(";"),
+                "One thread, the same map. (overflows): squares or exponentials overflow float32; (zeros): zero "
+                "padding. The limit is 1.2 against implementations that always compute the same. Measured"
+                + measured_on(times).removeprefix(";"),
             )
         )
     return sheets
 
 
 def cost(name: str) -> tuple[int, float]:
-    """Parameters, and multiply-adds for one output number, by the ledger; ``none`` adds none to its stage."""
+    """Parameters, and multiply-adds per output value, by the model summary; ``none`` adds none to its stage."""
     pool = POOLS[name]
     if pool is None:
         return 0, 0.0
@@ -122,46 +122,45 @@ def cost(name: str) -> tuple[int, float]:
     return summary.parameters, summary.multiply_adds / (channels * height * width)
 
 
-def measured(times: Sequence[Mapping[str, str]]) -> str:
-    """On what and when."""
+def measured_on(times: Sequence[Mapping[str, str]]) -> str:
+    """The machine, torch version and date of the times."""
     return f"; on {times[0]['machine']}, torch {times[0]['torch']}, {times[0]['date']}." if times else "."
 
 
 # --- the matrix ------------------------------------------------------------------------------------------------------
 
 
-def matrix(cells: Sequence[Cell], setting: Setting) -> list[Sheet]:
-    """A sheet a protocol: pools down, paddings across."""
+def exactness_sheets(cells: Sequence[Cell], setting: Setting) -> list[Sheet]:
+    """A sheet per protocol: pools down, paddings across."""
     by = {(cell.pool, cell.padding, cell.protocol): cell for cell in cells}
     pools = list(dict.fromkeys(cell.pool for cell in cells))
     return [
         Sheet(
             meaning.replace("of S", f"of S = {setting.total}"),
             ("pool", *PADDINGS),
-            [(pool, *(show(by[pool, padding, protocol]) for padding in PADDINGS)) for pool in pools],
+            [(pool, *(cell_text(by[pool, padding, protocol]) for padding in PADDINGS)) for pool in pools],
             numbers=True,
         )
         for protocol, meaning in PROTOCOLS.items()
     ]
 
 
-def show(cell: Cell) -> str:
-    """``exact``, or the median; · where there is no such net."""
+def cell_text(cell: Cell) -> str:
+    """``exact``, or the median change; · where there is no such net."""
     if math.isnan(cell.largest):
         return "·"
     return "exact" if cell.exact else f"{cell.median:.2g}"
 
 
-def about(setting: Setting) -> str:
-    """What the matrix was made with."""
-    one = setting
+def setting_text(setting: Setting) -> str:
+    """How the matrix was computed."""
     return (
         f"Relative change ‖f(gx) − f(x)‖ / ‖f(x)‖: exact where the largest is below {ROUNDING:g}, else the median; · no"
-        " such net. Roll: what leaves on one side comes back on the other; crop: true pixels come in; last map but for "
-        f"a roll: after the one that fits best. Ladders of {one.depth} stages of stride {one.stride}, {one.head} head, "
-        "random weights (nothing is trained: what is exact stays so, the numbers do not), batch norm in eval, float64; "
-        f"{one.images} images of white noise, {one.size}×{one.size}, {one.shifts} shifts each of up to {one.margin} px,"
-        f" seed {one.seed}."
+        " such net. Roll: circular shift; crop: true shift that reveals pixels outside the frame; last map up to a "
+        f"roll: after the best-fitting roll. Plain CNNs of {setting.depth} stages of stride {setting.stride}, "
+        f"{setting.head} head, random weights (exactness does not depend on training, the other values do), batch norm "
+        f"in eval mode, float64; {setting.images} images of white noise, {setting.size}×{setting.size}, "
+        f"{setting.shifts} shifts each of up to {setting.margin} px, seed {setting.seed}."
     )
 
 
@@ -169,19 +168,24 @@ def about(setting: Setting) -> str:
 
 
 def show_sheets(sheets: Sequence[Sheet]) -> None:
-    """One below the other."""
+    """Print sheets one below the other."""
     for sheet in sheets:
         console.print(sheet.rich())
 
 
 def show_matrix(cells: Sequence[Cell], setting: Setting) -> None:
-    """Sheets side by side where there is room, then the legend."""
-    console.print(Columns([sheet.rich() for sheet in matrix(cells, setting)], padding=(0, 4)))
-    console.print(Text(about(setting), style="dim"))
+    """Print the matrix, sheets side by side where there is room, and its legend."""
+    console.print(Columns([sheet.rich() for sheet in exactness_sheets(cells, setting)], padding=(0, 4)))
+    console.print(Text(setting_text(setting), style="dim"))
 
 
-def page(cells: Sequence[Cell], setting: Setting, made: str) -> str:
-    """Markdown: the list, which a test holds against the code, and the matrix of one run, with how it was made."""
-    parts = ["# Pools\n", *(sheet.markdown() for sheet in listing()), "# The exactness matrix\n", about(setting) + "\n"]
-    parts += [sheet.markdown() for sheet in matrix(cells, setting)]
+def markdown_page(cells: Sequence[Cell], setting: Setting, made: str) -> str:
+    """The Markdown page: the list, which a test compares with the code, and the matrix of one run."""
+    parts = [
+        "# Pools\n",
+        *(sheet.markdown() for sheet in pool_sheets()),
+        "# The exactness matrix\n",
+        setting_text(setting) + "\n",
+    ]
+    parts += [sheet.markdown() for sheet in exactness_sheets(cells, setting)]
     return "\n".join([*parts, made]) + "\n"

@@ -1,11 +1,11 @@
-"""The sections of a page: a title, a sentence that says how to read it, and the figure."""
+"""The sections of a page: a title, an explanation of how to read the figure, and the figure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from . import effects, heatmaps, measure_figures, plots
+from . import effects, heatmaps, measure_figures, other_measures, plots
 
 
 @dataclass(frozen=True)
@@ -14,176 +14,192 @@ class Section:
 
     Args:
         title: its heading.
-        reading: what is 0, what is 1, what the lines are.
+        reading: what 0, 1 and the lines mean.
         figure: variants → its figure.
-        family: whose notes stand below it.
+        family: metric group whose notes are shown below the heading.
+        collapsed: whether the figure is hidden until a click.
     """
 
     title: str
     reading: str
     figure: Callable[..., go.Figure]
     family: str = ""
+    collapsed: bool = False
 
 
-TWIN_IS = "the same net before training, the floor that training has to beat"
-TWIN = f"Solid: trained; dotted: {TWIN_IS}"
+UNTRAINED = "the same net before training, the baseline that training has to beat"
+LINES = f"Solid: trained; dotted: {UNTRAINED}"
 
-#: what was measured on a net, in the order of a page
+#: measures of a net, in the order of a page
 MEASURED_SECTIONS = (
     Section(
-        "How far a transform moves the answer",
-        f"Output distance: 0 = the answer stays, 1 = it moves as far as to another image's. {TWIN}; thin dashes: what "
-        "interpolation alone does, the image moved there and back. roll: what leaves on one side comes back on the "
-        "other; crop: what comes in is what lies beyond the image; disc: compared on the disc that fits in.",
+        "How far a transform moves the output",
+        f"Output distance: 0 = the output does not change, 1 = it changes as much as to another image. {LINES}; thin "
+        "dashes: interpolation alone, the image transformed there and back. roll: circular shift; crop: shift that "
+        "reveals what is outside the frame; disc: compared on the largest inscribed disc.",
         measure_figures.transform_curves,
     ),
     Section(
-        "How often a shift changes the answer",
-        f"1 - consistency: 0 = never, 1 = always. A net that always says the same changes nothing. {TWIN}.",
+        "How often a shift changes the prediction",
+        f"1 - consistency: 0 = never, 1 = always. A net with constant predictions never changes them. {LINES}.",
         measure_figures.flip_curves,
     ),
     Section(
-        "Does the answer “where” move as the object does?",
-        "How far the answer is from where it should have moved, over how far the object has: 0 = it moves along, 1 = "
-        "it stays where it was, as that of a net that sees the object and not its place.",
+        "Does the predicted position move with the object?",
+        "Position equivariance error: distance from where the prediction should have moved, relative to how far the "
+        "object moved. 0 = it moves along, 1 = it stays, as for a net that ignores the position.",
         measure_figures.position_curves,
     ),
     Section(
         "How far a 1-px shift moves each layer",
-        f"Invariance error: 0 = the layer does not notice, 1 = it moves as far as to another image's. {TWIN}.",
+        f"Invariance error: 0 = the layer does not change, 1 = it changes as much as to another image. {LINES}.",
         measure_figures.layer_curves,
     ),
     Section(
-        "Do maps move as the image does?",
-        "Equivariance error: 0 = the map moves along exactly, 1 = it is off by as much as the map itself is. "
-        f"{TWIN}; thin dashes: the same of pixels averaged to the layer's resolution: below that, the number says "
-        "nothing.",
+        "Do feature maps move with the image?",
+        "Equivariance error: 0 = the map moves exactly with the image, 1 = the error is as large as the map itself. "
+        f"{LINES}; thin dashes: interpolation baseline, pixels averaged to the layer's resolution; errors below it "
+        "mean nothing.",
         measure_figures.equivariance_curves,
     ),
     Section(
-        "All rolls: the worst case",
-        "1 = always right. In place; then the mean over all rolls of an image (or as many as were drawn); then the "
-        "share of images that are right for every one of them; all three of the same images, which are fewer than the "
-        "test set has. Below the bars: how many rolls and images; the more rolls, the worse the worst.",
-        measure_figures.worst_case,
+        "All rolls: worst case",
+        "Accuracy, 1 = all right: without a roll; mean over all rolls of each image (or a random sample of them); and "
+        "share of images that are classified right under every one. All three are of the same images, fewer than the "
+        "test set has. Below the bars: numbers of rolls and images; more rolls make the worst case worse.",
+        measure_figures.worst_case_bars,
         "rolls",
     ),
     Section(
-        "All rolls: which ones a layer notices",
-        "Invariance error of each roll, of each variant's first seed: no roll in the middle; axes in pixels, down and "
-        "right. Dark = 0, not noticed; yellow = the high end, written above each map and the same for a layer in all "
-        f"rows, {heatmaps.MOST} nets at most. A pattern that repeats shows the net's strides. A net whose rolls were "
-        "drawn, not all taken, has none.",
+        "All rolls: invariance error by roll",
+        "Invariance error for each roll, first seed of each variant; no roll in the middle, axes in pixels down and "
+        "right. Dark = 0, no change; yellow = the maximum, given above each map and the same for a layer in all rows, "
+        f"{heatmaps.MOST_NETS} nets at most. A periodic pattern shows the net's strides. Nets with randomly sampled "
+        "rolls have no map.",
         heatmaps.roll_maps,
     ),
     Section(
-        "All crops: which ones a layer notices",
-        "Invariance error of each shift of the window over what lies beyond the image, of each variant's first seed: "
-        "no shift in the middle; axes in pixels, down and right. Dark = 0, not noticed, and how far it is dark is how "
-        "much a layer forgives; yellow = the high end, written above each map and the same for a layer in all rows.",
+        "All crops: invariance error by shift",
+        "Invariance error for each true shift, first seed of each variant; no shift in the middle, axes in pixels down "
+        "and right. Dark = 0, no change: the size of the dark area is the shift that a layer tolerates. Yellow = the "
+        "maximum, given above each map and the same for a layer in all rows.",
         heatmaps.crop_maps,
         "crops",
     ),
     Section(
         "All crops: sensitivity maps",
-        "Cosine of a layer's output for the image and for the image shifted, by shift: yellow = 1, the same direction; "
-        "dark = the cosine of two different images, written above each map, which after a ReLU is far above 0.",
-        heatmaps.sensitivity,
+        "Cosine between a layer's outputs for the image and the shifted image, by shift: yellow = 1, same direction; "
+        "dark = the cosine of two random images, given above each map, which is far above 0 after a ReLU.",
+        heatmaps.sensitivity_maps,
     ),
     Section(
-        "How fast the answer changes when the image begins to move",
-        "The square of the answer's speed, by a pixel, a degree or a per cent, over the mean squared distance of two "
-        f"images' answers: 0 = the beginning of the motion changes nothing. Untrained: {TWIN_IS}. "
+        "Local equivariance error (Lie derivative)",
+        "Squared rate of change of the output per pixel, degree or per cent of an infinitesimal transform, relative to "
+        f"the mean squared distance between two images' outputs: 0 = no change. Untrained: {UNTRAINED}. "
         "Each panel has its own scale.",
-        measure_figures.speeds,
+        measure_figures.lie_derivatives,
     ),
     Section(
-        "Aliasing where maps shrink",
-        "Share of the energy of a map, before samples are left out, that is too fine for those that stay and returns "
-        f"as something else: 0 = none, 1 = all. {TWIN}.",
-        measure_figures.aliasing,
+        "Aliasing at subsampling layers",
+        "Share of a map's energy, before subsampling, above the new Nyquist frequency, which returns as lower "
+        f"frequencies: 0 = none, 1 = all. {LINES}.",
+        measure_figures.aliasing_curves,
     ),
     Section(
-        "What and where, layer by layer",
-        "A linear probe on each layer: accuracy of the class (1 = all right), R² of the position (1 = exact, 0 = "
-        f"always answering the middle). {TWIN}; grey dashes: the same probe on the pixels; grey dots: on shuffled "
-        "answers, what chance gives.",
-        measure_figures.probes,
+        "Linear probes of class and position, layer by layer",
+        "Class: accuracy, 1 = all right. Position: R², 1 = exact, 0 = always predicting the mean. "
+        f"{LINES}; grey dashes: the same probe on pixels; grey dots: on shuffled targets (chance).",
+        measure_figures.probe_curves,
     ),
     Section(
-        "Units and channels, layer by layer",
-        "Effective rank: directions that a layer uses, 1 = one alone. Selectivity: how much channels prefer a class, "
-        "with what chance gives taken off, so that 0 = none. Dead share: channels that never answer, 1 = all. "
-        f"{TWIN}.",
-        measure_figures.hierarchy,
+        "Channels, layer by layer",
+        "Effective rank: number of directions that a layer uses. Selectivity: class selectivity of channels minus its "
+        f"chance level, so that 0 = none. Dead channels: share that is always 0. {LINES}.",
+        measure_figures.channel_curves,
     ),
     Section(
         "Invariance of single units",
-        "Goodfellow's score of the best fifth of units: how often a unit that fires still fires when the image is "
-        "shifted, over how often units fire at all: 1 = like chance (more at few images), 100 = always. "
-        f"{TWIN}.",
-        measure_figures.units,
+        "Goodfellow's invariance score of the best fifth of units: how often an active unit stays active under a "
+        "shift, relative to how often units are active at all: 1 = chance (more with few images), 100 = always. "
+        f"{LINES}.",
+        measure_figures.unit_invariance,
     ),
     Section(
-        "How alike layers are",
-        f"CKA of every two layers, of {heatmaps.MOST} nets at the most: 1 = the same up to rotation and scale, 0 = "
-        "nothing in common.",
-        heatmaps.similarity,
+        "Similarity of layers (CKA)",
+        f"CKA of every two layers, {heatmaps.MOST_NETS} nets at most: 1 = equal up to rotation and scale, 0 = nothing "
+        "in common.",
+        heatmaps.layer_similarity,
     ),
     Section(
-        "How alike the layers of two nets are",
-        "CKA of every layer of this net (down) with every layer of the other (across), on the same images: 1 = the "
-        f"same up to rotation and scale, 0 = nothing in common. Untrained: {TWIN_IS}, against the other as it is.",
-        heatmaps.similarity_against,
+        "Similarity of layers of two nets (CKA)",
+        "CKA of every layer of this net (down) with every layer of the other (across), on the same images: 1 = equal "
+        f"up to rotation and scale, 0 = nothing in common. Untrained: {UNTRAINED}, against the same other net.",
+        heatmaps.layer_similarity_between,
     ),
     Section(
-        "What a unit sees",
-        "Effective receptive field of the middle unit of each layer, of the first seed of each variant "
-        f"({heatmaps.MOST} at most): gradients on the pixels; yellow = the strongest of its own picture. Above: the "
-        "side of the square that holds 95% of it, of the side that arithmetic allows.",
-        heatmaps.fields,
+        "Effective receptive fields",
+        "Gradient magnitude on the pixels for the middle unit of each layer, first seed of each variant "
+        f"({heatmaps.MOST_NETS} at most); yellow = the maximum of each map. Above: side of the square that holds 95% "
+        "of it, and the theoretical receptive field.",
+        heatmaps.receptive_fields,
     ),
 )
 
-#: and of a sweep
-OF_A_SWEEP = (
+#: of a sweep
+SWEEP_SECTIONS = (
     Section(
         "Accuracy against invariance, and against cost",
-        "Left and up is better: an answer that a shift leaves where it was, at little cost, and right.",
+        "Towards the upper left is better: accurate, and invariant or cheap.",
         plots.trade_off,
     ),
     Section(
         "Main effects",
-        "What each axis does by itself: a number's mean over all other axes, level by level. The panels of a number "
-        "have one scale, which need not begin at 0: a flat line is an axis that matters little. Bars: 95% over seeds "
-        "(Student's t) of the distance from the seed's mean over all variants; what a seed does to all is not in them.",
+        "Mean over all other axes for each level of an axis. Panels of one quantity share a scale, which need not "
+        "begin at 0; a flat line is an axis with little effect. Bars: 95% over seeds (Student's t), of the distance "
+        "from the seed's mean over all variants, so that effects common to a seed cancel.",
         effects.main_effects,
     ),
     Section(
         "Interactions",
-        "Whether what one axis does hangs on another: a line for each level of the other, a mean over all further "
-        "axes. Parallel lines: each axis adds its own part; lines that fan or cross: the two have to be read together. "
-        "Bars: as above.",
+        "Whether the effect of one axis depends on another: a line for each level of the second, mean over all further "
+        "axes. Parallel lines: the effects add up; lines that diverge or cross: an interaction. Bars: as above.",
         effects.interactions,
     ),
     Section(
-        "How much each axis explains",
-        "Share of a number's variance over all runs (η², all add up to 1): of each axis, of what two do together "
-        "beyond that, and of seeds; rest: what is left of single runs. Grey: what it would be on "
-        "average if nothing but chance were at work.",
-        effects.shares,
+        "Share of variance explained by each axis",
+        "η², all add up to 1: each axis, each interaction of two, seeds, and the rest (single runs). Grey: the share "
+        "expected by chance.",
+        effects.variance_bars,
     ),
     *MEASURED_SECTIONS,
     Section(
         "Training",
-        "Solid: validation; dotted: training, while weights still change and, under data.label_noise, by the labels "
-        "trained with, some of them wrong; those of validation are true. A gap: infinite or nan.",
+        "Solid: validation; dotted: training, during the epoch and, with data.label_noise, by the noisy labels; "
+        "validation labels are clean. A gap: infinite or nan.",
         plots.training_curves,
     ),
     Section(
         "Invariance over training",
-        "How far a 1-px crop moves the answer and each layer, by epoch, where the net was looked at: 0 = not noticed, "
-        "1 = as far as to another image's. Epoch 0 is the untrained net. Over several seeds: mean and 95%.",
+        "Output distance and invariance error of each layer for a 1-px crop, by epoch: 0 = no change, 1 = as much as "
+        "to another image. Epoch 0 is the untrained net. With several seeds: mean and 95%.",
         measure_figures.over_training,
+    ),
+)
+
+#: of measures that no section above shows; their figures also take the keys of those that are shown
+OTHER_SECTIONS = (
+    Section(
+        "Other measures, by amount",
+        f"Measures of the output that no figure above shows, by protocol and measure. {LINES}; thin dashes: "
+        "interpolation baseline. Each panel has its own scale.",
+        other_measures.other_by_amount,
+        collapsed=True,
+    ),
+    Section(
+        "Other measures, by layer",
+        "The same for layers, and for the output at a single amount; of several amounts, the smallest and the largest. "
+        f"Pale: {UNTRAINED}, or the interpolation baseline. Each panel has its own scale.",
+        other_measures.other_by_layer,
+        collapsed=True,
     ),
 )

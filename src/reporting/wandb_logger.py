@@ -1,4 +1,4 @@
-"""Weights & Biases: runs. Online when logged in, else offline, without asking or waiting."""
+"""Logging of runs to Weights & Biases: online when logged in, else offline, without asking or waiting."""
 
 import hashlib
 import math
@@ -17,32 +17,32 @@ from ..errors import UserError
 from ..metrics.rows import COLUMNS, Row
 from ..results.files import WANDB_ID, write
 from ..results.runs import named_values
-from .maps import picture
+from .maps import heatmap_picture
 from .wandb_files import logged_before
 
 if TYPE_CHECKING:
     import numpy as np
-    from wandb import Run
+    from wandb import Run, Settings
 
 
-#: characters that W&B's server takes of a group, a run's name and a report's title; it refuses a run with more
+#: largest number of characters of a group, a run's name and a report's title; the server refuses longer ones
 LONGEST = 128
-#: W&B's own variable, for which it has no setting
+#: environment variable of W&B without a corresponding setting
 STAGING = "WANDB_DATA_DIR"
 
 
 def logged_in() -> bool:
-    """Whether there is a key for W&B: from its absence, never by asking the network, which would mean waiting."""
+    """Whether there is an API key for W&B; does not ask the network."""
     import wandb
 
     return bool(wandb.login(prompt=False, verify=False))
 
 
 def mode_of(cfg: Config) -> str:
-    """``online``, ``offline`` or ``disabled``: what the config asks for, where ``auto`` is one of the first two.
+    """``online``, ``offline`` or ``disabled``: that of the config, where ``auto`` becomes one of the first two.
 
     Raises:
-        UserError: online, and there is no key.
+        UserError: online without an API key.
     """
     mode = str(cfg.wandb.mode)
     if mode == "auto":
@@ -53,33 +53,33 @@ def mode_of(cfg: Config) -> str:
 
 
 def default_entity() -> str:
-    """Where W&B puts what names no entity; asks the server."""
+    """The entity of runs and reports that name none; asks the server."""
     import wandb
 
     return str(wandb.Api().default_entity or "")
 
 
-def new_id() -> str:
-    """An id that no other run has."""
+def new_wandb_id() -> str:
+    """A random, unique id for a run."""
     return uuid.uuid4().hex[:12]
 
 
-def identity(run: Path) -> str | None:
-    """The id that W&B knows a run by; None where it was never started there."""
-    kept = run / WANDB_ID
-    return kept.read_text() if kept.exists() else None
+def wandb_id(run: Path) -> str | None:
+    """The id of a run at W&B; None where it was never started there."""
+    path = run / WANDB_ID
+    return path.read_text() if path.exists() else None
 
 
-def unsynced(run: Path) -> bool:
-    """Whether something of a run still waits for ``wandb sync``, which leaves a mark beside what it has sent."""
+def has_unsynced_logs(run: Path) -> bool:
+    """Whether a run has logs without the mark that ``wandb sync`` leaves beside those it has sent."""
     logs = run.glob("wandb/offline-run-*/*.wandb")
     return any(not log.with_name(f"{log.name}.synced").exists() for log in logs)
 
 
-def fitting(name: str) -> str:
-    """A folder's name as W&B takes it: cut where it is too long, and still its own.
+def shorten_name(name: str) -> str:
+    """A folder's name for W&B: where it is too long, cut and made unique by a hash.
 
-    >>> fitting("model.pool=max,avg"), len(fitting(500 * "x"))
+    >>> shorten_name("model.pool=max,avg"), len(shorten_name(500 * "x"))
     ('model.pool=max,avg', 128)
     """
     if len(name) <= LONGEST:
@@ -88,18 +88,18 @@ def fitting(name: str) -> str:
 
 
 def group_of(run: Path) -> str:
-    """The group of a run: its sweep's folder.
+    """The W&B group of a run: the name of its sweep's folder.
 
     >>> group_of(Path("outputs/pooling/model.pool=max,seed=0"))
     'pooling'
     """
-    return fitting(run.absolute().parent.name)
+    return shorten_name(run.absolute().parent.name)
 
 
-def variant_of(run: Path) -> str:
-    """What a run is called without its seed, as far as its folder says.
+def name_without_seed(run: Path) -> str:
+    """The name of a run's folder without its seed.
 
-    >>> variant_of(Path("outputs/pooling/model.pool=max,seed=0"))
+    >>> name_without_seed(Path("outputs/pooling/model.pool=max,seed=0"))
     'model.pool=max'
     """
     return re.sub(r"(^|,)seed=\d+(?=,|$)", "", run.name).strip(",") or run.name
@@ -107,105 +107,114 @@ def variant_of(run: Path) -> str:
 
 @contextmanager
 def _staging_in(folder: Path) -> Iterator[None]:
-    """Where a table's copy waits to be uploaded: for ``wandb sync``, the home folder may be another's by then."""
-    given = os.environ.get(STAGING)
-    os.environ[STAGING] = given or str(folder.absolute())
+    """Stage tables in this folder until upload, as the home folder may differ when ``wandb sync`` runs."""
+    before = os.environ.get(STAGING)
+    os.environ[STAGING] = before or str(folder.absolute())
     try:
         yield
     finally:
-        if given is None:
+        if before is None:
             del os.environ[STAGING]
 
 
-class WandbLogger:
-    """A run at W&B. The sweep's folder is its group; its id is kept in its folder, so a resumed run goes on.
+def settings() -> "Settings":
+    """W&B without console capture, system metrics and git. The ``x_`` settings are not part of its public interface
+    (``tests/test_private_api.py``).
+    """
+    import wandb
 
-    Importing and starting W&B takes over a second, so it happens in the background, behind the first training steps;
+    return wandb.Settings(
+        console="off",
+        silent=True,
+        x_disable_stats=True,
+        disable_git=True,
+        x_transaction_log_flush_interval=0.1,  # seconds of rows that a killed process can lose
+    )
+
+
+class WandbLogger:
+    """A run at W&B. Its group is the sweep's folder; its id is kept in its own folder, so that it can be resumed.
+
+    Importing and starting W&B takes over a second, so this happens in the background during the first training steps;
     whatever needs the run waits for it. With ``wandb.mode=disabled`` nothing is started, and logging does nothing.
-    What an earlier part of the run has logged is not logged again.
+    Rows that an earlier part of the run logged are not logged again.
 
     Args:
         cfg: of the run.
-        run: its folder; W&B's own folder is put inside.
-        told: of what is no training, and is not resumed: its name, group, job_type and config at W&B.
+        run: its folder, in which W&B makes its own.
+        init_kwargs: name, group, job_type and config at W&B, for anything but a training run; it is not resumed.
     """
 
-    def __init__(self, cfg: Config, run: Path, **told: Any) -> None:
-        self.cfg, self.folder, self.told = cfg, run, told
+    def __init__(self, cfg: Config, run: Path, **init_kwargs: Any) -> None:
+        self.cfg, self.folder, self.init_kwargs = cfg, run, init_kwargs
         self._starting: Future[Run | None] | None = None
         self._logged: set[tuple[str, Any]] = set()
 
-    def begin(self) -> "Future[Run | None]":
-        """Start in the background, once."""
+    def start(self) -> "Future[Run | None]":
+        """Start the run in the background, once."""
         if self._starting is None:
-            self._starting = ThreadPoolExecutor(1).submit(self._start)
+            self._starting = ThreadPoolExecutor(1).submit(self._init)
         return self._starting
 
     @property
     def experiment(self) -> "Run | None":
-        """The run, when it has started; None where W&B is disabled."""
-        return self.begin().result()
+        """The run; waits until it has started. None where W&B is disabled."""
+        return self.start().result()
 
-    def _start(self) -> "Run | None":
+    def _init(self) -> "Run | None":
         mode = mode_of(self.cfg)
         if mode == "disabled":
             return None
         import wandb
 
         training = {"name": self.folder.name, "group": group_of(self.folder), "job_type": "train"}
-        told: dict[str, Any] = self.told or training | {"config": to_dict(self.cfg)}
-        known = new_id() if self.told else self._identity()
-        before = logged_before(self.folder, known)
+        init_kwargs: dict[str, Any] = self.init_kwargs or training | {"config": to_dict(self.cfg)}
+        run_id = new_wandb_id() if self.init_kwargs else self._run_id()
+        before = logged_before(self.folder, run_id)
         experiment = wandb.init(
             project=self.cfg.wandb.project,
             entity=self.cfg.wandb.entity,
-            id=known,
+            id=run_id,
             resume="allow",
             dir=self.folder,
             mode="online" if mode == "online" else "offline",
-            settings=wandb.Settings(
-                console="off",
-                silent=True,
-                x_disable_stats=True,
-                disable_git=True,
-                x_transaction_log_flush_interval=0.1,  # seconds; a process that is killed loses no more
-            ),
-            **told | {"name": fitting(told["name"])},
+            settings=settings(),
+            **init_kwargs | {"name": shorten_name(init_kwargs["name"])},
         )
-        sent = math.inf if experiment.offline else experiment.starting_step  # a kill takes what W&B had yet to send
-        self._logged = {one for one, step in before.items() if step < sent}
+        sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
+        self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)
         for keys in ("train/*", "val/*", "lr", "grad_norm*", "step", "maps/*", "invariance/*"):
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 
-    def _identity(self) -> str:
-        if identity(self.folder) is None:
-            write(self.folder / WANDB_ID, new_id())
-        return identity(self.folder) or ""
+    def _run_id(self) -> str:
+        if wandb_id(self.folder) is None:
+            write(self.folder / WANDB_ID, new_wandb_id())
+        return wandb_id(self.folder) or ""
 
     def _log(self, row: Mapping[str, Any]) -> None:
-        """Log a row, once."""
+        """Log a row unless it was logged before."""
         names = {(name, row.get("epoch")) for name in row}
         if self.experiment is not None and not names <= self._logged:
             self.experiment.log(dict(row))
             self._logged |= names
 
     def log_history(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """The rows of ``history.csv``, those too that W&B lost when an earlier part of the run was killed.
+        """Log the rows of ``history.csv``, also those that W&B lost when an earlier part of the run was killed.
 
-        The seconds of an epoch are left out: W&B has its own clock, and the summary the run's.
+        Seconds per epoch are left out: W&B has its own clock, and the summary has those of the run.
         """
         for row in rows:
             self._log({name: float(value) for name, value in row.items() if value != "" and name != "seconds"})
 
     def log_maps(self, pictures: Mapping[int, Mapping[str, Path]]) -> None:
-        """Feature maps, one call an epoch, so that an epoch's stages stand side by side; then a table of all."""
+        """Log feature maps in one call per epoch, so that its stages share a step; then a table of all."""
         if self.experiment is None or not pictures:
             return
         import wandb
 
-        variant, rows = variant_of(self.folder), []
+        variant, rows = name_without_seed(self.folder), []
         for epoch, stages in pictures.items():
             images = {stage: wandb.Image(str(path)) for stage, path in stages.items()}
             self._log({"epoch": epoch, **{f"maps/{stage}": image for stage, image in images.items()}})
@@ -213,15 +222,15 @@ class WandbLogger:
         self.log_table("maps", ("variant", "stage", "epoch", "picture"), rows)
 
     def log_grids(self, grids: Mapping[str, "np.ndarray"]) -> None:
-        """Pictures of all grids: ``grids/roll_map/stage1`` …; no roll stands in the middle."""
+        """Log pictures of all heatmaps: ``grids/roll_map/stage1`` …; no roll is in the middle."""
         if self.experiment is None or not grids:
             return
         import wandb
 
-        self._log({f"grids/{name}": wandb.Image(picture(name, plane)) for name, plane in grids.items()})
+        self._log({f"grids/{name}": wandb.Image(heatmap_picture(name, plane)) for name, plane in grids.items()})
 
     def log_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table of numbers and words."""
+        """Log a table."""
         if self.experiment is None:
             return
         import wandb
@@ -230,19 +239,19 @@ class WandbLogger:
             self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
     def log_measures(self, rows: Sequence[Row], grids: Mapping[str, "np.ndarray"]) -> None:
-        """What was measured: its table, its grids, and every number of the net under the name that stays."""
+        """Log measures: their table, their heatmaps, and every value as a summary key (``runs.named_values``)."""
         self.log_table("measures", COLUMNS, [row.values() for row in rows])
         self.log_grids(grids)
         self.log_summary(named_values(rows))
 
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
-        """The run's closing numbers, under names that stay."""
+        """Log the run's final values."""
         if self.experiment is not None:
             self.experiment.summary.update(dict(numbers))
 
     @property
-    def place(self) -> str:
-        """Where the run is to be seen, or how it gets there; nothing where W&B is disabled."""
+    def url_or_sync_command(self) -> str:
+        """The run's address, or offline the command that syncs it; empty where W&B is disabled."""
         if self.experiment is None:
             return ""
         if self.experiment.offline:
@@ -250,6 +259,6 @@ class WandbLogger:
         return self.experiment.url or ""
 
     def finish(self, failed: bool) -> None:
-        """Close the run, if it was started."""
+        """Finish the run, if it was started."""
         if self._starting is not None and self.experiment is not None:
             self.experiment.finish(exit_code=int(failed))

@@ -58,7 +58,7 @@ def difference_range(measure: str) -> tuple[float, float]:
 def t_interval(
     values: Sequence[float], level: float = 0.95, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> tuple[float, float, float]:
-    """Mean, low, high: Student's interval of the mean, cut off where no such number can be; nan for a single value.
+    """Mean, low, high: Student's t interval of the mean, cut off at the ends of ``within``; nan for a single value.
 
     >>> [round(bound, 2) for bound in t_interval([1, 2, 3])]
     [2.0, -0.48, 4.48]
@@ -74,21 +74,21 @@ def t_interval(
 
 @cache
 def quantile(freedom: int, level: float) -> float:
-    """What Student's t exceeds, either way, with a probability of ``1 - level``."""
+    """The two-sided critical value of Student's t: exceeded, either way, with probability ``1 - level``."""
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
-def widened(
+def rescale_interval(
     value: float, low: float, high: float, level: float, within: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """A 95% interval of many images at another level, cut off where no such number can be."""
+    """A 95% interval over many images (normal) at another level, cut off at the ends of the range ``within``."""
     by = float(ndtri((1 + level) / 2) / ndtri(0.975))
     return value, max(value - by * (value - low), within[0]), min(value + by * (high - value), within[1])
 
 
-def of_images(statistics_of_images: Shaped[np.ndarray, "n k"]) -> tuple[float, Float[np.ndarray, " n"]]:
-    """The number that statistics of images make, a mean (k = 1) or a ratio of two means (k = 2), and what each image
-    adds to it: numbers of mean 0, whose standard error is that of the number (the delta method).
+def linearize(statistics_of_images: Shaped[np.ndarray, "n k"]) -> tuple[float, Float[np.ndarray, " n"]]:
+    """The value that per-image statistics give, a mean (k = 1) or a ratio of two means (k = 2), and each image's
+    influence on it: mean 0, with the standard error of the value (delta method).
     """
     above, *below = statistics_of_images.astype(np.float64).T
     if not below:
@@ -97,26 +97,26 @@ def of_images(statistics_of_images: Shaped[np.ndarray, "n k"]) -> tuple[float, F
     return float(ratio), (above - ratio * below[0]) / below[0].mean()
 
 
-def image_by_image(
+def paired_image_interval(
     one: Shaped[np.ndarray, "n k"],
     other: Shaped[np.ndarray, "n k"],
     level: float = 0.95,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> tuple[float, float, float]:
-    """The difference of two nets' numbers on the same images, low, high: what an image does to both is no difference.
+    """Difference of two nets' values on the same images, low, high: what an image does to both cancels.
 
-    It is over draws of images, for these two nets; other seeds of theirs may differ otherwise.
+    The interval is over draws of images, for these two trained nets; it does not cover other seeds.
     """
-    (ours, mine), (theirs, its) = of_images(one), of_images(other)
+    (ours, mine), (theirs, its) = linearize(one), linearize(other)
     half = quantile(len(one) - 1, level) * float((mine - its).std(ddof=1)) / math.sqrt(len(one))
     return ours - theirs, max(ours - theirs - half, within[0]), min(ours - theirs + half, within[1])
 
 
-def for_the_best_of(several: int, level: float = 0.95) -> float:
-    """The level of each of several intervals at which all hold at once with probability ``level`` (Bonferroni), and so
-    whichever is picked for its value.
+def bonferroni_level(several: int, level: float = 0.95) -> float:
+    """The level that each of several intervals needs for all to hold at once with probability ``level`` (Bonferroni);
+    then any of them may be picked by its value.
 
-    >>> for_the_best_of(1), round(for_the_best_of(20), 4)
+    >>> bonferroni_level(1), round(bonferroni_level(20), 4)
     (0.95, 0.9975)
     """
     return 1 - (1 - level) / several if several > 1 else level

@@ -138,7 +138,7 @@ class LogToWandb(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Start W&B."""
         if self.tracker is not None:
-            self.tracker.begin()
+            self.tracker.start()
 
     def log(self) -> None:
         """Log the saved epochs that are not logged yet."""

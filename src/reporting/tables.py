@@ -1,0 +1,109 @@
+"""The tables of a comparison: rows for CSV files, and the same rounded for people."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..config import written
+from ..results.runs import FinishedRun
+from .columns import FACTS, FAILURES, GAPS, HEADINGS, MEASURED
+from .terminal import si_prefix
+from .variant import Variant
+
+
+def comparison_rows(variants: Sequence[Variant], unfinished: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """``comparison.csv``: one row per variant, every value with its standard deviation over seeds.
+
+    An unfinished run has a row of its own, with no seeds and the reason under ``missing``; without unfinished runs
+    there is no such column. ``diverged`` and ``collapsed`` (numbers of runs) appear where a run did;
+    ``gap_trained_labels`` appears with label noise.
+    """
+    rows = []
+    counts = [column for column in FAILURES if any(variant.failed(column) for variant in variants)]
+    gaps = [column for column in GAPS if column == "gap" or any(variant.has(column) for variant in variants)]
+    for variant in variants:
+        row: dict[str, Any] = {"variant": variant.name}
+        row |= {key: written(value) for key, value in variant.settings.items()}
+        row["seeds"] = len(variant.runs)
+        row |= {column: variant.failed(column) for column in counts}
+        for column in (*MEASURED, *gaps, *FACTS):
+            row[column], row[f"{column}_sd"] = variant.mean(column), variant.sd(column)
+        rows.append(row)
+    return rows + [{"variant": name, "seeds": 0, "missing": reason} for name, reason in (unfinished or {}).items()]
+
+
+def run_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """``runs.csv``: one row per run, with every setting in which the runs differ, every value under its W&B key
+    (``runs.named_values``), and the facts of ``run.json``.
+    """
+    runs = [run for variant in variants for run in variant.runs]
+    keys = [key for key in runs[0].settings if len({written(run.settings[key]) for run in runs}) > 1]
+    return [
+        {"run": str(run.folder), "variant": variant.name, "seed": run.settings["seed"]}
+        | {key: written(run.settings[key]) for key in keys}
+        | {key: written(value) if isinstance(value, list) else value for key, value in _flattened(run.facts)}
+        | run.numbers
+        for variant in variants
+        for run in variant.runs
+    ]
+
+
+def _flattened(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}/{name}", entry) for name, entry in value.items())
+        else:
+            yield key, value
+
+
+def shown_rows(variants: Sequence[Variant]) -> list[dict[str, str]]:
+    """The comparison for people: three decimals, ± 95% where there are several seeds."""
+    rows = []
+    for variant in variants:
+        row = {"variant": variant.name, "seeds": str(len(variant.runs))}
+        row |= {column: f"{variant.failed(column)} of {len(variant.runs)}" for column in FAILURES}
+        for column in HEADINGS:
+            if column not in row:
+                single = variant.mean(column), math.nan, math.nan
+                values = variant.interval(column) if len(variant.measured) > 1 else single
+                row[column] = shown_value(column, *values) if variant.has(column) else "–"
+        rows.append(row)
+    return rows
+
+
+def shown_columns(variants: Sequence[Variant]) -> dict[str, str]:
+    """The columns with a value in any variant (of failures: a count above 0) → heading."""
+
+    def is_shown(column: str) -> bool:
+        if column in FAILURES:
+            return any(variant.failed(column) for variant in variants)
+        if column == "seeds":
+            return any(len(variant.runs) > 1 for variant in variants)
+        return column == "variant" or any(variant.has(column) for variant in variants)
+
+    return {column: heading for column, heading in HEADINGS.items() if is_shown(column)}
+
+
+def shown_value(column: str, mean: float, low: float, high: float, sign: str = "") -> str:
+    """A value for people, with its interval where it has one and is not a cost.
+
+    Args:
+        column: of the value.
+        mean: the value.
+        low: end of its interval; nan without one.
+        high: the same.
+        sign: ``+`` to mark positive values, for differences.
+    """
+    if column in FACTS:
+        text = f"{mean:.0f}" if column == "seconds" else si_prefix(mean)
+        return "+" * (sign == "+" and mean > 0) + text
+    if math.isnan(low):
+        return f"{mean:{sign}z.3f}"
+    symmetric = math.isclose(mean - low, high - mean, rel_tol=1e-6, abs_tol=1e-9)  # else cut off at the range's end
+    interval = f" ± {(high - low) / 2:.3f}" if symmetric else f" [{low:.3f}, {high:.3f}]"
+    return f"{mean:{sign}z.3f}{interval}"
+
+
+def failures(runs: Iterable[FinishedRun]) -> dict[str, str]:
+    """The runs whose training failed → how: ``diverged in epoch 3``, ``collapsed``."""
+    return {run.folder.name: run.failure for run in runs if run.failure}

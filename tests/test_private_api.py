@@ -1,0 +1,61 @@
+"""Parts of W&B that are not its public interface, and that an upgrade may move: one function uses each of them.
+
+A failure here names the function to mend; whatever else breaks follows from it.
+"""
+
+import json
+
+import pytest
+import wandb
+from wandb_workspaces.reports import v2 as wr
+
+from src.reporting import wandb_files, wandb_logger, wandb_report
+from tests.helpers import tiny
+
+pytestmark = pytest.mark.filterwarnings("default")  # W&B's own
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The log of an offline run with one row of history."""
+    folder = tmp_path_factory.mktemp("run")
+    logger = wandb_logger.WandbLogger(tiny(wandb={"mode": "offline"}), folder)
+    logger.log_history([{"epoch": 3, "val/loss": 0.5}])
+    logger.finish(failed=False)
+    wandb.teardown()
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["x_disable_stats", "x_transaction_log_flush_interval"])
+def test_settings_have_these_fields(name: str) -> None:
+    assert name in wandb.Settings.model_fields, f"wandb.Settings has no {name} any more: wandb_logger.settings"
+
+
+def test_settings_are_taken() -> None:
+    settings = wandb_logger.settings()
+    assert settings.x_disable_stats is True
+    assert settings.x_transaction_log_flush_interval == 0.1
+
+
+def test_a_log_has_the_header_and_frames_that_are_read(log: bytes) -> None:
+    assert log.startswith(wandb_files.HEADER), "another format of W&B's log: wandb_files.HEADER, wandb_files.records"
+    *_, (end, _) = wandb_files.records(log)
+    assert end == len(log), "records are framed otherwise: wandb_files.records"
+
+
+def test_records_are_parsed_to_the_fields_that_are_read(log: bytes) -> None:
+    parsed = wandb_files.parse_records([content for _, content in wandb_files.records(log)])
+    assert sum(record.HasField("run") for record in parsed) == 1
+    (row,) = (record.history for record in parsed if record.HasField("history"))
+    values = {(item.nested_key or [item.key])[0]: json.loads(item.value_json) for item in row.item}
+    assert values["epoch"] == 3 and values["val/loss"] == 0.5, "wandb.proto has changed: wandb_files.parse_records"
+    assert row.step.num == 0
+
+
+def test_a_report_has_a_definition() -> None:
+    assert hasattr(wr.Report, "_to_model"), "wandb_workspaces has no Report._to_model: wandb_report.definition_of"
+    report = wr.Report(entity="e", project="p", title="a title", description="words", blocks=[wr.H1("heading")])
+    definition = json.loads(wandb_report.definition_of(report))
+    assert (definition["displayName"], definition["description"]) == ("a title", "words")
+    assert "heading" in json.dumps(definition["spec"]["blocks"])
