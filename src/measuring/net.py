@@ -10,11 +10,11 @@ from ..errors import UserError
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
 from ..evaluation.suite import rows
 from ..models.norm import calibrate
-from ..nets.external import Image, default_layers, list_layers, load_net, output_size
+from ..nets.external import Image, default_layers, is_own, list_layers, load_net, output_size
 from ..reporting.terminal import console, show_layers, show_measured, show_notes
 from ..results import files
 from ..results.runs import FinishedRun
-from .options import LIST, NET, Options, families_of, names_of
+from .options import LIST, NET, Options, families_of, names_of, numbers_of
 from .output import fastest_device, log, show_page
 from .table import Table
 
@@ -34,11 +34,15 @@ def measure_net(options: Options) -> None:
     if height != width:
         raise UserError(f"net={name}: meant for {height}×{width} images, and those here are square: give size=PIXELS")
     image = channels, height, width
+    if options.mean:
+        loaded = replace(loaded, mean=numbers_of("mean", options.mean, channels))
+    if options.std:
+        loaded = replace(loaded, std=numbers_of("std", options.std, channels))
     if listing:
         show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), f"{name}, {height}×{width}")
         return
 
-    out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
+    out = Path(options.out or Path("outputs", "measure", name.replace("/", "-").replace(":", "-"), files.MEASURES))
     families = families_of(options.what)
     table = Table(out, families, provenance_of_net(options), bool(options.out))
     device = fastest_device()
@@ -52,7 +56,7 @@ def measure_net(options: Options) -> None:
     )
     with console.status("measuring") as status:
         found = list(rows(adapter, test_set, families, status.update))
-        if options.floor and options.weights != "none":
+        if options.floor and has_untrained_twin(options):
             twin = replace(adapter, net=load_net(name, "none", options.classes).net.to(device))
             calibrate_untrained(twin, test_set)
             floor = rows(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
@@ -64,6 +68,11 @@ def measure_net(options: Options) -> None:
     show_page(run, title, out)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
     log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": height})
+
+
+def has_untrained_twin(options: Options) -> bool:
+    """Whether the same net with random weights can be built: not of a net of one's own that comes with its weights."""
+    return options.weights != "none" and not (is_own(options.net or "") and options.weights == "default")
 
 
 def calibrate_untrained(adapter: ModelAdapter, test_set: EvaluationSet) -> None:
@@ -96,7 +105,7 @@ def evaluation_set(options: Options, adapter: ModelAdapter, image: Image) -> Eva
 
 def provenance_of_net(options: Options) -> dict[str, Any]:
     """Everything that the numbers of the table depend on, but the families."""
-    keys = ("net", "weights", "classes", "size", "layers", "floor", *NET)
+    keys = ("net", "weights", "classes", "size", "layers", "floor", "mean", "std", *NET)
     asked = NET | {key: value for key in keys if (value := getattr(options, key)) is not None}
     root = Path(options.data.root or options.root or "data").expanduser()
     pictures = folder_checksum(root) if options.data.name == "folder" else None

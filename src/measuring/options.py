@@ -10,7 +10,7 @@ from ..reporting.wandb_logger import mode_of
 #: options that a run has too, under ``measure``
 OF_MEASURE = ("images", "max_shift", "seed")
 #: options that only a net without a run's config takes
-OF_NET = ("weights", "classes", "size", "layers", "floor", "batch")
+OF_NET = ("weights", "classes", "size", "layers", "floor", "batch", "mean", "std")
 #: value of ``layers`` that lists them
 LIST = "list"
 #: defaults of a net that has no run; of one for images of 224 pixels, 100 of them take minutes on two cores
@@ -55,6 +55,8 @@ class Options:
     root: str | None = None  # data.root, as it was called when there were checkpoints alone
     out: str | None = None
     wandb: Wandb = field(default_factory=Wandb)
+    mean: str | None = None
+    std: str | None = None
 
 
 def check_options(options: Options) -> None:
@@ -65,7 +67,7 @@ def check_options(options: Options) -> None:
     """
     if (options.checkpoint is None) == (options.net is None):
         raise UserError(
-            "give one of checkpoint=PATH (of a run) and net=LIBRARY/NAME (of torchvision or timm); see --help"
+            "give one of checkpoint=PATH (of a run) and net=NAME (torchvision/…, timm/… or MODULE:NAME); see --help"
         )
     for key, least in {"images": 2, "max_shift": 1, "batch": 2, "size": 1, "classes": 1, "seed": 0}.items():
         value = getattr(options, key)
@@ -100,6 +102,21 @@ def families_of(what: str | None) -> list[str]:
 def names_of(layers: str | None) -> list[str]:
     """``a,b`` or ``[a,b]`` as a list; a comma inside a pattern's brackets is no name's."""
     return [one.strip() for one in (layers or "").removeprefix("[").removesuffix("]").split(",") if one.strip()]
+
+
+def numbers_of(key: str, text: str, channels: int) -> tuple[float, ...]:
+    """``0.5,0.4,0.3`` as numbers, one a channel.
+
+    Raises:
+        UserError: they are no numbers, or fewer or more than channels.
+    """
+    try:
+        numbers = tuple(float(word) for word in names_of(text))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != channels:
+        raise UserError(f"{key}={text}: {channels} numbers are needed, one a channel, as in {key}=0.5,0.4,0.3")
+    return numbers
 
 
 def at_wandb(options: Options, cfg: Config | None = None) -> Config:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .hooks import blank_image, eval_mode, uncompiled
+from .own import load_own_net
 from .weights import load_pretrained, read_weights
 
 Image = tuple[int, int, int]
@@ -59,10 +60,13 @@ class LoadedNet:
 
 
 def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = None) -> LoadedNet:
-    """A net of a library; does not touch torch's random state. Logs which entries of a weights file were ignored.
+    """A net of a library or of one's own; does not touch torch's random state.
+
+    Logs which entries of a weights file were ignored.
 
     Args:
-        name: ``torchvision/resnet18``, ``timm/resnet18.a1_in1k``: any of their nets that classify images.
+        name: ``torchvision/resnet18``, ``timm/resnet18.a1_in1k``: any of their nets that classify images; or a net of
+            one's own, ``my_package.my_module:MyNet`` (see ``own``).
         weights: ``default``: the library's own, downloaded if needed; ``none`` or None: random, with a fixed seed; or
             FILE or FILE:KEY (``read_weights``).
         classes: number of outputs; None: the library's.
@@ -70,16 +74,16 @@ def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = Non
     Raises:
         UserError: no such library, net or file, or the file's weights do not fit the net.
     """
-    library, _, model = name.partition("/")
-    if library not in LIBRARIES or not model:
-        raise UserError(f"net={name}: write {' or '.join(f'{key}/NAME' for key in LIBRARIES)}")
     weights = RANDOM if weights is None else weights
-    if classes is not None and (classes < 1 or weights == DEFAULT):
-        raise UserError(f"classes={classes}: a number of at least 1, with weights=none or weights=FILE")
-    names, build = LIBRARIES[library]
-    valid = names()
-    if model not in valid:
-        raise UserError(f"net={name}: {library} has no such net{suggest(model, valid)}")
+    library, _, model = name.partition("/")
+    if is_own(name):
+        if classes is not None:
+            raise UserError(f"classes={classes}: the outputs of net={name} are its own; leave out classes=")
+        build: Build = lambda *_: _own(name)  # noqa: E731
+    else:
+        build = _builder(name, library, model)
+        if classes is not None and (classes < 1 or weights == DEFAULT):
+            raise UserError(f"classes={classes}: a number of at least 1, with weights=none or weights=FILE")
     state_dict, message = ({}, "") if weights in (RANDOM, DEFAULT) else read_weights(Path(weights))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -90,6 +94,28 @@ def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = Non
             log.warning("weights=%s: %s", weights, messages)
     loaded.net.eval()
     return loaded
+
+
+def is_own(name: str) -> bool:
+    """Whether a net is a user's own, ``package.module:attribute``."""
+    return ":" in name
+
+
+def _builder(name: str, library: str, model: str) -> "Build":
+    if library not in LIBRARIES or not model:
+        raise UserError(f"net={name}: write {', '.join(f'{key}/NAME' for key in LIBRARIES)} or MODULE:NAME")
+    names, build = LIBRARIES[library]
+    valid = names()
+    if model not in valid:
+        raise UserError(f"net={name}: {library} has no such net{suggest(model, valid)}")
+    return build
+
+
+def _own(name: str) -> LoadedNet:
+    """A user's net; its images have the channels of its first convolution, 224 pixels a side, and values in [0, 1]."""
+    net = load_own_net(name)
+    channels = next((layer.in_channels for layer in net.modules() if isinstance(layer, nn.Conv2d)), 3)
+    return LoadedNet(net, (channels, 224, 224), (0.0,) * channels, (1.0,) * channels, None)
 
 
 def suggest(wrong: str, valid: Sequence[str]) -> str:
