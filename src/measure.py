@@ -156,7 +156,7 @@ def measure_net(options: Options) -> None:
         return
 
     from .evaluation.adapter import adapt_model
-    from .evaluation.suite import rows
+    from .evaluation.suite import evaluate_families
     from .reporting.terminal import console, show_measured, show_notes
     from .results import files
     from .results.runs import FinishedRun
@@ -171,14 +171,14 @@ def measure_net(options: Options) -> None:
     if options.weights == "none":
         with_statistics(adapter, test_set)
     console.print(
-        f"  {name}, weights {options.weights}: {len(test_set.canvas)} images of {options.data.name}, {height}×{width}"
+        f"  {name}, weights {options.weights}: {len(test_set.padded)} images of {options.data.name}, {height}×{width}"
     )
     with console.status("measuring") as status:
-        found = list(rows(adapter, test_set, families, status.update))
+        found = list(evaluate_families(adapter, test_set, families, status.update))
         if options.floor and options.weights != "none":
             twin = replace(adapter, net=load_net(name, "none", options.classes).net.to(device))
             with_statistics(twin, test_set)
-            floor = rows(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
+            floor = evaluate_families(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
             found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
     show_measured(table.write(found), out)
     run = FinishedRun(out.parent, {}, out)
@@ -239,7 +239,7 @@ def evaluation_set(options: Options, adapter: "ModelAdapter", image: "Image") ->
     channels, side, _ = image
     found = sample(options.data.name, root, side, channels, margin, images, seed)
     answers, classes = outputs(adapter.net, image), len(found.classes)
-    labels = found.labels if adapter.what and answers == classes else None
+    labels = found.labels if adapter.classifies and answers == classes else None
     if labels is None:
         console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
     return EvaluationSet(
@@ -309,7 +309,7 @@ def compare_layers(options: Options) -> None:
         found = list(against_rows(ours, theirs, test_set))
         found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, test_set)]
     table.write(found)
-    said = f"  CKA on {len(test_set.canvas)} test images of {cfg.data.name}\n  {out}"
+    said = f"  CKA on {len(test_set.padded)} test images of {cfg.data.name}\n  {out}"
     console.print(said, soft_wrap=True, markup=False)
     title = f"{run.name} against {name}"
     show_page(FinishedRun(run, {}, out), title, out)
@@ -361,9 +361,10 @@ class Table:
 
     def write(self, found: "Iterable[Row | Heatmap | Note | PerImage]") -> "list[Row]":
         """Write it, and say what that replaces; gives the rows."""
+        from .evaluation.families import ALWAYS
         from .reporting.terminal import console
         from .results import files
-        from .results.runs import ALWAYS, families_in, write_measures
+        from .results.runs import families_in, write_measures
 
         before = families_in(self.path)
         asked = {*before} if self.families is None else {*self.families}
@@ -518,7 +519,7 @@ def log(
     found = list(found)
     failed = True
     try:
-        grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Heatmap)}
+        grids = {f"{one.measure}/{one.layer}": one.values for one in found if isinstance(one, Heatmap)}
         tracker.log_measures([one for one in found if isinstance(one, Row)], grids)
         failed = False
     finally:

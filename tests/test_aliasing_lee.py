@@ -120,7 +120,7 @@ def test_batches_add_up_and_the_net_is_as_before():
         assert one.compute()["aliasing_fraction"].item() == pytest.approx(
             parts[name].compute()["aliasing_fraction"].item()
         )
-        assert sum(len(kept) for kept in parts[name].kept) == 9
+        assert sum(len(kept) for kept in parts[name].batches) == 9
     assert net.training
     assert not any(layer._forward_pre_hooks for layer in net.modules())
 

@@ -17,12 +17,13 @@ from src.evaluation.families.layers import against_rows
 from src.evaluation.families.layers import rows as capture_rows
 from src.evaluation.suite import FAMILIES, MOVES, rows
 from src.metrics import Heatmap, Note, Row
-from src.metrics.base import layer_measures, resamples
+from src.metrics.base import layer_measures
 from src.metrics.cka import CKAMatrix
 from src.models import ARCHITECTURES
 from src.models.layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.nets.hooks import record_outputs
 from src.pooling import POOLS
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import adapter_of_run, evaluation_set, measure
 from src.training.lightning_module import module
 from src.training.untrained import untrained
@@ -63,7 +64,7 @@ def captured(of: ModelAdapter, on: EvaluationSet) -> dict[tuple[str, str], Row]:
 def test_every_measure_of_layers_gives_what_it_gives_alone():
     of, on = adapter(), test_set()
     found, checked = captured(of, on), 0
-    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    x = pixels(on.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     with record_outputs(of.net, of.layers) as maps, torch.no_grad():
         of.net(x)
         kept = dict(maps)
@@ -75,7 +76,7 @@ def test_every_measure_of_layers_gives_what_it_gives_alone():
             one = kind()
             for index in on.batches():
                 one.update(kept[layer][index], on.labels[index], x[index])
-            for name, estimate in one.estimates(resamples(N, on.seed)):
+            for name, estimate in one.estimates(bootstrap_weights(N, on.seed)):
                 row = found[layer, name].estimate
                 np.testing.assert_allclose(
                     [row.value, row.low, row.high], [estimate.value, estimate.low, estimate.high], rtol=1e-3, atol=1e-5
@@ -87,7 +88,7 @@ def test_every_measure_of_layers_gives_what_it_gives_alone():
 
 def test_similarities_are_the_matrix_alone():
     of, on = adapter(), test_set()
-    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    x = pixels(on.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     alone = CKAMatrix()
     with record_outputs(of.net, of.layers) as maps, torch.no_grad():
         for index in on.batches():
@@ -103,7 +104,7 @@ def test_similarities_are_the_matrix_alone():
 def test_a_net_against_another_is_the_matrix_of_both():
     one, on = adapter(), test_set()
     other = replace(adapter(pool="avg", depth=3), normalise=lambda x: pixels(x) * 2)
-    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    x = pixels(on.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     alone = CKAMatrix()
     with (
         record_outputs(one.net, one.layers) as ours,
@@ -213,7 +214,7 @@ def test_positions_run_through_all(task):
     found = only_rows(rows(of, on, EVERYTHING))
     sound(found)
     measures = {row.measure for row in found}
-    assert of.what == (task == "both")
+    assert of.classifies == (task == "both")
     assert ("consistency" in measures) == (task == "both")
     assert any("r2" in name for name in measures), measures
 
@@ -271,7 +272,7 @@ def test_captures_keep_nothing():
 
     def capture() -> None:
         with record_outputs(of.net, of.layers) as maps:
-            of.net(pixels(on.canvas))
+            of.net(pixels(on.padded))
             assert len(maps) == len(of.layers)
 
     for one, times in ((capture, 100), (lambda: list(capture_rows(of, on)), 10)):

@@ -21,12 +21,13 @@ from src.evaluation.families.velocity import LEE
 from src.evaluation.linear_probes import _share
 from src.evaluation.shift_table import ShiftTable
 from src.metrics import Row
-from src.metrics.base import LayerMeasure, Measure, layer_measures, pair_measures, resamples
+from src.metrics.base import LayerMeasure, Measure, layer_measures, pair_measures
 from src.metrics.cka import CKA
 from src.metrics.equivariance_error import EquivarianceError
 from src.metrics.position_equivariance import PositionEquivariance
 from src.metrics.rows import Estimate
 from src.models.tasks import Task
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import measure
 from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
@@ -53,7 +54,7 @@ def shifted(x: Tensor, generator: torch.Generator, by: float = 0.6) -> Tensor:
 
 
 def estimated(one: Measure, n: int) -> Found:
-    yield from one.estimates(resamples(n))
+    yield from one.estimates(bootstrap_weights(n))
 
 
 def answers(n: int, generator: torch.Generator) -> Found:

@@ -223,7 +223,7 @@ def test_maps_of_layers_by_hand(padding):
     of = ModelAdapter(net, ["stage1"], lambda x: x.double() / 255 - 0.5)
     pixels = canvas((12, 12), n=5, margin=2)
     found = list(crop_rows(of, EvaluationSet(pixels, 2)))
-    grids = {one.measure: one.plane for one in found if isinstance(one, Heatmap)}
+    grids = {one.measure: one.values for one in found if isinstance(one, Heatmap)}
     rows = {row.measure: row for row in found if isinstance(row, Row) and row.layer == "stage1"}
     places = [(2, 2), *((a, b) for a in range(5) for b in range(5) if (a, b) != (2, 2))]
     with torch.no_grad():

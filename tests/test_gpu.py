@@ -45,7 +45,7 @@ def adapter(device: torch.device, **axes: object) -> ModelAdapter:
 
 
 def images(of: ModelAdapter, device: torch.device, n: int = 2) -> Tensor:
-    return of.normalise(test_set(n).canvas[..., 2:-2, 2:-2].to(device))
+    return of.normalise(test_set(n).padded[..., 2:-2, 2:-2].to(device))
 
 
 def off(found: Tensor, right: Tensor) -> float:
@@ -104,7 +104,7 @@ def test_every_measure_gives_what_it_gives_on_a_cpu(axes) -> None:
             if isinstance(one, Row):
                 table[one.values()[:5]] = one.estimate.value
             elif isinstance(one, Heatmap):
-                planes[one.layer, one.measure, "mean"] = float(one.plane.mean())
+                planes[one.layer, one.measure, "mean"] = float(one.values.mean())
         found.append(table | planes)
     cpu, gpu = found
     assert list(cpu) == list(gpu)
@@ -132,7 +132,7 @@ def test_the_phase_tree_is_as_exact_as_on_a_cpu(pool) -> None:
 
 def test_fragments_are_exact() -> None:
     of = adapter(GPU, padding="valid")
-    crops = prepare_crops(of, test_set(3).canvas.to(GPU), 2)
+    crops = prepare_crops(of, test_set(3).padded.to(GPU), 2)
     assert crops.fragments, crops.why
 
 

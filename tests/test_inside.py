@@ -44,7 +44,7 @@ def test_set(n: int, channels: int = 1, side: int = SIDE, labels: bool = True, s
 
 
 def images_of(one: EvaluationSet) -> Tensor:
-    return one.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return one.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def looked(
@@ -291,7 +291,7 @@ def test_a_net_that_is_asked_where_has_no_class_to_look_for():
     task = Task("where", 4)
     net = network((1, SIDE, SIDE), task.outputs)
     on = test_set(6, labels=False)
-    found, _, _ = looked(net, on, replace(on, canvas=on.canvas[:1]), answer=task.answer, what=task.what)
+    found, _, _ = looked(net, on, replace(on, canvas=on.padded[:1]), answer=task.answer, what=task.what)
     assert not {"answers", "cam", "cam_classes"} & found.keys()
     assert found["labels"].tolist() == [-1]
     facts = found["stage1/facts"]
@@ -319,7 +319,7 @@ def test_the_maps_are_of_the_images_and_of_the_same_images_shifted():
     down, right = SHIFT
     rows, columns = (slice(MARGIN - step, MARGIN - step + SIDE) for step in (down, right))
     still = outputs_of(net, pixels(images_of(probe)), adapter.layers)
-    moved = outputs_of(net, pixels(probe.canvas[:, :, rows, columns]), adapter.layers)
+    moved = outputs_of(net, pixels(probe.padded[:, :, rows, columns]), adapter.layers)
     for stage in adapter.layers:
         np.testing.assert_allclose(found[f"{stage}/still"], still[stage][:, :3], rtol=2e-3, atol=1e-3)
         difference = (moved[stage] - still[stage])[:, :3]

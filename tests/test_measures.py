@@ -15,13 +15,14 @@ from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.crops import rows as crop_rows
 from src.evaluation.pairs import pair_rows
 from src.metrics import COLUMNS, Note, Row
-from src.metrics.base import Measure, interval, pair_measures, resamples, wilson
+from src.metrics.base import Measure, pair_measures
 from src.metrics.consistency import Consistency, chance_corrected
 from src.metrics.invariance_error import InvarianceError
 from src.metrics.output_distance import OutputDistance
+from src.metrics.quantities import range_of
 from src.metrics.rows import Estimate
 from src.models.tasks import Task
-from src.stats.intervals import range_of
+from src.stats.bootstrap import bootstrap_interval, bootstrap_weights, wilson_interval
 from src.transforms import SHIFTS
 from tests.helpers import network, only_rows
 
@@ -35,7 +36,7 @@ def taken(measure: type, *batches: tuple[Tensor, Tensor]) -> dict[str, Estimate]
     one = measure()
     for still, moved in batches:
         one.update(still, moved, torch.where(still[:, 0] > 0, still.argmax(1), 0))
-    return dict(one.estimates(resamples(sum(len(still) for still, _ in batches))))
+    return dict(one.estimates(bootstrap_weights(sum(len(still) for still, _ in batches))))
 
 
 def pairs(n: int = 40, d: int = 6, change: float = 0.3) -> tuple[Tensor, Tensor]:
@@ -159,13 +160,13 @@ def test_measures_do_not_depend_on_the_order_of_images(measure):
 
 
 def test_resamples_draw_as_many_images_as_there_are():
-    weights = resamples(30, seed=1, draws=400)
+    weights = bootstrap_weights(30, seed=1, draws=400)
     assert weights.shape == (400, 30)
     assert (weights.sum(1) == 30).all()
     assert weights.mean() == 1
     assert weights.var(0).mean().item() == pytest.approx(29 / 30, abs=0.1)
-    assert torch.equal(weights, resamples(30, seed=1, draws=400))
-    assert not torch.equal(weights, resamples(30, seed=2, draws=400))
+    assert torch.equal(weights, bootstrap_weights(30, seed=1, draws=400))
+    assert not torch.equal(weights, bootstrap_weights(30, seed=2, draws=400))
 
 
 def test_the_interval_is_scipys():
@@ -180,7 +181,7 @@ def test_the_interval_is_scipys():
 
     ratio = Ratio()
     ratio.update(above, below)
-    ((_, ours),) = ratio.estimates(resamples(60, draws=4000))
+    ((_, ours),) = ratio.estimates(bootstrap_weights(60, draws=4000))
     assert ratio.compute()["ratio"].item() == ours.value
     theirs = bootstrap(
         (above.numpy(), below.numpy()), lambda a, b, axis: a.mean(axis) / b.mean(axis), paired=True,
@@ -192,26 +193,26 @@ def test_the_interval_is_scipys():
 
 
 def test_the_interval_is_the_middle_95_per_cent_of_many_images():
-    assert interval(torch.arange(1001.0), 10**6) == pytest.approx((25, 975), abs=0.1)
+    assert bootstrap_interval(torch.arange(1001.0), 10**6) == pytest.approx((25, 975), abs=0.1)
 
 
 @pytest.mark.parametrize("n", [4, 8, 30])
 def test_of_few_images_the_interval_of_a_mean_is_as_wide_as_students(n):
     drawn = torch.from_numpy(stats.norm.ppf(np.linspace(0, 1, 200001)[1:-1], scale=math.sqrt((n - 1) / n / n)))
-    low, high = interval(drawn, n)
+    low, high = bootstrap_interval(drawn, n)
     assert high == pytest.approx(stats.t.ppf(0.975, n - 1) / math.sqrt(n), rel=5e-3)
     assert low == pytest.approx(-high, rel=1e-3)
 
 
 def test_one_image_and_none_defined_have_no_interval():
-    assert all(map(math.isnan, interval(torch.zeros(10), 1)))
-    assert all(map(math.isnan, interval(torch.full((10,), math.nan), 9)))
+    assert all(map(math.isnan, bootstrap_interval(torch.zeros(10), 1)))
+    assert all(map(math.isnan, bootstrap_interval(torch.full((10,), math.nan), 9)))
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 7), (7, 7), (3, 20), (999, 1000)])
 def test_wilsons_interval_is_statsmodels_and_scipys(right, n):
     oracle = stats.binomtest(right, n).proportion_ci(method="wilson")
-    assert wilson(right / n, n) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+    assert wilson_interval(right / n, n) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
 
 
 @every_measure
@@ -241,7 +242,7 @@ def test_accuracy_and_loss_are_those_of_scikit_learn():
     share = accuracy_score(y, chances.argmax(1))
     accuracy = rows["accuracy"].estimate
     assert accuracy.value == pytest.approx(share)
-    assert (accuracy.low, accuracy.high) == pytest.approx(wilson(share, 90))
+    assert (accuracy.low, accuracy.high) == pytest.approx(wilson_interval(share, 90))
     assert rows["loss"].estimate.value == pytest.approx(log_loss(y, chances / chances.sum(1, keepdim=True)), rel=1e-5)
     assert rows["calibration_error"].estimate.value == pytest.approx(calibration_error(chances, y), rel=1e-5)
     assert {row.values()[:4] for row in rows.values()} == {("output", "none", "test", 0)}

@@ -11,7 +11,7 @@ from scipy.stats import entropy
 from torch import Tensor
 
 from src.metrics import cka as of_cka
-from src.metrics.base import LayerMeasure, resamples
+from src.metrics.base import LayerMeasure
 from src.metrics.channel_health import (
     ChannelCorrelation,
     Health,
@@ -27,6 +27,7 @@ from src.metrics.class_selectivity import Selectivity, class_selectivity
 from src.metrics.dimension import Dimension, effective_rank, eigenvalues, isotropic, participation_ratio
 from src.metrics.morans_i import Moran, morans_i
 from src.metrics.rows import Estimate
+from src.stats.bootstrap import bootstrap_weights
 
 LAYER_MEASURES = [Dimension, Selectivity, Health, Moran]
 every_layer_measure = pytest.mark.parametrize("measure", LAYER_MEASURES)
@@ -43,7 +44,7 @@ def taken(
     images = torch.zeros(len(x), 1, 1, 1) if images is None else images
     for part in zip(x.split(batch), labels.split(batch), images.split(batch), strict=True):
         measure.update(*part)
-    return dict(measure.estimates(resamples(len(x), draws=200)))
+    return dict(measure.estimates(bootstrap_weights(len(x), draws=200)))
 
 
 def same(one: float, other: float) -> bool:

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from src.evaluation.families.field import EffectiveField, effective_field, effective_size, gradients
 from src.evaluation.families.units import Goodfellow, draw_units, scores, thresholds
 from src.evaluation.linear_probes import STRENGTHS, TOLERANCE, Features, pooled, probe_rows, reduced
-from src.metrics.base import LayerOutputs, PairMeasure, resamples
+from src.metrics.base import PairMeasure
 from src.metrics.cosine import Cosine, cosine
+from src.metrics.layer_outputs import LayerOutputs
 from src.metrics.nvi import NVI, nvi
 from src.metrics.rows import Estimate, Row
+from src.stats.bootstrap import bootstrap_weights
 from src.summary import summarize
 
 
@@ -31,7 +33,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def taken(measure: PairMeasure, *batches: tuple[Tensor, Tensor]) -> dict[str, Estimate]:
     for still, moved in batches:
         measure.update(still, moved)
-    return dict(measure.estimates(resamples(sum(len(still) for still, _ in batches))))
+    return dict(measure.estimates(bootstrap_weights(sum(len(still) for still, _ in batches))))
 
 
 # --- NVI -------------------------------------------------------------------------------------------------------------
@@ -171,8 +173,8 @@ def test_goodfellow_at_its_ends():
 def test_goodfellow_keeps_bits():
     one = Goodfellow(torch.zeros(5))
     one.update(normal(6, 5), normal(6, 5))
-    assert one.kept[0].dtype == torch.uint8
-    assert one.kept[0].shape == (6, 10)
+    assert one.batches[0].dtype == torch.uint8
+    assert one.batches[0].shape == (6, 10)
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.velocity import LEE
 from src.evaluation.suite import rows
 from src.metrics import Note, Row
-from src.metrics.base import layer_measures, pair_measures, resamples
+from src.metrics.base import layer_measures, pair_measures
 from src.metrics.channel_health import dead_share
 from src.models.tasks import Scores, Task
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import measure
 from src.training.untrained import untrained
 from tests.helpers import tiny
@@ -72,7 +73,7 @@ def test_a_pair_with_a_nan_or_an_infinity_has_no_number(kind, bad):
     gx = x.clone()
     gx[3, 1] = bad
     one.update(x, gx, torch.zeros(12, dtype=torch.long))
-    for name, estimate in one.estimates(resamples(12)):
+    for name, estimate in one.estimates(bootstrap_weights(12)):
         if name not in ("cosine_random", "constant_channels"):  # which look at the untouched images alone
             assert all(map(math.isnan, (estimate.value, estimate.low, estimate.high))), name
 
@@ -81,7 +82,7 @@ def test_a_pair_with_a_nan_or_an_infinity_has_no_number(kind, bad):
 def test_a_layer_of_nan_is_neither_alive_nor_dead(kind):
     one = kind()
     one.update(torch.full((30, 4), torch.nan), torch.arange(30) % 3, torch.rand(30, 1, 9, 9))
-    for name, estimate in one.estimates(resamples(30)):
+    for name, estimate in one.estimates(bootstrap_weights(30)):
         assert math.isnan(estimate.value) or name == "participation_ratio_isotropic", name
 
 

@@ -15,7 +15,7 @@ from src.evaluation import suite
 from src.evaluation.adapter import EvaluationSet, ModelAdapter, sampling_grids
 from src.evaluation.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
 from src.metrics import EquivarianceError, Row
-from src.metrics.base import LayerOutputs, TransformedOutputs
+from src.metrics.layer_outputs import LayerOutputs, TransformedOutputs
 from src.pooling import POOLS
 from src.summary import summarize
 from src.training.lightning_module import module
@@ -161,15 +161,15 @@ def test_an_equivariant_net_follows_rolls_by_its_jump_and_by_no_other(pool):
 def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
     net = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
     one, on = TRANSFORMS["shift/crop"], test_set()
-    steps = 2 * torch.randint(-1, 2, (len(on.canvas), 2))
-    images = one.images(on.canvas, steps, MARGIN)
-    maps, moved = (net[0](pixels(x)).detach() for x in (cut(on.canvas, MARGIN), images))
+    steps = 2 * torch.randint(-1, 2, (len(on.padded), 2))
+    images = one.images(on.padded, steps, MARGIN)
+    maps, moved = (net[0](pixels(x)).detach() for x in (cut(on.padded, MARGIN), images))
     found = {}
     image, size = (SIDE, SIDE), (maps.shape[2], maps.shape[3])
     grids = {"even": SamplingGrid.even(image, size), "ledger": SamplingGrid(image, (2.0, 2.0), (1.5, 1.5))}
     for name, grid in grids.items():
         measure = EquivarianceError()
-        both, pair = (cut(on.canvas, MARGIN), images), TransformedOutputs(LayerOutputs(maps), moved)
+        both, pair = (cut(on.padded, MARGIN), images), TransformedOutputs(LayerOutputs(maps), moved)
         _equivariance({"maps": measure}, one, steps, both, grid, None, "maps", pair)
         found[name] = measure.compute()["equivariance_error"].item()
     assert found["ledger"] < 1e-9
@@ -202,9 +202,9 @@ def test_an_equivariant_net_follows_rolls_that_are_multiples_of_its_jump():
     net = network((1, SIDE, SIDE), 3, pool="max", padding="circular", depth=1).double()
     one = TRANSFORMS["shift/roll"]
     with torch.no_grad():
-        x = pixels(cut(test_set().canvas, MARGIN))
+        x = pixels(cut(test_set().padded, MARGIN))
         steps = 2 * torch.randint(-3, 4, (len(x), 2))
-        maps, moved = net.eval().stage1(x), net.stage1(pixels(one.images(test_set().canvas, steps, MARGIN)))
+        maps, moved = net.eval().stage1(x), net.stage1(pixels(one.images(test_set().padded, steps, MARGIN)))
     torch.testing.assert_close(moved, one.maps(maps, steps, 2))
 
 
@@ -262,8 +262,8 @@ def test_a_floor_is_what_the_way_there_and_back_costs():
     rows, on = taken(Same(), "scale/disc"), test_set()
     one = TRANSFORMS["scale/disc"]
     for setting in settings(on, ["scale/disc"]):
-        still = one.still(on.canvas, MARGIN)
-        back = one.still(one.there_and_back(on.canvas, setting.parameters).clamp(0, 255), MARGIN)
+        still = one.still(on.padded, MARGIN)
+        back = one.still(one.there_and_back(on.padded, setting.parameters).clamp(0, 255), MARGIN)
         x, y = (pixels(part).flatten(1) for part in (still, back))
         others = 2 * x.var(0).sum()
         expected = (x - y).square().sum(1).mean() / others
@@ -284,7 +284,7 @@ def test_another_image_in_the_place_of_the_moved_one_is_about_1():
             self.calls += 1
             return self.maps(x if self.calls % 2 else x.roll(1, 0)).flatten(1)
 
-    on = EvaluationSet(on.canvas, MARGIN, on.labels, batch=300)
+    on = EvaluationSet(on.padded, MARGIN, on.labels, batch=300)
     rows = [
         row for row in pair_rows(ModelAdapter(Next(), ["maps"], pixels), on, ["flip/mirror"])
         if row.measure in ("invariance_error", "output_distance")

@@ -11,7 +11,7 @@ from src.errors import UserError
 from src.evaluation.adapter import ModelAdapter
 from src.evaluation.phase_tree import ONE, Phases, PhaseTree, decimated, rolled
 from src.evaluation.shift_table import Rolls, ShiftTable, all_shifts, enumerated
-from src.metrics.base import LayerOutputs
+from src.metrics.layer_outputs import LayerOutputs
 from src.models import ARCHITECTURES
 from src.pooling import POOLS, Pool, swap_pools
 from tests.helpers import SMALLER, architectures, network
@@ -72,7 +72,7 @@ def check(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> PhaseTr
     assert off(found.outputs, right.outputs) < exact
     for name, still in right.still.items():
         torch.testing.assert_close(found.still[name], still, rtol=exact, atol=exact * still.abs().max().item())
-        apart, energy = LayerOutputs(still).squared.mean(), still.square().sum(1).mean()
+        apart, energy = LayerOutputs(still).squared_distance.mean(), still.square().sum(1).mean()
         # two outputs a and b with a rounding of ε each: ‖a - b‖² is known to 2ε‖a‖‖a - b‖, however computed;
         # of layers on which images differ little (a thousandth of the norm) single precision leaves fewer digits
         rounding = 8 * torch.finfo(x.dtype).eps * (energy * max(right.squared[name].max(), apart)).sqrt()

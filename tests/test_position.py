@@ -45,7 +45,7 @@ def dots(n: int = 40) -> EvaluationSet:
 @pytest.mark.parametrize("gain", [1.0, 0.75, 0.0])
 def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain):
     """Of dots that leave the image, or come back on its other side, the answer cannot move along: they do not count."""
-    of = ModelAdapter(Centre(gain), [], pixels, lambda x: x + 0.5, what=False, position=lambda x: x + 0.5)
+    of = ModelAdapter(Centre(gain), [], pixels, lambda x: x + 0.5, classifies=False, position=lambda x: x + 0.5)
     on = dots()
     rows = only_rows(pair_rows(of, on, [name]))
     found = {row.amount: row.estimate for row in rows if row.measure == "position_equivariance_error"}
@@ -58,7 +58,7 @@ def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain
 
 def test_where_every_object_leaves_there_is_no_number():
     on = replace(dots(2), positions=torch.full((2, 2), 2.0))
-    of = ModelAdapter(Centre(1.0), [], pixels, what=False, position=lambda x: x + 0.5)
+    of = ModelAdapter(Centre(1.0), [], pixels, classifies=False, position=lambda x: x + 0.5)
     assert not [
         row for row in only_rows(pair_rows(of, on, ["shift/crop"])) if row.measure == "position_equivariance_error"
     ]

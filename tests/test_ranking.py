@@ -11,13 +11,15 @@ import torch
 from scipy import stats
 
 from src.config import flatten, from_dict
-from src.metrics.base import pair_measures, resamples
+from src.metrics.base import pair_measures
+from src.metrics.quantities import range_of
 from src.metrics.rows import Estimate, PerImage, Row
 from src.reporting.comparison import Variant, difference, ranking
 from src.reporting.page import answer
 from src.results import files
 from src.results.runs import FinishedRun, write_measures
-from src.stats.intervals import for_the_best_of, image_by_image, of_images, range_of, t_interval
+from src.stats.bootstrap import bootstrap_weights
+from src.stats.intervals import bonferroni_level, paired_difference, t_interval, value_and_influences
 
 TIMES, IMAGES = 300, 400
 SETTINGS = flatten(from_dict({}))
@@ -26,7 +28,7 @@ DISTANCE, ACCURACY = "crop_1px_output_distance", "test_accuracy"
 
 def run(distances: np.ndarray, scales: np.ndarray, right: np.ndarray, seed: int = 0, kept: bool = True) -> FinishedRun:
     """A run in memory that was measured on so many images."""
-    ratio, adds = of_images(np.stack([distances, scales], 1))
+    ratio, adds = value_and_influences(np.stack([distances, scales], 1))
     half = 1.96 * adds.std() / math.sqrt(len(adds))
     share = float(right.mean())
     error = 1.96 * math.sqrt(share * (1 - share) / len(right)) + 1e-9
@@ -96,7 +98,7 @@ def test_a_real_difference_is_seen_image_by_image_where_two_intervals_overlap():
 def test_a_difference_of_accuracies_is_that_of_paired_t():
     rng = np.random.default_rng(0)
     one, other = rng.random((2, 200)) < np.array([[0.9], [0.8]])
-    found = image_by_image(one[:, None], other[:, None])
+    found = paired_difference(one[:, None], other[:, None])
     oracle = stats.ttest_rel(one.astype(float), other.astype(float)).confidence_interval(0.95)
     assert found == pytest.approx((one.mean() - other.mean(), oracle.low, oracle.high))
 
@@ -105,8 +107,8 @@ def test_a_ratio_has_the_error_that_a_bootstrap_gives_it():
     rng = np.random.default_rng(0)
     above = rng.gamma(2, 1, 500)
     both = np.stack([above, 3 + above * rng.random(500)], 1)
-    ratio, adds = of_images(both)
-    means = resamples(500, draws=4000).numpy() @ both
+    ratio, adds = value_and_influences(both)
+    means = bootstrap_weights(500, draws=4000).numpy() @ both
     assert ratio == pytest.approx(above.mean() / both[:, 1].mean())
     assert adds.std() / math.sqrt(500) == pytest.approx((means[:, 0] / means[:, 1]).std(), rel=0.05)
 
@@ -131,9 +133,9 @@ def test_two_seeds_give_no_bound_that_no_number_can_be():
     rng = np.random.default_rng(0)
     one = drawn(1, 2, rng)[0]
     for key in (DISTANCE, ACCURACY):
-        low, high = one.interval(key, for_the_best_of(20))[1:]
+        low, high = one.interval(key, bonferroni_level(20))[1:]
         assert low >= 0 and (key == DISTANCE or high <= 1)
-    apart = difference(*drawn(2, 2, rng), ACCURACY, for_the_best_of(190))
+    apart = difference(*drawn(2, 2, rng), ACCURACY, bonferroni_level(190))
     assert -1 <= apart.low <= apart.value <= apart.high <= 1
 
 

@@ -44,11 +44,11 @@ def test_set(n: int = 6, labels: bool = True, batch: int = 4, side: int = SIDE) 
 
 def adapter(layers: list[str] | None = None, what: bool = True, **axes: object) -> ModelAdapter:
     net = network((1, SIDE, SIDE), **{"padding": "circular", "pool": "max"} | axes).double().eval()
-    return ModelAdapter(net, LAYERS if layers is None else layers, pixels, what=what)
+    return ModelAdapter(net, LAYERS if layers is None else layers, pixels, classifies=what)
 
 
 def images(of: EvaluationSet) -> Tensor:
-    return pixels(of.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    return pixels(of.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
 def answers(of: ModelAdapter, x: Tensor) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
             np.testing.assert_allclose(numbers, right, rtol=1e-9, atol=1e-12)
         elif isinstance(one, Heatmap):
             assert (one.layer, one.measure) == (other.layer, other.measure)
-            np.testing.assert_allclose(one.plane, other.plane, rtol=1e-5, atol=1e-9)
+            np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("way", [correlations_by_fft, correlations_by_products])
@@ -182,7 +182,7 @@ def test_the_worst_case_is_right_for_every_roll():
 def test_grids_by_hand(axes):
     of, on = adapter(**axes), test_set(batch=125)
     found = list(roll_rows(of, on))
-    grids = {(one.layer, one.measure): one.plane for one in found if isinstance(one, Heatmap)}
+    grids = {(one.layer, one.measure): one.values for one in found if isinstance(one, Heatmap)}
     assert list(grids) == [(layer, measure) for layer in LAYERS for measure in ("roll_map", "roll_cosine")]
     x = images(on)
     for layer in LAYERS:
@@ -324,7 +324,7 @@ def test_images_of_two_sides():
     canvas = torch.randint(0, 256, (3, 1, 12, 16)).to(torch.uint8)
     net = network((1, 8, 12), padding="circular").double()
     found = list(roll_rows(ModelAdapter(net, ["stage1"], pixels), EvaluationSet(canvas, MARGIN)))
-    assert {one.plane.shape for one in found if isinstance(one, Heatmap)} == {(8, 12)}
+    assert {one.values.shape for one in found if isinstance(one, Heatmap)} == {(8, 12)}
     assert {one.amount for one in found if isinstance(one, Row)} == {96}
 
 

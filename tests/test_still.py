@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from src.metrics import NVI, Cosine, InvarianceError, OutputDistance, base
-from src.metrics.base import LayerOutputs, Population, TransformedOutputs
+from src.metrics import NVI, Cosine, InvarianceError, OutputDistance, layer_outputs
+from src.metrics.layer_outputs import LayerOutputs, Population, TransformedOutputs
 
 sizes = st.tuples(st.integers(2, 9), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 LAYOUTS = {
@@ -45,10 +45,17 @@ def share(pairs: np.ndarray) -> np.ndarray:
 def test_all_by_hand(layout, size, at_once):
     x, gx = made(size, layout), made(size, layout, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "AT_ONCE", at_once)
+        patch.setattr(layer_outputs, "CHUNK", at_once)
         still = LayerOutputs(x)
         moved = TransformedOutputs(still, gx)
-        found = [still.deviation, moved.apart, still.squared, still.distance, still.length, still.cosine]
+        found = [
+            still.squared_deviation,
+            moved.squared_difference,
+            still.squared_distance,
+            still.distance,
+            still.norm,
+            still.cosine,
+        ]
     a, b = x.numpy(), gx.numpy()
     flat = a.reshape(len(a), -1)
     apart = ((flat[:, None] - flat) ** 2).sum(2)
@@ -70,8 +77,8 @@ def test_all_by_hand(layout, size, at_once):
 def test_fewer_others_are_taken_again_and_again(layout, size, turns, at_once):
     others, maps = made(size, layout), made((turns * size[0], *size[1:]), layout, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "AT_ONCE", at_once)
-        found = base.squares(maps, others)
+        patch.setattr(layer_outputs, "CHUNK", at_once)
+        found = layer_outputs.squared_differences(maps, others)
     apart = maps.numpy() - np.concatenate([others.numpy()] * turns)
     np.testing.assert_allclose(found, per_channel(apart**2), rtol=1e-6)
 
@@ -81,7 +88,7 @@ def test_fewer_others_are_taken_again_and_again(layout, size, turns, at_once):
 def test_a_constant_channel_deviates_by_nothing_and_a_faint_one_by_what_it_does(layout, n):
     x = made((n, 3, 2, 2), "contiguous").float()
     x[:, 0], x[:, 1] = 1234.567, 100 * (1 + 1e-4 * x[:, 1])
-    deviation = LayerOutputs(LAYOUTS[layout](x)).deviation
+    deviation = LayerOutputs(LAYOUTS[layout](x)).squared_deviation
     parts = [one.sum(1) for one in deviation.chunk(3, 1)]
     assert (parts[0] == 0).all()
     expected = per_channel(((x - x.double().mean(0)) ** 2).numpy())
@@ -93,15 +100,15 @@ def test_a_constant_channel_deviates_by_nothing_and_a_faint_one_by_what_it_does(
 @pytest.mark.parametrize("parts", [[24], [1, 23], [12, 12], [5, 7, 9, 3], [2] * 12])
 def test_distances_to_others_are_over_all_images_however_they_are_batched(layout, parts):
     x = made((24, 3, 4, 2), layout)
-    everyone = Population(keep=True)
+    everyone = Population(keep_outputs=True)
     for part in x.split(parts):
         everyone.add(part)
     whole, batches = LayerOutputs(x), [LayerOutputs(part, everyone) for part in x.split(parts)]
-    for name in ("deviation", "squared", "distance", "cosine"):
+    for name in ("squared_deviation", "squared_distance", "distance", "cosine"):
         found = torch.cat([getattr(batch, name) for batch in batches])
         np.testing.assert_allclose(found, getattr(whole, name), rtol=1e-9, atol=1e-12)
     flat = [LayerOutputs(part.flatten(1), everyone) for part in x.split(parts)]  # as the phase tree gives them
-    np.testing.assert_allclose(torch.cat([one.squared for one in flat]), whole.squared, rtol=1e-9)
+    np.testing.assert_allclose(torch.cat([one.squared_distance for one in flat]), whole.squared_distance, rtol=1e-9)
     np.testing.assert_allclose(torch.cat([one.cosine for one in flat]), whole.cosine, rtol=1e-9)
 
 

@@ -72,7 +72,7 @@ def inside(
         channels: of each stage shown.
     """
     c, h, w = summary.image
-    probe = probe.take(torch.arange(min(len(probe.canvas), max(1, ROOM // 4 // ((c + 2) * h * w)))))
+    probe = probe.take(torch.arange(min(len(probe.padded), max(1, ROOM // 4 // ((c + 2) * h * w)))))
     still, moved, answers = _maps(adapter, probe, transform)
     found = _of_images(adapter, summary, probe, still, answers)
     stages = [name for name in adapter.layers if _is_maps(still[name])]
@@ -85,7 +85,7 @@ def inside(
             continue
         field = zip(*(seen(axis, axis.size // 2) for axis in (layer.rows, layer.columns)), strict=True)
         small["field"] = np.array([edge for edges in field for edge in edges], np.float32)
-        count = min(channels, layer.channels, left // _bytes_a_channel(layer, summary.image, len(probe.canvas)))
+        count = min(channels, layer.channels, left // _bytes_a_channel(layer, summary.image, len(probe.padded)))
         if count > 0:
             best = ranking(facts[name])[:count]
             small |= _patches(test_set, layer, best, strongest[name].take(best))
@@ -114,10 +114,10 @@ def _maps(
     adapter: ModelAdapter, probe: EvaluationSet, transform: Transform
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Float[Tensor, "n d"]]:
     """Every layer's outputs for the probe images, for the shifted ones, and the answers."""
-    pixels = probe.canvas.to(reference_tensor(adapter.net).device)
+    pixels = probe.padded.to(reference_tensor(adapter.net).device)
     shifts = torch.tensor(SHIFT).expand(len(pixels), 2)
     with record_outputs(adapter.net, adapter.layers) as outputs:
-        answers = adapter.answer(adapter.net(adapter.normalise(cut(pixels, probe.margin))))
+        answers = adapter.select_output(adapter.net(adapter.normalise(cut(pixels, probe.margin))))
         still = dict(outputs)
         adapter.net(adapter.normalise(transform.images(pixels, shifts, probe.margin)))
         return still, dict(outputs), answers
@@ -131,18 +131,18 @@ def _of_images(
     answers: Float[Tensor, "n d"],
 ) -> Arrays:
     """What is one of each image; and the first filters."""
-    images = cut(probe.canvas, probe.margin)
+    images = cut(probe.padded, probe.margin)
     labels = torch.full((len(images),), -1) if probe.labels is None else probe.labels
     found = {"images": images.contiguous(), "labels": labels, "shift": torch.tensor(SHIFT)}
     first = next((one.weight for one in adapter.net.modules() if isinstance(one, nn.Conv2d)), None)
     if first is not None:
         found["filters"] = first.detach().float()[: ROOM // 16 // (4 * first[0].numel())]
-    if adapter.what:
+    if adapter.classifies:
         found["answers"] = classes = answers.argmax(1)
         placed = [name for name in adapter.layers if still[name].dim() == 4 and still[name][0, 0].numel() > 1]
         if placed:
             x = adapter.normalise(images.to(answers.device))
-            maps = class_activation(adapter.net, placed[-1], x, classes, adapter.answer)
+            maps = class_activation(adapter.net, placed[-1], x, classes, adapter.select_output)
             layer, (_, h, w) = summary[placed[-1]], summary.image
             cam = full_range(spread(maps.float(), layer.rows, layer.columns, (h, w)))
             found |= {"cam": cam.half(), "cam_classes": classes}
@@ -177,7 +177,7 @@ def _patches(test_set: EvaluationSet, layer: Layer, best: Int64[Tensor, " m"], f
 
     def cut_out() -> Iterator[np.ndarray]:
         for image, place in zip(found.images.flatten().tolist(), found.places.flatten().tolist(), strict=True):
-            pixels = cut(test_set.canvas[image][None], test_set.margin)[0].cpu().numpy()
+            pixels = cut(test_set.padded[image][None], test_set.margin)[0].cpu().numpy()
             yield patch(pixels, layer.rows, layer.columns, divmod(place, layer.columns.size))
 
     patches = np.stack(list(cut_out()))

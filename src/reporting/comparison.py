@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from ..config import NON_IDENTITY_KEYS, written
 from ..errors import UserError
+from ..metrics.quantities import difference_range, range_of
 from ..results.outcomes import COLLAPSED, DIVERGED, RULES
 from ..results.runs import PICTURES, FinishedRun, per_image_name
-from ..stats.intervals import difference_range, for_the_best_of, image_by_image, range_of, t_interval, widened
+from ..stats.intervals import bonferroni_level, interval_at_level, paired_difference, t_interval
 from .terminal import millions
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Variant:
         """Mean, low, high: 95% over seeds, or over images where there is one seed; nan where neither is known."""
         within = range_of(MEASURED[key][-1] if key in MEASURED else key)
         if len(self.measured) == 1 and key in MEASURED:
-            return widened(*self.measured[0].estimate(*MEASURED[key]), level, within)
+            return interval_at_level(*self.measured[0].estimate(*MEASURED[key]), level, within)
         return t_interval(self.values(key), level, within)
 
     def point(self, layer: str, protocol: str, amount: float, measure: str) -> tuple[float, float, float] | None:
@@ -352,7 +353,7 @@ def difference(variant: Variant, baseline: Variant, key: str, level: float = 0.9
         return Difference(*t_interval(pairs, level, within), len(pairs))
     both = of_the_same_images(variant, baseline, key)
     if both is not None:
-        return Difference(*image_by_image(*both, level, within), len(pairs), len(both[0]))
+        return Difference(*paired_difference(*both, level, within), len(pairs), len(both[0]))
     return Difference(pairs[0] if pairs else variant.mean(key) - baseline.mean(key), NAN, NAN, len(pairs))
 
 
@@ -408,10 +409,10 @@ def ranking(found: Sequence[Variant], key: str, smallest: bool) -> Ranking:
     """
     order = sorted(found, key=lambda one: one.mean(key), reverse=not smallest)
     first, *others = order
-    level = for_the_best_of(math.comb(len(found), 2))
+    level = bonferroni_level(math.comb(len(found), 2))
     behind = [difference(one, first, key, level) if smallest else difference(first, one, key, level) for one in others]
     alike = [one for one, by in zip(others, behind, strict=True) if not _apart(first, one, key, by, level)]
-    return Ranking(order, first.interval(key, for_the_best_of(len(found))), behind, alike)
+    return Ranking(order, first.interval(key, bonferroni_level(len(found))), behind, alike)
 
 
 def _apart(first: Variant, other: Variant, key: str, behind: Difference, level: float) -> bool:

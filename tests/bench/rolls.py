@@ -13,11 +13,12 @@ from src.data.splits import split
 from src.evaluation.adapter import ModelAdapter
 from src.evaluation.families import crops
 from src.evaluation.shift_table import Rolls, enumerated, prepare
-from src.metrics.base import LayerOutputs, TransformedOutputs, resamples, squares
 from src.metrics.invariance_error import InvarianceError
+from src.metrics.layer_outputs import LayerOutputs, TransformedOutputs, squared_differences
 from src.models import network
 from src.nets.hooks import eval_mode, stream_outputs
 from src.pooling import POOLS
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import evaluation_set, measure, online_rows
 from src.training.lightning_module import module
 from tests.bench.paired import DEVICE, Pair, now
@@ -136,7 +137,7 @@ def compared(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
 
     def see(layer: str, y: Tensor) -> None:
         if layer in stills:
-            squares(y, stills[layer]).sum(1)
+            squared_differences(y, stills[layer]).sum(1)
         else:
             stills[layer] = y
 
@@ -169,7 +170,7 @@ def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
     trained = module(cfg, splits.image, len(splits.classes)).to(DEVICE, memory_format=torch.channels_last)
 
     def whole() -> None:
-        resamples.cache_clear()  # a run draws them once
+        bootstrap_weights.cache_clear()  # a run draws them once
         for _ in measure(trained, cfg, splits):
             pass
 
