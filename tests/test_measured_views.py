@@ -259,7 +259,9 @@ def test_no_two_of_many_variants_look_alike() -> None:
 def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from src.evaluation import suite
 
-    monkeypatch.setattr(suite, "rows", lambda *_: iter([*rows(TABLE), *grids()]))  # measuring has its own tests
+    monkeypatch.setattr(
+        suite, "evaluate_families", lambda *_: iter([*rows(TABLE), *grids()])
+    )  # measuring has its own tests
     out = tmp_path / "net" / files.MEASURES
     options = measure.Options(net="torchvision/squeezenet1_1", weights="none", images=2, max_shift=1, size=32)
     options.out, options.data = str(out), measure.Images("shapes", None)

@@ -17,40 +17,19 @@ from ..stats.bootstrap import bootstrap_interval, bootstrap_weights, wilson_inte
 QUANTITIES = (
     Quantity("accuracy", low=0, high=1, better="higher", formula="P[argmax f(x) = y]", null="1 / classes"),
     Quantity("loss", low=0, better="lower", formula="the training loss", null="ln(classes), for cross-entropy"),
-    Quantity(
-        "calibration_error",
-        low=0,
-        high=1,
-        better="lower",
-        formula="Σ_bins P[bin] |accuracy - confidence|, 15 bins of equal width",
-        null="0: calibrated",
-        source="Guo et al. 2017",
-    ),
-    Quantity(
-        "r2",
-        high=1,
-        better="higher",
-        formula="1 - SSE / SST of the predicted position, mean over x and y",
-        null="0: always the mean position",
-    ),
-    Quantity(
-        "position_error",
-        low=0,
-        better="lower",
+    Quantity("calibration_error", low=0, high=1, better="lower",
+        formula="Σ_bins P[bin] |accuracy - confidence|, 15 bins of equal width", null="0: calibrated",
+        source="Guo et al. 2017"),
+    Quantity("r2", high=1, better="higher", formula="1 - SSE / SST of the predicted position, mean over x and y",
+        null="0: always the mean position"),
+    Quantity("position_error", low=0, better="lower",
         formula="E‖predicted - true centre‖, in units of the image's side",
-        null="that of always predicting the mean position",
-    ),
-    Quantity(
-        "location_leak",
-        low=-1,
-        high=1,
-        better="lower",
+        null="that of always predicting the mean position"),
+    Quantity("location_leak", low=-1, high=1, better="lower",
         formula="accuracy at locations that agree with the class - accuracy at locations that contradict it",
-        null="0: absolute location is not used",
-        source="Kayhan & van Gemert 2020",
-    ),
+        null="0: absolute location is not used", source="Kayhan & van Gemert 2020"),
     Quantity("gap", low=-1, high=1, better="lower", formula="score on training images - score on test images"),
-)
+)  # fmt: skip
 
 
 @torch.no_grad()

@@ -18,24 +18,14 @@ from ..stats.bootstrap import wilson_interval
 from .accuracy import position_estimates
 
 QUANTITIES = (
-    Quantity(
-        "probe_accuracy",
-        low=0,
-        high=1,
-        better="higher",
+    Quantity("probe_accuracy", low=0, high=1, better="higher",
         formula="held-out accuracy of a multinomial logistic regression on a layer's frozen features",
-        null="probe_accuracy_shuffled; also the pixels' and the untrained net's",
-        source="Alain & Bengio 2016",
-    ),
-    Quantity(
-        "probe_r2",
-        high=1,
-        better="higher",
+        null="probe_accuracy_shuffled; also the pixels' and the untrained net's", source="Alain & Bengio 2016"),
+    Quantity("probe_r2", high=1, better="higher",
         formula="held-out 1 - SSE / SST of the object's (x, y), by a ridge regression on a layer's frozen features",
-        null="0: always the mean position",
-    ),
+        null="0: always the mean position"),
     Quantity("probe_dimension", low=1, formula="number of features that the probes get"),
-)
+)  # fmt: skip
 
 #: of the gradient of the logistic regression's mean loss
 TOLERANCE = 1e-3

@@ -313,10 +313,9 @@ class LayerTest:
             return Step(self.takes)
         if reference.dim() != 4:
             return None
-        # the smallest stride at which a roll of the image is one by whole pixels of the map
-        stride = tuple(
-            n // math.gcd(t * m, n) for n, t, m in zip(self.size, self.takes, reference.shape[2:], strict=True)
-        )
+        # the smallest stride at which rolls of the image are rolls of the map by whole pixels
+        axes = zip(self.size, self.takes, reference.shape[2:], strict=True)
+        stride = tuple(n // math.gcd(t * m, n) for n, t, m in axes)
         steps = (self.takes[0] * stride[0], self.takes[1] * stride[1])
         if any(n % s for n, s in zip(self.size, steps, strict=True)):
             return None
@@ -328,7 +327,7 @@ class LayerTest:
         return Step(self.takes, (stride[0], stride[1]), unit)
 
     def rolls(self, stride: Steps) -> list[Steps]:
-        """Along one axis, along the other, and along both, as multiples of the stride."""
+        """The rolls that are tested, as multiples of the stride: along each axis, and along both."""
         ends = [n // (t * s) - 1 for n, t, s in zip(self.size, self.takes, stride, strict=True)]
         down, right = min(ends[0], 1), min(ends[1], 1)
         return [roll for roll in {(down, 0), (0, right), (ends[0], min(ends[1], 2))} if roll != (0, 0)]

@@ -16,36 +16,17 @@ from .quantities import Quantity
 from .rows import Estimate
 
 QUANTITIES = (
-    Quantity(
-        "dead_share",
-        low=0,
-        high=1,
-        better="lower",
+    Quantity("dead_share", low=0, high=1, better="lower",
         formula="share of channels with max φ ≤ 0 over all images and positions",
-        null="falls with n: a channel that fires for 1% of images looks dead in 64 of them with probability .53",
-    ),
-    Quantity(
-        "constant_share",
-        low=0,
-        high=1,
-        better="lower",
-        formula="share of channels with a single value over all images and positions",
-    ),
-    Quantity(
-        "duplicate_share",
-        low=0,
-        high=1,
-        better="lower",
-        formula="1 - clusters / channels, linked by cosine of filters ≥ .95 and correlation of activations ≥ .95",
-    ),
-    Quantity(
-        "max_filter_cosine",
-        low=-1,
-        high=1,
+        null="falls with n: a channel that fires for 1% of images looks dead in 64 of them with probability .53"),
+    Quantity("constant_share", low=0, high=1, better="lower",
+        formula="share of channels with a single value over all images and positions"),
+    Quantity("duplicate_share", low=0, high=1, better="lower",
+        formula="1 - clusters / channels, linked by cosine of filters ≥ .95 and correlation of activations ≥ .95"),
+    Quantity("max_filter_cosine", low=-1, high=1,
         formula="the largest cosine of two filters of the layer's last convolution",
-        null="max_filter_cosine_null: its median for filters of random direction",
-    ),
-)
+        null="max_filter_cosine_null: its median for filters of random direction"),
+)  # fmt: skip
 #: a range below this share of the largest absolute value is rounding
 ROUNDING = 1e-6
 

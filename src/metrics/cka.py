@@ -14,23 +14,11 @@ from .quantities import Quantity
 from .rows import Estimate
 
 QUANTITIES = (
-    Quantity(
-        "cka",
-        low=-1,
-        high=1,
-        formula="HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)), unbiased; x and y two layers",
-        null="0 on average: independent outputs",
-        source="Kornblith et al. 2019, Nguyen et al. 2021",
-    ),
-    Quantity(
-        "cka_against",
-        low=-1,
-        high=1,
-        formula="cka of a layer with one of another net, on the same images",
-        null="0 on average: independent outputs",
-        source="Kornblith et al. 2019, Nguyen et al. 2021",
-    ),
-)
+    Quantity("cka", low=-1, high=1, formula="HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)), unbiased; x and y two layers",
+        null="0 on average: independent outputs", source="Kornblith et al. 2019, Nguyen et al. 2021"),
+    Quantity("cka_against", low=-1, high=1, formula="cka of a layer with one of another net, on the same images",
+        null="0 on average: independent outputs", source="Kornblith et al. 2019, Nguyen et al. 2021"),
+)  # fmt: skip
 #: the least number of batches for an interval
 MIN_BATCHES = 5
 

@@ -11,24 +11,13 @@ from .layer_outputs import LayerOutputs, TransformedOutputs
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "consistency",
-        low=0,
-        high=1,
-        better="higher",
+    Quantity("consistency", low=0, high=1, better="higher",
         formula="P[argmax f(x) = argmax f(gx)]; over many shifts, P[argmax f(gx) = argmax f(hx)] of all pairs of them",
-        null="1 for a constant classifier; rises with accuracy",
-        source="Zhang 2019",
-    ),
-    Quantity(
-        "consistency_corrected",
-        high=1,
-        better="higher",
+        null="1 for a constant classifier; rises with accuracy", source="Zhang 2019"),
+    Quantity("consistency_corrected", high=1, better="higher",
         formula="(consistency - Σp²) / (1 - Σp²), p the shares of the classes predicted for x and gx",
-        null="0: two independent predictions with these shares",
-        source="Cohen 1960, kappa",
-    ),
-)
+        null="0: two independent predictions with these shares", source="Cohen 1960, kappa"),
+)  # fmt: skip
 
 
 def consistency(reference: Float[Tensor, "n classes"], transformed: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:

@@ -9,15 +9,9 @@ from .layer_outputs import LayerOutputs, Population, TransformedOutputs
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "cosine",
-        low=-1,
-        high=1,
-        better="higher",
-        formula="E ⟨φ(x), φ(gx)⟩ / (‖φ(x)‖ ‖φ(gx)‖)",
-        null="cosine_random: the mean over all pairs of different images, well above 0 after a ReLU",
-    ),
-)
+    Quantity("cosine", low=-1, high=1, better="higher", formula="E ⟨φ(x), φ(gx)⟩ / (‖φ(x)‖ ‖φ(gx)‖)",
+        null="cosine_random: the mean over all pairs of different images, well above 0 after a ReLU"),
+)  # fmt: skip
 
 
 def cosine(reference: Float[Tensor, "n ..."], transformed: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:

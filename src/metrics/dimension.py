@@ -12,26 +12,14 @@ from .quantities import Quantity
 from .rows import Estimate
 
 QUANTITIES = (
-    Quantity(
-        "effective_rank",
-        low=0,
+    Quantity("effective_rank", low=0,
         formula="exp(-Σ q ln q), q the singular values of the centred outputs over their sum",
-        null="the untrained net's, at the same number of images",
-        source="Roy & Vetterli 2007",
-    ),
-    Quantity(
-        "participation_ratio",
-        low=0,
-        formula="(Σλ)² / Σλ², λ the eigenvalues of the covariance",
-        null="participation_ratio_isotropic",
-        source="Gao et al. 2017",
-    ),
-    Quantity(
-        "participation_ratio_isotropic",
-        low=0,
-        formula="1 / (1/d + 1/(n - 1)): participation_ratio of n images with equal variance in all d directions",
-    ),
-)
+        null="the untrained net's, at the same number of images", source="Roy & Vetterli 2007"),
+    Quantity("participation_ratio", low=0, formula="(Σλ)² / Σλ², λ the eigenvalues of the covariance",
+        null="participation_ratio_isotropic", source="Gao et al. 2017"),
+    Quantity("participation_ratio_isotropic", low=0,
+        formula="1 / (1/d + 1/(n - 1)): participation_ratio of n images with equal variance in all d directions"),
+)  # fmt: skip
 
 
 def eigenvalues(x: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:

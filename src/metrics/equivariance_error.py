@@ -11,21 +11,13 @@ from .layer_outputs import nan_where_not_finite
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "equivariance_error",
-        low=0,
-        better="lower",
+    Quantity("equivariance_error", low=0, better="lower",
         formula="E ‖φ(gx) - ρ(g)φ(x)‖ / ‖ρ(g)φ(x)‖ over the valid region",
-        null="equivariance_floor: an error below it says nothing",
-    ),
-    Quantity(
-        "equivariance_floor",
-        low=0,
-        better="lower",
+        null="equivariance_floor: an error below it says nothing"),
+    Quantity("equivariance_floor", low=0, better="lower",
         formula="equivariance_error of the pixels averaged to the layer's resolution",
-        null="0 where g maps the layer's grid onto itself",
-    ),
-)
+        null="0 where g maps the layer's grid onto itself"),
+)  # fmt: skip
 
 
 def equivariance_error(

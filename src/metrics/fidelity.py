@@ -10,23 +10,11 @@ from .layer_outputs import LayerOutputs, TransformedOutputs
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "fidelity",
-        low=0,
-        high=1,
-        better="higher",
-        formula="P[argmax f(x) = argmax f(gx) = y], y the label",
-        null="at most the accuracy",
-    ),
-    Quantity(
-        "stays_right",
-        low=0,
-        high=1,
-        better="higher",
-        formula="P[argmax f(gx) = y | argmax f(x) = y]",
-        null="1 / classes: the prediction for gx is independent of x",
-    ),
-)
+    Quantity("fidelity", low=0, high=1, better="higher", formula="P[argmax f(x) = argmax f(gx) = y], y the label",
+        null="at most the accuracy"),
+    Quantity("stays_right", low=0, high=1, better="higher", formula="P[argmax f(gx) = y | argmax f(x) = y]",
+        null="1 / classes: the prediction for gx is independent of x"),
+)  # fmt: skip
 
 
 def fidelity(

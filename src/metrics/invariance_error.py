@@ -9,14 +9,9 @@ from .layer_outputs import LayerOutputs, Population, TransformedOutputs, ratio_o
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "invariance_error",
-        low=0,
-        better="lower",
-        formula="E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖², x' all other images",
-        null="about 1: as far as another image",
-    ),
-)
+    Quantity("invariance_error", low=0, better="lower",
+        formula="E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖², x' all other images", null="about 1: as far as another image"),
+)  # fmt: skip
 
 
 def invariance_error(reference: Float[Tensor, "n ..."], transformed: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:

@@ -10,18 +10,12 @@ from .layer_outputs import nan_where_not_finite
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "morans_i",
+    Quantity("morans_i",
         formula="(N / W) Σ w_ij z_i z_j / Σ z_i², w_ij = 1 for rook neighbours, mean over images and channels",
-        null="-1 / (N - 1), about 0: noise; 1 smooth, -1 a chessboard",
-        source="Moran 1950",
-    ),
-    Quantity(
-        "morans_i_relative",
-        formula="morans_i of the maps / morans_i of the images",
-        null="0: noise; 1: as smooth as the image",
-    ),
-)
+        null="-1 / (N - 1), about 0: noise; 1 smooth, -1 a chessboard", source="Moran 1950"),
+    Quantity("morans_i_relative", formula="morans_i of the maps / morans_i of the images",
+        null="0: noise; 1: as smooth as the image"),
+)  # fmt: skip
 
 #: sides of smaller maps, where the border dominates, give nan
 SMALLEST = 8

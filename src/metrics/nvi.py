@@ -9,16 +9,11 @@ from .layer_outputs import LayerOutputs, Population, TransformedOutputs
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "nvi",
-        low=0,
-        better="lower",
-        formula="mean over channels of sqrt(Var_g φ(gx) / Var_x φ(x))",
+    Quantity("nvi", low=0, better="lower", formula="mean over channels of sqrt(Var_g φ(gx) / Var_x φ(x))",
         null="about 1: the transform changes a channel as much as another image does",
-        source="Quiroga et al. 2020, normalised variance; see class NVI for the difference",
-    ),
+        source="Quiroga et al. 2020, normalised variance; see class NVI for the difference"),
     Quantity("constant_channels", low=0, high=1, formula="share of channels that are the same for all images"),
-)
+)  # fmt: skip
 
 
 def variances(reference: LayerOutputs, transformed: TransformedOutputs) -> Float[Tensor, "n k"]:

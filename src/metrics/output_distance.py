@@ -9,14 +9,10 @@ from .layer_outputs import LayerOutputs, Population, TransformedOutputs, ratio_o
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "output_distance",
-        low=0,
-        better="lower",
+    Quantity("output_distance", low=0, better="lower",
         formula="E‖f(x) - f(gx)‖ / E‖f(x) - f(x')‖, f the logits, x' all other images",
-        null="1: as far as another image",
-    ),
-)
+        null="1: as far as another image"),
+)  # fmt: skip
 
 
 def output_distance(reference: Float[Tensor, "n d"], transformed: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

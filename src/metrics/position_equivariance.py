@@ -10,14 +10,10 @@ from .base import Measure
 from .quantities import Quantity
 
 QUANTITIES = (
-    Quantity(
-        "position_equivariance_error",
-        low=0,
-        better="lower",
+    Quantity("position_equivariance_error", low=0, better="lower",
         formula="E‖f(gx) - f(x) - g‖ / E‖g‖, f the predicted position, g the shift",
-        null="1: the predicted position does not move",
-    ),
-)
+        null="1: the predicted position does not move"),
+)  # fmt: skip
 
 
 def position_equivariance_error(

@@ -20,7 +20,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of ``measures.csv``. ``layer=output`` is the net's output; ``metrics.quantities`` has each ``measure``."""
+    """One line of ``measures.csv``; ``layer=output`` is the net's output, ``measure`` is in ``metrics.quantities``."""
 
     layer: str
     transform: str

@@ -14,7 +14,7 @@ from ..evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter, sampling_g
 from ..evaluation.fuse_batch_norm import fuse_conv_bn
 from ..evaluation.pairs import Progress, no_progress, pair_rows
 from ..evaluation.suite import Results, evaluate_families
-from ..inspection.feature_analysis import SHIFT, Arrays, inside
+from ..inspection.feature_analysis import SHIFT, Arrays, analyze_features
 from ..metrics import PerImage, Row
 from ..metrics.base import PairMeasure
 from ..metrics.consistency import Consistency
@@ -117,11 +117,11 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
 
 
 def features_of_run(net: Training, cfg: Config, splits: Splits, summary: ModelSummary, probe: Images) -> Arrays:
-    """``inside`` of a run's net: its stages, its probe images, and the test images it is measured on."""
+    """``analyze_features`` of a run's net: its stages, its probe images, and the test images it is measured on."""
     adapter = ModelAdapter(net, net.stages, splits.normalise, net.task.answer, net.task.what)
     margin = max(SHIFT)
     shown = EvaluationSet(canvas(probe, margin, splits.beyond), margin, probe.labels)
     protocol = "roll" if cfg.model.padding == "circular" else "crop"  # the shifts that the net's border is made for
-    return inside(
+    return analyze_features(
         adapter, summary, evaluation_set(cfg, splits), shown, TRANSFORMS[f"shift/{protocol}"], cfg.probe.channels
     )

@@ -12,7 +12,7 @@ from src.config import Config, Model, from_dict
 from src.data.splits import split
 from src.evaluation.adapter import ModelAdapter
 from src.evaluation.families import crops
-from src.evaluation.shift_table import Rolls, enumerated, prepare
+from src.evaluation.shift_table import Rolls, one_by_one_rolls, prepare
 from src.metrics.invariance_error import InvarianceError
 from src.metrics.layer_outputs import LayerOutputs, TransformedOutputs, squared_differences
 from src.models import network
@@ -91,7 +91,7 @@ def enumeration_pairs() -> Iterator[Pair]:
         what = "every layer" if layers else "logits"
         yield Pair(
             f"enumerate all rolls / the tree, {what}",
-            lambda rolls=rolls, x=x: enumerated(rolls.adapter, x, rolls.shifts),
+            lambda rolls=rolls, x=x: one_by_one_rolls(rolls.adapter, x, rolls.shifts),
             lambda rolls=rolls, x=x: each(lambda: rolls(x)), 3, bound, least=True,
         )  # fmt: skip
 
@@ -106,7 +106,7 @@ def crop_pairs() -> Iterator[Pair]:
     assert cut.fragments, cut.why
     yield Pair(
         f"enumerate all 289 crops / fragments ({289 / cut.forwards:.0f} by multiply-adds)",
-        lambda: crops.enumerated(adapter, canvas, shifts, 8),
+        lambda: crops.one_by_one_crops(adapter, canvas, shifts, 8),
         lambda: each(lambda: cut(canvas, shifts)), 3, 289 / cut.forwards / 2, least=True,
     )  # fmt: skip
 

@@ -20,16 +20,11 @@ from ..fx import NO_STRIDE
 from ..phase_tree import rolled
 
 QUANTITIES = (
-    Quantity(
-        "aliasing_fraction",
-        low=0,
-        high=1,
-        better="lower",
+    Quantity("aliasing_fraction", low=0, high=1, better="lower",
         formula="energy above the Nyquist frequency of the strided map, before striding / total energy",
         null="1 - 1/s² for white noise at stride s; 0: band-limited",
-        source="Shannon 1949; in CNNs, Azulay & Weiss 2019",
-    ),
-)
+        source="Shannon 1949; in CNNs, Azulay & Weiss 2019"),
+)  # fmt: skip
 #: fused batch norms would change the maps
 FUSES_NORMS = False
 

@@ -14,14 +14,11 @@ from ...nets.hooks import record_outputs
 from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 
 QUANTITIES = (
-    Quantity(
-        "effective_field",
-        low=0,
+    Quantity("effective_field", low=0,
         formula="side, in pixels, of the square with as many pixels as hold 95.45% of E|∂y/∂x|, y the middle unit",
         null="the theoretical receptive field: the largest possible value; the untrained net's",
-        source="Luo et al. 2016",
-    ),
-)
+        source="Luo et al. 2016"),
+)  # fmt: skip
 PREFIXES = ("effective_field",)
 
 #: images of a backward pass, and of the field

@@ -22,23 +22,11 @@ from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, populations
 from ..shift_table import ShiftTable, prepare
 
 QUANTITIES = (
-    Quantity(
-        "worst_case",
-        low=0,
-        high=1,
-        better="higher",
-        formula="P[argmax f(gx) = y for every shift g]",
-        null="at most accuracy_in_place; falls with the number of shifts",
-    ),
-    Quantity(
-        "accuracy_in_place",
-        low=0,
-        high=1,
-        better="higher",
-        formula="P[argmax f(x) = y] of the images whose shifts are measured",
-        null="1 / classes",
-    ),
-)
+    Quantity("worst_case", low=0, high=1, better="higher", formula="P[argmax f(gx) = y for every shift g]",
+        null="at most accuracy_in_place; falls with the number of shifts"),
+    Quantity("accuracy_in_place", low=0, high=1, better="higher",
+        formula="P[argmax f(x) = y] of the images whose shifts are measured", null="1 / classes"),
+)  # fmt: skip
 #: of the heatmaps and the note
 PREFIXES = ("roll",)
 

@@ -17,16 +17,12 @@ from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, untransformed_batches
 from ..pairs import pair_rows
 
 QUANTITIES = (
-    Quantity(
-        "goodfellow",
-        low=0,
-        better="higher",
+    Quantity("goodfellow", low=0, better="higher",
         formula="mean over the top 20% of units of L/G: L = P[fires for gx | fires for x], G = 1% the firing rate",
         null="1 for a unit that fires at random; the top 20% of such units score more: see the untrained net",
-        source="Goodfellow et al. 2009",
-    ),
+        source="Goodfellow et al. 2009"),
     Quantity("goodfellow_dead", low=0, high=1, better="lower", formula="share of units that no image fires"),
-)
+)  # fmt: skip
 PREFIXES = ("goodfellow",)
 #: which units are the best depends on the number of images: nets are comparable at equal numbers only
 NEEDS_ALL_IMAGES = True

@@ -19,22 +19,11 @@ from ...stats.bootstrap import bootstrap_weights
 from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, populations, untransformed_batches
 
 QUANTITIES = (
-    Quantity(
-        "lee",
-        low=0,
-        better="lower",
-        formula="E‖d/dt f(g_t x)‖² at t = 0, by a pixel, a degree or a per cent",
-        null="0: locally invariant",
-        source="Gruver et al. 2022",
-    ),
-    Quantity(
-        "lee_relative",
-        low=0,
-        better="lower",
-        formula="lee / E‖f(x) - f(x')‖², x' all other images",
-        null="0: locally invariant; 0.01 for a pixel: a tenth of the distance to another image a pixel",
-    ),
-)
+    Quantity("lee", low=0, better="lower", formula="E‖d/dt f(g_t x)‖² at t = 0, by a pixel, a degree or a per cent",
+        null="0: locally invariant", source="Gruver et al. 2022"),
+    Quantity("lee_relative", low=0, better="lower", formula="lee / E‖f(x) - f(x')‖², x' all other images",
+        null="0: locally invariant; 0.01 for a pixel: a tenth of the distance to another image a pixel"),
+)  # fmt: skip
 
 #: the number of images that derivatives are computed for
 IMAGES = 250
