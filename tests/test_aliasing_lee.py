@@ -46,7 +46,7 @@ def test_a_cosine_is_below_or_above(axis, stride):
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4])
-def test_white_noise_has_the_share_that_is_cut_off(stride):
+def test_white_noise_has_the_share_of_frequencies_above_nyquist(stride):
     n = 24
     below = sum(abs(f) <= 1 / (2 * stride) for f in np.fft.fftfreq(n)) / n
     noise = torch.randn(200, 8, n, n, generator=torch.Generator().manual_seed(0))
@@ -62,7 +62,7 @@ def test_the_fraction_is_numpys():
 
 @pytest.mark.parametrize("stride", [2, 3])
 @pytest.mark.parametrize("name", ALL)
-def test_what_a_layer_subsamples_becomes_its_output(name, stride):
+def test_the_undecimated_output_strided_is_the_output(name, stride):
     """Every stride-th sample of what is measured is what the layer gives; of phases, one of the s² ways to begin."""
     if POOLS[name].strides and stride not in POOLS[name].strides:
         return
@@ -72,8 +72,8 @@ def test_what_a_layer_subsamples_becomes_its_output(name, stride):
         assert dense is x
         return
     torch.testing.assert_close(dense[..., ::stride, ::stride], given)
-    moved = layer(x.roll((-1, -1), (2, 3)))
-    torch.testing.assert_close(dense[..., 1::stride, 1::stride], moved)
+    transformed = layer(x.roll((-1, -1), (2, 3)))
+    torch.testing.assert_close(dense[..., 1::stride, 1::stride], transformed)
 
 
 def fraction(layer: nn.Module, x: Tensor) -> float:
@@ -120,7 +120,7 @@ def test_batches_add_up_and_the_net_is_as_before():
         assert one.compute()["aliasing_fraction"].item() == pytest.approx(
             parts[name].compute()["aliasing_fraction"].item()
         )
-        assert sum(len(kept) for kept in parts[name].kept) == 9
+        assert sum(len(kept) for kept in parts[name].batches) == 9
     assert net.training
     assert not any(layer._forward_pre_hooks for layer in net.modules())
 
@@ -195,10 +195,10 @@ def test_velocities_of_pixels_are_those_of_scipys_motions(motion):
 def test_motions_go_the_way_that_transforms_go(motion, move, t):
     """Bilinear interpolation blurs, so only the direction is compared."""
     x = blob()
-    moved = move(x, torch.tensor([[t]]).double()) - move(x, torch.tensor([[-t]]).double())
+    transformed = move(x, torch.tensor([[t]]).double()) - move(x, torch.tensor([[-t]]).double())
     found = MOTIONS[motion](x)
-    assert torch.cosine_similarity(moved.flatten(), found.flatten(), 0) > 0.98
-    assert moved.norm() / (2 * t) == pytest.approx(found.norm().item(), rel=0.15)
+    assert torch.cosine_similarity(transformed.flatten(), found.flatten(), 0) > 0.98
+    assert transformed.norm() / (2 * t) == pytest.approx(found.norm().item(), rel=0.15)
 
 
 # --- local equivariance error ----------------------------------------------------------------------------------------
@@ -265,12 +265,12 @@ def test_a_linear_net_in_closed_form():
     net, x = nn.Sequential(nn.Flatten(), nn.Linear(256, 3)).double(), images(6)
     spectrum = np.fft.fft2(x.numpy()) * (2j * np.pi * np.fft.fftfreq(16))[:, None]
     weight = net[1].weight.detach().numpy()
-    moved = -np.fft.ifft2(spectrum).real.reshape(6, -1) @ weight.T
+    transformed = -np.fft.ifft2(spectrum).real.reshape(6, -1) @ weight.T
     y = net(x).detach().numpy()
     others = np.mean([((a - b) ** 2).sum() for part in (y[:3], y[3:]) for a in part for b in part]) * 3 / 2
     found = measured(net, x)
-    assert found["lee"] == pytest.approx((moved**2).sum(1).mean(), rel=1e-8)
-    assert found["lee_relative"] == pytest.approx((moved**2).sum(1).mean() / others, rel=1e-8)
+    assert found["lee"] == pytest.approx((transformed**2).sum(1).mean(), rel=1e-8)
+    assert found["lee_relative"] == pytest.approx((transformed**2).sum(1).mean() / others, rel=1e-8)
 
 
 @pytest.mark.parametrize("motion", ["down", "right"])
@@ -300,7 +300,7 @@ def test_no_gradients_are_asked_for_and_single_precision_will_do():
     assert all(one.grad is None for one in net.parameters())
 
 
-def test_of_maps_that_are_channels_last_velocities_are_the_same():
+def test_velocities_of_channels_last_maps_are_the_same():
     net = network((3, 16, 16), norm="group", pool="blur").double().eval()
     x = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     expected = velocities(net, x, MOTIONS["rotate"])
@@ -312,7 +312,7 @@ def test_of_maps_that_are_channels_last_velocities_are_the_same():
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
-def test_a_net_without_a_derivative_is_told_in_a_note():
+def test_a_net_without_a_forward_derivative_gives_a_note():
     class Opaque(torch.autograd.Function):
         @staticmethod
         def forward(x):

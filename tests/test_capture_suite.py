@@ -1,4 +1,4 @@
-"""Everything at once: rows are those of each measure alone, each has a name of its own, and nothing is left behind."""
+"""All families at once: rows are those of each metric alone, have unique names, and hooks are removed."""
 
 import gc
 import math
@@ -15,14 +15,15 @@ from src.data.splits import split
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.layers import against_rows
 from src.evaluation.families.layers import rows as capture_rows
-from src.evaluation.suite import FAMILIES, MOVES, rows
+from src.evaluation.suite import FAMILIES, TRANSFORMS_OF, evaluate_families
 from src.metrics import Heatmap, Note, Row
-from src.metrics.base import layer_measures, resamples
+from src.metrics.base import layer_measures
 from src.metrics.cka import CKAMatrix
 from src.models import ARCHITECTURES
 from src.models.layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
 from src.nets.hooks import record_outputs
 from src.pooling import POOLS
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import adapter_of_run, evaluation_set, measure
 from src.training.lightning_module import module
 from src.training.untrained import untrained
@@ -30,14 +31,14 @@ from src.transforms import TABLE, TRANSFORMS
 from tests.helpers import network, only_rows, tiny
 
 SIDE, MARGIN, N = 12, 2, 44
-EVERYTHING = [*MOVES, *FAMILIES]
+EVERYTHING = [*TRANSFORMS_OF, *FAMILIES]
 
 
 def pixels(x: Tensor) -> Tensor:
     return x.float() / 255 - 0.5
 
 
-def test_set(n: int = N, labels: bool = True, positions: bool = False) -> EvaluationSet:
+def images_to_measure(n: int = N, labels: bool = True, positions: bool = False) -> EvaluationSet:
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (n, 1, SIDE + 2 * MARGIN, SIDE + 2 * MARGIN), generator=generator).to(torch.uint8)
     where = torch.rand(n, 2, generator=generator) if positions else None
@@ -60,10 +61,10 @@ def captured(of: ModelAdapter, on: EvaluationSet) -> dict[tuple[str, str], Row]:
     return {(row.layer, row.measure): row for row in capture_rows(of, on) if row.measure != "cka"}
 
 
-def test_every_measure_of_layers_gives_what_it_gives_alone():
-    of, on = adapter(), test_set()
+def test_every_layer_metric_gives_what_it_gives_alone():
+    of, on = adapter(), images_to_measure()
     found, checked = captured(of, on), 0
-    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    x = pixels(on.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     with record_outputs(of.net, of.layers) as maps, torch.no_grad():
         of.net(x)
         kept = dict(maps)
@@ -75,7 +76,7 @@ def test_every_measure_of_layers_gives_what_it_gives_alone():
             one = kind()
             for index in on.batches():
                 one.update(kept[layer][index], on.labels[index], x[index])
-            for name, estimate in one.estimates(resamples(N, on.seed)):
+            for name, estimate in one.estimates(bootstrap_weights(N, on.seed)):
                 row = found[layer, name].estimate
                 np.testing.assert_allclose(
                     [row.value, row.low, row.high], [estimate.value, estimate.low, estimate.high], rtol=1e-3, atol=1e-5
@@ -86,8 +87,8 @@ def test_every_measure_of_layers_gives_what_it_gives_alone():
 
 
 def test_similarities_are_the_matrix_alone():
-    of, on = adapter(), test_set()
-    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    of, on = adapter(), images_to_measure()
+    x = pixels(on.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     alone = CKAMatrix()
     with record_outputs(of.net, of.layers) as maps, torch.no_grad():
         for index in on.batches():
@@ -101,9 +102,9 @@ def test_similarities_are_the_matrix_alone():
 
 
 def test_a_net_against_another_is_the_matrix_of_both():
-    one, on = adapter(), test_set()
+    one, on = adapter(), images_to_measure()
     other = replace(adapter(pool="avg", depth=3), normalise=lambda x: pixels(x) * 2)
-    x = pixels(on.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    x = pixels(on.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
     alone = CKAMatrix()
     with (
         record_outputs(one.net, one.layers) as ours,
@@ -118,11 +119,15 @@ def test_a_net_against_another_is_the_matrix_of_both():
     assert [row.estimate.value for row in found] == pytest.approx(values, abs=1e-5)
 
 
-def test_a_net_against_itself_is_alike_on_the_diagonal_and_symmetric():
+def test_cka_with_itself_is_1_on_the_diagonal_and_symmetric():
     of = adapter()
-    found = {(row.layer, row.protocol): row.estimate for row in against_rows(of, of, replace(test_set(), batch=8))}
+    found = {
+        (row.layer, row.protocol): row.estimate for row in against_rows(of, of, replace(images_to_measure(), batch=8))
+    }
     within = {
-        (row.layer, row.protocol): row.estimate.value for row in capture_rows(of, test_set()) if row.measure == "cka"
+        (row.layer, row.protocol): row.estimate.value
+        for row in capture_rows(of, images_to_measure())
+        if row.measure == "cka"
     }
     assert len(found) == 9 and len(within) == 3
     for (a, b), estimate in found.items():
@@ -133,19 +138,19 @@ def test_a_net_against_itself_is_alike_on_the_diagonal_and_symmetric():
 
 
 def test_too_few_images_give_no_probes_and_no_similarities():
-    measures = {row.measure for row in capture_rows(adapter(), test_set(20))}
+    measures = {row.measure for row in capture_rows(adapter(), images_to_measure(20))}
     assert "cka" not in measures
     assert not any("probe" in name for name in measures)
-    assert "cka" in {row.measure for row in capture_rows(adapter(), test_set())}
+    assert "cka" in {row.measure for row in capture_rows(adapter(), images_to_measure())}
 
 
 # --- the whole suite -------------------------------------------------------------------------------------------------
 
 
 def test_what_can_be_measured_is_what_the_config_can_name():
-    assert set(FAMILIES) | set(MOVES) == {*MEASURES, "embed"} == set(MEASURE_NAMES)
-    assert not set(FAMILIES) & set(MOVES)
-    assert sorted(name for names in MOVES.values() for name in names) == sorted(TRANSFORMS)
+    assert set(FAMILIES) | set(TRANSFORMS_OF) == {*MEASURES, "embed"} == set(MEASURE_NAMES)
+    assert not set(FAMILIES) & set(TRANSFORMS_OF)
+    assert sorted(name for names in TRANSFORMS_OF.values() for name in names) == sorted(TRANSFORMS)
 
 
 def sound(found: list[Row]) -> None:
@@ -163,7 +168,7 @@ def sound(found: list[Row]) -> None:
 def test_every_row_has_its_own_name_and_an_interval_that_holds_its_number(axes):
     of = adapter(**axes)
     before = [one.training for one in of.net.modules()]
-    found = list(rows(of, test_set(), EVERYTHING))
+    found = list(evaluate_families(of, images_to_measure(), EVERYTHING))
     sound(only_rows(found))
     grids = [(one.layer, one.measure) for one in found if isinstance(one, Heatmap)]
     assert len(set(grids)) == len(grids) > 3
@@ -178,10 +183,10 @@ def test_every_row_has_its_own_name_and_an_interval_that_holds_its_number(axes):
 
 @pytest.mark.parametrize("family", EVERYTHING)
 def test_a_family_alone_gives_what_it_gives_with_the_others(family):
-    of, on = adapter(padding="circular"), test_set(N)
-    alone = [row.values() for row in only_rows(rows(of, on, [family]))]
+    of, on = adapter(padding="circular"), images_to_measure(N)
+    alone = [row.values() for row in only_rows(evaluate_families(of, on, [family]))]
     assert alone
-    whole = [row.values() for row in only_rows(rows(of, on, [family, "brightness"]))]
+    whole = [row.values() for row in only_rows(evaluate_families(of, on, [family, "brightness"]))]
     kept = {values[:5]: values[5:] for values in whole}
     for values in alone:
         np.testing.assert_allclose(values[5:], kept[values[:5]], rtol=1e-6, atol=1e-9)
@@ -189,14 +194,14 @@ def test_a_family_alone_gives_what_it_gives_with_the_others(family):
 
 def test_a_net_of_vectors_runs_through_all():
     net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 8), nn.ReLU(), nn.Linear(8, 4))
-    found = only_rows(rows(ModelAdapter(net, ["1", "2"], pixels), test_set(), EVERYTHING))
+    found = only_rows(evaluate_families(ModelAdapter(net, ["1", "2"], pixels), images_to_measure(), EVERYTHING))
     sound(found)
     assert not {"aliasing_fraction", "equivariance_error", "morans_i"} & {row.measure for row in found}
     assert {"invariance_error", "output_distance", "lee", "worst_case"} <= {row.measure for row in found}
 
 
-def test_without_labels_nothing_is_said_that_needs_them():
-    found = only_rows(rows(adapter(), test_set(labels=False), EVERYTHING))
+def test_without_labels_there_are_no_measures_that_need_them():
+    found = only_rows(evaluate_families(adapter(), images_to_measure(labels=False), EVERYTHING))
     sound(found)
     measures = {row.measure for row in found}
     assert not {"worst_case", "accuracy", "fidelity"} & measures
@@ -210,10 +215,10 @@ def test_positions_run_through_all(task):
     torch.manual_seed(0)
     net = module(cfg, splits.image, len(splits.classes))
     of, on = adapter_of_run(net, splits), evaluation_set(cfg, splits)
-    found = only_rows(rows(of, on, EVERYTHING))
+    found = only_rows(evaluate_families(of, on, EVERYTHING))
     sound(found)
     measures = {row.measure for row in found}
-    assert of.what == (task == "both")
+    assert of.classifies == (task == "both")
     assert ("consistency" in measures) == (task == "both")
     assert any("r2" in name for name in measures), measures
 
@@ -238,8 +243,8 @@ def test_a_run_measures_its_net_and_the_untrained_twin():
     assert own[distance].estimate.value != twin[(*distance[:4], "output_distance_untrained")].estimate.value
 
 
-def test_the_twin_has_as_many_images_where_their_number_counts():
-    """A probe that learned from fewer images knows less, a mean over fewer is as good, but noisier."""
+def test_the_untrained_net_has_all_images_where_their_number_matters():
+    """A probe fitted on fewer images is worse; a mean over fewer images is only noisier."""
     cfg = tiny(measure={"what": ["shift", "layers", "units", "aliasing"], "images": 150})
     splits = split(cfg.data)
     net = untrained(cfg, splits, torch.device("cpu"))
@@ -266,12 +271,12 @@ def tensors() -> int:
     return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
 
 
-def test_captures_keep_nothing():
-    of, on = adapter(depth=1), replace(test_set(4), batch=4)
+def test_maps_are_not_kept_in_memory():
+    of, on = adapter(depth=1), replace(images_to_measure(4), batch=4)
 
     def capture() -> None:
         with record_outputs(of.net, of.layers) as maps:
-            of.net(pixels(on.canvas))
+            of.net(pixels(on.padded))
             assert len(maps) == len(of.layers)
 
     for one, times in ((capture, 100), (lambda: list(capture_rows(of, on)), 10)):
@@ -304,6 +309,6 @@ def test_every_family_takes_nets_of_every_choice_laid_out_as_in_runs(axis, choic
     of = adapter(**{axis: choice}, **({"depth": 1} if choice == "valid" else {}))  # which leaves little of 12 pixels
     of.net.to(memory_format=torch.channels_last)
     of = replace(of, normalise=lambda x: pixels(x).to(memory_format=torch.channels_last))
-    found = list(rows(of, test_set(8), EVERYTHING))
+    found = list(evaluate_families(of, images_to_measure(8), EVERYTHING))
     assert not [one.words for one in found if isinstance(one, Note) and one.words.startswith("not measured")]
     assert {row.transform for row in only_rows(found)} == {"none", "velocity", *(one.name for one in TABLE)}

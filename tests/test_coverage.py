@@ -1,8 +1,8 @@
-"""Intervals hold the truth: simulations in which it is known, for every measure that gives an interval.
+"""Intervals cover the true value: simulations in which it is known, for every measure with an interval.
 
-Each world draws n images anew, hundreds of times; the truth is the mean of the measure over eight draws of very many
-images. A 95% interval should hold it 95 times in 100; at least 92 are asked for. ``test_every_interval_has_a_world``
-holds the list to what a run in fact gives an interval.
+Each simulation draws n images hundreds of times; the true value is the mean of the measure over eight draws of very
+many images. A 95% interval should cover it in 95 of 100 draws; 92 are required.
+``test_every_interval_has_a_simulation`` checks that no measure with an interval is missing.
 """
 
 import math
@@ -21,12 +21,13 @@ from src.evaluation.families.velocity import LEE
 from src.evaluation.linear_probes import _share
 from src.evaluation.shift_table import ShiftTable
 from src.metrics import Row
-from src.metrics.base import LayerMeasure, Measure, layer_measures, pair_measures, resamples
+from src.metrics.base import LayerMeasure, Measure, layer_measures, pair_measures
 from src.metrics.cka import CKA
 from src.metrics.equivariance_error import EquivarianceError
 from src.metrics.position_equivariance import PositionEquivariance
 from src.metrics.rows import Estimate
 from src.models.tasks import Task
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import measure
 from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
@@ -53,7 +54,7 @@ def shifted(x: Tensor, generator: torch.Generator, by: float = 0.6) -> Tensor:
 
 
 def estimated(one: Measure, n: int) -> Found:
-    yield from one.estimates(resamples(n))
+    yield from one.estimates(bootstrap_weights(n))
 
 
 def answers(n: int, generator: torch.Generator) -> Found:
@@ -111,10 +112,10 @@ def many_shifts(n: int, generator: torch.Generator) -> Found:
     one.update(outputs, torch.where(torch.rand(n, generator=generator) < 0.95, x.argmax(1), 0))
     yield from estimated(one, n)
     maps = draw(n, 24, generator).relu()
-    moved = (maps[:, None] + levels * torch.randn(n, 15, 24, generator=generator)).relu()
-    moved = torch.cat([maps[:, None], moved], 1)
-    layer, squared = ShiftLayer(), (moved - moved[:, :1]).square().sum(2)
-    layer.update(ShiftTable(outputs, {"layer": squared}, {"layer": moved.norm(dim=2)}, {"layer": maps}), "layer")
+    transformed = (maps[:, None] + levels * torch.randn(n, 15, 24, generator=generator)).relu()
+    transformed = torch.cat([maps[:, None], transformed], 1)
+    layer, squared = ShiftLayer(), (transformed - transformed[:, :1]).square().sum(2)
+    layer.update(ShiftTable(outputs, {"layer": squared}, {"layer": transformed.norm(dim=2)}, {"layer": maps}), "layer")
     yield from estimated(layer, n)
 
 
@@ -195,7 +196,7 @@ WORLDS: dict[Callable[[int, torch.Generator], Found], tuple[int, int]] = {
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.__name__)
-def test_an_interval_holds_the_truth(world: Callable[[int, torch.Generator], Found]) -> None:
+def test_intervals_cover_the_true_value(world: Callable[[int, torch.Generator], Found]) -> None:
     n, many = WORLDS[world]
     truths = [dict(world(many, torch.Generator().manual_seed(-seed))) for seed in range(1, 9)]
     truth = {name: statistics.fmean(one[name].value for one in truths) for name in truths[0]}
@@ -210,8 +211,8 @@ def test_an_interval_holds_the_truth(world: Callable[[int, torch.Generator], Fou
     assert not short, short
 
 
-def test_every_interval_has_a_world() -> None:
-    """What a run gives an interval for stands in some world above."""
+def test_every_interval_has_a_simulation() -> None:
+    """Every measure of a run that has an interval is in one of the simulations."""
     named = {name for world, (n, _) in WORLDS.items() for name, _ in world(n, torch.Generator().manual_seed(0))}
     given = set()
     for task in ("what", "both"):

@@ -1,4 +1,4 @@
-"""All windows of a canvas by fragments: the same as one by one, for any net, and the reason where nothing is shared."""
+"""All windows of a padded image by fragments: the same as one by one, for any net; a reason if nothing is shared."""
 
 import gc
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families import crops
-from src.evaluation.families.crops import Crops, enumerated, every_shift, prepare
+from src.evaluation.families.crops import Crops, every_shift, one_by_one_crops, prepare
 from src.evaluation.families.crops import rows as crop_rows
 from src.evaluation.fragments import Fragments
 from src.metrics import Heatmap, Note, Row
@@ -42,7 +42,7 @@ def check(net: nn.Module, size: tuple[int, int], channels: int = 1, margin: int 
     """All windows, both ways."""
     of, pixels, shifts = adapter(net), canvas(size, channels=channels, margin=margin), every_shift(margin)
     crops = prepare(of, pixels, margin)
-    right = enumerated(of, pixels, shifts, margin).outputs
+    right = one_by_one_crops(of, pixels, shifts, margin).outputs
     if crops.fragments:
         assert crops.forwards < len(shifts)
         assert crops.why == ""
@@ -104,7 +104,7 @@ def test_every_architecture(name):
         check(net, (40, 40), channels=3, margin=2)
 
 
-def test_a_branch_that_is_cut_to_fit_is_shared():
+def test_a_cropped_branch_is_shared():
     class Skip(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -140,14 +140,14 @@ def test_any_net(data):
     except (UserError, ShapeError, ValueError):  # nothing is left of the map
         return
     of, pixels, shifts = adapter(net), canvas(size, n=2, margin=3), every_shift(3)
-    assert off(prepare(of, pixels, 3)(pixels, shifts), enumerated(of, pixels, shifts, 3).outputs) < 1e-10
+    assert off(prepare(of, pixels, 3)(pixels, shifts), one_by_one_crops(of, pixels, shifts, 3).outputs) < 1e-10
 
 
 # --- recognised ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("padding", ["zeros", "circular", "reflect", "replicate"])
-def test_padding_is_found_and_named(padding):
+def test_the_reason_names_the_padding(padding):
     crops = check(shaken(network((1, 12, 12), padding=padding)).double(), (12, 12))
     assert crops.why == f"stage1.conv1 pads with {padding}, so it sees where a window ends"
 
@@ -158,7 +158,7 @@ def test_a_net_of_torchvision_shares_its_stem():
     assert first_alone(check(net, (40, 40), channels=3, margin=3)) == "features.3.expand3x3"
 
 
-def test_a_layer_that_lies_on_noise_is_caught_on_images():
+def test_a_layer_that_differs_on_noise_is_detected_on_images():
     class Sly(nn.Module):
         """Local on noise, which has values below 0, and not on images."""
 
@@ -172,7 +172,7 @@ def test_a_layer_that_lies_on_noise_is_caught_on_images():
     of = ModelAdapter(net, [], lambda x: x.double() / 255)
     found = prepare(of, canvas((8, 8)), MARGIN)
     assert found.fragments is None
-    assert found.why.startswith("what fragments give is off by ")
+    assert found.why.startswith("the result of fragments is off by ")
 
 
 def test_a_net_that_ignores_its_image_is_refused():
@@ -203,7 +203,7 @@ def refuse(*_: object) -> Fragments:
     raise UserError("not today")
 
 
-def test_both_ways_give_the_same_rows(monkeypatch):
+def test_fragments_and_one_by_one_give_the_same_rows(monkeypatch):
     of = adapter(shaken(network((1, 12, 12), padding="valid", convs=1)).double())
     shared, note = rows(of, 82 * 20)
     alone, other = rows(of, 82 * 20, monkeypatch)
@@ -212,7 +212,7 @@ def test_both_ways_give_the_same_rows(monkeypatch):
         other_row = alone[name]
         assert row.estimate.value == pytest.approx(other_row.estimate.value, rel=1e-9), name
         assert (row.protocol, row.amount, row.estimate.n) == ("all_crops", 81, 20)
-    assert note.startswith("all 81 windows by fragments of the canvas; all cost ")
+    assert note.startswith("all 81 windows by fragments of the padded image; all cost ")
     assert note.endswith(" forward passes an image (20 images)")
     assert other == "all 81 windows, a forward pass each, as little or nothing can be shared: not today (20 images)"
 
@@ -223,7 +223,7 @@ def test_maps_of_layers_by_hand(padding):
     of = ModelAdapter(net, ["stage1"], lambda x: x.double() / 255 - 0.5)
     pixels = canvas((12, 12), n=5, margin=2)
     found = list(crop_rows(of, EvaluationSet(pixels, 2)))
-    grids = {one.measure: one.plane for one in found if isinstance(one, Heatmap)}
+    grids = {one.measure: one.values for one in found if isinstance(one, Heatmap)}
     rows = {row.measure: row for row in found if isinstance(row, Row) and row.layer == "stage1"}
     places = [(2, 2), *((a, b) for a in range(5) for b in range(5) if (a, b) != (2, 2))]
     with torch.no_grad():
@@ -239,7 +239,7 @@ def test_maps_of_layers_by_hand(padding):
     assert {(row.protocol, row.amount, row.estimate.n) for row in rows.values()} == {("all_crops", 25, 5)}
 
 
-def test_where_even_a_few_images_cost_too_much_windows_are_drawn():
+def test_windows_are_sampled_if_even_few_images_cost_too_much():
     of = adapter(shaken(network((1, 12, 12))).double())
     found, note = rows(of, 8 * 10)
     assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("sampled_crops", 9, 8)}
@@ -247,7 +247,7 @@ def test_where_even_a_few_images_cost_too_much_windows_are_drawn():
     assert note.startswith(f"9 of 81 windows, drawn, {why}")
 
 
-def test_nothing_is_left_behind():
+def test_hooks_and_flags_are_restored():
     net = shaken(network((1, 12, 12), padding="valid", convs=1)).double().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     prepare(adapter(net), canvas((12, 12)), MARGIN)(canvas((12, 12)), every_shift(MARGIN))
@@ -256,7 +256,7 @@ def test_nothing_is_left_behind():
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_a_hundred_times_keep_memory_flat():
+def test_memory_does_not_grow_over_a_hundred_runs():
     of, pixels = adapter(shaken(network((1, 12, 12), padding="valid", convs=1)).double()), canvas((12, 12))
     crops = prepare(of, pixels, MARGIN)
 

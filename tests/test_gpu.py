@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from src.config import MEASURES
 from src.evaluation.adapter import EvaluationSet, ModelAdapter, normaliser
 from src.evaluation.families.crops import prepare as prepare_crops
-from src.evaluation.shift_table import enumerated, prepare
-from src.evaluation.suite import rows
+from src.evaluation.shift_table import one_by_one_rolls, prepare
+from src.evaluation.suite import evaluate_families
 from src.metrics import Heatmap, Row
 from src.models import ARCHITECTURES
 from src.nets.hooks import eval_mode
@@ -45,7 +45,7 @@ def adapter(device: torch.device, **axes: object) -> ModelAdapter:
 
 
 def images(of: ModelAdapter, device: torch.device, n: int = 2) -> Tensor:
-    return of.normalise(test_set(n).canvas[..., 2:-2, 2:-2].to(device))
+    return of.normalise(test_set(n).padded[..., 2:-2, 2:-2].to(device))
 
 
 def off(found: Tensor, right: Tensor) -> float:
@@ -100,11 +100,11 @@ def test_every_measure_gives_what_it_gives_on_a_cpu(axes) -> None:
     found: list[dict[tuple[object, ...], float]] = []
     for device in (torch.device("cpu"), GPU):
         table, planes = {}, {}
-        for one in rows(adapter(device, **axes), test_set(), MEASURES):
+        for one in evaluate_families(adapter(device, **axes), test_set(), MEASURES):
             if isinstance(one, Row):
                 table[one.values()[:5]] = one.estimate.value
             elif isinstance(one, Heatmap):
-                planes[one.layer, one.measure, "mean"] = float(one.plane.mean())
+                planes[one.layer, one.measure, "mean"] = float(one.values.mean())
         found.append(table | planes)
     cpu, gpu = found
     assert list(cpu) == list(gpu)
@@ -121,18 +121,18 @@ def test_the_phase_tree_is_as_exact_as_on_a_cpu(pool) -> None:
     assert rolls.how == expected.how
     x = images(gpu, GPU, 3)
     some = rolls.shifts[[0, 1, 37, 500, 1023]]
-    table, right = rolls(x), enumerated(gpu, x, some)
+    table, right = rolls(x), one_by_one_rolls(gpu, x, some)
     assert off(table.outputs[:, [0, 1, 37, 500, 1023]], right.outputs) < 1e-5
     for layer in gpu.layers:
-        scale = right.lengths[layer].square().max()
+        scale = right.norms[layer].square().max()
         assert (
-            table.squared[layer][:, some[:, 0] * SIDE + some[:, 1]] - right.squared[layer]
+            table.squared_difference[layer][:, some[:, 0] * SIDE + some[:, 1]] - right.squared_difference[layer]
         ).abs().max() < 1e-5 * scale
 
 
 def test_fragments_are_exact() -> None:
     of = adapter(GPU, padding="valid")
-    crops = prepare_crops(of, test_set(3).canvas.to(GPU), 2)
+    crops = prepare_crops(of, test_set(3).padded.to(GPU), 2)
     assert crops.fragments, crops.why
 
 

@@ -15,13 +15,14 @@ from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.crops import rows as crop_rows
 from src.evaluation.pairs import pair_rows
 from src.metrics import COLUMNS, Note, Row
-from src.metrics.base import Measure, interval, pair_measures, resamples, wilson
+from src.metrics.base import Measure, pair_measures
 from src.metrics.consistency import Consistency, chance_corrected
 from src.metrics.invariance_error import InvarianceError
 from src.metrics.output_distance import OutputDistance
+from src.metrics.quantities import range_of
 from src.metrics.rows import Estimate
 from src.models.tasks import Task
-from src.stats.intervals import range_of
+from src.stats.bootstrap import bootstrap_interval, bootstrap_weights, wilson_interval
 from src.transforms import SHIFTS
 from tests.helpers import network, only_rows
 
@@ -31,16 +32,16 @@ every_ratio = pytest.mark.parametrize("name", RATIOS)
 
 
 def taken(measure: type, *batches: tuple[Tensor, Tensor]) -> dict[str, Estimate]:
-    """A measure of batches of (outputs, outputs for the moved images)."""
+    """The estimates of a metric, from batches of (outputs, outputs for the transformed images)."""
     one = measure()
-    for still, moved in batches:
-        one.update(still, moved, torch.where(still[:, 0] > 0, still.argmax(1), 0))
-    return dict(one.estimates(resamples(sum(len(still) for still, _ in batches))))
+    for reference, transformed in batches:
+        one.update(reference, transformed, torch.where(reference[:, 0] > 0, reference.argmax(1), 0))
+    return dict(one.estimates(bootstrap_weights(sum(len(reference) for reference, _ in batches))))
 
 
 def pairs(n: int = 40, d: int = 6, change: float = 0.3) -> tuple[Tensor, Tensor]:
-    still = torch.randn(n, d, dtype=torch.float64)
-    return still, still + change * torch.randn(n, d, dtype=torch.float64)
+    reference = torch.randn(n, d, dtype=torch.float64)
+    return reference, reference + change * torch.randn(n, d, dtype=torch.float64)
 
 
 # --- by hand ---------------------------------------------------------------------------------------------------------
@@ -49,10 +50,10 @@ def pairs(n: int = 40, d: int = 6, change: float = 0.3) -> tuple[Tensor, Tensor]
 def by_hand(batches: list[tuple[Tensor, Tensor]], power: int) -> float:
     """``E‖f(x) - f(gx)‖^p / E‖f(x) - f(x')‖^p``, x' all other images of all batches."""
     above, below = [], []
-    still, moved = (torch.cat(some).numpy() for some in zip(*batches, strict=True))
-    for i in range(len(still)):
-        above.append(np.linalg.norm(still[i] - moved[i]) ** power)
-        others = [np.linalg.norm(still[i] - still[j]) ** power for j in range(len(still)) if j != i]
+    reference, transformed = (torch.cat(some).numpy() for some in zip(*batches, strict=True))
+    for i in range(len(reference)):
+        above.append(np.linalg.norm(reference[i] - transformed[i]) ** power)
+        others = [np.linalg.norm(reference[i] - reference[j]) ** power for j in range(len(reference)) if j != i]
         below.append(np.mean(others))
     return float(np.mean(above) / np.mean(below))
 
@@ -67,11 +68,11 @@ def test_ratios_by_hand(name, power):
 
 
 def test_consistency_by_hand():
-    still, moved = pairs(50, 4, change=1.0)
-    a, b = still.numpy().argmax(1), moved.numpy().argmax(1)
+    reference, transformed = pairs(50, 4, change=1.0)
+    a, b = reference.numpy().argmax(1), transformed.numpy().argmax(1)
     agreement = np.mean(a == b)
     chance = sum((np.mean(np.concatenate([a, b]) == k)) ** 2 for k in range(4))
-    found = taken(Consistency, (still[:30], moved[:30]), (still[30:], moved[30:]))
+    found = taken(Consistency, (reference[:30], transformed[:30]), (reference[30:], transformed[30:]))
     assert found["consistency"].value == pytest.approx(agreement)
     assert found["consistency_corrected"].value == pytest.approx((agreement - chance) / (1 - chance))
     assert 0 < found["consistency_corrected"].value < found["consistency"].value < 1
@@ -81,7 +82,7 @@ def test_consistency_by_hand():
     ("agreement", "shares", "expected"),
     [(1.0, [0.9, 0.1], 1.0), (0.5, [0.25] * 4, 1 / 3), (0.0, [0.5, 0.5], -1.0), (0.68, [0.8, 0.2], 0.0)],
 )
-def test_chance_is_taken_out(agreement, shares, expected):
+def test_consistency_is_corrected_for_chance(agreement, shares, expected):
     found = chance_corrected(torch.tensor(agreement, dtype=torch.float64), torch.tensor(shares, dtype=torch.float64))
     assert found.item() == pytest.approx(expected, abs=1e-12)
 
@@ -91,44 +92,44 @@ def test_chance_is_taken_out(agreement, shares, expected):
 
 @every_ratio
 def test_an_invariant_layer_has_error_zero(name):
-    still, _ = pairs()
-    assert taken(RATIOS[name], (still, still))[name] == Estimate(0, 0, 0, len(still))
+    reference, _ = pairs()
+    assert taken(RATIOS[name], (reference, reference))[name] == Estimate(0, 0, 0, len(reference))
 
 
 @every_ratio
-def test_other_images_in_the_place_of_moved_ones_have_error_one(name):
-    still, _ = pairs(n=400)
-    estimate = taken(RATIOS[name], (still, still.roll(1, 0)))[name]
+def test_other_images_instead_of_transformed_ones_have_error_1(name):
+    reference, _ = pairs(n=400)
+    estimate = taken(RATIOS[name], (reference, reference.roll(1, 0)))[name]
     assert estimate.low < 1 < estimate.high
     assert estimate.value == pytest.approx(1, abs=0.05)
 
 
 @every_ratio
 def test_dead_and_constant_channels_change_nothing(name):
-    still, moved = pairs()
-    dead = torch.tensor([0.0, 3.0, -1.0], dtype=torch.float64).expand(len(still), 3)
-    found = taken(RATIOS[name], (torch.cat([still, dead], 1), torch.cat([moved, dead], 1)))[name]
-    assert found.value == pytest.approx(taken(RATIOS[name], (still, moved))[name].value, rel=1e-9)
+    reference, transformed = pairs()
+    dead = torch.tensor([0.0, 3.0, -1.0], dtype=torch.float64).expand(len(reference), 3)
+    found = taken(RATIOS[name], (torch.cat([reference, dead], 1), torch.cat([transformed, dead], 1)))[name]
+    assert found.value == pytest.approx(taken(RATIOS[name], (reference, transformed))[name].value, rel=1e-9)
 
 
 @every_ratio
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_what_all_outputs_share_changes_nothing_in_single_precision(name, offset):
-    still, moved = pairs()
-    found = taken(RATIOS[name], (still.float() + offset, moved.float() + offset))[name]
-    assert found.value == pytest.approx(taken(RATIOS[name], (still, moved))[name].value, rel=1e-3)
+def test_an_offset_of_all_outputs_changes_nothing_in_float32(name, offset):
+    reference, transformed = pairs()
+    found = taken(RATIOS[name], (reference.float() + offset, transformed.float() + offset))[name]
+    assert found.value == pytest.approx(taken(RATIOS[name], (reference, transformed))[name].value, rel=1e-3)
 
 
 @every_ratio
 def test_scale_changes_nothing(name):
-    still, moved = pairs()
-    found = taken(RATIOS[name], (100 * still, 100 * moved))[name]
-    assert found.value == pytest.approx(taken(RATIOS[name], (still, moved))[name].value, rel=1e-9)
+    reference, transformed = pairs()
+    found = taken(RATIOS[name], (100 * reference, 100 * transformed))[name]
+    assert found.value == pytest.approx(taken(RATIOS[name], (reference, transformed))[name].value, rel=1e-9)
 
 
 def test_a_constant_classifier_is_consistent_and_says_nothing():
-    still, moved = (one + torch.tensor([100.0, 0, 0, 0, 0, 0]) for one in pairs())
-    found = taken(Consistency, (still, moved))
+    reference, transformed = (one + torch.tensor([100.0, 0, 0, 0, 0, 0]) for one in pairs())
+    found = taken(Consistency, (reference, transformed))
     assert (found["consistency"].value, found["consistency"].high) == (1, 1)
     assert found["consistency"].low == pytest.approx(0.912, abs=1e-3), "40 of 40 do not show that all agree"
     assert math.isnan(found["consistency_corrected"].value)
@@ -140,7 +141,7 @@ def test_nothing_to_compare_with_is_nan():
 
 
 @every_measure
-def test_a_measure_says_where_it_is_taken_and_names_itself(measure):
+def test_a_metric_declares_where_it_is_measured_and_its_names(measure):
     assert measure.on in ("output", "layers")
     found = taken(measure, pairs())
     assert found
@@ -149,23 +150,23 @@ def test_a_measure_says_where_it_is_taken_and_names_itself(measure):
 
 @every_measure
 def test_measures_do_not_depend_on_the_order_of_images(measure):
-    still, moved = pairs()
-    order = torch.randperm(len(still))
-    values = [e.value for e in taken(measure, (still, moved)).values()]
-    assert [e.value for e in taken(measure, (still[order], moved[order])).values()] == pytest.approx(values)
+    reference, transformed = pairs()
+    order = torch.randperm(len(reference))
+    values = [e.value for e in taken(measure, (reference, transformed)).values()]
+    assert [e.value for e in taken(measure, (reference[order], transformed[order])).values()] == pytest.approx(values)
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 
-def test_resamples_draw_as_many_images_as_there_are():
-    weights = resamples(30, seed=1, draws=400)
+def test_bootstrap_samples_have_as_many_images_as_the_set():
+    weights = bootstrap_weights(30, seed=1, draws=400)
     assert weights.shape == (400, 30)
     assert (weights.sum(1) == 30).all()
     assert weights.mean() == 1
     assert weights.var(0).mean().item() == pytest.approx(29 / 30, abs=0.1)
-    assert torch.equal(weights, resamples(30, seed=1, draws=400))
-    assert not torch.equal(weights, resamples(30, seed=2, draws=400))
+    assert torch.equal(weights, bootstrap_weights(30, seed=1, draws=400))
+    assert not torch.equal(weights, bootstrap_weights(30, seed=2, draws=400))
 
 
 def test_the_interval_is_scipys():
@@ -180,7 +181,7 @@ def test_the_interval_is_scipys():
 
     ratio = Ratio()
     ratio.update(above, below)
-    ((_, ours),) = ratio.estimates(resamples(60, draws=4000))
+    ((_, ours),) = ratio.estimates(bootstrap_weights(60, draws=4000))
     assert ratio.compute()["ratio"].item() == ours.value
     theirs = bootstrap(
         (above.numpy(), below.numpy()), lambda a, b, axis: a.mean(axis) / b.mean(axis), paired=True,
@@ -192,31 +193,31 @@ def test_the_interval_is_scipys():
 
 
 def test_the_interval_is_the_middle_95_per_cent_of_many_images():
-    assert interval(torch.arange(1001.0), 10**6) == pytest.approx((25, 975), abs=0.1)
+    assert bootstrap_interval(torch.arange(1001.0), 10**6) == pytest.approx((25, 975), abs=0.1)
 
 
 @pytest.mark.parametrize("n", [4, 8, 30])
-def test_of_few_images_the_interval_of_a_mean_is_as_wide_as_students(n):
+def test_the_interval_of_a_mean_of_few_images_is_as_wide_as_students(n):
     drawn = torch.from_numpy(stats.norm.ppf(np.linspace(0, 1, 200001)[1:-1], scale=math.sqrt((n - 1) / n / n)))
-    low, high = interval(drawn, n)
+    low, high = bootstrap_interval(drawn, n)
     assert high == pytest.approx(stats.t.ppf(0.975, n - 1) / math.sqrt(n), rel=5e-3)
     assert low == pytest.approx(-high, rel=1e-3)
 
 
 def test_one_image_and_none_defined_have_no_interval():
-    assert all(map(math.isnan, interval(torch.zeros(10), 1)))
-    assert all(map(math.isnan, interval(torch.full((10,), math.nan), 9)))
+    assert all(map(math.isnan, bootstrap_interval(torch.zeros(10), 1)))
+    assert all(map(math.isnan, bootstrap_interval(torch.full((10,), math.nan), 9)))
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 7), (7, 7), (3, 20), (999, 1000)])
 def test_wilsons_interval_is_statsmodels_and_scipys(right, n):
     oracle = stats.binomtest(right, n).proportion_ci(method="wilson")
-    assert wilson(right / n, n) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+    assert wilson_interval(right / n, n) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
 
 
 @every_measure
 @pytest.mark.parametrize("n", [3, 4, 8])
-def test_no_end_of_an_interval_is_what_no_number_can_be(measure, n):
+def test_intervals_stay_in_the_range_of_the_measure(measure, n):
     """A resample of three images may hold one of them three times: they lie apart by nothing then, or by less."""
     for seed in range(30):
         x = torch.randn(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -241,7 +242,7 @@ def test_accuracy_and_loss_are_those_of_scikit_learn():
     share = accuracy_score(y, chances.argmax(1))
     accuracy = rows["accuracy"].estimate
     assert accuracy.value == pytest.approx(share)
-    assert (accuracy.low, accuracy.high) == pytest.approx(wilson(share, 90))
+    assert (accuracy.low, accuracy.high) == pytest.approx(wilson_interval(share, 90))
     assert rows["loss"].estimate.value == pytest.approx(log_loss(y, chances / chances.sum(1, keepdim=True)), rel=1e-5)
     assert rows["calibration_error"].estimate.value == pytest.approx(calibration_error(chances, y), rel=1e-5)
     assert {row.values()[:4] for row in rows.values()} == {("output", "none", "test", 0)}
@@ -281,7 +282,7 @@ def blind(**axes: object) -> nn.Module:
     return network((1, 8, 8), **{"padding": "circular", "stride": 1, "pool": "max", "depth": 1} | axes).double()
 
 
-def test_a_blind_net_does_not_see_rolls_but_sees_crops():
+def test_an_invariant_net_is_insensitive_to_rolls_but_not_to_crops():
     found = rows(blind(), ["stage1", "features"])
     assert value(found, "output", "roll", "output_distance") == pytest.approx([0, 0], abs=1e-9)
     assert value(found, "output", "roll", "consistency") == [1, 1]
@@ -290,7 +291,7 @@ def test_a_blind_net_does_not_see_rolls_but_sees_crops():
     assert min(value(found, "output", "crop", "output_distance")) > 0.01
 
 
-def test_a_net_that_keeps_positions_sees_rolls():
+def test_a_net_that_keeps_positions_is_sensitive_to_rolls():
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 5)).double()
     assert min(value(rows(linear, []), "output", "roll", "output_distance")) > 0.1
 
@@ -323,7 +324,7 @@ def test_rows_are_those_of_the_seed():
 
 
 @pytest.mark.parametrize("batch", [3, 4, N])
-def test_no_image_is_left_without_another_to_compare_with(batch):
+def test_no_batch_has_a_single_image(batch):
     found = rows(blind(head="flatten"), ["stage1"], batch=batch)
     assert all(math.isfinite(row.estimate.value) for row in found if "corrected" not in row.measure)
     assert {row.estimate.n for row in found} == {N}

@@ -11,7 +11,7 @@ from scipy.stats import entropy
 from torch import Tensor
 
 from src.metrics import cka as of_cka
-from src.metrics.base import LayerMeasure, resamples
+from src.metrics.base import LayerMeasure
 from src.metrics.channel_health import (
     ChannelCorrelation,
     Health,
@@ -27,6 +27,7 @@ from src.metrics.class_selectivity import Selectivity, class_selectivity
 from src.metrics.dimension import Dimension, effective_rank, eigenvalues, isotropic, participation_ratio
 from src.metrics.morans_i import Moran, morans_i
 from src.metrics.rows import Estimate
+from src.stats.bootstrap import bootstrap_weights
 
 LAYER_MEASURES = [Dimension, Selectivity, Health, Moran]
 every_layer_measure = pytest.mark.parametrize("measure", LAYER_MEASURES)
@@ -43,7 +44,7 @@ def taken(
     images = torch.zeros(len(x), 1, 1, 1) if images is None else images
     for part in zip(x.split(batch), labels.split(batch), images.split(batch), strict=True):
         measure.update(*part)
-    return dict(measure.estimates(resamples(len(x), draws=200)))
+    return dict(measure.estimates(bootstrap_weights(len(x), draws=200)))
 
 
 def same(one: float, other: float) -> bool:
@@ -67,7 +68,7 @@ def test_batches_change_nothing_and_estimates_are_what_compute_gives(measure):
 
 
 @every_layer_measure
-def test_a_measure_can_start_afresh(measure):
+def test_a_metric_can_be_reset(measure):
     x, labels, images = normal(30, 5, 9, 8), torch.arange(30) % 3, normal(30, 1, 12, 12, seed=1).cumsum(2)
     used = measure()
     taken(used, 3 - x.abs(), 30, labels, images)
@@ -113,14 +114,14 @@ def test_hsic_of_independent_outputs_is_0_on_average():
     assert np.mean(np.array(found) < 0) > 0.2
 
 
-def test_only_the_unbiased_cka_sees_that_wide_outputs_are_independent():
+def test_only_unbiased_cka_is_0_for_wide_independent_outputs():
     x, y = normal(64, 8192), normal(64, 8192, seed=1)
     assert biased_cka(x, y) == pytest.approx(0.992, abs=0.001)
     assert abs(cka(x, y).item()) < 0.1
     assert cka(x, x).item() == pytest.approx(1)
 
 
-def test_cka_does_not_see_rotation_scale_offset_and_shape():
+def test_cka_is_invariant_to_rotation_scale_offset_and_shape():
     x, y = normal(20, 6), normal(20, 6, seed=1)
     y = y + x
     turned = -2 * x @ torch.linalg.qr(normal(6, 6, seed=2)).Q + 7
@@ -130,7 +131,7 @@ def test_cka_does_not_see_rotation_scale_offset_and_shape():
     assert cka(x * torch.tensor([1.0, 1, 1, 1, 1, 9]), x).item() < 0.95
 
 
-def test_what_all_outputs_share_costs_no_precision():
+def test_an_offset_of_all_outputs_costs_no_precision():
     x, y = normal(20, 6), normal(20, 6, seed=1)
     assert cka(x.float() + 1000, (x + y).float() + 1000).item() == pytest.approx(cka(x, x + y).item(), rel=1e-3)
 
@@ -167,7 +168,7 @@ def test_a_net_with_itself_has_ones_on_the_diagonal():
     assert not found[:2, :2].isnan().any()
 
 
-def test_intervals_hold_the_truth_95_times_in_100_and_need_five_batches():
+def test_cka_intervals_cover_95_per_cent_and_need_five_batches():
     # two outputs that share 3 of their 6 independent units: ‖Σxy‖² / (‖Σxx‖ ‖Σyy‖) is 3 / 6
     def run(seed: int, batches: int) -> CKA:
         one = CKA()
@@ -177,11 +178,11 @@ def test_intervals_hold_the_truth_95_times_in_100_and_need_five_batches():
 
     found = [run(seed, 6).estimate() for seed in range(2, 202)]
     assert 0.9 < np.mean([one.low < 0.5 < one.high for one in found]) < 0.99
-    assert math.isnan(run(1, of_cka.FEWEST - 1).estimate().low)
-    assert math.isfinite(run(1, of_cka.FEWEST).estimate().low)
+    assert math.isnan(run(1, of_cka.MIN_BATCHES - 1).estimate().low)
+    assert math.isfinite(run(1, of_cka.MIN_BATCHES).estimate().low)
 
 
-def test_cka_refuses_batches_too_small_for_it_and_can_start_afresh():
+def test_cka_refuses_too_small_batches_and_can_be_reset():
     with pytest.raises(ValueError, match="4 images a batch, not 3"):
         cka(normal(3, 2), normal(3, 2))
     one = CKA()
@@ -289,7 +290,7 @@ def test_dead_and_constant_channels_are_counted():
 @pytest.mark.parametrize(
     ("low", "high", "expected"), [(3, 3 + 1e-6, True), (3, 3.01, False), (-1, 1, False), (0, 0, True)]
 )
-def test_rounding_is_no_variation(low, high, expected):
+def test_rounding_does_not_count_as_variation(low, high, expected):
     assert is_constant(torch.tensor(float(low)), torch.tensor(float(high))).item() is expected
 
 
@@ -305,7 +306,7 @@ def test_channel_correlation_is_numpys():
     assert found[3].isnan().all()
 
 
-def test_duplicates_are_alike_in_weights_and_in_activations():
+def test_duplicates_are_similar_in_weights_and_in_activations():
     a, b, c = torch.linalg.qr(normal(9, 9)).Q[:3]
     near = a + 0.2 * b
     nearer = a + 0.4 * b  # 0.93 with a, 0.98 with near: a chain

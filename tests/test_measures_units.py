@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from src.evaluation.families.field import EffectiveField, effective_field, effective_size, gradients
 from src.evaluation.families.units import Goodfellow, draw_units, scores, thresholds
-from src.evaluation.linear_probes import STRENGTHS, TOLERANCE, Features, pooled, probe_rows, reduced
-from src.metrics.base import LayerOutputs, PairMeasure, resamples
+from src.evaluation.linear_probes import PENALTIES, TOLERANCE, Features, pooled, probe_rows, reduced
+from src.metrics.base import PairMeasure
 from src.metrics.cosine import Cosine, cosine
+from src.metrics.layer_outputs import LayerOutputs
 from src.metrics.nvi import NVI, nvi
 from src.metrics.rows import Estimate, Row
+from src.stats.bootstrap import bootstrap_weights
 from src.summary import summarize
 
 
@@ -29,9 +31,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def taken(measure: PairMeasure, *batches: tuple[Tensor, Tensor]) -> dict[str, Estimate]:
-    for still, moved in batches:
-        measure.update(still, moved)
-    return dict(measure.estimates(resamples(sum(len(still) for still, _ in batches))))
+    for reference, transformed in batches:
+        measure.update(reference, transformed)
+    return dict(measure.estimates(bootstrap_weights(sum(len(reference) for reference, _ in batches))))
 
 
 # --- NVI -------------------------------------------------------------------------------------------------------------
@@ -39,9 +41,9 @@ def taken(measure: PairMeasure, *batches: tuple[Tensor, Tensor]) -> dict[str, Es
 
 def nvi_by_hand(batches: list[tuple[Tensor, Tensor]]) -> np.ndarray:
     """Of each channel, by NumPy's variances at every position."""
-    still, moved = (torch.cat(some).numpy() for some in zip(*batches, strict=True))
-    above = np.stack([still, moved]).var(0, ddof=1).mean((2, 3)).mean(0)
-    return np.sqrt(above / still.var(0, ddof=1).mean((1, 2)))
+    reference, transformed = (torch.cat(some).numpy() for some in zip(*batches, strict=True))
+    above = np.stack([reference, transformed]).var(0, ddof=1).mean((2, 3)).mean(0)
+    return np.sqrt(above / reference.var(0, ddof=1).mean((1, 2)))
 
 
 def test_nvi_by_hand():
@@ -138,10 +140,10 @@ def goodfellow_by_hand(x: np.ndarray, gx: np.ndarray, limit: np.ndarray, rate: f
 
 
 def test_goodfellow_by_hand():
-    x, moved, apart = normal(80, 4, 3, 3), normal(80, 4, 3, 3, seed=1), normal(100, 4, 3, 3, seed=2)
+    x, transformed, difference = normal(80, 4, 3, 3), normal(80, 4, 3, 3, seed=1), normal(100, 4, 3, 3, seed=2)
     x[:, 0] = 0  # dead
-    gx, units = x + 2 * moved, draw_units(36, 30)
-    limit = thresholds(apart, 0.05, units)
+    gx, units = x + 2 * transformed, draw_units(36, 30)
+    limit = thresholds(difference, 0.05, units)
     found = taken(Goodfellow(limit, units, rate=0.05), (x[:50], gx[:50]), (x[50:], gx[50:]))
     flat = [one.flatten(1)[:, units].numpy() for one in (x, gx)]
     score, dead = goodfellow_by_hand(*flat, limit.numpy(), 0.05)
@@ -157,8 +159,8 @@ def test_goodfellow_by_hand():
 
 
 def test_goodfellow_at_its_ends():
-    x, apart = normal(2000, 40), normal(2000, 40, seed=1)
-    limit = thresholds(apart)
+    x, difference = normal(2000, 40), normal(2000, 40, seed=1)
+    limit = thresholds(difference)
     assert taken(Goodfellow(limit), (x, x))["goodfellow"].value == pytest.approx(100)
     assert taken(Goodfellow(limit), (x, -x.abs() - 9))["goodfellow"].value == 0
     chance = taken(Goodfellow(limit, top=1.0), (x, normal(2000, 40, seed=2)))["goodfellow"]
@@ -171,8 +173,8 @@ def test_goodfellow_at_its_ends():
 def test_goodfellow_keeps_bits():
     one = Goodfellow(torch.zeros(5))
     one.update(normal(6, 5), normal(6, 5))
-    assert one.kept[0].dtype == torch.uint8
-    assert one.kept[0].shape == (6, 10)
+    assert one.batches[0].dtype == torch.uint8
+    assert one.batches[0].shape == (6, 10)
 
 
 # --- probes ----------------------------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ def reduced_by_hand(x: np.ndarray, train: np.ndarray, dim: int) -> np.ndarray:
     return np.clip(found, found[train].min(0), found[train].max(0)) / found[train].std(0)
 
 
-def test_a_unit_that_whispers_in_training_and_shouts_in_the_test_does_not_drown_the_others():
+def test_an_outlier_feature_in_the_test_images_does_not_dominate():
     positions = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)).double()
     test, train = np.split(np.random.default_rng(0).permutation(200), [60])
     features = torch.cat([positions + 0.01 * normal(200, 2), torch.zeros(200, 1)], 1)
@@ -224,7 +226,7 @@ def test_a_unit_that_whispers_in_training_and_shouts_in_the_test_does_not_drown_
 
 
 @pytest.mark.parametrize("images", [40, 20], ids=["more images than features", "fewer"])
-def test_features_are_reduced_by_what_the_training_images_say(images):
+def test_features_are_reduced_by_statistics_of_the_training_images(images):
     x, train = normal(60, 7) @ normal(7, 30, seed=1) + 0.1 * normal(60, 30, seed=2) + 5, np.arange(images)
     np.testing.assert_allclose(abs(reduced(x, train, 6)), abs(reduced_by_hand(x.numpy(), train, 6)), atol=1e-6)
     small = x[:, [0, 1, 2, 3, 3]]  # smaller than asked for, and one feature twice
@@ -237,7 +239,7 @@ def test_features_are_reduced_by_what_the_training_images_say(images):
 def chosen(kind: type, key: str, x: np.ndarray, y: np.ndarray) -> tuple[object, float]:
     """The model and its strength that an inner split chooses, by hand."""
     inner, best = round(0.25 * len(x)), (-math.inf, 0.0)
-    for strength in STRENGTHS:
+    for strength in PENALTIES:
         option = {"C": 1 / strength, "tol": TOLERANCE} if key == "C" else {"alpha": strength}
         best = max(best, (kind(**option).fit(x[inner:], y[inner:]).score(x[:inner], y[:inner]), -strength))
     option = {"C": -1 / best[1], "tol": TOLERANCE} if key == "C" else {"alpha": -best[1]}
@@ -261,7 +263,7 @@ def test_probes_are_those_of_scikit_learn(digits):
     assert found["layer", "probe_dimension"].value == 16
 
 
-def test_what_and_where_are_read_from_the_same_features(digits):
+def test_class_and_position_are_decoded_from_the_same_features(digits):
     images, labels, positions = digits
     one_hot = nn.functional.one_hot(labels, 10).float()
     noise = normal(400, 80).float()
@@ -297,7 +299,7 @@ def test_rows_are_those_of_the_seed(digits):
     assert {row.values()[:4] for row in one} == {("pixels", "none", "test", 0)}
 
 
-def test_features_that_are_hard_on_a_solver_raise_no_warning(digits):
+def test_ill_conditioned_features_raise_no_warning(digits):
     _, labels, positions = digits
     one_hot = nn.functional.one_hot(labels, 10).float()
     features = {
@@ -352,7 +354,7 @@ def test_the_size_grows_like_the_root_of_the_depth():
     assert sizes[1] == pytest.approx(math.sqrt(-2 * math.pi * math.log(1 - 0.9545) * 32 * 2 / 3), rel=0.02)
 
 
-def test_the_field_lies_within_that_of_the_ledger():
+def test_the_effective_field_lies_within_the_theoretical_one():
     net = nn.Sequential(nn.Conv2d(2, 3, 3, 2, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1))
     found, axis = effective_field(net, "3", torch.randn(6, 2, 21, 21)), summarize(net, (2, 21, 21))["3"].rows
     hit = found.sum(1).nonzero().flatten()
@@ -364,7 +366,7 @@ def test_the_field_lies_within_that_of_the_ledger():
     ]
 
 
-def test_the_net_is_left_as_it_was():
+def test_the_net_is_not_changed():
     net = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(1, 2, 3), nn.Dropout(0.9), nn.BatchNorm2d(2), nn.Flatten())
     net[1].weight.requires_grad_(False)
     net[1].bias.grad = torch.full((2,), 5.0)

@@ -20,7 +20,7 @@ from src.data.external import resized, sample
 from src.data.sets import MARGIN, Images
 from src.errors import UserError
 from src.evaluation.adapter import EvaluationSet, adapt_model, normaliser
-from src.evaluation.suite import rows
+from src.evaluation.suite import evaluate_families
 from src.metrics import Row
 from src.nets.external import (
     LoadedNet,
@@ -257,18 +257,20 @@ def test_grey_images_fill_every_channel_of_a_net_for_colours() -> None:
         sample("red_green", "", 32, 1, 1, 4, 0)
 
 
-def test_a_subject_is_measured_on_a_scene_and_no_number_depends_on_its_batches() -> None:
+def test_no_number_depends_on_the_batch_size() -> None:
     loaded = load_net(TIMM, "none", classes=4)
     adapter = adapt_model(loaded, (3, 32, 32), ["layer1", "layer2"])
     canvas = torch.randint(256, (6, 3, 34, 34), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     seen: list[int] = []
     loaded.net.register_forward_hook(lambda net, given, output: seen.append(len(output)))
     test_set = EvaluationSet(canvas, 1, labels=torch.arange(6) % 4, batch=2)
-    found = only_rows(rows(adapter, test_set, ["shift"]))
+    found = only_rows(evaluate_families(adapter, test_set, ["shift"]))
     assert set(seen) == {2}
     assert {row.layer for row in found} == {"layer1", "layer2", "output"}
     assert {row.estimate.n for row in found} == {6}
-    for one, other in zip(found, only_rows(rows(adapter, replace(test_set, batch=6), ["shift"])), strict=True):
+    for one, other in zip(
+        found, only_rows(evaluate_families(adapter, replace(test_set, batch=6), ["shift"])), strict=True
+    ):
         assert one.estimate.value == pytest.approx(other.estimate.value, rel=1e-3, abs=1e-6, nan_ok=True), one
 
 
@@ -287,13 +289,13 @@ def measured(net: nn.Module) -> list[str]:
     adapter = adapt_model(LoadedNet(net, (3, 16, 16), (0.5,) * 3, (0.25,) * 3, None))
     return [
         str(one)
-        for one in rows(adapter, EvaluationSet(canvas, 2, labels=torch.arange(12) % 4), EVERY)
+        for one in evaluate_families(adapter, EvaluationSet(canvas, 2, labels=torch.arange(12) % 4), EVERY)
         if type(one) is Row
     ]
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_net_of_other_floats_is_measured_as_its_float32_copy_which_is_said(kind: torch.dtype) -> None:
+def test_a_net_of_other_floats_is_measured_as_a_float32_copy_with_a_warning(kind: torch.dtype) -> None:
     net = plain().to(kind)
     with pytest.warns(UserWarning, match=f"numbers are {str(kind)[6:]}: a float32 copy of it is measured"):
         found = measured(net)
@@ -301,7 +303,7 @@ def test_a_net_of_other_floats_is_measured_as_its_float32_copy_which_is_said(kin
     assert {one.dtype for one in net.parameters()} == {kind}, "it is as it was"
 
 
-def test_a_compiled_net_is_measured_as_what_it_was_made_from() -> None:
+def test_a_compiled_net_is_measured_as_the_original() -> None:
     expected = measured(plain())
     calls: list[None] = []
 
@@ -445,7 +447,7 @@ def test_layers_are_listed_without_lightning_data_or_weights() -> None:
         (f"net={SMALL} weights=none images=1", "images=1: must be a whole number of at least 2"),
         (
             f"net={SMALL} data.root=nowhere wandb.mode=off",
-            "wandb.mode=off: did you mean offline? choose one of auto",
+            "wandb.mode=off: did you mean offline? choose one of auto, online",
         ),
         (f"net={SMALL} data.root=nowhere wandb=offline", "valid here: mode, project, entity"),
         (f"net={SMALL} weights=none data=shapes size=2", "the net does not take 3×2×2 images"),

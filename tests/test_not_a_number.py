@@ -1,4 +1,4 @@
-"""A net that answers nan is told so: nothing it gives is a perfect score, and nothing ends in a traceback."""
+"""A net with nan outputs: no measure is a perfect score, and nothing ends in a traceback."""
 
 import math
 
@@ -10,11 +10,12 @@ from src.config import MEASURES
 from src.data.splits import split
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.velocity import LEE
-from src.evaluation.suite import rows
+from src.evaluation.suite import evaluate_families
 from src.metrics import Note, Row
-from src.metrics.base import layer_measures, pair_measures, resamples
+from src.metrics.base import layer_measures, pair_measures
 from src.metrics.channel_health import dead_share
 from src.models.tasks import Scores, Task
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import measure
 from src.training.untrained import untrained
 from tests.helpers import tiny
@@ -38,11 +39,11 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize("all_of_them", [True, False])
-def test_nothing_that_is_measured_of_nan_is_a_score(all_of_them):
+def test_no_measure_of_nan_outputs_is_a_number(all_of_them):
     net = Broken(all_of_them)
     pixels = torch.randint(0, 256, (48, 1, 14, 14), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     test_set = EvaluationSet(pixels, 2, labels=torch.zeros(48, dtype=torch.long))
-    found = list(rows(ModelAdapter(net, ["layer"], lambda x: x.float() / 255), test_set, MEASURES))
+    found = list(evaluate_families(ModelAdapter(net, ["layer"], lambda x: x.float() / 255), test_set, MEASURES))
     note = next(one for one in found if isinstance(one, Note) and one.measure == "answers")
     assert note.words.startswith(f"the net's answer is infinite or nan for {48 if all_of_them else 16} of 48 images")
     wrong = [
@@ -56,7 +57,7 @@ def test_nothing_that_is_measured_of_nan_is_a_score(all_of_them):
 
 
 @pytest.mark.parametrize("kind", [LEE])
-def test_an_answer_of_nan_has_no_velocity(kind):
+def test_nan_outputs_have_no_velocity(kind):
     one, outputs = kind(), torch.randn(6, 3)
     outputs[2] = torch.nan
     one.update(outputs, torch.zeros(6, 3))
@@ -72,7 +73,7 @@ def test_a_pair_with_a_nan_or_an_infinity_has_no_number(kind, bad):
     gx = x.clone()
     gx[3, 1] = bad
     one.update(x, gx, torch.zeros(12, dtype=torch.long))
-    for name, estimate in one.estimates(resamples(12)):
+    for name, estimate in one.estimates(bootstrap_weights(12)):
         if name not in ("cosine_random", "constant_channels"):  # which look at the untouched images alone
             assert all(map(math.isnan, (estimate.value, estimate.low, estimate.high))), name
 
@@ -81,7 +82,7 @@ def test_a_pair_with_a_nan_or_an_infinity_has_no_number(kind, bad):
 def test_a_layer_of_nan_is_neither_alive_nor_dead(kind):
     one = kind()
     one.update(torch.full((30, 4), torch.nan), torch.arange(30) % 3, torch.rand(30, 1, 9, 9))
-    for name, estimate in one.estimates(resamples(30)):
+    for name, estimate in one.estimates(bootstrap_weights(30)):
         assert math.isnan(estimate.value) or name == "participation_ratio_isotropic", name
 
 

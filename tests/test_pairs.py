@@ -1,4 +1,4 @@
-"""One pass for all transforms: at an identity, an exactly equivariant and a blind net, and what it leaves behind."""
+"""All transforms in one pass: with an identity, an equivariant and a constant net, and without side effects."""
 
 import gc
 import math
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from src.data.splits import split
 from src.evaluation.adapter import EvaluationSet, ModelAdapter, sampling_grids
-from src.evaluation.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
+from src.evaluation.pairs import FEWER_IMAGES, OUTPUT, _update_equivariance, every_metric, pair_rows, settings
 from src.metrics import EquivarianceError, Row
-from src.metrics.base import LayerOutputs, TransformedOutputs
+from src.metrics.layer_outputs import LayerOutputs, TransformedOutputs
 from src.pooling import POOLS
 from src.summary import summarize
 from src.training import evaluate_run
@@ -35,7 +35,7 @@ def smooth(n: int, side: int) -> Tensor:
     return (128 + 250 * blurred).clamp(0, 255).to(torch.uint8)
 
 
-def test_set(n: int = 10, batch: int = 125, labels: bool = True, seed: int = 0) -> EvaluationSet:
+def evaluation_set(n: int = 10, batch: int = 125, labels: bool = True, seed: int = 0) -> EvaluationSet:
     return EvaluationSet(
         smooth(n, SIDE + 2 * MARGIN), MARGIN, torch.arange(n) % 3 if labels else None, seed=seed, batch=batch
     )
@@ -72,7 +72,7 @@ class Blind(nn.Module):
 
 
 def taken(net: nn.Module, name: str, on: EvaluationSet | None = None, layers: tuple[str, ...] = ("maps",)) -> list[Row]:
-    return only_rows(pair_rows(ModelAdapter(net, list(layers), pixels), on or test_set(), [name]))
+    return only_rows(pair_rows(ModelAdapter(net, list(layers), pixels), on or evaluation_set(), [name]))
 
 
 def values(rows: list[Row], measure: str, layer: str = "maps") -> dict[float, float]:
@@ -83,7 +83,7 @@ def values(rows: list[Row], measure: str, layer: str = "maps") -> dict[float, fl
 @pytest.mark.parametrize("name", ["flip/mirror", "rotate/quarter"])
 @pytest.mark.parametrize(("side", "stages"), [(12, 1), (12, 2), (13, 1), (14, 2), (16, 3)])
 @pytest.mark.parametrize("border", ["circular", "clip"])
-def test_a_symmetric_filter_follows_mirrors_and_turns_exactly_on_its_own_grid(name, side, stages, border):
+def test_a_symmetric_filter_is_equivariant_to_mirrors_and_turns_on_its_own_grid(name, side, stages, border):
     """Three taps with stride 2 on an even map: the grid's middle is half a pixel beside the image's, and more below."""
     net = nn.Sequential()
     for stage in range(stages):
@@ -117,7 +117,7 @@ def test_images_that_are_not_square_are_mirrored_exactly_too(shape, kernel, stri
     assert error < 1e-6
 
 
-def test_off_the_middle_a_grid_taken_as_centred_shows_an_error_that_is_none():
+def test_a_wrong_grid_shows_a_spurious_equivariance_error():
     net = nn.Sequential(POOLS["blur"](3, 2, border="circular"), nn.Flatten(), nn.Linear(36, 3)).double()
     on = EvaluationSet(smooth(10, 12 + 2 * MARGIN), MARGIN)
     for grids, exact in (({}, False), (sampling_grids(net, (1, 12, 12), ["0"]), True)):
@@ -147,10 +147,10 @@ def test_the_floor_is_0_where_a_motion_takes_the_layers_grid_onto_itself(name, j
 
 
 @pytest.mark.parametrize("pool", ["max", "blur"])
-def test_an_equivariant_net_follows_rolls_by_its_jump_and_by_no_other(pool):
+def test_an_equivariant_net_has_error_0_only_for_multiples_of_its_stride(pool):
     net = network((1, SIDE, SIDE), 3, pool=pool, padding="circular", depth=1).double()
     error = values(taken(net, "shift/roll", layers=("stage1",)), "equivariance_error", "stage1")
-    on = settings(test_set(), ["shift/roll"])
+    on = settings(evaluation_set(), ["shift/roll"])
     assert list(error) == [1, 2, 3, 4]
     for setting in on:  # both coordinates of a shift must be whole steps
         whole = (setting.parameters % 2 == 0).all()
@@ -158,25 +158,25 @@ def test_an_equivariant_net_follows_rolls_by_its_jump_and_by_no_other(pool):
     assert min(error[1], error[3]) > 0.01
 
 
-def test_a_map_moves_by_its_own_steps_where_its_borders_took_some():
+def test_a_maps_grid_counts_its_borders():
     net = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
-    one, on = TRANSFORMS["shift/crop"], test_set()
-    steps = 2 * torch.randint(-1, 2, (len(on.canvas), 2))
-    images = one.images(on.canvas, steps, MARGIN)
-    maps, moved = (net[0](pixels(x)).detach() for x in (crop_margin(on.canvas, MARGIN), images))
+    one, on = TRANSFORMS["shift/crop"], evaluation_set()
+    steps = 2 * torch.randint(-1, 2, (len(on.padded), 2))
+    images = one.images(on.padded, steps, MARGIN)
+    maps, transformed = (net[0](pixels(x)).detach() for x in (crop_margin(on.padded, MARGIN), images))
     found = {}
     image, size = (SIDE, SIDE), (maps.shape[2], maps.shape[3])
     grids = {"even": SamplingGrid.even(image, size), "ledger": SamplingGrid(image, (2.0, 2.0), (1.5, 1.5))}
     for name, grid in grids.items():
         measure = EquivarianceError()
-        both, pair = (crop_margin(on.canvas, MARGIN), images), TransformedOutputs(LayerOutputs(maps), moved)
-        _equivariance({"maps": measure}, one, steps, both, grid, None, "maps", pair)
+        both, pair = (crop_margin(on.padded, MARGIN), images), TransformedOutputs(LayerOutputs(maps), transformed)
+        _update_equivariance({"maps": measure}, one, steps, both, grid, None, "maps", pair)
         found[name] = measure.compute()["equivariance_error"].item()
     assert found["ledger"] < 1e-9
     assert found["even"] > 0.01, "the image over the map is more than 2 pixels"
 
 
-def test_grids_of_a_run_are_the_ledgers():
+def test_grids_of_a_run_are_those_of_its_model_summary():
     """28 → 14 → 7 → 4 in a default run: the third stage's outputs are 8 pixels apart, not 28 / 4."""
     cfg = tiny(model={"stride": 3})
     splits = split(cfg.data)
@@ -188,7 +188,7 @@ def test_grids_of_a_run_are_the_ledgers():
         return iter(())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate_run, "rows", look)
+        patch.setattr(evaluate_run, "evaluate_families", look)
         list(evaluate_run.measure(net, cfg, splits))
     rows = {name: summarize(net, splits.image)[name].rows for name in net.stages}
     assert {name: one.jump for name, one in seen.items()} == {name: (one.jump, one.jump) for name, one in rows.items()}
@@ -198,18 +198,18 @@ def test_grids_of_a_run_are_the_ledgers():
     assert any(one.jump != splits.image[1] / one.size for one in rows.values()), "else the ratio would d"
 
 
-def test_an_equivariant_net_follows_rolls_that_are_multiples_of_its_jump():
+def test_maps_of_an_equivariant_net_roll_with_the_image():
     net = network((1, SIDE, SIDE), 3, pool="max", padding="circular", depth=1).double()
     one = TRANSFORMS["shift/roll"]
     with torch.no_grad():
-        x = pixels(crop_margin(test_set().canvas, MARGIN))
+        x = pixels(crop_margin(evaluation_set().padded, MARGIN))
         steps = 2 * torch.randint(-3, 4, (len(x), 2))
-        maps, moved = net.eval().stage1(x), net.stage1(pixels(one.images(test_set().canvas, steps, MARGIN)))
-    torch.testing.assert_close(moved, one.maps(maps, steps, 2))
+        maps, transformed = net.eval().stage1(x), net.stage1(pixels(one.images(evaluation_set().padded, steps, MARGIN)))
+    torch.testing.assert_close(transformed, one.maps(maps, steps, 2))
 
 
 @pytest.mark.parametrize("name", ["rotate/quarter", "flip/mirror"])
-def test_a_pointwise_net_follows_exactly(name):
+def test_a_pointwise_net_is_exactly_equivariant(name):
     net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
     rows = taken(net, name, layers=("1",))
     assert max(values(rows, "equivariance_error", "1").values()) < 1e-12
@@ -217,7 +217,7 @@ def test_a_pointwise_net_follows_exactly(name):
 
 
 @every_transform
-def test_a_blind_net_notices_nothing(name):
+def test_a_constant_net_is_invariant(name):
     rows = taken(Blind(), name)
     found = [row for row in rows if row.layer == OUTPUT]
     assert {row.estimate.value for row in found if row.measure == "consistency"} == {1}
@@ -232,7 +232,7 @@ def test_every_transform_has_rows_of_all_measures(name):
     one, rows = TRANSFORMS[name], taken(Same(), name)
     amounts = [amount for amount in one.amounts if one.name != "shift" or amount <= MARGIN]
     assert {(row.transform, row.protocol) for row in rows} == {(one.name, one.protocol)}
-    fresh = every_measure(ModelAdapter(Same(), ["maps"], pixels), test_set())
+    fresh = every_metric(ModelAdapter(Same(), ["maps"], pixels), evaluation_set())
     for amount in amounts:
         names = [row.measure for row in rows if row.amount == amount]
         assert len({row.values()[:5] for row in rows if row.amount == amount}) == len(names)
@@ -250,7 +250,7 @@ def test_every_transform_has_rows_of_all_measures(name):
 
 
 @every_transform
-def test_a_floor_stands_where_pixels_are_interpolated(name):
+def test_only_transforms_that_interpolate_have_a_floor(name):
     one = TRANSFORMS[name]
     floors = {"output_distance_floor", "invariance_error_floor"}
     found = {row.measure for row in taken(Same(), name)} & floors
@@ -258,22 +258,22 @@ def test_a_floor_stands_where_pixels_are_interpolated(name):
     assert found == (floors if interpolates else set())
 
 
-def test_a_floor_is_what_the_way_there_and_back_costs():
-    rows, on = taken(Same(), "scale/disc"), test_set()
+def test_the_floor_is_the_error_of_the_round_trip():
+    rows, on = taken(Same(), "scale/disc"), evaluation_set()
     one = TRANSFORMS["scale/disc"]
     for setting in settings(on, ["scale/disc"]):
-        still = one.reference(on.canvas, MARGIN)
-        back = one.reference(one.round_trip(on.canvas, setting.parameters).clamp(0, 255), MARGIN)
-        x, y = (pixels(part).flatten(1) for part in (still, back))
+        reference = one.reference(on.padded, MARGIN)
+        back = one.reference(one.round_trip(on.padded, setting.parameters).clamp(0, 255), MARGIN)
+        x, y = (pixels(part).flatten(1) for part in (reference, back))
         others = 2 * x.var(0).sum()
         expected = (x - y).square().sum(1).mean() / others
         assert values(rows, "invariance_error_floor")[setting.amount] == pytest.approx(expected.item(), rel=1e-6)
         assert 0 < expected < values(rows, "invariance_error")[setting.amount]
 
 
-def test_another_image_in_the_place_of_the_moved_one_is_about_1():
+def test_another_image_instead_of_the_transformed_one_is_about_1():
     """The shuffled control: a transform that puts the next image there."""
-    on = test_set(300)
+    on = evaluation_set(300)
 
     class Next(nn.Module):
         def __init__(self) -> None:
@@ -284,7 +284,7 @@ def test_another_image_in_the_place_of_the_moved_one_is_about_1():
             self.calls += 1
             return self.maps(x if self.calls % 2 else x.roll(1, 0)).flatten(1)
 
-    on = EvaluationSet(on.canvas, MARGIN, on.labels, batch=300)
+    on = EvaluationSet(on.padded, MARGIN, on.labels, batch=300)
     rows = [
         row for row in pair_rows(ModelAdapter(Next(), ["maps"], pixels), on, ["flip/mirror"])
         if row.measure in ("invariance_error", "output_distance")
@@ -298,20 +298,20 @@ def test_another_image_in_the_place_of_the_moved_one_is_about_1():
 
 
 @every_transform
-def test_parameters_do_not_depend_on_what_else_is_asked_for(name):
-    one = {(s.transform.name, s.amount): s.parameters for s in settings(test_set(), [name])}
-    all_of_them = settings(test_set(), list(TRANSFORMS))
+def test_parameters_do_not_depend_on_other_settings(name):
+    one = {(s.transform.name, s.amount): s.parameters for s in settings(evaluation_set(), [name])}
+    all_of_them = settings(evaluation_set(), list(TRANSFORMS))
     chosen = [s for s in all_of_them if s.transform is TRANSFORMS[name]]
     assert len(chosen) == len(one)
     for setting in chosen:
         assert torch.equal(setting.parameters, one[setting.transform.name, setting.amount])
-    for setting, only in zip(chosen, [settings(test_set(), [name], [s.amount]) for s in chosen], strict=True):
+    for setting, only in zip(chosen, [settings(evaluation_set(), [name], [s.amount]) for s in chosen], strict=True):
         assert torch.equal(only[0].parameters, setting.parameters)
 
 
 @pytest.mark.parametrize("name", ["shift/crop", "rotate/disc", "noise/gaussian", "erase/mean"])
-def test_every_image_has_its_own_by_the_seed(name):
-    first, same, other = (settings(test_set(60, seed=seed), [name])[0].parameters for seed in (0, 0, 1))
+def test_every_image_has_its_own_parameters_by_the_seed(name):
+    first, same, other = (settings(evaluation_set(60, seed=seed), [name])[0].parameters for seed in (0, 0, 1))
     assert len(first) == 60
     assert len(first.unique(dim=0)) > 1
     assert torch.equal(first, same)
@@ -320,20 +320,20 @@ def test_every_image_has_its_own_by_the_seed(name):
 
 @every_transform
 def test_batches_change_no_image(name):
-    """Only what the others are differs, so answers that do not ask for others are the same."""
-    whole, parts = (taken(Same(), name, test_set(11, batch)) for batch in (11, 4))
+    """Only the other images of a batch differ, so metrics without a population are the same."""
+    whole, parts = (taken(Same(), name, evaluation_set(11, batch)) for batch in (11, 4))
     for measure, layer in (("consistency", OUTPUT), ("equivariance_error", "maps"), ("fidelity", OUTPUT)):
         one, other = (values(rows, measure, layer) for rows in (whole, parts))
         assert list(one.values()) == pytest.approx(list(other.values()), rel=1e-9, abs=1e-9)
 
 
 def test_a_shift_beyond_the_margin_is_left_out():
-    assert [s.amount for s in settings(test_set(), ["shift/crop"])] == [1, 2, 3, 4]
-    assert [s.amount for s in settings(test_set(), ["shift/crop"], [2.0, 7.0])] == [2]
+    assert [s.amount for s in settings(evaluation_set(), ["shift/crop"])] == [1, 2, 3, 4]
+    assert [s.amount for s in settings(evaluation_set(), ["shift/crop"], [2.0, 7.0])] == [2]
 
 
 def test_equivariance_and_floors_are_taken_on_the_first_images():
-    rows = taken(Same(), "subpixel/fourier", test_set(FEWER_IMAGES + 60, batch=50))
+    rows = taken(Same(), "subpixel/fourier", evaluation_set(FEWER_IMAGES + 60, batch=50))
     found = {row.measure: row.estimate for row in rows}
     for one in ("equivariance_error", "invariance_error_floor"):
         assert FEWER_IMAGES <= found[one].n < FEWER_IMAGES + 60
@@ -341,8 +341,8 @@ def test_equivariance_and_floors_are_taken_on_the_first_images():
     assert found["equivariance_error"].low <= found["equivariance_error"].value <= found["equivariance_error"].high
 
 
-def test_without_labels_only_what_needs_none():
-    measures = {row.measure for row in taken(Same(), "flip/mirror", test_set(labels=False))}
+def test_without_labels_metrics_that_need_them_are_left_out():
+    measures = {row.measure for row in taken(Same(), "flip/mirror", evaluation_set(labels=False))}
     assert "consistency" in measures
     assert "fidelity" not in measures
 
@@ -379,13 +379,13 @@ def test_hooks_and_flags_are_as_before_after_an_exception(at):
     assert state(net) == before
 
 
-def test_hooks_and_flags_are_as_before_when_all_rows_are_there_or_half_of_them_are_asked_for():
+def test_hooks_and_flags_are_restored_also_if_only_half_of_the_rows_are_read():
     net = Breaks(1000).train()
     net.read.eval()
     before = state(net)
     taken(net, "flip/mirror")
     assert state(net) == before
-    next(iter(pair_rows(ModelAdapter(net, ["maps"], pixels), test_set(), ["flip/mirror"])))
+    next(iter(pair_rows(ModelAdapter(net, ["maps"], pixels), evaluation_set(), ["flip/mirror"])))
     gc.collect()
     assert state(net) == before
 
@@ -406,11 +406,11 @@ def most_at_once(n: int) -> int:
 
     net = Looks().eval()
     names = ["flip/mirror", "rotate/disc", "brightness/offset"]
-    list(pair_rows(ModelAdapter(net, ["maps"], pixels), test_set(n, batch=5), names))
+    list(pair_rows(ModelAdapter(net, ["maps"], pixels), evaluation_set(n, batch=5), names))
     return net.most
 
 
-def test_the_number_of_images_changes_nothing_about_memory():
+def test_memory_does_not_depend_on_the_number_of_images():
     assert most_at_once(15) == most_at_once(60) <= 5  # in place, the same on a disc, moved, and there and back
 
 

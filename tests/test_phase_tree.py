@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.evaluation.adapter import ModelAdapter
-from src.evaluation.phase_tree import ONE, Phases, PhaseTree, decimated, rolled
-from src.evaluation.shift_table import Rolls, ShiftTable, all_shifts, enumerated
-from src.metrics.base import LayerOutputs
+from src.evaluation.phase_tree import NO_STRIDE, Phases, PhaseTree, decimated, rolled
+from src.evaluation.shift_table import Rolls, ShiftTable, all_shifts, one_by_one_rolls
+from src.metrics.layer_outputs import LayerOutputs
 from src.models import ARCHITECTURES
 from src.pooling import POOLS, Pool, swap_pools
 from tests.helpers import SMALLER, architectures, network
@@ -61,7 +61,7 @@ def compared(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> tupl
     size, of = (x.shape[2], x.shape[3]), adapter(net, layers)
     tree = PhaseTree(net, (x.shape[1], *size), of.layers)
     every = all_shifts(size)
-    return tree, Rolls(of, tree, tree.size, "", every, 1)(x), enumerated(of, x, every)
+    return tree, Rolls(of, tree, tree.size, "", every, 1)(x), one_by_one_rolls(of, x, every)
 
 
 def check(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> PhaseTree:
@@ -70,14 +70,18 @@ def check(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> PhaseTr
     exact = EXACT[x.dtype]
     assert found.outputs.shape == right.outputs.shape == (len(x), x.shape[2] * x.shape[3], right.outputs.shape[2])
     assert off(found.outputs, right.outputs) < exact
-    for name, still in right.still.items():
-        torch.testing.assert_close(found.still[name], still, rtol=exact, atol=exact * still.abs().max().item())
-        apart, energy = LayerOutputs(still).squared.mean(), still.square().sum(1).mean()
+    for name, still in right.reference.items():
+        torch.testing.assert_close(found.reference[name], still, rtol=exact, atol=exact * still.abs().max().item())
+        difference, energy = LayerOutputs(still).squared_distance.mean(), still.square().sum(1).mean()
         # two outputs a and b with a rounding of ε each: ‖a - b‖² is known to 2ε‖a‖‖a - b‖, however computed;
         # of layers on which images differ little (a thousandth of the norm) single precision leaves fewer digits
-        rounding = 8 * torch.finfo(x.dtype).eps * (energy * max(right.squared[name].max(), apart)).sqrt()
-        assert (found.squared[name] - right.squared[name]).abs().max() < max(exact * apart, 2 * rounding), name
-        assert (found.squared[name][:, 0] == 0).all(), name
+        rounding = (
+            8 * torch.finfo(x.dtype).eps * (energy * max(right.squared_difference[name].max(), difference)).sqrt()
+        )
+        assert (found.squared_difference[name] - right.squared_difference[name]).abs().max() < max(
+            exact * difference, 2 * rounding
+        ), name
+        assert (found.squared_difference[name][:, 0] == 0).all(), name
     return tree
 
 
@@ -87,8 +91,8 @@ def check(net: nn.Module, x: Tensor, layers: list[str] | None = None) -> PhaseTr
 @pytest.mark.parametrize(("size", "by"), [((6, 6), (2, 2)), ((6, 4), (3, 2)), ((5, 3), (5, 3)), ((4, 6), (1, 3))])
 def test_phases_are_strided_slices_of_rolls(size, by):
     x = torch.randn(2, 3, *size)
-    copies = rolled(x, ONE, by).unflatten(0, (2, *by))
-    parts = decimated(x, ONE, by).unflatten(0, (2, *by))
+    copies = rolled(x, NO_STRIDE, by).unflatten(0, (2, *by))
+    parts = decimated(x, NO_STRIDE, by).unflatten(0, (2, *by))
     for i in range(by[0]):
         for j in range(by[1]):
             assert torch.equal(copies[:, i, j], x.roll((-i, -j), (2, 3)))
@@ -98,18 +102,18 @@ def test_phases_are_strided_slices_of_rolls(size, by):
 
 def test_phases_of_phases_are_those_of_both_strides():
     x = torch.randn(2, 1, 12, 8)
-    twice = decimated(decimated(x, ONE, (2, 2)), (2, 2), (3, 2))
-    assert torch.equal(twice, decimated(x, ONE, (6, 4)))
+    twice = decimated(decimated(x, NO_STRIDE, (2, 2)), (2, 2), (3, 2))
+    assert torch.equal(twice, decimated(x, NO_STRIDE, (6, 4)))
 
 
-@pytest.mark.parametrize("unit", [ONE, None])
-def test_more_rolls_follow_from_fewer(unit):
+@pytest.mark.parametrize("unit", [NO_STRIDE, None])
+def test_phases_of_more_rolls_follow_from_fewer(unit):
     x = torch.randn(2, 3, 6, 4)
-    values = rolled(x, ONE, (2, 2)) if unit else rolled(x, ONE, (2, 2)).amax((2, 3))
+    values = rolled(x, NO_STRIDE, (2, 2)) if unit else rolled(x, NO_STRIDE, (2, 2)).amax((2, 3))
     more = Phases(values, (2, 2), (2, 2) if unit else None).everywhere((6, 4))
     for a, b in all_shifts((6, 4)).tolist():
-        moved = x.roll((a, b), (2, 3))
-        assert torch.equal(more[:, a, b], moved if unit else moved.amax((2, 3)))
+        transformed = x.roll((a, b), (2, 3))
+        assert torch.equal(more[:, a, b], transformed if unit else transformed.amax((2, 3)))
 
 
 # --- every pool ------------------------------------------------------------------------------------------------------

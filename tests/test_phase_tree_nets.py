@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.evaluation.adapter import ModelAdapter
 from src.evaluation.phase_tree import PhaseTree
-from src.evaluation.shift_table import enumerated, prepare
+from src.evaluation.shift_table import one_by_one_rolls, prepare
 from tests.helpers import network
 from tests.test_phase_tree import CIRCULAR, adapter, check, leaves, noise, off, shaken
 
@@ -98,7 +98,7 @@ BLOCKED: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", BLOCKED)
-def test_a_layer_is_known_by_what_it_does(what):
+def test_the_kind_of_a_layer_is_found_by_running_it(what):
     build, blocked = BLOCKED[what]
     net = build()
     # what is fourth takes the phases of the pool; the rest of an image's rolls come after it
@@ -113,12 +113,12 @@ def test_a_layer_is_known_by_what_it_does(what):
     ("net", "why"),
     [
         (nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 3)), "0 pads with zeros"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), "0 is not open to rolls"),
-        (nn.Sequential(Sized(1, 1, 8, 8), nn.Flatten(), nn.Linear(64, 3)), "add is not open to rolls"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), "0 is not equivariant to rolls"),
+        (nn.Sequential(Sized(1, 1, 8, 8), nn.Flatten(), nn.Linear(64, 3)), "add is not equivariant to rolls"),
     ],
     ids=["zero padding", "flatten", "embedding"],
 )
-def test_where_nothing_can_be_shared_each_roll_is_a_forward_pass(net, why):
+def test_each_roll_is_a_forward_pass_if_nothing_can_be_shared(net, why):
     rolls = prepare(adapter(net), torch.randn(2, 1, 8, 8))
     assert rolls.tree is None
     assert why in rolls.why
@@ -129,8 +129,8 @@ def test_a_net_with_zero_padding_in_its_first_layer_is_not_approximated():
     net = shaken(network((1, 16, 16)))
     x = noise(net, (16, 16))
     rolls = prepare(adapter(net), x)
-    right = enumerated(adapter(net), x, rolls.shifts)
-    assert "not open" in rolls.why
+    right = one_by_one_rolls(adapter(net), x, rolls.shifts)
+    assert "not equivariant" in rolls.why
     assert torch.equal(rolls(x).outputs, right.outputs)
     assert off(right.outputs, right.outputs[:, :1].expand_as(right.outputs)) > 1e-3  # rolls are seen
 
@@ -194,7 +194,7 @@ class Apart(nn.Module):
     ],
     ids=lambda one: type(one).__name__ if isinstance(one, nn.Module) else "",
 )
-def test_what_cannot_be_followed_is_enumerated_and_says_why(net, why):
+def test_nets_that_cannot_be_traced_run_one_by_one_with_a_reason(net, why):
     of = ModelAdapter(net, ["conv"], lambda x: x, lambda outputs: outputs[0] if isinstance(outputs, tuple) else outputs)
     x = torch.randn(3, 1, 8, 8)
     rolls = prepare(of, x)
@@ -205,10 +205,10 @@ def test_what_cannot_be_followed_is_enumerated_and_says_why(net, why):
         rolls.shifts[[0, 9, 35]].tolist(), rolls(x).outputs[:, [0, 9, 35]].unbind(1), strict=True
     ):
         if not isinstance(net, Apart):
-            torch.testing.assert_close(outputs, of.answer(net.eval()(x.roll((a, b), (2, 3)))))
+            torch.testing.assert_close(outputs, of.select_output(net.eval()(x.roll((a, b), (2, 3)))))
 
 
-def test_a_layer_that_runs_nothing_is_refused():
+def test_a_layer_that_is_not_called_is_refused():
     net = nn.Sequential(conv(1, 2), nn.Sequential(), nn.Flatten())
     with pytest.raises(UserError, match="1: no call"):
         PhaseTree(net, (1, 8, 8), ["1"])
@@ -238,7 +238,7 @@ class Secret(Liar):
 
 @pytest.mark.parametrize("when", [lambda x: x == 0, lambda x: x > 50], ids=["zero", "large"])
 @pytest.mark.parametrize("kind", [Liar, Secret])
-def test_a_layer_that_lies_on_noise_is_caught_on_the_images(kind, when):
+def test_a_layer_that_differs_on_noise_is_detected_on_the_images(kind, when):
     net = nn.Sequential(conv(1, 1), nn.ReLU(), kind(when), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))
     nn.init.constant_(net[0].weight, 1.0)
     nn.init.zeros_(net[0].bias)
@@ -249,7 +249,7 @@ def test_a_layer_that_lies_on_noise_is_caught_on_the_images(kind, when):
     rolls = prepare(of, loud)
     if kind is Secret:
         assert "is off by" in rolls.why
-    found, right = rolls(loud), enumerated(of, loud, rolls.shifts)
+    found, right = rolls(loud), one_by_one_rolls(of, loud, rolls.shifts)
     assert off(found.outputs, right.outputs) < 1e-5
 
 
@@ -267,7 +267,7 @@ class Returns(nn.Module):
         return y
 
 
-def test_a_layer_whose_output_was_mistaken_is_caught():
+def test_a_wrong_layer_output_is_detected():
     net = nn.Sequential(Returns(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     assert prepare(ModelAdapter(net, ["0"], lambda x: x), torch.randn(2, 1, 8, 8)).why.startswith(
         "0: the tree's is off by"
@@ -285,7 +285,7 @@ def traces(net: nn.Module) -> tuple[Any, ...]:
     return flags, hooks, strides, {key: value.tolist() for key, value in state.items()}, torch.get_rng_state().tolist()
 
 
-def test_the_net_and_the_random_stream_are_as_before():
+def test_the_net_and_the_random_stream_are_not_changed():
     net = shaken(network((1, 16, 16), dropout=0.5, dropout_kind="both", pool="stochastic", **CIRCULAR)).train()
     net.stage1.eval()
     x = torch.randn(2, 1, 16, 16)
@@ -320,7 +320,7 @@ class Leaf(nn.Conv2d):
 
 
 @pytest.mark.parametrize("calls", [0, 1, 3, 6])
-def test_they_are_so_after_an_exception(calls, monkeypatch):
+def test_the_net_and_the_random_stream_are_restored_after_an_exception(calls, monkeypatch):
     net = nn.Sequential(Leaf(1, 2, 3, padding=1, padding_mode="circular"), nn.Dropout(0.5), nn.Flatten()).train()
     net[1].eval()
     Leaf.__module__ = "torch.nn.made"
@@ -342,7 +342,7 @@ def test_dropout_is_off_in_every_pass():
     assert net.training
 
 
-def test_dropout_that_cannot_be_turned_off_is_caught():
+def test_dropout_that_cannot_be_turned_off_is_detected():
     class Drops(Forks):
         def forward(self, x: Tensor) -> Tensor:
             return F.dropout(self.conv(x), 0.5).mean((2, 3))
@@ -369,10 +369,10 @@ def test_a_net_that_overwrites_the_image_itself():
     x = noise(net, (8, 8))
     rolls = prepare(adapter(net), x.clone())
     assert rolls.tree is not None, rolls.why
-    torch.testing.assert_close(rolls(x.clone()).outputs, enumerated(adapter(net), x, rolls.shifts).outputs)
+    torch.testing.assert_close(rolls(x.clone()).outputs, one_by_one_rolls(adapter(net), x, rolls.shifts).outputs)
 
 
-def test_a_layer_that_no_copy_can_be_made_of_is_run_as_it_is():
+def test_a_layer_that_cannot_be_copied_runs_as_it_is():
     strided = nn.utils.parametrizations.weight_norm(conv(1, 4, stride=2))
     net = nn.Sequential(strided, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
     check(net, noise(net, (8, 8)), ["1", "3"])
@@ -392,7 +392,7 @@ def test_a_layer_that_is_used_twice():
     assert not check(net, noise(net, (8, 8))).alone
 
 
-def test_costs_that_the_ledger_does_not_know_are_nan():
+def test_costs_without_a_model_summary_are_nan():
     class Odd(Forks):
         def forward(self, x: Tensor) -> Tensor:
             return torch.special.expit(self.conv(x)).mean((2, 3))

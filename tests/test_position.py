@@ -1,4 +1,4 @@
-"""Whether an answer to "where?" moves along: at answers that move by a known share, and in a run."""
+"""Position error under shifts: for predictions that move by a known share of the shift, and in a run."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from src.data.splits import split
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.pairs import pair_rows, settings
-from src.training import evaluate_run
+from src.training.evaluate_run import adapter_of_run, evaluation_set
 from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
 
@@ -43,9 +43,9 @@ def dots(n: int = 40) -> EvaluationSet:
 
 @pytest.mark.parametrize("name", ["shift/roll", "shift/crop", "shift/embed"])
 @pytest.mark.parametrize("gain", [1.0, 0.75, 0.0])
-def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain):
+def test_a_prediction_that_moves_by_a_share_of_the_shift_has_the_rest_as_error(name, gain):
     """Of dots that leave the image, or come back on its other side, the answer cannot move along: they do not count."""
-    of = ModelAdapter(Centre(gain), [], pixels, lambda x: x + 0.5, what=False, position=lambda x: x + 0.5)
+    of = ModelAdapter(Centre(gain), [], pixels, lambda x: x + 0.5, classifies=False, position=lambda x: x + 0.5)
     on = dots()
     rows = only_rows(pair_rows(of, on, [name]))
     found = {row.amount: row.estimate for row in rows if row.measure == "position_equivariance_error"}
@@ -56,21 +56,21 @@ def test_an_answer_that_moves_by_a_share_of_the_shift_misses_the_rest(name, gain
         assert found[setting.amount].n == ((there > 0) & (there < 1)).all(1).sum() < len(there)
 
 
-def test_where_every_object_leaves_there_is_no_number():
+def test_without_objects_in_the_image_there_is_no_number():
     on = replace(dots(2), positions=torch.full((2, 2), 2.0))
-    of = ModelAdapter(Centre(1.0), [], pixels, what=False, position=lambda x: x + 0.5)
+    of = ModelAdapter(Centre(1.0), [], pixels, classifies=False, position=lambda x: x + 0.5)
     assert not [
         row for row in only_rows(pair_rows(of, on, ["shift/crop"])) if row.measure == "position_equivariance_error"
     ]
 
 
 @pytest.mark.parametrize(("task", "asked"), [("what", False), ("where", True), ("both", True)])
-def test_a_run_that_is_asked_where_says_whether_its_answer_moves_along(task, asked):
+def test_a_localisation_run_has_the_position_error_under_shifts(task, asked):
     cfg = tiny(data={"task": task, "canvas": 40}, measure={"what": ["shift", "flip"], "images": 20})
     splits = split(cfg.data)
     torch.manual_seed(0)
-    of = evaluate_run.adapter_of_run(module(cfg, splits.image, len(splits.classes)), splits)
-    rows = only_rows(pair_rows(of, evaluate_run.evaluation_set(cfg, splits), ["shift/crop", "flip/mirror"]))
+    of = adapter_of_run(module(cfg, splits.image, len(splits.classes)), splits)
+    rows = only_rows(pair_rows(of, evaluation_set(cfg, splits), ["shift/crop", "flip/mirror"]))
     found = [row for row in rows if row.measure == "position_equivariance_error"]
     places = {(row.layer, row.transform, row.amount) for row in found}
     assert places == ({("output", "shift", 1), ("output", "shift", 2)} if asked else set())

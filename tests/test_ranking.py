@@ -12,13 +12,14 @@ from scipy import stats
 
 from src.config import flatten, from_dict
 from src.metrics.base import pair_measures, resamples
+from src.metrics.quantities import range_of
 from src.metrics.rows import Estimate, PerImage, Row
 from src.reporting.comparison import difference, ranking
 from src.reporting.headline import headline
 from src.reporting.variant import Variant
 from src.results import files
 from src.results.runs import FinishedRun, write_measures
-from src.stats.intervals import bonferroni_level, linearize, paired_image_interval, range_of, t_interval
+from src.stats.intervals import bonferroni_level, paired_difference, t_interval, value_and_influences
 
 TIMES, IMAGES = 300, 400
 SETTINGS = flatten(from_dict({}))
@@ -27,7 +28,7 @@ DISTANCE, ACCURACY = "crop_1px_output_distance", "test_accuracy"
 
 def run(distances: np.ndarray, scales: np.ndarray, right: np.ndarray, seed: int = 0, kept: bool = True) -> FinishedRun:
     """A run in memory, measured on ``len(distances)`` images."""
-    ratio, adds = linearize(np.stack([distances, scales], 1))
+    ratio, adds = value_and_influences(np.stack([distances, scales], 1))
     half = 1.96 * adds.std() / math.sqrt(len(adds))
     share = float(right.mean())
     error = 1.96 * math.sqrt(share * (1 - share) / len(right)) + 1e-9
@@ -97,7 +98,7 @@ def test_a_real_difference_is_seen_image_by_image_where_two_intervals_overlap():
 def test_a_difference_of_accuracies_is_that_of_a_paired_t_test():
     rng = np.random.default_rng(0)
     one, other = rng.random((2, 200)) < np.array([[0.9], [0.8]])
-    found = paired_image_interval(one[:, None], other[:, None])
+    found = paired_difference(one[:, None], other[:, None])
     oracle = stats.ttest_rel(one.astype(float), other.astype(float)).confidence_interval(0.95)
     assert found == pytest.approx((one.mean() - other.mean(), oracle.low, oracle.high))
 
@@ -106,7 +107,7 @@ def test_the_standard_error_of_a_ratio_is_that_of_a_bootstrap():
     rng = np.random.default_rng(0)
     above = rng.gamma(2, 1, 500)
     both = np.stack([above, 3 + above * rng.random(500)], 1)
-    ratio, adds = linearize(both)
+    ratio, adds = value_and_influences(both)
     means = resamples(500, draws=4000).numpy() @ both
     assert ratio == pytest.approx(above.mean() / both[:, 1].mean())
     assert adds.std() / math.sqrt(500) == pytest.approx((means[:, 0] / means[:, 1]).std(), rel=0.05)

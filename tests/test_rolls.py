@@ -1,4 +1,4 @@
-"""All rolls of an image: both ways to have them give the same rows, and they are what NumPy makes of the answers."""
+"""All rolls of an image: the phase tree and single forward passes give the same rows, which NumPy confirms."""
 
 import itertools
 import math
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from src.evaluation import shift_table
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families import rolls
-from src.evaluation.families.rolls import IN_PLACE, ShiftOutputs, sample
+from src.evaluation.families.rolls import REFERENCE_FORWARDS, ShiftOutputs, sample
 from src.evaluation.families.rolls import rows as roll_rows
 from src.evaluation.shift_table import (
     Rolls,
     all_shifts,
     correlations_by_fft,
     correlations_by_products,
-    enumerated,
+    one_by_one_rolls,
     prepare,
     rolls_of,
 )
@@ -36,7 +36,7 @@ def pixels(x: Tensor) -> Tensor:
     return x.double() / 255 - 0.5
 
 
-def test_set(n: int = 6, labels: bool = True, batch: int = 4, side: int = SIDE) -> EvaluationSet:
+def evaluation_set(n: int = 6, labels: bool = True, batch: int = 4, side: int = SIDE) -> EvaluationSet:
     whole = side + 2 * MARGIN
     canvas = torch.randint(0, 256, (n, 1, whole, whole), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     return EvaluationSet(canvas, MARGIN, torch.arange(n) % 5 if labels else None, batch=batch)
@@ -44,19 +44,19 @@ def test_set(n: int = 6, labels: bool = True, batch: int = 4, side: int = SIDE) 
 
 def adapter(layers: list[str] | None = None, what: bool = True, **axes: object) -> ModelAdapter:
     net = network((1, SIDE, SIDE), **{"padding": "circular", "pool": "max"} | axes).double().eval()
-    return ModelAdapter(net, LAYERS if layers is None else layers, pixels, what=what)
+    return ModelAdapter(net, LAYERS if layers is None else layers, pixels, classifies=what)
 
 
 def images(of: EvaluationSet) -> Tensor:
-    return pixels(of.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+    return pixels(of.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
 def answers(of: ModelAdapter, x: Tensor) -> np.ndarray:
     """(n, rolls, d), roll by roll."""
     size = x.shape[2:]
     with torch.no_grad():
-        moved = [of.net(x.roll((a, b), (2, 3))) for a in range(size[0]) for b in range(size[1])]
-    return torch.stack(moved, 1).numpy()
+        transformed = [of.net(x.roll((a, b), (2, 3))) for a in range(size[0]) for b in range(size[1])]
+    return torch.stack(transformed, 1).numpy()
 
 
 def table(found: list[Row | Heatmap], layer: str = "output") -> dict[str, Row]:
@@ -79,8 +79,8 @@ def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("axes", [{}, {"head": "flatten"}, {"pool": "aps"}, {"stride": 3}])
 @pytest.mark.parametrize("few", [0, 64], ids=["fft", "products"])
 def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
-    monkeypatch.setattr(shift_table, "FEW", few)
-    of, on = adapter(**axes), test_set()
+    monkeypatch.setattr(shift_table, "SMALL_MAP", few)
+    of, on = adapter(**axes), evaluation_set()
     assert prepare(of, images(on)).tree is not None
     shared = list(roll_rows(of, on))
     without_tree(monkeypatch)
@@ -93,7 +93,7 @@ def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
             np.testing.assert_allclose(numbers, right, rtol=1e-9, atol=1e-12)
         elif isinstance(one, Heatmap):
             assert (one.layer, one.measure) == (other.layer, other.measure)
-            np.testing.assert_allclose(one.plane, other.plane, rtol=1e-5, atol=1e-9)
+            np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("way", [correlations_by_fft, correlations_by_products])
@@ -111,7 +111,7 @@ def test_phases_are_correlated_as_by_hand(way, n, steps, c, h, w, last):
 
 
 @given(steps=STEPS, turns=STEPS)
-def test_each_roll_is_a_phase_rolled_on(steps, turns):
+def test_each_roll_is_a_rolled_phase(steps, turns):
     size = steps[0] * turns[0], steps[1] * turns[1]
     for a, b in itertools.product(range(size[0]), range(size[1])):
         phase, turn = (int(one[a, b]) for one in rolls_of(size, steps))
@@ -120,17 +120,17 @@ def test_each_roll_is_a_phase_rolled_on(steps, turns):
 
 
 def test_enumeration_is_roll_by_roll():
-    of, on = adapter(pool="blur", padding="zeros"), test_set(3)
+    of, on = adapter(pool="blur", padding="zeros"), evaluation_set(3)
     x = images(on)
     some = torch.tensor([[0, 0], [1, 0], [0, 7], [5, 3]])
-    found = enumerated(of, x, some)
+    found = one_by_one_rolls(of, x, some)
     for g, (a, b) in enumerate(some.tolist()):
         with torch.no_grad():
             maps = of.net.stage1(x.roll((a, b), (2, 3)))
             np.testing.assert_allclose(found.outputs[:, g], of.net(x.roll((a, b), (2, 3))), rtol=1e-10)
-            apart = (maps - of.net.stage1(x)).square().sum((1, 2, 3))
-        np.testing.assert_allclose(found.squared["stage1"][:, g], apart, rtol=1e-10)
-    assert found.still["stage1"].shape == (3, maps[0].numel())
+            difference = (maps - of.net.stage1(x)).square().sum((1, 2, 3))
+        np.testing.assert_allclose(found.squared_difference["stage1"][:, g], difference, rtol=1e-10)
+    assert found.reference["stage1"].shape == (3, maps[0].numel())
 
 
 # --- the numbers by hand ---------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_enumeration_is_roll_by_roll():
 
 @pytest.mark.parametrize("axes", [{"head": "flatten"}, {"padding": "zeros"}], ids=["tree", "enumerated"])
 def test_outputs_by_hand(axes):
-    of, on = adapter([], **axes), test_set(batch=125)
+    of, on = adapter([], **axes), evaluation_set(batch=125)
     found = table(list(roll_rows(of, on)))
     y, labels = answers(of, images(on)), on.labels.numpy()
     told = y.argmax(2)
@@ -146,11 +146,11 @@ def test_outputs_by_hand(axes):
         np.mean([one == other for one, other in itertools.product(row, repeat=2)]) for row in told
     ]  # all pairs of rolls
     chance = sum(np.mean(told == k) ** 2 for k in range(5))
-    moved = np.linalg.norm(y - y[:, :1], axis=2).mean()
+    transformed = np.linalg.norm(y - y[:, :1], axis=2).mean()
     others = [np.linalg.norm(a - b) for a, b in itertools.permutations(y[:, 0], 2)]
     right = told == labels[:, None]
     expected = {
-        "output_distance": moved / np.mean(others),
+        "output_distance": transformed / np.mean(others),
         "consistency": np.mean(same),
         "consistency_corrected": (np.mean(same) - chance) / (1 - chance),
         "accuracy": right.mean(),
@@ -179,10 +179,10 @@ def test_the_worst_case_is_right_for_every_roll():
 
 
 @pytest.mark.parametrize("axes", [{}, {"padding": "zeros"}], ids=["tree", "enumerated"])
-def test_grids_by_hand(axes):
-    of, on = adapter(**axes), test_set(batch=125)
+def test_heatmaps_match_numpy(axes):
+    of, on = adapter(**axes), evaluation_set(batch=125)
     found = list(roll_rows(of, on))
-    grids = {(one.layer, one.measure): one.plane for one in found if isinstance(one, Heatmap)}
+    grids = {(one.layer, one.measure): one.values for one in found if isinstance(one, Heatmap)}
     assert list(grids) == [(layer, measure) for layer in LAYERS for measure in ("roll_map", "roll_cosine")]
     x = images(on)
     for layer in LAYERS:
@@ -218,27 +218,27 @@ def through(net: nn.Module, layer: str, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("pool", ["aps", "lps"])
-def test_a_net_that_is_exactly_invariant_says_so(pool):
-    found = table(list(roll_rows(adapter([], pool=pool), test_set())))
+def test_an_exactly_invariant_net_has_error_0(pool):
+    found = table(list(roll_rows(adapter([], pool=pool), evaluation_set())))
     value = {name: row.estimate.value for name, row in found.items()}
     assert value["consistency"] == 1
     assert value["worst_case"] == value["accuracy"]
     assert value["output_distance"] < 1e-10
 
 
-def test_rolls_matter_to_a_head_that_keeps_places():
-    found = list(roll_rows(adapter(head="flatten", pool="aps"), test_set()))
+def test_a_head_that_keeps_positions_is_sensitive_to_rolls():
+    found = list(roll_rows(adapter(head="flatten", pool="aps"), evaluation_set()))
     assert table(found)["output_distance"].estimate.value > 0.1
     assert table(found)["worst_case"].estimate.value <= table(found)["accuracy"].estimate.value
     assert table(found)["consistency"].estimate.value < 1
     assert table(found, "features")["invariance_error"].estimate.value > 0.1
 
 
-def test_without_labels_nothing_is_said_about_right_answers():
-    assert set(table(list(roll_rows(adapter([]), test_set(labels=False))))) == {
+def test_without_labels_there_is_no_accuracy():
+    assert set(table(list(roll_rows(adapter([]), evaluation_set(labels=False))))) == {
         "output_distance", "consistency", "consistency_corrected",
     }  # fmt: skip
-    assert set(table(list(roll_rows(adapter([], what=False), test_set(labels=False))))) == {"output_distance"}
+    assert set(table(list(roll_rows(adapter([], what=False), evaluation_set(labels=False))))) == {"output_distance"}
 
 
 # --- the budget ------------------------------------------------------------------------------------------------------
@@ -259,25 +259,25 @@ class Counted(nn.Module):
 
 @pytest.mark.parametrize("forwards", [64 * 3, 64 * 20, 16 * 10, 10_000])
 def test_no_more_forward_passes_than_allowed(forwards):
-    net, on = Counted(), test_set(40)
+    net, on = Counted(), evaluation_set(40)
     of = ModelAdapter(net, ["read"], pixels)
     prepare(of, images(on)[:2])
     preparing = net.seen
     net.seen = 0
     rows = [row for row in roll_rows(of, on, forwards) if isinstance(row, Row)]
     assert net.seen - preparing <= max(forwards, 16)
-    each = 64 + IN_PLACE
+    each = 64 + REFERENCE_FORWARDS
     if forwards >= each * 8:
         assert {row.protocol for row in rows} == {"all_rolls"}
         assert {row.amount for row in rows} == {64}
         assert {row.estimate.n for row in rows} == {min(40, forwards // each)}
     else:
         assert {row.protocol for row in rows} == {"sampled_rolls"}
-        assert {row.amount for row in rows} == {forwards // 8 - IN_PLACE}
+        assert {row.amount for row in rows} == {forwards // 8 - REFERENCE_FORWARDS}
         assert {row.estimate.n for row in rows} == {8}
 
 
-def test_289_shifts_are_drawn_of_as_many_images_as_that_pays_for():
+def test_a_sample_has_289_shifts_for_as_many_images_as_affordable():
     every = all_shifts((28, 28))
     for forwards, images, *expected in ((5000, 1000, 17, 289), (2320, 125, 8, 289), (100, 50, 8, 11), (100, 3, 3, 32)):
         count, some = sample(every, forwards, images, seed=0)
@@ -285,12 +285,12 @@ def test_289_shifts_are_drawn_of_as_many_images_as_that_pays_for():
         assert some[0].tolist() == [0, 0] and len(some.unique(dim=0)) == len(some)
 
 
-def test_sampled_rolls_are_the_seeds_and_draw_no_map():
-    of, on = adapter(padding="zeros"), test_set(20)
+def test_sampled_rolls_depend_on_the_seed_and_have_no_heatmap():
+    of, on = adapter(padding="zeros"), evaluation_set(20)
     found, again = (list(roll_rows(of, on, 200)) for _ in range(2))
     one, same = ([row.values() for row in rows if isinstance(row, Row)] for rows in (found, again))
     np.testing.assert_equal(one, same)
-    assert {values[2:4] for values in one} == {("sampled_rolls", 200 // 8 - IN_PLACE)}
+    assert {values[2:4] for values in one} == {("sampled_rolls", 200 // 8 - REFERENCE_FORWARDS)}
     assert not [one for one in found if isinstance(one, Heatmap)]
 
 
@@ -301,35 +301,35 @@ def test_sampled_rolls_are_the_seeds_and_draw_no_map():
         (
             "zeros",
             10_000,
-            "all 64 rolls, a forward pass each, as they share nothing: {} pads with zeros, so it is not open",
+            "all 64 rolls, a forward pass each, as they share nothing: {} pads with zeros, so it is not equivariant",
         ),
         ("zeros", 200, "24 of 64 rolls, drawn, a forward pass each, as they share nothing: {} pads with zeros"),
     ],
 )
-def test_a_note_says_how_rolls_were_had_and_why_not_for_less(padding, forwards, words):
-    of, on = adapter(padding=padding), test_set(20)
+def test_a_note_gives_the_method_its_cost_and_the_reason(padding, forwards, words):
+    of, on = adapter(padding=padding), evaluation_set(20)
     (note,) = (one for one in roll_rows(of, on, forwards) if isinstance(one, Note))
     rolls = prepare(of, images(on)[:2])
     value = f"{rolls.forwards:.3g}" if rolls.tree else "stage1.conv1"
     assert note.measure == "rolls" and note.words.startswith(words.format(value)), note.words
 
 
-def test_few_images_are_taken_as_they_are():
-    rows = [row for row in roll_rows(adapter([], padding="zeros"), test_set(3), 64 * 2) if isinstance(row, Row)]
+def test_few_images_are_all_measured():
+    rows = [row for row in roll_rows(adapter([], padding="zeros"), evaluation_set(3), 64 * 2) if isinstance(row, Row)]
     assert {row.protocol for row in rows} == {"all_rolls"}
     assert {row.estimate.n for row in rows} == {2}
 
 
-def test_images_of_two_sides():
+def test_images_that_are_not_square():
     canvas = torch.randint(0, 256, (3, 1, 12, 16)).to(torch.uint8)
     net = network((1, 8, 12), padding="circular").double()
     found = list(roll_rows(ModelAdapter(net, ["stage1"], pixels), EvaluationSet(canvas, MARGIN)))
-    assert {one.plane.shape for one in found if isinstance(one, Heatmap)} == {(8, 12)}
+    assert {one.values.shape for one in found if isinstance(one, Heatmap)} == {(8, 12)}
     assert {one.amount for one in found if isinstance(one, Row)} == {96}
 
 
-def test_a_vector_net_is_enumerated():
+def test_a_net_of_vectors_runs_one_by_one():
     net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 6), nn.ReLU(), nn.Linear(6, 5)).double()
-    found = list(roll_rows(ModelAdapter(net, ["1", "2"], pixels), test_set()))
+    found = list(roll_rows(ModelAdapter(net, ["1", "2"], pixels), evaluation_set()))
     assert table(found)["output_distance"].estimate.value > 0.1
     assert all(math.isfinite(row.estimate.value) for row in table(found, "2").values())

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from src.data.names import TASKS
 from src.evaluation.accuracy import accuracy_rows, position_estimates
-from src.metrics.base import interval, resamples
 from src.models.tasks import Scores, Task
+from src.stats.bootstrap import bootstrap_interval, bootstrap_weights
 from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
 
@@ -87,12 +87,12 @@ def test_a_bootstrap_interval_of_r2_is_that_of_resampled_images():
     truths = torch.rand(30, 2)
     found = truths + 0.1 * torch.randn(30, 2)
     estimates = position_estimates(found, truths)
-    drawn = [np.repeat(np.arange(30), weights.int()) for weights in resamples(30)]
-    low, high = interval(torch.tensor([r2_score(truths[i], found[i]) for i in drawn]), 30)
+    drawn = [np.repeat(np.arange(30), weights.int()) for weights in bootstrap_weights(30)]
+    low, high = bootstrap_interval(torch.tensor([r2_score(truths[i], found[i]) for i in drawn]), 30)
     r2 = estimates["r2"]
     assert (r2.value, r2.low, r2.high) == pytest.approx((r2_score(truths, found), low, high), rel=1e-4)
     distance = np.hypot(*(found - truths).T.numpy())
-    low, high = interval(torch.tensor([distance[i].mean() for i in drawn]), 30)
+    low, high = bootstrap_interval(torch.tensor([distance[i].mean() for i in drawn]), 30)
     error = estimates["position_error"]
     assert (error.value, error.low, error.high) == pytest.approx((distance.mean(), low, high), rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""What measuring needs: a net with the layers to look at, and images to look with."""
+"""What evaluation takes: a model adapter, and a set of images. And statistics over all images of the set."""
 
 import copy
 import warnings
@@ -11,61 +11,63 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..metrics.base import Population
+from ..metrics.layer_outputs import Population
 from ..nets.external import Image, LoadedNet, default_layers, list_layers, logits_of, output_size, pick_layers
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
 from ..transforms import SamplingGrid, crop_margin
 
-#: images a forward pass
+#: images of a forward pass
 BATCH = 125
-#: what stands for the answer, where layers are named
+#: the name of the net's output among the names of its layers
 OUTPUT = "output"
 
 
 def identity(outputs: Tensor) -> Tensor:
-    """The outputs themselves."""
+    """The outputs, unchanged."""
     return outputs
 
 
 @dataclass(frozen=True)
 class ModelAdapter:
-    """A net, and how it takes images: all that measuring needs to know about it.
+    """A net and how to use it: all that evaluation needs to know about a model.
 
     Attributes:
-        net: takes what ``normalise`` gives.
-        layers: names of the modules to look at.
-        normalise: pixels from 0 to 255 (n c h w), bytes or floats, to what the net takes.
-        answer: the part of the net's outputs that is the answer (n d).
-        what: whether the answer is a class.
-        position: the part of the outputs that says where the object is, (x, y) in units of the side; None: none does.
-        grids: layer → where in the image its outputs lie, where a ledger has said so; else they are taken to be spread
-            evenly, which is a little off where borders change a map's size or a window does not tile it.
+        net: takes what ``normalise`` returns.
+        layers: names of the modules to observe.
+        normalise: pixels from 0 to 255 (n c h w), bytes or floats, to the net's input.
+        select_output: the net's return value to the output that is measured (n d): the logits, or a position.
+        classifies: whether that output has a score for each class.
+        position: the net's return value to the object's position (x, y) in units of the image's side; None if it has
+            none.
+        grids: layer → where in the image its outputs lie, as computed by a model summary. Other layers are assumed to
+            be spread evenly over the image, which is slightly off where borders change a map's size or windows do not
+            tile it.
     """
 
     net: nn.Module
     layers: list[str]
     normalise: Callable[[Tensor], Tensor]
-    answer: Callable[[Tensor], Tensor] = identity
-    what: bool = True
+    select_output: Callable[[Tensor], Tensor] = identity
+    classifies: bool = True
     position: Callable[[Tensor], Tensor] | None = None
     grids: Mapping[str, SamplingGrid] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Test images to measure on.
+    """The images that a net is measured on.
 
     Attributes:
-        canvas: the images with ``margin`` pixels around each; n ≥ 2.
+        padded: n ≥ 2 images, each with ``margin`` more pixels on every side.
         margin: largest shift, in pixels.
-        labels: class of each, where the net was asked for it.
-        positions: x, y of the object in each, in units of the side, where they are known.
-        seed: of all that is drawn.
-        batch: images a forward; no number depends on it but by rounding.
+        labels: class of each image, if the net predicts it.
+        positions: (x, y) of the object in each image, in units of its side, if known.
+        seed: of all random draws.
+        batch: images of a forward pass; changes results by rounding at most.
     """
 
-    canvas: Shaped[Tensor, "n c H W"]
+    padded: Shaped[Tensor, "n c H W"]
     margin: int
     labels: Int64[Tensor, " n"] | None = None
     positions: Float[Tensor, "n _"] | None = None
@@ -73,43 +75,43 @@ class EvaluationSet:
     batch: int = BATCH
 
     def batches(self) -> Sequence[Int64[Tensor, " b"]]:
-        """Indices of the images of every batch: of nearly the same size, so that no image is left alone."""
-        return torch.arange(len(self.canvas)).tensor_split(-(-len(self.canvas) // self.batch))
+        """The indices of each batch; sizes differ by at most 1, so that no batch has a single image."""
+        return torch.arange(len(self.padded)).tensor_split(-(-len(self.padded) // self.batch))
 
     def take(self, index: Int64[Tensor, " b"]) -> "EvaluationSet":
-        """Some of the images."""
-        labels, positions = (one if one is None else one[index] for one in (self.labels, self.positions))
-        return replace(self, canvas=self.canvas[index], labels=labels, positions=positions)
+        """The subset with these indices."""
+        labels, positions = (values if values is None else values[index] for values in (self.labels, self.positions))
+        return replace(self, padded=self.padded[index], labels=labels, positions=positions)
 
 
 def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Float[Tensor, "b c h w"]]:
-    """The images as they are, as the net takes them, batch by batch."""
+    """The original images, normalised for the net, batch by batch."""
     device = reference_tensor(adapter.net).device
     for index in test_set.batches():
-        yield adapter.normalise(crop_margin(test_set.canvas[index].to(device), test_set.margin))
+        yield adapter.normalise(crop_margin(test_set.padded[index].to(device), test_set.margin))
 
 
 @torch.no_grad()
 def populations(
     adapter: ModelAdapter, batches: Iterable[Float[Tensor, "b c h w"]], layers: Sequence[str] | None = None
 ) -> dict[str, Population]:
-    """The ``Population`` of every layer, and of the answer under ``output``: what distances to other images are over.
+    """The ``Population`` of each layer and of the output (``OUTPUT``), which distances to other images refer to.
 
     Args:
-        subject: the net.
-        batches: all images, as the net takes them.
-        layers: of them; None: all that the subject names.
+        adapter: the net.
+        batches: all images, normalised for the net.
+        layers: names; None: those of the adapter.
     """
     layers = adapter.layers if layers is None else layers
-    found = {OUTPUT: Population(keep=True), **{layer: Population() for layer in layers}}
+    found = {OUTPUT: Population(keep_outputs=True), **{layer: Population() for layer in layers}}
     with stream_outputs(adapter.net, layers, lambda layer, maps: found[layer].add(maps)):
         for x in batches:
-            found[OUTPUT].add(adapter.answer(adapter.net(x)))
+            found[OUTPUT].add(adapter.select_output(adapter.net(x)))
     return found
 
 
 def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
-    """Pixels from 0 to 255 → ``(pixels / 255 - mean) / std``, channels last in memory.
+    """A function from pixels in [0, 255] to ``(pixels / 255 - mean) / std``, channels_last in memory.
 
     >>> normaliser((0.5,), (0.25,))(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)).tolist()
     [[[[-2.0, 2.0]]]]
@@ -124,50 +126,53 @@ def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Ten
 
 
 def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequence[str] = ()) -> ModelAdapter:
-    """What ``load_net`` gave, ready to be measured.
+    """The adapter of a net from ``load_net``.
 
     Args:
-        loaded: the net; one of other floats than float32 is measured as a float32 copy, which a warning says.
-        image: (channels, height, width) of the images; None: what the net is meant for.
-        patterns: names of layers, or patterns; none: ``default_layers``.
+        loaded: the net; if it is not float32, a float32 copy is measured, with a warning.
+        image: (channels, height, width) of the images; None: the net's own.
+        patterns: names or patterns of layers; empty: ``default_layers``.
 
     Raises:
-        UserError: the net takes no such images, gives no answer, is scripted, or a layer has none or gives no tensor.
+        UserError: the net does not take such images or returns no output, is scripted, or a layer does not exist or
+            returns no single tensor.
     """
-    net, image = _single(uncompiled(loaded.net)), image or loaded.image
+    net, image = _float32(uncompiled(loaded.net)), image or loaded.image
     output_size(net, image)
     layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
-    there = {row["name"] for row in list_layers(net, image)}
-    silent = [name for name in layers if name not in there]
-    if silent:
-        raise UserError(f"layers={','.join(silent[:3])}: gives no single tensor when the net runs; see layers=list")
-    what = getattr(net, "num_classes", None) != 0  # timm's nets that end in features say so
+    with_tensor = {row["name"] for row in list_layers(net, image)}
+    if without := [name for name in layers if name not in with_tensor]:
+        raise UserError(f"layers={','.join(without[:3])}: gives no single tensor when the net runs; see layers=list")
     return ModelAdapter(
-        net, layers, normaliser(loaded.mean, loaded.std), logits_of, what, grids=sampling_grids(net, image, layers)
+        net,
+        layers,
+        normaliser(loaded.mean, loaded.std),
+        logits_of,
+        classifies=getattr(net, "num_classes", None) != 0,  # timm's way to mark nets that end in features
+        grids=sampling_grids(net, image, layers),
     )
 
 
 def sampling_grids(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, SamplingGrid]:
-    """Where in the image the outputs of those layers lie that are maps, by the ledger; none where it cannot follow the
-    net.
-    """
+    """Layer → where in the image its outputs lie, for those layers that the net's summary covers."""
     try:
         summary = summarize(net, image)
     except UserError:
         return {}
-    found, sides = {}, (image[1], image[2])
+    grids, sides = {}, (image[1], image[2])
     for name in layers:
-        with suppress(KeyError):  # the ledger follows calls, and not every module is one
+        with suppress(KeyError):  # the summary follows calls, and not every module is called
             rows, columns = summary[name].rows, summary[name].columns
-            found[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.offset, columns.offset))
-    return found
+            grids[name] = SamplingGrid(sides, (rows.jump, columns.jump), (rows.offset, columns.offset))
+    return grids
 
 
-def _single(net: nn.Module) -> nn.Module:
-    """The net in float32, as all measuring is: a copy where it is not."""
-    others = {one.dtype for one in (*net.parameters(), *net.buffers()) if one.is_floating_point()} - {torch.float32}
-    if not others:
+def _float32(net: nn.Module) -> nn.Module:
+    """The net, or a float32 copy if it has floats of another type."""
+    tensors = (*net.parameters(), *net.buffers())
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()} - {torch.float32}
+    if not dtypes:
         return net
-    kinds = " and ".join(sorted(str(one).removeprefix("torch.") for one in others))
-    warnings.warn(f"the net's numbers are {kinds}: a float32 copy of it is measured", stacklevel=3)
+    names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+    warnings.warn(f"the net's numbers are {names}: a float32 copy of it is measured", stacklevel=3)
     return copy.deepcopy(net).float()

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..metrics.rows import COLUMNS, Note, Row
 from ..nets.external import LoadedNet
 from .adapter import EvaluationSet, ModelAdapter, adapt_model
-from .suite import ALL, rows
+from .suite import ALL, evaluate_families
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -82,7 +82,7 @@ def evaluate(
     found, notes = [], {}
     with Console(stderr=True, quiet=quiet).status("measuring") as status:
         for one, suffix in nets:
-            for result in rows(one, test_set, what, status.update):
+            for result in evaluate_families(one, test_set, what, status.update):
                 if isinstance(result, Row):
                     found.append(replace(result, measure=result.measure + suffix).values())
                 elif isinstance(result, Note):

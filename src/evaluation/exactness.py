@@ -1,4 +1,4 @@
-"""The exactness matrix: pool × padding × protocol, and how much of a small net's answer a shift changes. By running."""
+"""The exactness matrix, pool × padding × protocol: how much a shift changes a small net's output, by running it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +17,11 @@ from ..nets.hooks import record_outputs
 from ..pooling import POOLS
 from ..transforms import SHIFTS, roll
 
-#: below this, a change is rounding: nets in float64, a few layers deep
+#: a relative change below this is rounding: nets in float64, a few layers deep
 ROUNDING = 1e-10
 CHANNELS, OUTPUTS = 3, 10
 
-#: protocol → what is watched, and what is done; S is the total stride
+#: protocol → the output that is compared, and the shift; S is the total stride
 PROTOCOLS = {
     "roll": "Logits, roll by any shift",
     "roll by S": "Logits, roll by multiples of S",
@@ -32,7 +32,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """The nets and the shifts: ladders of ``depth`` stages, one convolution each, with random weights, in eval.
+    """The nets and the shifts: plain CNNs of ``depth`` stages, one convolution each, with random weights, in eval mode.
 
     Attributes:
         size: of the images, in pixels a side.
@@ -40,7 +40,7 @@ class Setting:
         head: ``gap`` or ``flatten``.
         depth: stages.
         images: of white noise.
-        shifts: drawn for each image and protocol, at most ``margin`` along each axis.
+        shifts: drawn for each image and protocol, of at most ``margin`` along each axis.
         seed: of weights, images and shifts.
     """
 
@@ -59,15 +59,14 @@ class Setting:
 
     @property
     def margin(self) -> int:
-        """Largest shift, in pixels: two of the total stride, and more than one pixel."""
+        """Largest shift, in pixels: twice the total stride, and more than one pixel."""
         return 2 * max(self.total, 2)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One pool, padding and protocol: the relative change ``‖f(gx) − f(x)‖ / ‖f(x)‖`` over all images and shifts.
-
-    Both numbers are nan where the pool is not defined with this padding or stride.
+    """A pool, a padding and a protocol: median and maximum of ``‖f(gx) − f(x)‖ / ‖f(x)‖`` over all images and shifts;
+    nan where the pool is not defined with this padding or stride.
     """
 
     pool: str
@@ -83,7 +82,7 @@ class Cell:
 
 
 def exactness(setting: Setting, pools: Sequence[str] = tuple(POOLS)) -> Iterator[list[Cell]]:
-    """Of each pool and padding, in the order of ``pools`` and ``PADDINGS``, the cells of all protocols.
+    """The cells of all protocols for each pool and padding, in the order of ``pools`` and ``PADDINGS``.
 
     Raises:
         UserError: not even a net without pooling can be built with this setting; at once, before the first cell.
@@ -102,7 +101,7 @@ def _cells(model: Model, setting: Setting, pool: str, padding: str) -> list[Cell
 
 
 def _network(model: Model, setting: Setting, pool: str, padding: str) -> Network:
-    """As after training: no weight is where it started, and the norms have statistics of their own."""
+    """A net as after training: all weights differ from their initial values, and norms have statistics."""
     model = replace(model, pool=pool, padding=padding)
     refuse_wrong_values(model, "model.")
     model.check()
@@ -121,51 +120,47 @@ def _network(model: Model, setting: Setting, pool: str, padding: str) -> Network
 
 
 def _shifts(setting: Setting, step: int, generator: torch.Generator) -> Int64[Tensor, "n 2"]:
-    """Uniform over the multiples of ``step`` up to ``margin`` along both axes, (0, 0) left out."""
+    """Shifts (down, right), uniform over the multiples of ``step`` up to ``margin`` along both axes, without (0, 0)."""
     reach = setting.margin // step
-    places = torch.randint((2 * reach + 1) ** 2 - 1, (setting.images * setting.shifts,), generator=generator)
-    places += places >= (2 * reach + 1) ** 2 // 2
-    return step * torch.stack([places // (2 * reach + 1) - reach, places % (2 * reach + 1) - reach], 1)
+    side = 2 * reach + 1
+    index = torch.randint(side**2 - 1, (setting.images * setting.shifts,), generator=generator)
+    index += index >= side**2 // 2
+    return step * torch.stack([index // side - reach, index % side - reach], 1)
 
 
 def _changes(net: Network, setting: Setting) -> dict[str, Float[Tensor, " n"]]:
-    """Of each protocol, all relative changes."""
+    """Protocol → the relative change of every image and shift."""
     generator = torch.Generator().manual_seed(setting.seed)
     side, margin, stage = setting.size + 2 * setting.margin, setting.margin, net.stages[-1]
-    canvas = torch.randn(setting.images, CHANNELS, side, side, generator=generator, dtype=torch.float64)
-    canvas = canvas.repeat_interleave(setting.shifts, 0)
-    anyhow, multiples = (_shifts(setting, step, generator) for step in (1, setting.total))
+    padded = torch.randn(setting.images, CHANNELS, side, side, generator=generator, dtype=torch.float64)
+    padded = padded.repeat_interleave(setting.shifts, 0)
+    shifts, multiples = (_shifts(setting, step, generator) for step in (1, setting.total))
     with record_outputs(net, [stage]) as maps, torch.no_grad():
 
-        def run(protocol: str, shifts: Tensor) -> tuple[Tensor, Tensor]:
-            logits = net(SHIFTS[protocol](canvas, shifts, margin))
+        def run(protocol: str, by: Tensor) -> tuple[Tensor, Tensor]:
+            logits = net(SHIFTS[protocol](padded, by, margin))
             return logits, maps[stage]
 
-        logits, still = run("roll", torch.zeros_like(anyhow))
-        rolled, moved = run("roll", anyhow)
-        return dict(
-            zip(
-                PROTOCOLS,
-                (
-                    change(logits, rolled),
-                    change(logits, run("roll", multiples)[0]),
-                    change_up_to_rolls(still, moved),
-                    change(logits, run("crop", anyhow)[0]),
-                ),
-                strict=True,
-            )
+        logits, last_map = run("roll", torch.zeros_like(shifts))
+        rolled, rolled_map = run("roll", shifts)
+        changes = (
+            change(logits, rolled),
+            change(logits, run("roll", multiples)[0]),
+            change_up_to_rolls(last_map, rolled_map),
+            change(logits, run("crop", shifts)[0]),
         )
+        return dict(zip(PROTOCOLS, changes, strict=True))
 
 
-def change(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
-    """``‖moved − still‖ / ‖still‖`` of each image."""
-    relative: Tensor = (moved - still).flatten(1).norm(dim=1) / still.flatten(1).norm(dim=1)
+def change(reference: Float[Tensor, "n ..."], shifted: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """``‖shifted − reference‖ / ‖reference‖`` of each image."""
+    relative: Tensor = (shifted - reference).flatten(1).norm(dim=1) / reference.flatten(1).norm(dim=1)
     return relative
 
 
-def change_up_to_rolls(still: Float[Tensor, "n c h w"], moved: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    """The same after the roll of the still map that fits best: 0 where the map has only moved."""
-    overlap = fft.ifft2((fft.fft2(still).conj() * fft.fft2(moved)).sum(1)).real
-    best = overlap.flatten(1).argmax(1)
-    width = still.shape[3]
-    return change(roll(still, torch.stack([best // width, best % width], 1)), moved)
+def change_up_to_rolls(reference: Float[Tensor, "n c h w"], shifted: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
+    """``change`` after the roll of the reference map that fits best: 0 if the map has only moved."""
+    correlation = fft.ifft2((fft.fft2(reference).conj() * fft.fft2(shifted)).sum(1)).real
+    best = correlation.flatten(1).argmax(1)
+    width = reference.shape[3]
+    return change(roll(reference, torch.stack([best // width, best % width], 1)), shifted)

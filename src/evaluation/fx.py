@@ -1,4 +1,4 @@
-"""A net as the graph of its calls, to be run node by node in another way than it runs by itself."""
+"""A net as a ``torch.fx`` graph, to run its nodes in another way than the net itself does."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,18 +13,19 @@ from ..errors import UserError
 from ..nets.hooks import eval_mode, reference_tensor
 from ..summary import graph, summarize
 
+#: (down, right) in pixels
 Steps = tuple[int, int]
-ONE: Steps = (1, 1)
+NO_STRIDE: Steps = (1, 1)
 
-#: outputs are the same if they differ by no more than this share of the largest; float32 leaves about 1e-6
-ROUNDING = 1e-4
+#: outputs are equal if they differ by at most this share of the largest; rounding in float32 is about 1e-6
+TOLERANCE = 1e-4
 
 
 class FxInterpreter:
-    """What nets that are run so have in common.
+    """Runs the nodes of a net's graph one by one.
 
     Args:
-        net: one that ``torch.fx`` can follow.
+        net: any net that ``torch.fx`` can trace.
 
     Raises:
         UserError: it cannot.
@@ -32,19 +33,19 @@ class FxInterpreter:
 
     def __init__(self, net: nn.Module) -> None:
         self.net, self.graph, self.modules = net, graph(net), dict(net.named_modules())
-        #: node → the last one that takes it; then its value can go
-        self.last_use = {one: node for node in self.graph.nodes for one in node.all_input_nodes}
+        #: node → the last node that reads its value, which can be freed then
+        self.last_use = {source: node for node in self.graph.nodes for source in node.all_input_nodes}
 
     @contextmanager
-    def trying(self) -> Iterator[None]:
-        """To run layers on noise: always on the same, and what others draw is what it would have been."""
+    def seeded(self) -> Iterator[None]:
+        """Run layers on the same random numbers each time, in eval mode, without changing the global generator."""
         device = reference_tensor(self.net).device
         with eval_mode(self.net), torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(0)
             yield
 
     def call(self, node: fx.Node, value: Callable[[fx.Node], Any]) -> Any:
-        """What a node gives where the nodes that it takes have such values."""
+        """The output of a node; ``value`` gives the values of its inputs."""
         target: Any = node.target
         if node.op == "get_attr":
             return attrgetter(target)(self.net)
@@ -56,8 +57,8 @@ class FxInterpreter:
         return target(*args, **options)
 
     def forwards_of(self, image: tuple[int, int, int], times: Callable[[str], float]) -> float:
-        """What it costs in forward passes to run each layer, by its name, as much as so many times: by the ledger's
-        multiply-adds; nan where the ledger has no formula.
+        """The cost, in forward passes, of running each layer, by its name, ``times(name)`` times: by multiply-adds; nan
+        if the net has no model summary.
         """
         try:
             summary = summarize(self.net, image)
@@ -68,20 +69,20 @@ class FxInterpreter:
 
 
 def name_of(node: fx.Node) -> str:
-    """What people know a node by: the layer it calls."""
+    """The name of the layer that a node calls; of any other node, its own."""
     return str(node.target) if node.op == "call_module" else node.name
 
 
 def padding_of(net: nn.Module, name: str) -> str | None:
-    """How a convolution continues its maps; None where it does not, or is no convolution."""
+    """The padding mode of a convolution; None without padding, or for another layer."""
     layer = dict(net.named_modules()).get(name)
     if not isinstance(layer, nn.Conv2d) or layer.padding in ((0, 0), "valid"):
         return None
     return layer.padding_mode
 
 
-def close(one: Tensor, other: Tensor) -> bool:
-    """Whether two outputs differ by rounding alone."""
-    if one.dtype == torch.bool:
-        return torch.equal(one, other)
-    return bool((one - other).abs().max() <= ROUNDING * other.abs().max())
+def all_close(outputs: Tensor, expected: Tensor) -> bool:
+    """Whether two outputs are equal up to rounding."""
+    if outputs.dtype == torch.bool:
+        return torch.equal(outputs, expected)
+    return bool((outputs - expected).abs().max() <= TOLERANCE * expected.abs().max())

@@ -1,4 +1,4 @@
-"""One pass over the test images: every transform, every amount, every layer; each forward feeds all measures."""
+"""Transforms of images: all transforms, amounts and layers in one pass, where each forward pass feeds all metrics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,50 +8,45 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from ..metrics.base import (
-    LayerOutputs,
-    Measure,
-    PairMeasure,
-    Population,
-    TransformedOutputs,
-    estimates,
-    pair_measures,
-    resamples,
-)
+from ..metrics.base import Measure, PairMeasure, estimates, pair_measures
 from ..metrics.consistency import Consistency
 from ..metrics.equivariance_error import EquivarianceError
 from ..metrics.invariance_error import InvarianceError
+from ..metrics.layer_outputs import LayerOutputs, Population, TransformedOutputs
 from ..metrics.output_distance import OutputDistance
 from ..metrics.position_equivariance import PositionEquivariance, stays_inside
 from ..metrics.rows import Estimate, PerImage, Row
 from ..nets.hooks import reference_tensor, stream_outputs
+from ..stats.bootstrap import bootstrap_weights
 from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, crop_margin, to_float
 from .adapter import OUTPUT, EvaluationSet, ModelAdapter, populations
 
+#: the name of the predicted position among the names of layers
 POSITION = "position"
-#: of the image, which most transforms leave in place
+#: of the image: the fixed point of most transforms
 MIDDLE: Point = (0.0, 0.0)
-#: ``output`` or a layer's name → measures that have seen nothing yet
-Fresh = Callable[[str], list[PairMeasure]]
-#: images whose maps are compared with moved maps, which costs more than a small net's forward pass, and for floors
+#: images for equivariance errors, which cost more than a small net's forward pass, and for floors
 FEWER_IMAGES = 250
-#: measures of what interpolation alone does: the image moved there and back
+#: metrics that also have an interpolation floor: of images transformed and transformed back
 FLOORS = (OutputDistance, InvarianceError)
-#: measures of the answer by which nets are compared image by image → the number, and the columns that it is made of
-COMPARED: dict[type[PairMeasure], tuple[str, int]] = {
+#: metrics of the output whose values per image are kept, to compare nets on the same images → name, columns
+PER_IMAGE: dict[type[PairMeasure], tuple[str, int]] = {
     OutputDistance: ("output_distance", 2),
     Consistency: ("consistency", 1),
 }
 
-
-#: takes a place's outputs: ``output``'s or a layer's
-See = Callable[[str, Tensor], None]
-#: told how far a measuring is
+#: ``OUTPUT`` or a layer's name → new metrics for it
+MetricFactory = Callable[[str], list[PairMeasure]]
+#: receives the outputs of one layer, by its name
+OutputCallback = Callable[[str, Tensor], None]
+#: receives the outputs of one layer for transformed images, by its name
+PairCallback = Callable[[str, TransformedOutputs], None]
+#: receives a message on the progress of measuring
 Progress = Callable[[str], None]
 
 
-def no_progress(*words: object) -> None:
-    """Hears nothing."""
+def no_progress(*_: object) -> None:
+    """Ignore all messages."""
 
 
 @dataclass(frozen=True)
@@ -64,81 +59,120 @@ class Setting:
 
     @property
     def interpolated(self) -> bool:
-        """Whether the moved images are no longer made of the pixels they had."""
+        """Whether it moves pixels to places between pixels, for some image."""
         return self.transform.is_spatial and not bool(self.transform.exact(self.parameters).all())
 
 
-def settings(test_set: EvaluationSet, names: Sequence[str], only: Sequence[float] | None = None) -> list[Setting]:
-    """Of each transform its amounts (shifts: up to the scene's margin), drawn by the scene's seed, one row an image;
-    ``only`` those amounts, if given.
+def settings(test_set: EvaluationSet, names: Sequence[str], amounts: Sequence[float] | None = None) -> list[Setting]:
+    """The settings of some transforms: their amounts (of shifts, up to the margin), with parameters drawn by the test
+    set's seed. The parameters of a setting do not depend on which other settings there are.
 
-    The parameters of one do not depend on which others are asked for.
+    Args:
+        test_set: the images.
+        names: of ``TRANSFORMS``.
+        amounts: only these; None: all.
     """
     found = []
     for transform in (TRANSFORMS[name] for name in names):
         for amount in transform.amounts:
             generator = torch.Generator().manual_seed(test_set.seed)
-            small = transform.name != "shift" or amount <= test_set.margin
-            if small and (only is None or amount in only):
-                found.append(Setting(transform, amount, transform.draw(len(test_set.canvas), amount, generator)))
+            within_margin = transform.name != "shift" or amount <= test_set.margin
+            if within_margin and (amounts is None or amount in amounts):
+                found.append(Setting(transform, amount, transform.draw(len(test_set.padded), amount, generator)))
     return found
 
 
-class Fed:
-    """The measures of one setting; also whether maps and positions move along, where that is asked for."""
+class TransformMeasures:
+    """All metrics of one setting.
+
+    Args:
+        setting: the transform.
+        layers: names of the observed layers.
+        metric_factory: makes the metrics of the output and of each layer.
+        maps: also measure the equivariance error of the layers.
+        positions: also measure that of the predicted position.
+    """
 
     def __init__(
-        self, setting: Setting, layers: Sequence[str], fresh: Fresh, maps: bool = False, positions: bool = False
+        self,
+        setting: Setting,
+        layers: Sequence[str],
+        metric_factory: MetricFactory,
+        maps: bool = False,
+        positions: bool = False,
     ) -> None:
         self.setting = setting
         self.position = [PositionEquivariance()] if positions and setting.transform.name == "shift" else []
-        self.measures = {place: fresh(place) for place in [OUTPUT, *layers]}
+        self.metrics = {name: metric_factory(name) for name in [OUTPUT, *layers]}
         self.floors: dict[str, list[PairMeasure]] = {}
         if setting.interpolated:
-            self.floors = {place: [one for one in fresh(place) if isinstance(one, FLOORS)] for place in self.measures}
-        followed = layers if maps and setting.transform.is_spatial else []
-        self.equivariance = {layer: EquivarianceError() for layer in followed}
+            self.floors = {
+                name: [metric for metric in metric_factory(name) if isinstance(metric, FLOORS)] for name in self.metrics
+            }
+        equivariant = layers if maps and setting.transform.is_spatial else []
+        self.equivariance = {layer: EquivarianceError() for layer in equivariant}
 
     def per_image(self) -> Iterator[PerImage]:
-        """What nets are compared by, image by image: what a shift by a pixel does to the answer."""
-        one, amount = self.setting.transform, self.setting.amount
-        for measure in self.measures[OUTPUT]:
-            if (one.name, amount) == ("shift", 1) and measure.update_called and (kept := COMPARED.get(type(measure))):
-                name, columns = kept
-                values = measure.statistics()[:, :columns].float().cpu().numpy()
-                yield PerImage(OUTPUT, one.protocol, amount, name, values)
+        """The values of each image, for shifts by one pixel."""
+        transform, amount = self.setting.transform, self.setting.amount
+        for metric in self.metrics[OUTPUT] if (transform.name, amount) == ("shift", 1) else ():
+            if metric.update_called and type(metric) in PER_IMAGE:
+                name, columns = PER_IMAGE[type(metric)]
+                values = metric.statistics()[:, :columns].float().cpu().numpy()
+                yield PerImage(OUTPUT, transform.protocol, amount, name, values)
 
     def rows(self, weights: Tensor) -> Iterator[Row]:
-        """Everything, when all images have passed."""
-        one, amount = self.setting.transform, self.setting.amount
-
-        def row(layer: str, name: str, estimate: Estimate) -> Row:
-            return Row(layer, one.name, one.protocol, amount, name, estimate)
-
-        yield from (row(*found) for found in _estimates(self.measures, weights))
-        for layer, name, estimate in _estimates(self.floors, weights):
-            yield row(layer, f"{name}_floor", estimate)
-        yield from (row(*found) for found in _estimates({k: [one] for k, one in self.equivariance.items()}, weights))
-        yield from (row(*found) for found in _estimates({OUTPUT: self.position}, weights))
+        """The rows of all metrics, after the last batch."""
+        transform, amount = self.setting.transform, self.setting.amount
+        equivariance = {layer: [metric] for layer, metric in self.equivariance.items()}
+        for metrics, suffix in (
+            (self.metrics, ""),
+            (self.floors, "_floor"),
+            (equivariance, ""),
+            ({OUTPUT: self.position}, ""),
+        ):
+            for layer, name, estimate in _estimates(metrics, weights):
+                yield Row(layer, transform.name, transform.protocol, amount, name + suffix, estimate)
 
 
 def _estimates(
-    measures: Mapping[str, Sequence[Measure]], weights: Float[Tensor, "draws n"]
+    metrics: Mapping[str, Sequence[Measure]], weights: Float[Tensor, "draws n"]
 ) -> Iterator[tuple[str, str, Estimate]]:
-    """(layer, name, estimate) of those that have been fed, with as many images each."""
-    fed = [(layer, one) for layer, some in measures.items() for one in some if one.update_called]
-    if fed:
-        n = sum(map(len, fed[0][1].kept))
-        layers = {one: layer for layer, one in fed}
-        for one, name, estimate in estimates([*layers], weights if n == weights.shape[1] else resamples(n)):
-            yield layers[one], name, estimate
+    """(layer, name, estimate) of the metrics that were updated, all with the same number of images."""
+    layers = {metric: layer for layer, some in metrics.items() for metric in some if metric.update_called}
+    if layers:
+        n = sum(map(len, next(iter(layers)).batches))
+        weights = weights if n == weights.shape[1] else bootstrap_weights(n)
+        for metric, name, estimate in estimates([*layers], weights):
+            yield layers[metric], name, estimate
 
 
-def every_measure(adapter: ModelAdapter, test_set: EvaluationSet) -> Fresh:
-    """All registered measures that the net and the images have what they need for."""
-    kinds = [one for one in pair_measures() if adapter.what or not one.of_classes]
-    kinds = [one for one in kinds if test_set.labels is not None or not one.needs_labels]
-    return lambda place: [one() for one in kinds if one.on == ("output" if place == OUTPUT else "layers")]
+def every_metric(adapter: ModelAdapter, test_set: EvaluationSet) -> MetricFactory:
+    """A factory of all registered metrics whose needs the net and the images meet."""
+    kinds = [kind for kind in pair_measures() if adapter.classifies or not kind.of_classes]
+    kinds = [kind for kind in kinds if test_set.labels is not None or not kind.needs_labels]
+    return lambda name: [kind() for kind in kinds if kind.on == ("output" if name == OUTPUT else "layers")]
+
+
+class _Forward:
+    """Runs the net on images and passes the outputs of its layers to a callback while it runs.
+
+    ``receive`` is the callback of the hooks; ``current`` changes with every forward pass.
+    """
+
+    def __init__(self, adapter: ModelAdapter, positions: bool) -> None:
+        self.adapter, self.positions = adapter, positions
+        self.current: OutputCallback = no_progress
+
+    def receive(self, name: str, outputs: Tensor) -> None:
+        self.current(name, outputs)
+
+    def __call__(self, pixels: Shaped[Tensor, "b c h w"], callback: OutputCallback) -> None:
+        self.current = callback
+        outputs = self.adapter.net(self.adapter.normalise(pixels))
+        callback(OUTPUT, self.adapter.select_output(outputs))
+        if self.positions and self.adapter.position:
+            callback(POSITION, self.adapter.position(outputs))
 
 
 @torch.no_grad()
@@ -146,177 +180,203 @@ def pair_rows(
     adapter: ModelAdapter,
     test_set: EvaluationSet,
     names: Sequence[str],
-    fresh: Fresh | None = None,
-    only: Sequence[float] | None = None,
+    metric_factory: MetricFactory | None = None,
+    amounts: Sequence[float] | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[Row | PerImage]:
-    """Rows of all pair measures, for the named transforms: x is an image as it is, gx the same transformed.
+    """Rows of metrics that compare an image x with the transformed image gx.
 
-    Every image gets its own parameters of each amount, the same for every net. Beside the measures stand what
-    interpolation alone would cost (``…_floor``), where a transform interpolates, and for layers that are maps the
-    equivariance error, where the transform moves pixels; for answers to "where?" that of the answer, under shifts.
+    Each image has its own parameters for each amount, the same for every net. With all registered metrics come the cost
+    of interpolation alone (``…_floor``) for transforms that interpolate; the equivariance error of layers that are
+    maps, for transforms that move pixels; and that of the predicted position, for shifts.
 
     Args:
-        subject: the net.
-        scene: the images, n ≥ 2.
+        adapter: the net.
+        test_set: the images, n ≥ 2.
         names: of ``TRANSFORMS``.
-        fresh: ``output`` or a layer's name → new measures to feed there, and no others; None: all that are registered.
-        only: these amounts; None: all the transform has.
-        tell: hears how far it is, in words.
+        metric_factory: makes the only metrics to measure; None: all that are registered.
+        amounts: only these; None: all of each transform.
+        progress: receives messages.
     """
-    whole, fresh = fresh is None, fresh or every_measure(adapter, test_set)
-    positions = whole and adapter.position is not None and test_set.positions is not None
-    fed = [Fed(one, adapter.layers, fresh, whole, positions) for one in settings(test_set, names, only)]
-    device = reference_tensor(adapter.net).device
-
-    take: See = no_progress
-
-    def see(place: str, x: Tensor) -> None:
-        take(place, x)
-
-    def look(pixels: Shaped[Tensor, "b c h w"], taking: See) -> None:
-        nonlocal take
-        take = taking
-        outputs = adapter.net(adapter.normalise(pixels))
-        see(OUTPUT, adapter.answer(outputs))
-        if positions and adapter.position:
-            see(POSITION, adapter.position(outputs))
-
-    everything = {disc: _populations(adapter, test_set, fed, disc, progress) for disc in (False, True)}
-    with stream_outputs(adapter.net, adapter.layers, see):
-        for index in test_set.batches() if fed else ():
-            progress(f"measuring {len(fed)} transforms: image {int(index[0])} of {len(test_set.canvas)}")
-            canvas = test_set.canvas[index].to(device)
-            labels = None if test_set.labels is None else test_set.labels[index].to(device)
-            stills: dict[bool, dict[str, LayerOutputs]] = {False: {}, True: {}}
-            for one in fed:
-                transform, parameters = one.setting.transform, one.setting.parameters[index].to(device)
-                pixels, still = transform.reference(canvas, test_set.margin), stills[transform.disc]
-                if not still:
-                    look(pixels, partial(_keep, still, everything[transform.disc]))
-                images = transform.images(canvas, parameters, test_set.margin)
-                takers = [partial(_feed, one.measures, labels)]
-                if one.position and test_set.positions is not None:
-                    sides = torch.tensor(images.shape[-2:], device=device)
-                    takers.append(
-                        partial(_position, one.position, test_set.positions[index].to(device), parameters / sides)
-                    )
-                followed = one.equivariance if int(index[0]) < FEWER_IMAGES else {}
-                groups = _by_fixed_point(followed, still, transform, adapter.grids, pixels)
-                for layers, grid in groups.pop(MIDDLE, []):
-                    takers.append(partial(_equivariance, layers, transform, parameters, (pixels, images), grid, None))
-                look(images, partial(_compare, still, takers))
-                for point, off_middle in groups.items():
-                    moved, came_in = transform.recenter(images, parameters, point)
-                    takers = [
-                        partial(_equivariance, layers, transform, parameters, (pixels, moved), grid, came_in)
-                        for layers, grid in off_middle
-                    ]
-                    look(moved, partial(_compare, still, takers))
-                if one.floors and int(index[0]) < FEWER_IMAGES:
-                    # a canvas around the image keeps what a larger image loses at its border on the way back
-                    before, after = (0, test_set.margin) if transform.uses_margin else (test_set.margin, 0)
-                    back = transform.round_trip(crop_margin(canvas, before), parameters).clamp(0, 255)
-                    takers = [partial(_feed, one.floors, labels)]
-                    look(transform.reference(back, after), partial(_compare, still, takers))
-    weights = resamples(len(test_set.canvas), test_set.seed)
-    for one in fed:
-        yield from one.rows(weights)
-        if whole:
-            yield from one.per_image()
+    complete, factory = metric_factory is None, metric_factory or every_metric(adapter, test_set)
+    positions = complete and adapter.position is not None and test_set.positions is not None
+    measures = [
+        TransformMeasures(setting, adapter.layers, factory, complete, positions)
+        for setting in settings(test_set, names, amounts)
+    ]
+    populations_by_disc = {disc: _populations(adapter, test_set, measures, disc, progress) for disc in (False, True)}
+    forward = _Forward(adapter, positions)
+    with stream_outputs(adapter.net, adapter.layers, forward.receive):
+        for index in test_set.batches() if measures else ():
+            progress(f"measuring {len(measures)} transforms: image {int(index[0])} of {len(test_set.padded)}")
+            _measure_batch(forward, test_set, index, measures, populations_by_disc)
+    weights = bootstrap_weights(len(test_set.padded), test_set.seed)
+    for measure in measures:
+        yield from measure.rows(weights)
+        if complete:
+            yield from measure.per_image()
 
 
 def _populations(
-    adapter: ModelAdapter, test_set: EvaluationSet, fed: Sequence[Fed], disc: bool, progress: Progress
+    adapter: ModelAdapter,
+    test_set: EvaluationSet,
+    measures: Sequence[TransformMeasures],
+    disc: bool,
+    progress: Progress,
 ) -> Mapping[str, Population]:
-    """Of the untouched images, whole or cut to a disc, where some measure compares with them."""
-    some = [one for one in fed if one.setting.transform.disc == disc]
-    measures = [one for each in some for found in each.measures.values() for one in found]
-    if not any(measure.relative for measure in measures):
+    """The populations of the original images, whole or masked by a disc, if any metric needs them."""
+    measures = [measure for measure in measures if measure.setting.transform.disc == disc]
+    metrics = (metric for measure in measures for some in measure.metrics.values() for metric in some)
+    if not any(metric.needs_population for metric in metrics):
         return {}
     progress("measuring how far images lie apart")
-    device, transform = reference_tensor(adapter.net).device, some[0].setting.transform
-    canvases = (test_set.canvas[index].to(device) for index in test_set.batches())
-    return populations(adapter, (adapter.normalise(transform.reference(one, test_set.margin)) for one in canvases))
+    device, transform = reference_tensor(adapter.net).device, measures[0].setting.transform
+    batches = (test_set.padded[index].to(device) for index in test_set.batches())
+    return populations(adapter, (adapter.normalise(transform.reference(x, test_set.margin)) for x in batches))
 
 
-def _keep(still: dict[str, LayerOutputs], everything: Mapping[str, Population], place: str, x: Tensor) -> None:
-    still[place] = LayerOutputs(x.clone(), everything.get(place))
+def _measure_batch(
+    forward: _Forward,
+    test_set: EvaluationSet,
+    index: Tensor,
+    measures: Sequence[TransformMeasures],
+    populations_by_disc: Mapping[bool, Mapping[str, Population]],
+) -> None:
+    """Update the metrics of all settings with one batch."""
+    device, margin = reference_tensor(forward.adapter.net).device, test_set.margin
+    padded, few = test_set.padded[index].to(device), int(index[0]) < FEWER_IMAGES
+    labels = None if test_set.labels is None else test_set.labels[index].to(device)
+    references: dict[bool, dict[str, LayerOutputs]] = {False: {}, True: {}}  # whole images, and masked by a disc
+    for measure in measures:
+        transform, parameters = measure.setting.transform, measure.setting.parameters[index].to(device)
+        pixels, reference = transform.reference(padded, margin), references[transform.disc]
+        if not reference:
+            forward(pixels, partial(_store, reference, populations_by_disc[transform.disc]))
+        images = transform.images(padded, parameters, margin)
+        callbacks: list[PairCallback] = [partial(_update, measure.metrics, labels)]
+        if measure.position and test_set.positions is not None:
+            sides = torch.tensor(images.shape[-2:], device=device)
+            positions = test_set.positions[index].to(device)
+            callbacks.append(partial(_update_position, measure.position, positions, parameters / sides))
+        groups = _by_fixed_point(
+            measure.equivariance if few else {}, reference, transform, forward.adapter.grids, pixels
+        )
+        for metrics, grid in groups.pop(MIDDLE, []):
+            callbacks.append(
+                partial(_update_equivariance, metrics, transform, parameters, (pixels, images), grid, None)
+            )
+        forward(images, partial(_compare, reference, callbacks))
+        for point, group in groups.items():
+            about_point, inside = transform.recenter(images, parameters, point)
+            callbacks = [
+                partial(_update_equivariance, metrics, transform, parameters, (pixels, about_point), grid, inside)
+                for metrics, grid in group
+            ]
+            forward(about_point, partial(_compare, reference, callbacks))
+        if measure.floors and few:
+            # pixels around the image keep what a larger image would lose at its border on the way back
+            before, after = (0, margin) if transform.uses_margin else (margin, 0)
+            back = transform.round_trip(crop_margin(padded, before), parameters).clamp(0, 255)
+            callbacks = [partial(_update, measure.floors, labels)]
+            forward(transform.reference(back, after), partial(_compare, reference, callbacks))
+
+
+# --- callbacks: the last two arguments are a layer's name and its outputs --------------------------------------------
+
+
+def _store(
+    reference: dict[str, LayerOutputs], populations: Mapping[str, Population], name: str, outputs: Tensor
+) -> None:
+    reference[name] = LayerOutputs(outputs.clone(), populations.get(name))
 
 
 def _compare(
-    still: dict[str, LayerOutputs], takers: Sequence[Callable[[str, TransformedOutputs], None]], place: str, x: Tensor
+    reference: Mapping[str, LayerOutputs], callbacks: Sequence[PairCallback], name: str, outputs: Tensor
 ) -> None:
-    moved = TransformedOutputs(still[place], x)
-    for take in takers:
-        take(place, moved)
+    transformed = TransformedOutputs(reference[name], outputs)
+    for callback in callbacks:
+        callback(name, transformed)
 
 
-def _feed(measures: dict[str, list[PairMeasure]], labels: Tensor | None, place: str, moved: TransformedOutputs) -> None:
-    for measure in measures.get(place, ()):
-        measure.update(moved.still, moved, labels)
-
-
-def _position(
-    measures: list[PositionEquivariance], positions: Tensor, shifts: Tensor, place: str, moved: TransformedOutputs
+def _update(
+    metrics: Mapping[str, list[PairMeasure]], labels: Tensor | None, name: str, transformed: TransformedOutputs
 ) -> None:
-    """``shifts`` are (down, right) in units of the side, positions (x, y); what leaves the image cannot be followed."""
-    if place != POSITION:
+    for metric in metrics.get(name, ()):
+        metric.update(transformed.reference, transformed, labels)
+
+
+def _update_position(
+    metrics: list[PositionEquivariance], positions: Tensor, shifts: Tensor, name: str, transformed: TransformedOutputs
+) -> None:
+    """``shifts`` are (down, right) in units of the side, positions (x, y); objects that leave the image are left
+    out.
+    """
+    if name != POSITION:
         return
     shifts = shifts.flip(1)
     inside = stays_inside(positions, shifts)
-    for measure in measures if inside.any() else ():
-        measure.update(moved.still.maps[inside], moved.maps[inside], shifts[inside])
+    for metric in metrics if inside.any() else ():
+        metric.update(transformed.reference.maps[inside], transformed.maps[inside], shifts[inside])
 
 
-def _by_fixed_point(
-    measures: Mapping[str, EquivarianceError],
-    still: Mapping[str, LayerOutputs],
-    transform: Transform,
-    grids: Mapping[str, SamplingGrid],
-    pixels: Tensor,
-) -> dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]]:
-    """The layers that are maps, each with its grid, by the point that has to stay in place: a mirror or a quarter turn
-    takes a layer's outputs onto each other about the middle of its own grid, and where windows do not tile the image
-    that is not the image's middle. Elsewhere maps are interpolated, and the image's middle will do.
-    """
-    groups: dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]] = {}
-    for place, measure in measures.items():
-        maps = still[place].maps
-        if maps.dim() == 4 and min(maps.shape[2:]) > 1:
-            size, image = (maps.shape[2], maps.shape[3]), (pixels.shape[2], pixels.shape[3])
-            grid = grids.get(place) or SamplingGrid.even(image, size)
-            point = grid.center_offset(size) if transform.matrix else MIDDLE
-            if transform.matrix is None or transform.can_recenter(point):  # else no image shows it exactly
-                groups.setdefault(point, []).append(({place: measure}, grid))
-    return groups
-
-
-def _equivariance(
-    measures: dict[str, EquivarianceError],
+def _update_equivariance(
+    metrics: Mapping[str, EquivarianceError],
     transform: Transform,
     parameters: Tensor,
     pixels: tuple[Tensor, Tensor],
     grid: SamplingGrid,
     inside: Tensor | None,
-    place: str,
-    moved: TransformedOutputs,
+    name: str,
+    transformed: TransformedOutputs,
 ) -> None:
-    """Compare the moved image's map with the still one's map moved; and so the pixels, averaged on the map's grid.
+    """Compare the transformed image's map with the original image's map transformed; the same for pixels averaged to
+    the map's grid.
 
-    ``inside``, if given: the moved image's pixels that count.
+    Args:
+        metrics: of each layer of this grid.
+        transform: of the images.
+        parameters: of each image.
+        pixels: of the original and of the transformed images.
+        grid: where in the image the map's outputs lie.
+        inside: (n, h, w), the transformed image's valid pixels; None: all.
+        name: of a layer; ignored if it is not in ``metrics``.
+        transformed: its outputs.
     """
-    if place not in measures:
+    if name not in metrics:
         return
-    still, size = moved.still.maps, (moved.maps.shape[2], moved.maps.shape[3])
-    coarse, coarse_moved = (grid.average(to_float(one), size) for one in pixels)
-    valid = transform.valid(still, parameters, grid)
+    reference, size = transformed.reference.maps, (transformed.maps.shape[2], transformed.maps.shape[3])
+    coarse, coarse_transformed = (grid.average(to_float(x), size) for x in pixels)
+    valid = transform.valid(reference, parameters, grid)
     if inside is not None:
         valid = valid & (grid.average(inside[:, None].float(), size)[:, 0] > 1 - 1e-4)
-    measures[place].update(
-        moved.maps,
-        transform.maps(still, parameters, grid),
+    metrics[name].update(
+        transformed.maps,
+        transform.maps(reference, parameters, grid),
         valid,
-        coarse_moved,
+        coarse_transformed,
         transform.maps(coarse, parameters, grid),
     )
+
+
+def _by_fixed_point(
+    metrics: Mapping[str, EquivarianceError],
+    reference: Mapping[str, LayerOutputs],
+    transform: Transform,
+    grids: Mapping[str, SamplingGrid],
+    pixels: Tensor,
+) -> dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]]:
+    """The layers that are maps, with their grids, grouped by the fixed point that the transform must have for them.
+
+    A mirror or a quarter turn maps a layer's grid onto itself only about the middle of that grid, and where windows do
+    not tile the image this is not the image's middle. Other transforms interpolate maps, about the image's middle.
+    """
+    groups: dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]] = {}
+    for name, metric in metrics.items():
+        maps = reference[name].maps
+        if maps.dim() == 4 and min(maps.shape[2:]) > 1:
+            size, image = (maps.shape[2], maps.shape[3]), (pixels.shape[2], pixels.shape[3])
+            grid = grids.get(name) or SamplingGrid.even(image, size)
+            point = grid.center_offset(size) if transform.matrix else MIDDLE
+            if transform.matrix is None or transform.can_recenter(point):  # else no image shows it exactly
+                groups.setdefault(point, []).append(({name: metric}, grid))
+    return groups

@@ -1,13 +1,14 @@
-"""The phase tree: a net's outputs for ALL rolls of its images, exactly, for the price of a few forward passes.
+"""The phase tree: a net's outputs for ALL rolls (circular shifts) of its images, exactly, in a few forward passes.
 
-A layer is *open to rolls* if rolling its input rolls its output: convolutions with circular padding, norms,
-activations, sums. A layer with stride s is so for multiples of s alone: of the s² phases of its input each gives a map
-of 1/s² the area, from which all other rolls follow. So maps split into phases, in the batch, and every layer between
-two strides costs as much as one dense forward, whatever the number of rolls. A global pool is *closed*: its output is
-the same for all rolls of its input. Any other layer (zero padding, a flatten, a stride that does not divide its map)
-gets all rolls of its input that are left, one by one: what comes before it stays shared, and nothing is approximated.
+A layer is *equivariant* if rolling its input rolls its output: convolutions with circular padding, norms, activations,
+sums. A layer with stride s is equivariant only to rolls by multiples of s: each of the s² phases of its input gives a
+map of 1/s² the area, from which all other rolls follow. So maps are split into phases, in the batch dimension, and each
+layer between two strides costs as much as one dense forward pass, whatever the number of rolls. A global pool is
+*invariant*: its output is the same for all rolls of its input. Any other layer (zero padding, a flatten, a stride that
+does not divide its map) runs on all remaining rolls of its input, one by one: the layers before it stay shared, and
+nothing is approximated.
 
-Which of these a layer is, is found by running it on random maps and their rolls, not by its name.
+The kind of a layer is found by running it on random maps and their rolls, not by its name.
 """
 
 import copy
@@ -23,18 +24,18 @@ from torch import Tensor, fx, nn
 
 from ..errors import UserError
 from ..nets.hooks import eval_mode, reference_tensor
-from .fx import ONE, FxInterpreter, Steps, close, name_of
+from .fx import NO_STRIDE, FxInterpreter, Steps, all_close, name_of
 
 
 @dataclass(frozen=True)
 class Phases:
-    """A layer's outputs for the rolls of n images by up to ``steps`` pixels, from which those for all rolls follow.
+    """A layer's outputs for the rolls of n images by less than ``steps`` pixels; those for all other rolls follow.
 
     Attributes:
         values: (n · Sy · Sx, …): for image i rolled by (-oy, -ox) at [(i · Sy + oy) · Sx + ox].
         steps: (Sy, Sx).
-        unit: by how many of its own pixels a map is rolled where the image is rolled by ``steps``; None: the values do
-            not see such rolls.
+        unit: by how many of its own pixels a map is rolled if the image is rolled by ``steps``; None: the values are
+            invariant to such rolls.
     """
 
     values: Tensor
@@ -42,50 +43,52 @@ class Phases:
     unit: Steps | None
 
     def split(self) -> Float[Tensor, "n Sy Sx ..."]:
-        """The phases in axes of their own."""
-        apart: Tensor = self.values.unflatten(0, (-1, *self.steps))
-        return apart
+        """The values with a dimension for images and two for phases."""
+        values: Tensor = self.values.unflatten(0, (-1, *self.steps))
+        return values
 
     def at(self, steps: Steps) -> "Phases":
-        """The same for more rolls."""
+        """The phases for more rolls: ``steps`` must be a multiple of its own."""
         by = (steps[0] // self.steps[0], steps[1] // self.steps[1])
-        if by == ONE:
+        if by == NO_STRIDE:
             return self
         if self.unit is not None:
             copies = rolled(self.values, self.steps, by, self.unit)
             return Phases(copies, steps, (self.unit[0] * by[0], self.unit[1] * by[1]))
         (high, wide), rest = self.steps, self.values.shape[1:]
-        one = self.values.view(-1, 1, high, 1, wide, *rest)
-        return Phases(one.expand(-1, by[0], -1, by[1], -1, *rest).reshape(-1, *rest), steps, None)
+        values = self.values.view(-1, 1, high, 1, wide, *rest)
+        return Phases(values.expand(-1, by[0], -1, by[1], -1, *rest).reshape(-1, *rest), steps, None)
 
     def everywhere(self, size: Steps) -> Float[Tensor, "n H W ..."]:
-        """The values for image i rolled by (a, b) at [i, a, b]; of all H · W rolls."""
-        whole = self.at(size).split()  # its place (-a, -b), modulo the size, is the roll by (a, b)
-        return whole.flip(1, 2).roll((1, 1), (1, 2))
+        """The values for all H · W rolls: for image i rolled by (a, b) at [i, a, b]."""
+        values = self.at(size).split()  # the roll by (a, b) is at (-a, -b), modulo the size
+        return values.flip(1, 2).roll((1, 1), (1, 2))
 
 
-def rolled(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps, unit: Steps = ONE) -> Float[Tensor, "B c h w"]:
-    """``by[0] · by[1]`` copies of every map, each rolled back by its place among them; in the order of ``Phases``."""
+def rolled(
+    maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps, unit: Steps = NO_STRIDE
+) -> Float[Tensor, "B c h w"]:
+    """``by[0] · by[1]`` copies of every map, copy (i, j) rolled by -(i, j) · unit; in the order of ``Phases``."""
     (high, wide), (rows, columns) = steps, by
     n, (c, h, w) = len(maps) // (high * wide), maps.shape[1:]
     last = maps.permute(0, 2, 3, 1).reshape(n, high, wide, h, w, c)
     copies = maps.new_empty(n, rows, high, columns, wide, h, w, c)
     for i, j in product(range(rows), range(columns)):
-        one = copies[:, i, :, j]
-        for (to, of), (to_the, of_the) in product(_moved_back(h, i * unit[0]), _moved_back(w, j * unit[1])):
-            one[:, :, :, to, to_the] = last[:, :, :, of, of_the]
+        copy = copies[:, i, :, j]
+        for (to_row, row), (to_column, column) in product(_roll_back(h, i * unit[0]), _roll_back(w, j * unit[1])):
+            copy[:, :, :, to_row, to_column] = last[:, :, :, row, column]
     whole: Tensor = copies.view(-1, h, w, c).permute(0, 3, 1, 2)
     return whole
 
 
-def _moved_back(n: int, by: int) -> list[tuple[slice, slice]]:
-    """(to, from) of the two parts of an axis that is rolled back by less than its size."""
+def _roll_back(n: int, by: int) -> list[tuple[slice, slice]]:
+    """(to, from) of the two parts of an axis of length n that is rolled by -by, 0 ≤ by < n."""
     parts = [(slice(0, n - by), slice(by, n)), (slice(n - by, n), slice(0, by))]
     return parts[: 1 + (by > 0)]
 
 
 def decimated(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps) -> Float[Tensor, "B c p q"]:
-    """The samples ``[i::s, j::s]`` of every map, for all i, j < s; in the order of ``Phases``."""
+    """The samples ``[i::s, j::s]`` of every map for all i, j < s, where s is ``by``; in the order of ``Phases``."""
     (high, wide), (rows, columns) = steps, by
     n, (c, h, w) = len(maps) // (high * wide), maps.shape[1:]
     parts = maps.permute(0, 2, 3, 1).reshape(n, high, wide, h // rows, rows, w // columns, columns, c)
@@ -95,33 +98,33 @@ def decimated(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps) -> Float[
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes of the phases at one node of the net's graph.
+    """How one node of the net's graph runs on phases.
 
     Attributes:
-        takes: the steps its inputs are brought to.
-        stride: by which it is coarser than its inputs.
-        unit: of what it gives (``Phases``).
-        dense: the same with stride 1, where that is a layer; its outputs are then dealt out to the phases.
+        takes: the steps that its inputs are expanded to (``Phases.at``).
+        stride: of its output relative to its inputs.
+        unit: of its output (``Phases``).
+        dense: a version of the layer with stride 1, if there is one; its output is then decimated to phases.
     """
 
     takes: Steps
-    stride: Steps = ONE
+    stride: Steps = NO_STRIDE
     unit: Steps | None = None
     dense: nn.Module | None = None
 
     @property
     def steps(self) -> Steps:
-        """Of what it gives."""
+        """Of its output."""
         return self.takes[0] * self.stride[0], self.takes[1] * self.stride[1]
 
     @property
     def uneven(self) -> bool:
-        """Whether it is a stride that does not divide its map."""
+        """Whether its stride does not divide its map."""
         return self.unit is not None and any(s > 1 and u > 1 for s, u in zip(self.stride, self.unit, strict=True))
 
 
 class PhaseTree(FxInterpreter):
-    """A net made ready for all rolls of its images.
+    """A net prepared for all rolls of its images.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1, padding_mode="circular"), nn.Flatten())
     >>> tree = PhaseTree(net, (1, 4, 4))
@@ -133,19 +136,18 @@ class PhaseTree(FxInterpreter):
     True
 
     Args:
-        net: any net of maps that ``torch.fx`` can follow; it is run in eval mode.
+        net: any net of maps that ``torch.fx`` can trace; it runs in eval mode.
         image: (channels, height, width).
-        layers: names of modules whose phases are wanted besides the output's.
+        layers: names of modules whose phases are returned beside the output's.
 
     Attributes:
-        alone: the layers that are not open to rolls: each gets all that are left of them, one by one.
-        forwards: what it costs, in forward passes of the same images, by the ledger's multiply-adds; nan where the
-            ledger has no formula.
-        peak: numbers in the largest of its values, an image.
+        alone: the layers that are neither equivariant nor invariant: they run on all remaining rolls, one by one.
+        forwards: the cost for an image, in forward passes, by multiply-adds; nan if the net has no model summary.
+        peak: the largest number of elements of a layer's phases, for one image.
 
     Raises:
-        UserError: ``torch.fx`` cannot follow the net, or it has layers that give several maps at
-            once, or one that is wanted runs nothing.
+        UserError: ``torch.fx`` cannot trace the net, a layer returns several tensors, or one of ``layers`` is not
+            called.
     """
 
     def __init__(self, net: nn.Module, image: tuple[int, int, int], layers: Iterable[str] = ()) -> None:
@@ -154,65 +156,66 @@ class PhaseTree(FxInterpreter):
         self.steps: dict[fx.Node, Step] = {}
         self.alone: list[str] = []
         self.peak = 0
-        with self.trying():
+        with self.seeded():
             self._plan()
-        self.wanted: dict[fx.Node, list[str]] = {}
+        self.observed: dict[fx.Node, list[str]] = {}
         for name in layers:
-            self.wanted.setdefault(self._last_in(name), []).append(name)
+            self.observed.setdefault(self._last_in(name), []).append(name)
         self.forwards = self._cost()
         self.overwrites = any(getattr(module, "inplace", False) for module in net.modules())
 
     def __call__(self, x: Float[Tensor, "n c H W"]) -> dict[str, Phases]:
-        """The phases of the wanted layers and of the output (``"output"``) for normalised images."""
-        found: dict[str, Phases] = {}
+        """Name → phases, of the observed layers and of the output (``"output"``), for normalised images."""
+        outputs: dict[str, Phases] = {}
 
-        def keep(name: str, phases: Phases) -> None:
-            found[name] = replace(phases, values=phases.values.clone()) if self.overwrites else phases
+        def store(name: str, phases: Phases) -> None:
+            outputs[name] = replace(phases, values=phases.values.clone()) if self.overwrites else phases
 
-        self.stream_outputs(x, keep)
-        return found
+        self.stream_outputs(x, store)
+        return outputs
 
-    def stream_outputs(self, x: Float[Tensor, "n c H W"], see: Callable[[str, Phases], None]) -> None:
-        """``see`` is given the same one after the other, so that not all are held at once; it may keep what it makes of
-        them, not them, which a layer that works in place may overwrite.
+    def stream_outputs(self, x: Float[Tensor, "n c H W"], callback: Callable[[str, Phases], None]) -> None:
+        """Pass name and phases to a callback, one after the other, so that not all are in memory at once. The callback
+        must not keep the phases, as a layer that works in place may overwrite them.
         """
         values: dict[fx.Node, Any] = {}
         with eval_mode(self.net), torch.no_grad():
             for node in self.graph.nodes:
                 if node.op == "output":
-                    see("output", values[node.args[0]])
+                    callback("output", values[node.args[0]])
                     break
-                values[node] = Phases(x, ONE, ONE) if node.op == "placeholder" else self._run(node, values)
-                for name in self.wanted.get(node, ()):
-                    see(name, values[node])
+                values[node] = Phases(x, NO_STRIDE, NO_STRIDE) if node.op == "placeholder" else self._run(node, values)
+                for name in self.observed.get(node, ()):
+                    callback(name, values[node])
                 for used in node.all_input_nodes:
                     if self.last_use[used] is node:
                         del values[used]
 
     @property
     def shares_nothing(self) -> bool:
-        """Whether all rolls of the image itself are needed, one by one."""
+        """Whether already the first layers need all rolls of the image, one by one."""
         first = next(node for node in self.graph.nodes if node.op == "placeholder")
         return all(self.steps[node].steps == self.size for node in first.users if node in self.steps)
 
     def _run(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-        """A node's value: phases, or what it gives as it is."""
+        """A node's value: phases; or the plain value, if it does not depend on the image."""
         step = self.steps.get(node)
         if step is None:
-            return self.call(node, lambda one: value.values if isinstance(value := values[one], Phases) else value)
+            return self.call(node, lambda source: v.values if isinstance(v := values[source], Phases) else v)
         takes = step.takes if step.dense else step.steps
-        given = {
-            one: values[one].at(takes).values if one in self.steps else values[one] for one in node.all_input_nodes
+        inputs = {
+            source: values[source].at(takes).values if source in self.steps else values[source]
+            for source in node.all_input_nodes
         }
         if step.dense is None:
-            return Phases(self.call(node, given.__getitem__), step.steps, step.unit)
-        (one,) = node.all_input_nodes
-        return Phases(decimated(step.dense(given[one]), step.takes, step.stride), step.steps, step.unit)
+            return Phases(self.call(node, inputs.__getitem__), step.steps, step.unit)
+        (source,) = node.all_input_nodes
+        return Phases(decimated(step.dense(inputs[source]), step.takes, step.stride), step.steps, step.unit)
 
     # --- planning ----------------------------------------------------------------------------------------------
 
     def _plan(self) -> None:
-        """Run the net on random images, and each layer again on random maps and their rolls."""
+        """Run the net on random images, and each layer also on random maps and their rolls."""
         weight = reference_tensor(self.net)
         values: dict[fx.Node, Any] = {}
         for node in self.graph.nodes:
@@ -222,48 +225,48 @@ class PhaseTree(FxInterpreter):
                 break
             if node.op == "placeholder":
                 values[node] = torch.randn(2, *self.image, dtype=weight.dtype, device=weight.device)
-                self.steps[node] = Step(ONE, unit=ONE)
+                self.steps[node] = Step(NO_STRIDE, unit=NO_STRIDE)
                 continue
             value = values[node] = self.call(node, values.__getitem__)
-            if isinstance(value, tuple | list) and any(isinstance(one, Tensor) for one in value):
+            if isinstance(value, tuple | list) and any(isinstance(part, Tensor) for part in value):
                 raise UserError(f"{node.name}: the phase tree does not follow layers with several outputs")
-            if isinstance(value, Tensor) and any(one in self.steps for one in node.all_input_nodes):
+            if isinstance(value, Tensor) and any(source in self.steps for source in node.all_input_nodes):
                 step = self.steps[node] = self._step(node, values)
-                # what a layer without a dense twin is given is brought to as many rolls as it gives
-                given = [] if step.dense else [values[one] for one in node.all_input_nodes if one in self.steps]
-                largest = max(one[0].numel() for one in [value, *given])
+                # without a dense version, the inputs are expanded to as many rolls as the output
+                expanded = [] if step.dense else [values[x] for x in node.all_input_nodes if x in self.steps]
+                largest = max(tensor[0].numel() for tensor in [value, *expanded])
                 self.peak = max(self.peak, math.prod(step.steps) * largest)
 
     def _step(self, node: fx.Node, values: dict[fx.Node, Any]) -> Step:
-        """How a layer takes rolls, by trying."""
-        inputs = {one: self.steps[one] for one in node.all_input_nodes if one in self.steps}
-        takes = _common([one.steps for one in inputs.values()])
+        """How a layer handles rolls, by testing it."""
+        inputs = {source: self.steps[source] for source in node.all_input_nodes if source in self.steps}
+        takes = _common([step.steps for step in inputs.values()])
         units = {
-            one: (step.unit[0] * takes[0] // step.steps[0], step.unit[1] * takes[1] // step.steps[1])
-            for one, step in inputs.items()
+            source: (step.unit[0] * takes[0] // step.steps[0], step.unit[1] * takes[1] // step.steps[1])
+            for source, step in inputs.items()
             if step.unit is not None
         }
         if takes == self.size or not units:
             return Step(takes)
-        fresh = {one: _noise_like(values[one]) for one in inputs}
-        trial = Trial(self.size, takes, fresh, units, lambda drawn: self.call(node, (values | drawn).__getitem__))
-        step = trial.step()
+        noise = {source: _noise_like(values[source]) for source in inputs}
+        test = LayerTest(self.size, takes, noise, units, lambda rolled: self.call(node, (values | rolled).__getitem__))
+        step = test.step()
         if step is None or step.uneven:
             self.alone.append(name_of(node))
         if step is None:
             return Step(self.size)
-        if max(step.stride) > 1 and node.op == "call_module" and set(units.values()) == {ONE}:
-            (one,) = inputs
-            return replace(step, dense=dense_twin(self.modules[str(node.target)], fresh[one], step.stride))
+        if max(step.stride) > 1 and node.op == "call_module" and set(units.values()) == {NO_STRIDE}:
+            (source,) = inputs
+            return replace(step, dense=dense_version(self.modules[str(node.target)], noise[source], step.stride))
         return step
 
     def _last_in(self, name: str) -> fx.Node:
-        """The node whose value is the output of a module: the last one in it."""
+        """The node that computes the output of a module: the last one inside it."""
         nodes = [
             node
             for node in self.graph.nodes
             if (node.op == "call_module" and node.target == name)
-            or name in (one for one, _ in node.meta.get("nn_module_stack", {}).values())
+            or name in (module for module, _ in node.meta.get("nn_module_stack", {}).values())
         ]
         if not nodes:
             raise UserError(f"{name}: no call of what the net runs is in this layer")
@@ -271,14 +274,14 @@ class PhaseTree(FxInterpreter):
         return last
 
     def _cost(self) -> float:
-        """Forward passes, by the ledger."""
+        """The cost for an image, in forward passes."""
         times = {str(node.target): math.prod(step.steps) for node, step in self.steps.items()}
         return self.forwards_of(self.image, lambda name: times.get(name, math.prod(self.size)))
 
 
 def _common(steps: list[Steps]) -> Steps:
-    """The least that all of them divide."""
-    return math.lcm(*(one[0] for one in steps)), math.lcm(*(one[1] for one in steps))
+    """The least common multiple along each axis."""
+    return math.lcm(*(step[0] for step in steps)), math.lcm(*(step[1] for step in steps))
 
 
 def _noise_like(value: Tensor) -> Tensor:
@@ -286,14 +289,14 @@ def _noise_like(value: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A layer run on noise, and on the same noise rolled.
+class LayerTest:
+    """A layer that runs on noise and on rolls of the noise, to find out how it handles rolls.
 
     Attributes:
-        size: of the image.
-        takes: steps that the layer's inputs have.
+        size: (height, width) of the image.
+        takes: the steps of the layer's inputs.
         inputs: noise.
-        units: of the inputs that are open.
+        units: of the equivariant inputs.
         run: the layer.
     """
 
@@ -304,55 +307,58 @@ class Trial:
     run: Callable[[dict[fx.Node, Tensor]], Tensor]
 
     def step(self) -> Step | None:
-        """What it is: closed, open, open with a stride, or (None) none of them."""
-        still = self.moved(0, 0)
-        if all(close(self.moved(*by), still) for by in self.rolls(ONE)):
+        """Invariant (unit None), or equivariant, with or without a stride; None if neither."""
+        reference = self.rolled(0, 0)
+        if all(all_close(self.rolled(*by), reference) for by in self.rolls(NO_STRIDE)):
             return Step(self.takes)
-        if still.dim() != 4:
+        if reference.dim() != 4:
             return None
-        # the smallest stride at which a roll of the image is one by whole pixels of the map
-        stride = tuple(n // math.gcd(t * m, n) for n, t, m in zip(self.size, self.takes, still.shape[2:], strict=True))
+        # the smallest stride at which rolls of the image are rolls of the map by whole pixels
+        axes = zip(self.size, self.takes, reference.shape[2:], strict=True)
+        stride = tuple(n // math.gcd(t * m, n) for n, t, m in axes)
         steps = (self.takes[0] * stride[0], self.takes[1] * stride[1])
         if any(n % s for n, s in zip(self.size, steps, strict=True)):
             return None
-        unit = (steps[0] * still.shape[2] // self.size[0], steps[1] * still.shape[3] // self.size[1])
+        unit = (steps[0] * reference.shape[2] // self.size[0], steps[1] * reference.shape[3] // self.size[1])
         for rows, columns in self.rolls((stride[0], stride[1])):
-            moved = self.moved(rows * stride[0], columns * stride[1])
-            if not close(moved, still.roll((rows * unit[0], columns * unit[1]), (2, 3))):
+            output = self.rolled(rows * stride[0], columns * stride[1])
+            if not all_close(output, reference.roll((rows * unit[0], columns * unit[1]), (2, 3))):
                 return None
         return Step(self.takes, (stride[0], stride[1]), unit)
 
     def rolls(self, stride: Steps) -> list[Steps]:
-        """Along one axis, along the other, and along both, as multiples of the stride."""
+        """The rolls that are tested, as multiples of the stride: along each axis, and along both."""
         ends = [n // (t * s) - 1 for n, t, s in zip(self.size, self.takes, stride, strict=True)]
         down, right = min(ends[0], 1), min(ends[1], 1)
-        return [one for one in {(down, 0), (0, right), (ends[0], min(ends[1], 2))} if one != (0, 0)]
+        return [roll for roll in {(down, 0), (0, right), (ends[0], min(ends[1], 2))} if roll != (0, 0)]
 
-    def moved(self, rows: int, columns: int) -> Tensor:
-        """What the layer gives when the image is rolled by multiples of ``takes``."""
-        rolls = {one: (rows * unit[0], columns * unit[1]) for one, unit in self.units.items()}
+    def rolled(self, rows: int, columns: int) -> Tensor:
+        """The layer's output for the image rolled by (rows, columns) · ``takes``."""
+        rolls = {source: (rows * unit[0], columns * unit[1]) for source, unit in self.units.items()}
         return self.run({
-            one: noise.roll(rolls[one], (2, 3)) if one in rolls else noise.clone() for one, noise in self.inputs.items()
+            source: noise.roll(rolls[source], (2, 3)) if source in rolls else noise.clone()
+            for source, noise in self.inputs.items()
         })  # fmt: skip
 
 
 def _unstrided(layer: nn.Module) -> nn.Module:
-    twin = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
-    for part in twin.modules():
+    """A copy with stride 1."""
+    dense = copy.copy(layer) if isinstance(layer, nn.Conv2d) else copy.deepcopy(layer)
+    for part in dense.modules():
         if hasattr(part, "stride"):
-            setattr(part, "stride", ONE if isinstance(part.stride, tuple) else 1)  # noqa: B010
-    return twin
+            setattr(part, "stride", NO_STRIDE if isinstance(part.stride, tuple) else 1)  # noqa: B010
+    return dense
 
 
-def dense_twin(layer: nn.Module, noise: Float[Tensor, "b c h w"], stride: Steps) -> nn.Module | None:
-    """A layer with stride 1 that gives all phases of the strided one at once: its own ``dense()``, where it has one.
-    None where trying shows that it does not (phases that are chosen, windows that start elsewhere).
+def dense_version(layer: nn.Module, noise: Float[Tensor, "b c h w"], stride: Steps) -> nn.Module | None:
+    """The layer with stride 1, whose output holds all phases of the strided one: its own ``dense()``, or a copy. None
+    if a test on noise shows another result (phases that are selected, windows that start elsewhere).
     """
     try:
-        dense = getattr(layer, "dense", None)
-        twin = dense() if callable(dense) else _unstrided(layer)
-        found = decimated(twin(noise), ONE, stride)
-    except (RuntimeError, ValueError):  # no copy of it can be made, its windows do not fit, or its size is another
+        own = getattr(layer, "dense", None)
+        dense = own() if callable(own) else _unstrided(layer)
+        phases = decimated(dense(noise), NO_STRIDE, stride)
+    except (RuntimeError, ValueError):  # it cannot be copied, its windows do not fit, or the sizes differ
         return None
-    right = layer(rolled(noise, ONE, stride))
-    return twin if found.shape == right.shape and close(found, right) else None
+    expected = layer(rolled(noise, NO_STRIDE, stride))
+    return dense if phases.shape == expected.shape and all_close(phases, expected) else None

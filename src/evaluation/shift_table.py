@@ -1,6 +1,6 @@
 """All H · W rolls of an image, at the output and at every layer: by the phase tree, else one by one.
 
-Both ways give the same table of rolls, so the measures on it do not know which way it came.
+Both ways give the same table, so the metrics do not depend on the way.
 """
 
 import math
@@ -13,51 +13,52 @@ from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
 from ..errors import UserError
-from ..metrics.base import LayerOutputs, squares
+from ..metrics.layer_outputs import LayerOutputs, squared_differences
 from ..nets.hooks import stream_outputs
 from .adapter import ModelAdapter
 from .fx import Steps, padding_of
 from .phase_tree import Phases, PhaseTree
 
-#: the tree is used if what it gives for random rolls is what the net gives, up to this share of the largest …
+#: a shared computation is used if it agrees with the net on random shifts, up to this share of the largest value
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
-#: … for so many of them
-TRIED = 3
-#: images in a forward pass where each roll is one
-TOGETHER = 256
-#: positions up to which a map's correlations are quicker by products than by FFT
-FEW = 64
-#: numbers that the largest value of a pass may have: 256 MB in float32
-ROOM = 2**26
+#: random shifts of that test
+TESTED_SHIFTS = 3
+#: images of a forward pass where each shift is an image of its own
+FORWARD_BATCH = 256
+#: up to this number of positions, correlations of maps are faster by matrix products than by FFT
+SMALL_MAP = 64
+#: the largest number of elements of a tensor: 256 MB in float32
+MAX_ELEMENTS = 2**26
 
 
 @dataclass(frozen=True)
 class ShiftTable:
-    """What shifts do to a batch of images.
+    """A batch of images under many shifts.
 
     Attributes:
-        outputs: of image i under shift g at [i, g]; the first shift is none.
-        squared: layer → ``‖φ(gx) - φ(x)‖²`` in the same places.
-        lengths: layer → ``‖φ(gx)‖`` in the same places.
-        still: layer → φ(x) of the batch, flattened.
+        outputs: the net's, for image i shifted by shift g at [i, g]; the first shift is (0, 0).
+        squared_difference: layer → ``‖φ(gx) - φ(x)‖²`` at [i, g].
+        norms: layer → ``‖φ(gx)‖`` at [i, g].
+        reference: layer → φ(x), flattened.
     """
 
     outputs: Float[Tensor, "n shifts d"]
-    squared: dict[str, Float[Tensor, "n shifts"]]
-    lengths: dict[str, Float[Tensor, "n shifts"]]
-    still: dict[str, Float[Tensor, "n _"]]
+    squared_difference: dict[str, Float[Tensor, "n shifts"]]
+    norms: dict[str, Float[Tensor, "n shifts"]]
+    reference: dict[str, Float[Tensor, "n _"]]
 
 
 @dataclass(frozen=True)
 class Rolls:
-    """How the rolls of a net's images are had.
+    """How a net's outputs for rolls of its images are computed.
 
     Attributes:
-        tree: shares what they have in common; None: each is a forward pass of its own.
-        size: of the images; there are as many rolls as pixels.
-        why: the tree is not used, in a line; empty where it is.
-        shifts: (down, right) of each roll, (0, 0) first; all of them, in rows, unless they are a sample.
-        forwards: what an image costs, in forward passes.
+        adapter: the net.
+        tree: shares computation between rolls; None: each roll is a forward pass of its own.
+        size: (height, width) of the images; there are as many rolls as pixels.
+        why: the reason why the tree is not used; empty if it is.
+        shifts: (down, right) of each roll, (0, 0) first; all rolls in row-major order, unless they are a sample.
+        forwards: the cost for an image, in forward passes.
     """
 
     adapter: ModelAdapter
@@ -70,90 +71,97 @@ class Rolls:
     def __call__(self, x: Float[Tensor, "n c H W"]) -> ShiftTable:
         """The table of a batch of normalised images."""
         if self.tree is None:
-            return enumerated(self.adapter, x, self.shifts)
+            return one_by_one_rolls(self.adapter, x, self.shifts)
         size, table = self.tree.size, ShiftTable(x.new_empty(0, 1, 1), {}, {}, {})
         outputs: list[Tensor] = []
 
-        def see(name: str, phases: Phases) -> None:
+        def callback(name: str, phases: Phases) -> None:
             if name == "output":
-                outputs.append(self.adapter.answer(phases.everywhere(size).flatten(1, 2).flatten(0, 1)))
+                outputs.append(self.adapter.select_output(phases.everywhere(size).flatten(1, 2).flatten(0, 1)))
             else:
-                table.squared[name] = squared_distances(phases, size).flatten(1)
-                table.lengths[name] = lengths(phases, size).flatten(1)
-                table.still[name] = phases.split()[:, 0, 0].clone(memory_format=torch.contiguous_format).flatten(1)
+                table.squared_difference[name] = squared_distances(phases, size).flatten(1)
+                table.norms[name] = norms(phases, size).flatten(1)
+                table.reference[name] = phases.split()[:, 0, 0].clone(memory_format=torch.contiguous_format).flatten(1)
 
-        self.tree.stream_outputs(x, see)
+        self.tree.stream_outputs(x, callback)
         return replace(table, outputs=outputs[0].unflatten(0, (len(x), -1)))
 
     @property
     def how(self) -> str:
-        """What is done, at what cost, and why it is not done for less."""
-        every = math.prod(self.size)
+        """The method, its cost, and the reason why it is not faster: a sentence for people."""
+        count, total = len(self.shifts), math.prod(self.size)
         if self.tree is not None:
-            return f"all {every:,} rolls by the phase tree, which cost {self.forwards:.3g} forward passes an image"
-        drawn = (
-            f"{len(self.shifts):,} of {every:,} rolls, drawn" if len(self.shifts) < every else f"all {every:,} rolls"
-        )
-        return f"{drawn}, a forward pass each, as they share nothing: {self.why}"
+            return f"all {total:,} rolls by the phase tree, which cost {self.forwards:.3g} forward passes an image"
+        rolls = f"{count:,} of {total:,} rolls, drawn" if count < total else f"all {total:,} rolls"
+        return f"{rolls}, a forward pass each, as they share nothing: {self.why}"
 
     @property
     def batch(self) -> int:
-        """Images at once."""
-        return TOGETHER if self.tree is None else max(1, min(8, ROOM // max(self.tree.peak, 1)))
+        """Images of a batch."""
+        return FORWARD_BATCH if self.tree is None else max(1, min(8, MAX_ELEMENTS // max(self.tree.peak, 1)))
 
 
 def all_shifts(size: Steps) -> Int64[Tensor, "rolls 2"]:
-    """Every roll of a map of that size, (0, 0) first."""
+    """All rolls of a map of that size, (0, 0) first."""
     return torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1]))
 
 
 def prepare(adapter: ModelAdapter, x: Float[Tensor, "n c H W"]) -> Rolls:
-    """The tree, if the net has one that shares anything and agrees with the net on random rolls of two images; else
-    one by one.
+    """By the phase tree, if it shares any computation and agrees with the net on random rolls of two images; else one
+    by one.
+
+    Args:
+        adapter: the net.
+        x: normalised images.
     """
     height, width = x.shape[-2:]
-    alone = Rolls(adapter, None, (height, width), "", all_shifts((height, width)), height * width)
+    one_by_one = Rolls(adapter, None, (height, width), "", all_shifts((height, width)), height * width)
     try:
         tree = PhaseTree(adapter.net, (x.shape[1], height, width), adapter.layers)
     except UserError as error:
-        return replace(alone, why=str(error))
+        return replace(one_by_one, why=str(error))
     if tree.shares_nothing:
-        return replace(alone, why=_closed(adapter.net, tree.alone[0]))
-    if tree.peak > ROOM:
-        return replace(alone, why=f"{', '.join(tree.alone)}: what all rolls give there does not fit into memory")
-    shared = replace(alone, tree=tree, forwards=tree.forwards if math.isfinite(tree.forwards) else height * width)
+        return replace(one_by_one, why=_not_equivariant(adapter.net, tree.alone[0]))
+    if tree.peak > MAX_ELEMENTS:
+        return replace(one_by_one, why=f"{', '.join(tree.alone)}: what all rolls give there does not fit into memory")
+    shared = replace(one_by_one, tree=tree, forwards=tree.forwards if math.isfinite(tree.forwards) else height * width)
     why = _difference(shared, x[: min(2, shared.batch)])
-    return replace(alone, why=why) if why else shared
+    return replace(one_by_one, why=why) if why else shared
 
 
-def _closed(net: nn.Module, name: str) -> str:
-    """Why a layer answers a roll with something else than a roll, as far as its padding says so."""
+def _not_equivariant(net: nn.Module, name: str) -> str:
+    """Why a layer is not equivariant to rolls: its padding, if it has one that is not circular."""
     mode = padding_of(net, name)
     cause = "" if mode in (None, "circular") else f"pads with {mode}, so it "
-    return f"{name} {cause}is not open to rolls of the image"
+    return f"{name} {cause}is not equivariant to rolls of the image"
 
 
 def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:
-    """Where the tree's table is not the net's own at some random rolls; empty where it is."""
+    """Where the tree's table differs from the net's at some random rolls; empty if it does not."""
     generator = torch.Generator().manual_seed(0)
-    some = torch.cat([torch.tensor([0]), 1 + torch.randperm(len(shared.shifts) - 1, generator=generator)[:TRIED]])
-    right = enumerated(shared.adapter, x, shared.shifts[some])
+    drawn = 1 + torch.randperm(len(shared.shifts) - 1, generator=generator)[:TESTED_SHIFTS]
+    index = torch.cat([torch.tensor([0]), drawn])
+    expected = one_by_one_rolls(shared.adapter, x, shared.shifts[index])
     try:
-        found = shared(x)
-    except Exception as error:  # whatever the net's own code raises where there are more maps than it was told
+        table = shared(x)
+    except Exception as error:  # anything that the net's own code raises for larger batches
         return f"the tree cannot run the net: {' '.join(str(error).split())}"
-    pairs = {"the answer": (found.outputs, right.outputs, right.outputs.abs().max())}
-    for name, still in right.still.items():
-        pairs[name] = (found.squared[name], right.squared[name], still.square().sum(1).max())
-    for name, (one, other, scale) in pairs.items():
-        off = (one[:, some] - other).abs().max()
-        if not off <= AGREEMENT.get(x.dtype, 1e-2) * scale:
-            return f"{name}: the tree's is off by {off / scale:.1e} for rolls by {shared.shifts[some[1:]].tolist()}"
+    tests = {"the answer": (table.outputs, expected.outputs, expected.outputs.abs().max())}
+    for name, reference in expected.reference.items():
+        scale = reference.square().sum(1).max()
+        tests[name] = (table.squared_difference[name], expected.squared_difference[name], scale)
+    for name, (values, expected_values, scale) in tests.items():
+        error_size = (values[:, index] - expected_values).abs().max()
+        if not error_size <= AGREEMENT.get(x.dtype, 1e-2) * scale:
+            rolls = shared.shifts[index[1:]].tolist()
+            return f"{name}: the tree's is off by {error_size / scale:.1e} for rolls by {rolls}"
     return ""
 
 
-def enumerated(adapter: ModelAdapter, x: Float[Tensor, "n c H W"], shifts: Int64[Tensor, "rolls 2"]) -> ShiftTable:
-    """Each roll a forward pass; for any net."""
+def one_by_one_rolls(
+    adapter: ModelAdapter, x: Float[Tensor, "n c H W"], shifts: Int64[Tensor, "rolls 2"]
+) -> ShiftTable:
+    """A forward pass for each roll; for any net."""
 
     def rolled(some: Int64[Tensor, "m 2"]) -> Tensor:
         return torch.cat([x.roll((down, right), (2, 3)) for down, right in some.tolist()])
@@ -163,68 +171,68 @@ def enumerated(adapter: ModelAdapter, x: Float[Tensor, "n c H W"], shifts: Int64
 
 @torch.no_grad()
 def one_by_one(
-    adapter: ModelAdapter, n: int, shifts: Int64[Tensor, "shifts 2"], move: Callable[[Tensor], Tensor]
+    adapter: ModelAdapter, n: int, shifts: Int64[Tensor, "shifts 2"], shift_images: Callable[[Tensor], Tensor]
 ) -> ShiftTable:
-    """Each shift a forward pass.
+    """A forward pass for each shift.
 
     Args:
-        subject: the net.
+        adapter: the net.
         n: images.
         shifts: (0, 0) first.
-        move: some of the shifts → as the net takes them, all images moved by the first, then all by the next …
+        shift_images: some shifts → the net's input: all images shifted by the first, then all by the second …
     """
     outputs: list[Tensor] = []
     squared: dict[str, list[Tensor]] = {name: [] for name in adapter.layers}
-    length: dict[str, list[Tensor]] = {name: [] for name in adapter.layers}
-    still: dict[str, Tensor] = {}
+    norms: dict[str, list[Tensor]] = {name: [] for name in adapter.layers}
+    reference: dict[str, Tensor] = {}
 
-    def see(name: str, maps: Tensor) -> None:
-        if name not in still:
-            still[name] = maps[:n].clone()
-        squared[name].append(squares(maps, still[name]).sum(1).view(-1, n))
-        length[name].append(LayerOutputs(maps).length.view(-1, n))
+    def callback(name: str, maps: Tensor) -> None:
+        if name not in reference:
+            reference[name] = maps[:n].clone()
+        squared[name].append(squared_differences(maps, reference[name]).sum(1).view(-1, n))
+        norms[name].append(LayerOutputs(maps).norm.view(-1, n))
 
-    with stream_outputs(adapter.net, adapter.layers, see):
-        for some in shifts.split(max(1, TOGETHER // n)):
-            outputs.append(adapter.answer(adapter.net(move(some))).unflatten(0, (len(some), -1)))
+    with stream_outputs(adapter.net, adapter.layers, callback):
+        for some in shifts.split(max(1, FORWARD_BATCH // n)):
+            outputs.append(adapter.select_output(adapter.net(shift_images(some))).unflatten(0, (len(some), -1)))
     return ShiftTable(
         torch.cat(outputs).transpose(0, 1),
-        {name: torch.cat(one).T for name, one in squared.items()},
-        {name: torch.cat(one).T for name, one in length.items()},
-        {name: one.flatten(1) for name, one in still.items()},
+        {name: torch.cat(chunks).T for name, chunks in squared.items()},
+        {name: torch.cat(chunks).T for name, chunks in norms.items()},
+        {name: maps.flatten(1) for name, maps in reference.items()},
     )
 
 
-def lengths(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
-    """``‖φ(gx)‖`` for every roll g, at [i, a, b] for that of image i by (a, b): as long as the phase it rolls."""
-    (phase, _), found = rolls_of(size, phases.steps), LayerOutputs(phases.values).length
-    return found.view(-1, math.prod(phases.steps))[:, phase.to(found.device)]
+def norms(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
+    """``‖φ(gx)‖`` for every roll g, at [i, a, b] for image i rolled by (a, b): the norm of the phase that it rolls."""
+    (phase, _), values = rolls_of(size, phases.steps), LayerOutputs(phases.values).norm
+    return values.view(-1, math.prod(phases.steps))[:, phase.to(values.device)]
 
 
 def squared_distances(phases: Phases, size: Steps) -> Float[Tensor, "n H W"]:
-    """``‖φ(gx) - φ(x)‖²`` for every roll g, at [i, a, b] for the roll of image i by (a, b).
+    """``‖φ(gx) - φ(x)‖²`` for every roll g, at [i, a, b] for image i rolled by (a, b).
 
-    A layer that is open gives, for each phase, a cross-correlation with the map of the image in place; less the mean of
-    each channel there, which would only cost precision.
+    For an equivariant layer, by the cross-correlation of each phase with the original image's map; each channel minus
+    its mean there, which cancels and would only cost precision.
     """
     parts, (phase, turn) = phases.split().flatten(1, 2), rolls_of(size, phases.steps)
     if phases.unit is None:
         return (parts - parts[:, :1]).flatten(2).square().sum(2)[:, phase.to(parts.device)]
     maps = (parts - parts[:, :1].mean((3, 4), keepdim=True)).flatten(0, 1)
-    norms = LayerOutputs(maps).length.square().view(len(parts), -1, 1)
-    correlate = correlations_by_products if maps[0, 0].numel() <= FEW else correlations_by_fft
+    energy = LayerOutputs(maps).norm.square().view(len(parts), -1, 1)
+    correlate = correlations_by_products if maps[0, 0].numel() <= SMALL_MAP else correlations_by_fft
     dots = correlate(maps, phases.steps)[..., :: phases.unit[0], :: phases.unit[1]]
-    found = norms[:, :1] + norms - 2 * dots.reshape(*norms.shape[:2], -1)
-    whole = found.flatten(1)[:, (phase * found.shape[2] + turn).to(found.device)]
-    whole[:, 0, 0] = 0  # not even rounding
-    distances: Tensor = whole.clamp(min=0)
+    squared = energy[:, :1] + energy - 2 * dots.reshape(*energy.shape[:2], -1)
+    by_roll = squared.flatten(1)[:, (phase * squared.shape[2] + turn).to(squared.device)]
+    by_roll[:, 0, 0] = 0  # exactly, without rounding
+    distances: Tensor = by_roll.clamp(min=0)
     return distances
 
 
 @cache
 def rolls_of(size: Steps, steps: Steps) -> tuple[Int64[Tensor, "H W"], Int64[Tensor, "H W"]]:
-    """For each roll of the image by (a, b): which phase it rolls, and by which of that phase's own rolls, both counted
-    row by row: phase o, of the image rolled by -o, is rolled on by k times its step where ``a = k · step - o``.
+    """For each roll of the image by (a, b): the phase that it rolls, and the roll of that phase, both as row-major
+    indices. Phase o belongs to the image rolled by -o; it is rolled by k steps where ``a = k · step - o``.
     """
     phases, turns = [], []
     for n, step in zip(size, steps, strict=True):
@@ -235,22 +243,22 @@ def rolls_of(size: Steps, steps: Steps) -> tuple[Int64[Tensor, "H W"], Int64[Ten
 
 
 def correlations_by_fft(maps: Float[Tensor, "m c h w"], steps: Steps) -> Float[Tensor, "n Sy Sx h w"]:
-    """Of each image's first phase with each of its phases, rolled on by (k, l) pixels of the map, at [i, oy, ox, k, l]:
-    ``Σ φ₀[c, y, x] φ[c, y - k, x - l]``.
+    """The correlation of each image's first phase with each of its phases rolled by (k, l) pixels of the map, at
+    [i, oy, ox, k, l]: ``Σ φ₀[c, y, x] φ[c, y - k, x - l]``.
     """
-    # one axis after the other: of many small maps in half the time of rfft2 on a CPU
+    # one axis after the other: for many small maps in half the time of rfft2 on a CPU
     spectra = fft.fft(fft.rfft(maps.permute(0, 2, 3, 1), dim=2), dim=1).unflatten(0, (-1, *steps))
     dots: Tensor = fft.irfft2(torch.linalg.vecdot(spectra, spectra[:, :1, :1]), s=maps.shape[2:])
     return dots
 
 
 def correlations_by_products(maps: Float[Tensor, "m c h w"], steps: Steps) -> Float[Tensor, "n Sy Sx h w"]:
-    """The same from the products of all pairs of positions, of which there are few in a small map."""
+    """The same as ``correlations_by_fft``, from the products of all pairs of positions; faster for small maps."""
     height, width = maps.shape[2:]
-    places, n = height * width, math.prod(steps)
-    flat = maps.permute(0, 2, 3, 1).reshape(-1, n * places, maps.shape[1])
-    products = (flat[:, :places] @ flat.mT).view(-1, places, n, places)
+    positions, n = height * width, math.prod(steps)
+    flat = maps.permute(0, 2, 3, 1).reshape(-1, n * positions, maps.shape[1])
+    products = (flat[:, :positions] @ flat.mT).view(-1, positions, n, positions)
     rows, columns = ((torch.arange(side)[:, None] - torch.arange(side)) % side for side in (height, width))
-    other = (rows[:, None, :, None] * width + columns[None, :, None, :]).view(places, places)  # of (y, x), of (k, l)
-    other = other[None, :, None].expand(len(products), -1, n, -1).to(maps.device)
-    return products.gather(3, other).sum(1).view(-1, *steps, height, width)
+    source = (rows[:, None, :, None] * width + columns[None, :, None, :]).view(positions, positions)  # (y, x), (k, l)
+    source = source[None, :, None].expand(len(products), -1, n, -1).to(maps.device)
+    return products.gather(3, source).sum(1).view(-1, *steps, height, width)

@@ -1,4 +1,4 @@
-"""What each channel of a layer does: how often it fires, for which class, and whose work it repeats."""
+"""Statistics of every channel of a layer: firing rate, class selectivity, duplicates, energy."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from torchmetrics import Metric
 from ..metrics.channel_health import ChannelCorrelation, clusters
 from ..metrics.class_selectivity import class_selectivity
 
-#: the columns of what ``ChannelFacts`` gives
+#: the columns of ``ChannelFacts``
 FACTS = ("fires", "selectivity", "best_class", "repeats", "energy")
 
 
 def repeats(cluster: Int32[Tensor, " c"]) -> Int64[Tensor, " c"]:
-    """Of each channel the first one of its cluster (``health.clusters``), which it repeats; -1 for that one itself.
+    """The first channel of each channel's cluster (``channel_health.clusters``), which it duplicates; -1 for the first.
 
     >>> repeats(torch.tensor([0, 1, 0, 2, 1], dtype=torch.int32)).tolist()
     [-1, -1, 0, -1, 1]
@@ -25,8 +25,8 @@ def repeats(cluster: Int32[Tensor, " c"]) -> Int64[Tensor, " c"]:
 
 
 def ranking(facts: Float[Tensor, "c 5"]) -> Int64[Tensor, " c"]:
-    """All channels, the most selective first; where none has a selectivity (no classes), the one of most energy. The
-    dead come last; ties in the order of the channels.
+    """All channels by selectivity, highest first; without classes, by energy. Dead channels come last; ties are in the
+    order of the channels.
 
     >>> nan = float("nan")
     >>> ranking(torch.tensor([[0, nan, -1, -1, 0], [1, 0.2, 3, -1, 9], [0.1, 0.7, 1, -1, 1]])).tolist()
@@ -40,19 +40,20 @@ def ranking(facts: Float[Tensor, "c 5"]) -> Int64[Tensor, " c"]:
 
 
 class ChannelFacts(Metric):
-    """Facts of every channel of a layer, (c, 5) float32, the columns as in ``FACTS``:
+    """Statistics of every channel of a layer, (c, 5) float32, with the columns ``FACTS``:
 
-    ``fires``: share of the images for which it is above 0 at some position; 0 is what ``health`` calls dead.
-    ``selectivity``: ``class_selectivity`` of what it keeps after a ReLU and a mean over positions, in [0, 1]; nan for a
-    dead channel, and without classes. ``best_class``: the class of its largest mean; -1 where selectivity is nan.
-    ``repeats``: the first channel of its cluster in ``health.clusters``; -1 where it is that one.
-    ``energy``: its mean square over images and positions.
+    ``fires``: share of the images for which it is above 0 at some position; 0 is a dead channel (``dead_share``).
+    ``selectivity``: ``class_selectivity`` of its activations after a ReLU, averaged over positions, in [0, 1]; nan for
+    a dead channel, and without classes. ``best_class``: the class of its largest mean; -1 where selectivity is nan.
+    ``repeats``: the first channel of its cluster in ``channel_health.clusters``; -1 for the first. ``energy``: its mean
+    square over images and positions.
 
-    It keeps a few numbers a class and channel, and the products of all pairs of channels; nothing grows with images.
+    It keeps a few numbers a class and channel, and the products of all pairs of channels; nothing grows with the
+    images.
 
     Args:
-        classes: number of classes; 0: there are none.
-        filters: of the channels (``capture.filters_of``); None, or not one for each channel: nothing repeats.
+        classes: number of classes; 0: none.
+        filters: one for each channel (``layers.filters_of``); None, or another number: no channel is a duplicate.
     """
 
     full_state_update = False
@@ -69,7 +70,7 @@ class ChannelFacts(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, outputs: Float[Tensor, "n c *hw"], labels: Int64[Tensor, " n"] | None = None) -> None:
-        """Add a batch: the layer's outputs, and the class of each image where there are classes."""
+        """Add a batch: the layer's outputs, and the class of each image, if there are classes."""
         flat = outputs.detach().flatten(2) if outputs.dim() > 2 else outputs.detach()[:, :, None]
         self.n = self.n + len(flat)
         self.fired = self.fired + (flat.amax(2) > 0).double().sum(0)
@@ -82,15 +83,15 @@ class ChannelFacts(Metric):
             self.correlation.update(outputs)
 
     def compute(self) -> Float[Tensor, "c 5"]:
-        """The facts, of all images so far."""
+        """The statistics, over all images so far."""
         fires, energy = (self.fired / self.n).cpu(), (self.squares / self.n).cpu()
         selectivity, best = torch.full_like(fires, torch.nan), torch.full_like(fires, -1)
         if self.counts.dim() and (self.counts > 0).sum() > 1:
-            there = self.counts.cpu().nonzero()[:, 0]
-            means = (self.sums.cpu()[there]) / self.counts.cpu()[there, None]
-            selectivity = class_selectivity(means, torch.arange(len(there)))  # a class's mean stands for its images
-            best = torch.where(selectivity.isnan(), -1, there[means.argmax(0)].double())
-        others = torch.full_like(fires, -1)
+            present = self.counts.cpu().nonzero()[:, 0]
+            means = (self.sums.cpu()[present]) / self.counts.cpu()[present, None]
+            selectivity = class_selectivity(means, torch.arange(len(present)))  # one row a class: its mean
+            best = torch.where(selectivity.isnan(), -1, present[means.argmax(0)].double())
+        originals = torch.full_like(fires, -1)
         if self.filters is not None and self.correlation.update_called:
-            others = repeats(clusters(self.filters, self.correlation.compute())).double()
-        return torch.stack([fires, selectivity, best, others, energy], 1).float()
+            originals = repeats(clusters(self.filters, self.correlation.compute())).double()
+        return torch.stack([fires, selectivity, best, originals, energy], 1).float()

@@ -68,7 +68,7 @@ def compare_layers(options: Options) -> None:
         found = list(against_rows(ours, theirs, test_set))
         found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, test_set)]
     table.write(found)
-    said = f"  CKA on {len(test_set.canvas)} test images of {cfg.data.name}\n  {out}"
+    said = f"  CKA on {len(test_set.padded)} test images of {cfg.data.name}\n  {out}"
     console.print(said, soft_wrap=True, markup=False)
     title = f"{run.name} against {name}"
     show_page(FinishedRun(run, {}, out), title, out)

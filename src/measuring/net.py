@@ -8,7 +8,7 @@ from ..data.checksums import folder_checksum
 from ..data.external import check, sample
 from ..errors import UserError
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
-from ..evaluation.suite import rows
+from ..evaluation.suite import evaluate_families
 from ..models.norm import calibrate
 from ..nets.external import Image, default_layers, is_own, list_layers, load_net, output_size
 from ..reporting.terminal import console, show_layers, show_measured, show_notes
@@ -52,14 +52,14 @@ def measure_net(options: Options) -> None:
     if options.weights == "none":
         calibrate_untrained(adapter, test_set)
     console.print(
-        f"  {name}, weights {options.weights}: {len(test_set.canvas)} images of {options.data.name}, {height}×{width}"
+        f"  {name}, weights {options.weights}: {len(test_set.padded)} images of {options.data.name}, {height}×{width}"
     )
     with console.status("measuring") as status:
-        found = list(rows(adapter, test_set, families, status.update))
+        found = list(evaluate_families(adapter, test_set, families, status.update))
         if options.floor and has_untrained_twin(options):
             twin = replace(adapter, net=load_net(name, "none", options.classes).net.to(device))
             calibrate_untrained(twin, test_set)
-            floor = rows(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
+            floor = evaluate_families(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
             found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
     show_measured(table.write(found), out)
     run = FinishedRun(out.parent, {}, out)
@@ -96,7 +96,7 @@ def evaluation_set(options: Options, adapter: ModelAdapter, image: Image) -> Eva
     channels, side, _ = image
     found = sample(options.data.name, root, side, channels, margin, images, seed)
     answers, classes = output_size(adapter.net, image), len(found.classes)
-    labels = found.labels if adapter.what and answers == classes else None
+    labels = found.labels if adapter.classifies and answers == classes else None
     if labels is None:
         console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
     positions = found.positions if found.positions.numel() else None

@@ -40,7 +40,7 @@ def log(
     found = list(found)
     failed = True
     try:
-        grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Heatmap)}
+        grids = {f"{one.measure}/{one.layer}": one.values for one in found if isinstance(one, Heatmap)}
         tracker.log_measures([one for one in found if isinstance(one, Row)], grids)
         failed = False
     finally:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..evaluation.families import ALWAYS
 from ..metrics.rows import COLUMNS, Heatmap, Note, PerImage, Row
 from ..reporting.terminal import console
 from ..results import files
-from ..results.runs import ALWAYS, families_in, write_measures
+from ..results.runs import families_in, write_measures
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""Measures, each a function and a torchmetrics ``Metric``: ``from src.metrics import InvarianceError``.
+"""Metrics, each a function and a torchmetrics ``Metric``: ``from src.metrics import InvarianceError``.
 
-The file's name is its registration: a ``MEASURE`` (of pairs) or ``LAYER_MEASURE`` in a file here is taken in every run.
+A file here is its own registration: its ``MEASURE`` (of pairs of images) or ``LAYER_MEASURE`` (of one layer) is part of
+every run, and its ``QUANTITIES`` explain the numbers that it writes.
 """
 
 from importlib import import_module
@@ -16,11 +17,12 @@ MODULES = registered(
 
 
 def __getattr__(name: str) -> Any:
-    """Any measure by its class's name, wherever its file is; torchmetrics is imported here first."""
-    for one in () if name.startswith("_") else MODULES:
-        found = vars(import_module(f"{__name__}.{one}")).get(name)
-        if isinstance(found, type) and found.__module__ == f"{__name__}.{one}":
-            return found
+    """Any metric by the name of its class, whatever its file; torchmetrics is imported only then."""
+    for module in () if name.startswith("_") else MODULES:
+        path = f"{__name__}.{module}"
+        value = vars(import_module(path)).get(name)
+        if isinstance(value, type) and value.__module__ == path:
+            return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Health of channels: the dead, the constant, and those that do another one's work."""
+"""Health of channels: the shares that are dead, constant, or duplicates of another channel."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,25 +11,39 @@ from scipy.stats import beta
 from torch import Tensor
 from torchmetrics import Metric
 
-from .base import LayerMeasure, without_interval
+from .base import LayerMeasure, without_intervals
+from .quantities import Quantity
 from .rows import Estimate
 
-ROUNDING = 1e-6  # a spread this small beside the values themselves is none
+QUANTITIES = (
+    Quantity("dead_share", low=0, high=1, better="lower",
+        formula="share of channels with max φ ≤ 0 over all images and positions",
+        null="falls with n: a channel that fires for 1% of images looks dead in 64 of them with probability .53"),
+    Quantity("constant_share", low=0, high=1, better="lower",
+        formula="share of channels with a single value over all images and positions"),
+    Quantity("duplicate_share", low=0, high=1, better="lower",
+        formula="1 - clusters / channels, linked by cosine of filters ≥ .95 and correlation of activations ≥ .95"),
+    Quantity("max_filter_cosine", low=-1, high=1,
+        formula="the largest cosine of two filters of the layer's last convolution",
+        null="max_filter_cosine_null: its median for filters of random direction"),
+)  # fmt: skip
+#: a range below this share of the largest absolute value is rounding
+ROUNDING = 1e-6
 
 
 def is_constant(low: Float[Tensor, "..."], high: Float[Tensor, "..."]) -> Bool[Tensor, "..."]:
-    """Whether values from low to high are all the same, but for rounding."""
+    """Whether the values between a minimum and a maximum are the same up to rounding."""
     return high - low <= ROUNDING * high.abs().maximum(low.abs())
 
 
 def share_of(which: Bool[Tensor, " c"], values: Float[Tensor, " c"]) -> Float[Tensor, ""]:
-    """The share of channels; nan where some channel's values are, which nothing can be said of."""
+    """The share of channels that are ``which``; nan if the values of any channel are nan."""
     return torch.where(values.isnan().any(), torch.nan, which.double().mean())
 
 
 def dead_share(outputs: Float[Tensor, "n c *hw"]) -> Float[Tensor, ""]:
-    """Share of channels with no number above 0 in all images and positions, in [0, 1]. State n: a channel that fires
-    for 1% of images looks dead in 64 of them with a probability of .53.
+    """Share of channels without a positive number in all images and positions, in [0, 1]. Report n with it: a channel
+    that fires for 1% of images looks dead in 64 of them with probability .53.
 
     >>> dead_share(torch.tensor([[0.0, 1, -1, 2], [0, -2, -1, 2]])).item()
     0.5
@@ -39,9 +53,10 @@ def dead_share(outputs: Float[Tensor, "n c *hw"]) -> Float[Tensor, ""]:
 
 
 class Health(LayerMeasure):
-    """``dead_share``, and ``constant_share``: of channels with one value in all images and positions.
+    """``dead_share``, and ``constant_share``: of channels with a single value in all images and positions.
 
-    After a ReLU the dead are constant too. Both can only fall with n, and a resample sees fewer images: no intervals.
+    After a ReLU dead channels are constant too. No intervals: both only fall with n, and a bootstrap sample has fewer
+    distinct images.
     """
 
     higher_is_better = False
@@ -61,34 +76,34 @@ class Health(LayerMeasure):
         labels: Int64[Tensor, " n"] | None = None,
         images: Float[Tensor, "n _ _ _"] | None = None,
     ) -> None:
-        """Add a batch: of each channel, the lowest and the highest number so far."""
+        """Add a batch: update the minimum and maximum of each channel."""
         low, high = outputs.detach().transpose(0, 1).flatten(1).aminmax(dim=1)
         self.n, self.low, self.high = self.n + len(outputs), low.minimum(self.low), high.maximum(self.high)
 
     def compute(self) -> dict[str, Tensor]:
-        """Both shares, of all images so far."""
+        """Both shares, for all images so far."""
         shares = {"dead_share": self.high <= 0, "constant_share": is_constant(self.low, self.high)}
         return {name: share_of(share, self.high) for name, share in shares.items()}
 
     def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
         """(name, estimate), without intervals."""
-        return without_interval(self.compute(), int(self.n))
+        return without_intervals(self.compute(), int(self.n))
 
 
 def clusters(
     filters: Float[Tensor, "c ..."], correlation: Float[Tensor, "c c"], t: float = 0.95
 ) -> Int32[Tensor, " c"]:
-    """The number of the cluster that each channel is in. Two channels are linked if the cosine of their filters and the
-    correlation of their activations are both at least t; a chain of links makes one cluster.
+    """The cluster index of each channel. Two channels are linked if the cosine of their filters and the correlation of
+    their activations are both at least t; clusters are the connected components.
 
-    The cosine keeps its sign: behind a ReLU a filter and its negative do different work.
+    The cosine keeps its sign: before a ReLU, a filter and its negative compute different features.
     """
     linked = (cosines(filters) >= t) & (correlation.to(filters) >= t)
     return torch.from_numpy(connected_components(linked.cpu().numpy(), directed=False)[1])
 
 
 def duplicate_share(filters: Float[Tensor, "c ..."], correlation: Float[Tensor, "c c"], t: float = 0.95) -> float:
-    """Share of channels that could go and leave one of each cluster, in [0, 1).
+    """Share of channels that can be removed so that one of each cluster is left, in [0, 1).
 
     >>> duplicate_share(torch.tensor([[1.0, 0], [2, 0], [0, 1], [0, -1]]), torch.ones(4, 4))
     0.25
@@ -98,18 +113,19 @@ def duplicate_share(filters: Float[Tensor, "c ..."], correlation: Float[Tensor, 
 
 
 def cosines(filters: Float[Tensor, "c ..."]) -> Float[Tensor, "c c"]:
-    """Of all pairs of filters; 0 with a filter of zeros."""
+    """The cosine of all pairs of filters; 0 for a filter of zeros."""
     directions = F.normalize(filters.detach().flatten(1))
     return directions @ directions.T
 
 
 def max_cosine(filters: Float[Tensor, "c ..."]) -> float:
-    """The largest of two different filters (c ≥ 2)."""
+    """The largest cosine of two different filters (c ≥ 2), in [-1, 1]."""
     return cosines(filters).fill_diagonal_(-1).max().item()
 
 
 def max_cosine_null(count: int, size: int) -> float:
-    """The median of ``max_cosine`` for filters of random direction: what a net has before it has learned anything.
+    """The median of ``max_cosine`` for ``count`` filters of ``size`` weights with random directions, as at
+    initialisation.
 
     The cosine of two such filters is a Beta variable on [-1, 1], and any two pairs are independent.
 
@@ -121,7 +137,7 @@ def max_cosine_null(count: int, size: int) -> float:
 
 
 class ChannelCorrelation(Metric):
-    """Correlations of a layer's channels over images and positions, (c, c) in [-1, 1]; nan with a constant channel."""
+    """Correlations of a layer's channels over images and positions, (c, c) in [-1, 1]; nan for a constant channel."""
 
     full_state_update = False
     n: Tensor
@@ -139,7 +155,7 @@ class ChannelCorrelation(Metric):
         self.n, self.sums, self.products = self.n + x.shape[1], self.sums + x.sum(1), self.products + x @ x.T
 
     def compute(self) -> Float[Tensor, "c c"]:
-        """The correlations of all images so far."""
+        """The correlations, over all images so far."""
         covariance = self.products / self.n - torch.outer(self.sums, self.sums) / self.n**2
         variance, square = covariance.diagonal(), self.products.diagonal() / self.n
         deviation = torch.where(variance > ROUNDING**2 * square, variance, torch.nan).sqrt()

@@ -1,4 +1,4 @@
-"""Dimension: in how many directions does a layer's output vary?"""
+"""Effective dimension: in how many directions a layer's output varies."""
 
 from collections.abc import Iterator
 
@@ -7,22 +7,33 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from .base import LayerMeasure, without_interval
+from .base import LayerMeasure, without_intervals
+from .quantities import Quantity
 from .rows import Estimate
+
+QUANTITIES = (
+    Quantity("effective_rank", low=0,
+        formula="exp(-Σ q ln q), q the singular values of the centred outputs over their sum",
+        null="the untrained net's, at the same number of images", source="Roy & Vetterli 2007"),
+    Quantity("participation_ratio", low=0, formula="(Σλ)² / Σλ², λ the eigenvalues of the covariance",
+        null="participation_ratio_isotropic", source="Gao et al. 2017"),
+    Quantity("participation_ratio_isotropic", low=0,
+        formula="1 / (1/d + 1/(n - 1)): participation_ratio of n images with equal variance in all d directions"),
+)  # fmt: skip
 
 
 def eigenvalues(x: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
-    """Of the covariance, times n - 1: min(n, d) of them, from the smaller of the two products of x with itself."""
+    """The min(n, d) eigenvalues of the covariance, times n - 1, from the smaller of xᵀx and xxᵀ; nan if any x is."""
     centred = x.double() - x.double().mean(0)
     product = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
     if not product.isfinite().all():  # LAPACK would refuse it
         return product.new_full((len(product),), torch.nan)
-    found: Tensor = torch.linalg.eigvalsh(product)
-    return found.clamp(min=0)  # rounding makes some negative
+    values: Tensor = torch.linalg.eigvalsh(product)
+    return values.clamp(min=0)  # rounding makes some negative
 
 
 def effective_rank(spectrum: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-    """``exp(-Σ q ln q)``, q the singular values over their sum, in [1, k] (Roy & Vetterli 2007); nan for no variance.
+    """``exp(-Σ q ln q)``, q the singular values over their sum, in [1, k] (Roy & Vetterli 2007); nan without variance.
 
     Args:
         spectrum: the squared singular values, as from ``eigenvalues``.
@@ -36,7 +47,7 @@ def effective_rank(spectrum: Float[Tensor, " k"]) -> Float[Tensor, ""]:
 
 
 def participation_ratio(spectrum: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-    """``(Σλ)² / Σλ²``, in [1, k] (Gao et al. 2017); nan for no variance. Small directions count less than in the rank.
+    """``(Σλ)² / Σλ²``, in [1, k] (Gao et al. 2017); nan without variance. Small eigenvalues hardly count.
 
     >>> participation_ratio(torch.tensor([3.0, 3, 0])).item()
     2.0
@@ -45,7 +56,7 @@ def participation_ratio(spectrum: Float[Tensor, " k"]) -> Float[Tensor, ""]:
 
 
 def isotropic(n: int, d: int) -> float:
-    """About the participation ratio of n images that vary in all d directions alike: what n alone allows.
+    """The approximate participation ratio of n images with equal variance in all d directions: the most that n allows.
 
     >>> round(isotropic(101, 100), 6)
     50.0
@@ -56,8 +67,8 @@ def isotropic(n: int, d: int) -> float:
 class Dimension(LayerMeasure):
     """``effective_rank``, ``participation_ratio`` and ``participation_ratio_isotropic``, its value at equal variances.
 
-    A map counts as one vector an image, the means of its channels: so n is the number of images for every layer. Both
-    grow with n and are compared at equal n only. A resample holds images twice, which lowers them: no intervals.
+    Maps are averaged over positions to one vector an image, so that n is the number of images for every layer. Both
+    grow with n, so compare them at equal n only. No intervals: a bootstrap sample has images twice, which lowers both.
     """
 
     def of_images(
@@ -70,8 +81,8 @@ class Dimension(LayerMeasure):
         return outputs.reshape(*outputs.shape[:2], -1).mean(2)
 
     def compute(self) -> dict[str, Tensor]:
-        """Its numbers by name, of all images so far."""
-        pooled = dim_zero_cat(self.kept)
+        """Name → number, for all images so far."""
+        pooled = dim_zero_cat(self.batches)
         spectrum = eigenvalues(pooled)
         return {
             "effective_rank": effective_rank(spectrum),
@@ -81,7 +92,7 @@ class Dimension(LayerMeasure):
 
     def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
         """(name, estimate), without intervals."""
-        return without_interval(self.compute(), weights.shape[1])
+        return without_intervals(self.compute(), weights.shape[1])
 
 
 LAYER_MEASURE = Dimension

@@ -1,4 +1,4 @@
-"""Equivariance error: does the map move as the image does? With what interpolation alone would cost beside it."""
+"""Equivariance error: does a map move as the image does? With what interpolation alone costs as a floor."""
 
 from typing import Any
 
@@ -6,52 +6,67 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .base import Measure, undefined
+from .base import Measure
+from .layer_outputs import nan_where_not_finite
+from .quantities import Quantity
+
+QUANTITIES = (
+    Quantity("equivariance_error", low=0, better="lower",
+        formula="E ‖φ(gx) - ρ(g)φ(x)‖ / ‖ρ(g)φ(x)‖ over the valid region",
+        null="equivariance_floor: an error below it says nothing"),
+    Quantity("equivariance_floor", low=0, better="lower",
+        formula="equivariance_error of the pixels averaged to the layer's resolution",
+        null="0 where g maps the layer's grid onto itself"),
+)  # fmt: skip
 
 
 def equivariance_error(
-    moved: Float[Tensor, "n c h w"], carried: Float[Tensor, "n c h w"], valid: Bool[Tensor, "n h w"] | None = None
+    transformed: Float[Tensor, "n c h w"],
+    expected: Float[Tensor, "n c h w"],
+    valid: Bool[Tensor, "n h w"] | None = None,
 ) -> Float[Tensor, ""]:
-    """``E ‖φ(gx) - ρ(g)φ(x)‖ / ‖ρ(g)φ(x)‖`` over the valid region, in [0, ∞): 0 where the map moves along.
+    """``E ‖φ(gx) - ρ(g)φ(x)‖ / ‖ρ(g)φ(x)‖`` over the valid region, in [0, ∞): 0 if the map moves as the image does.
 
     Args:
-        moved: φ(gx).
-        carried: ρ(g)φ(x), the map of the image in place, moved as the image is.
-        valid: where the two can be compared; None: everywhere.
+        transformed: φ(gx).
+        expected: ρ(g)φ(x), the original image's map, moved as the image is.
+        valid: where both can be compared; None: everywhere.
 
     >>> x = torch.arange(16.0).view(1, 1, 4, 4)
     >>> equivariance_error(x.roll(1, 3), x.roll(1, 3)).item()
     0.0
     """
-    return EquivarianceError.errors(moved, carried, valid).nanmean()
+    return EquivarianceError.errors(transformed, expected, valid).nanmean()
 
 
 class EquivarianceError(Measure):
-    """``equivariance_error``, and ``equivariance_floor``: the same of a net that does nothing but average the pixels to
-    the layer's resolution. It is 0 where g moves that grid onto itself; else an error below it says nothing.
+    """``equivariance_error``, and ``equivariance_floor``: the same for a net that only averages pixels to the layer's
+    resolution. The floor is 0 where g maps that grid onto itself; an error below the floor says nothing.
 
-    Images whose map is 0 everywhere in the valid region are left out.
+    Images whose map is 0 in the whole valid region are left out.
     """
 
     higher_is_better = False
 
     @staticmethod
-    def errors(moved: Tensor, carried: Tensor, valid: Tensor | None) -> Float[Tensor, " n"]:
-        """Of each image; nan where the map is 0."""
+    def errors(transformed: Tensor, expected: Tensor, valid: Tensor | None) -> Float[Tensor, " n"]:
+        """The relative error of each image; nan if its expected map is 0."""
         if valid is not None:
-            moved, carried = moved * valid[:, None], carried * valid[:, None]
-        relative: Tensor = (moved - carried).flatten(1).norm(dim=1) / carried.flatten(1).norm(dim=1)
+            transformed, expected = transformed * valid[:, None], expected * valid[:, None]
+        relative: Tensor = (transformed - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
         return relative
 
     def of_images(self, *inputs: Any) -> Float[Tensor, "n k"]:
-        """Error and floor, each 0 with a weight of 0 where it is not defined."""
-        moved, carried, valid, pixels_moved, pixels_carried = inputs
-        numbers = torch.stack([self.errors(moved, carried, valid), self.errors(pixels_moved, pixels_carried, valid)], 1)
+        """Error and floor, then a weight of each: 0, with a number of 0, where it is not defined."""
+        transformed, expected, valid, pixels, expected_pixels = inputs
+        errors = self.errors(transformed, expected, valid), self.errors(pixels, expected_pixels, valid)
+        numbers = torch.stack(errors, 1)
         defined = numbers.isfinite()
-        return undefined(torch.cat([torch.where(defined, numbers, 0), defined.to(numbers.dtype)], 1), moved, carried)
+        statistics = torch.cat([torch.where(defined, numbers, 0), defined.to(numbers.dtype)], 1)
+        return nan_where_not_finite(statistics, transformed, expected)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """By name."""
+        """Both numbers, over the images where they are defined."""
         return {
             "equivariance_error": means[..., 0] / means[..., 2],
             "equivariance_floor": means[..., 1] / means[..., 3],

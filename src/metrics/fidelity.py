@@ -1,28 +1,38 @@
-"""Fidelity: is the answer right, and does it stay right? Consistency without what wrong answers add to it."""
+"""Fidelity: is the predicted class correct before and after a transform? Consistency without the wrong predictions."""
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import LayerOutputs, PairMeasure, TransformedOutputs, wilson
+from ..stats.bootstrap import wilson_interval
+from .base import PairMeasure
+from .layer_outputs import LayerOutputs, TransformedOutputs
+from .quantities import Quantity
+
+QUANTITIES = (
+    Quantity("fidelity", low=0, high=1, better="higher", formula="P[argmax f(x) = argmax f(gx) = y], y the label",
+        null="at most the accuracy"),
+    Quantity("stays_right", low=0, high=1, better="higher", formula="P[argmax f(gx) = y | argmax f(x) = y]",
+        null="1 / classes: the prediction for gx is independent of x"),
+)  # fmt: skip
 
 
 def fidelity(
-    still: Float[Tensor, "n classes"], moved: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]
+    reference: Float[Tensor, "n classes"], transformed: Float[Tensor, "n classes"], labels: Int64[Tensor, " n"]
 ) -> Float[Tensor, ""]:
-    """``P[argmax f(x) = argmax f(gx) = y]``, in [0, 1]: both answers right; at most the accuracy.
+    """``P[argmax f(x) = argmax f(gx) = y]``, in [0, 1]: both predictions correct; at most the accuracy.
 
     >>> x, gx = torch.eye(4), torch.eye(4)[[0, 1, 3, 3]]
     >>> fidelity(x, gx, torch.tensor([0, 1, 2, 0])).item()
     0.5
     """
-    return ((still.argmax(1) == labels) & (moved.argmax(1) == labels)).float().mean()
+    return ((reference.argmax(1) == labels) & (transformed.argmax(1) == labels)).float().mean()
 
 
 class Fidelity(PairMeasure):
-    """``fidelity``; ``stays_right``, P[gx right | x right]; and the accuracy on the transformed images alone.
+    """``fidelity``; ``stays_right``, P[gx correct | x correct]; and ``accuracy``, of the transformed images alone.
 
-    A net that is right more often agrees with itself more often: ``stays_right`` takes that out.
+    A more accurate net agrees with itself more often; ``stays_right`` removes that effect.
     """
 
     on = "output"
@@ -31,21 +41,23 @@ class Fidelity(PairMeasure):
     higher_is_better = True
 
     def of_images(
-        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
     ) -> Float[Tensor, "n k"]:
-        """Right on both, right on x, right on gx."""
+        """Correct for both, for x, for gx."""
         assert labels is not None, "fidelity needs labels"
-        right, stays = still.outputs.argmax(1) == labels, moved.outputs.argmax(1) == labels
-        return torch.stack([right & stays, right, stays], 1).float()
+        before, after = reference.outputs.argmax(1) == labels, transformed.outputs.argmax(1) == labels
+        return torch.stack([before & after, before, after], 1).float()
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Three shares."""
-        both, right, stays = means.unbind(-1)
-        return {"fidelity": both, "stays_right": both / right, "accuracy": stays}
+        both, before, after = means.unbind(-1)
+        return {"fidelity": both, "stays_right": both / before, "accuracy": after}
 
-    def ends(self, name: str, found: dict[str, Tensor], drawn: Tensor, means: Tensor, n: int) -> tuple[float, float]:
-        """Wilson's, as of any share: ``stays_right`` is one of the images that are right in place."""
-        return wilson(found[name].item(), n * means[1].item() if name == "stays_right" else n)
+    def interval(
+        self, name: str, numbers: dict[str, Tensor], resampled: Tensor, means: Tensor, n: int
+    ) -> tuple[float, float]:
+        """Wilson's, as of any share; ``stays_right`` is a share of the images that are correct before the transform."""
+        return wilson_interval(numbers[name].item(), n * means[1].item() if name == "stays_right" else n)
 
 
 MEASURE = Fidelity

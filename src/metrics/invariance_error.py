@@ -1,57 +1,64 @@
-"""Invariance error: how far a layer moves, on the scale of how far two images' outputs lie apart."""
+"""Invariance error: how far a layer's output moves, relative to the distance between the outputs of two images."""
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import LayerOutputs, PairMeasure, Population, TransformedOutputs, relative
+from .base import PairMeasure
+from .layer_outputs import LayerOutputs, Population, TransformedOutputs, ratio_or_nan
+from .quantities import Quantity
+
+QUANTITIES = (
+    Quantity("invariance_error", low=0, better="lower",
+        formula="E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖², x' all other images", null="about 1: as far as another image"),
+)  # fmt: skip
 
 
-def invariance_error(still: Float[Tensor, "n ..."], moved: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
-    """``E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖²``, in [0, ∞): 0 invariant, about 1 no better than another image.
+def invariance_error(reference: Float[Tensor, "n ..."], transformed: Float[Tensor, "n ..."]) -> Float[Tensor, ""]:
+    """``E‖φ(gx) - φ(x)‖² / E‖φ(x) - φ(x')‖²``, in [0, ∞): 0 is invariant, about 1 is as far as another image.
 
     >>> x = torch.tensor([[0.0, 1], [0, 3]])
     >>> invariance_error(x, x + torch.tensor([0.0, 1])).item()
     0.25
     """
-    before = LayerOutputs(still)
-    return InvarianceError.ratio(InvarianceError.both(before, TransformedOutputs(before, moved)).mean(0))
+    original = LayerOutputs(reference)
+    distances = InvarianceError.squared_distances(original, TransformedOutputs(original, transformed))
+    return InvarianceError.ratio(distances.mean(0))
 
 
 class InvarianceError(PairMeasure):
-    """``invariance_error``, a ratio of sums over all channels and positions; x' runs over all
-    other images, however they are batched.
+    """``invariance_error``, a ratio of sums over all channels and positions; x' are all other images of all batches.
 
-    A dead or constant channel adds nothing above or below, so it needs no leaving out.
+    A dead or constant channel adds nothing to either sum, so it need not be left out.
     """
 
     on = "layers"
-    relative = True
+    needs_population = True
     higher_is_better = False
 
     @staticmethod
-    def both(still: LayerOutputs, moved: TransformedOutputs) -> Float[Tensor, "n 2"]:
-        """Of each image: how far it moved, how far the others are."""
-        return torch.stack([moved.apart.sum(1), still.squared], 1)
+    def squared_distances(reference: LayerOutputs, transformed: TransformedOutputs) -> Float[Tensor, "n 2"]:
+        """For each image: to its own original, and to the other images."""
+        return torch.stack([transformed.squared_difference.sum(1), reference.squared_distance], 1)
 
     @staticmethod
     def ratio(means: Float[Tensor, "... 2"]) -> Float[Tensor, "..."]:
-        """Above over below."""
-        return relative(means[..., 0], means[..., 1])
+        """The ratio of both means."""
+        return ratio_or_nan(means[..., 0], means[..., 1])
 
     def of_images(
-        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
     ) -> Float[Tensor, "n k"]:
-        """How far each moved, how far the others are."""
-        return self.both(still, moved)
+        """Both squared distances."""
+        return self.squared_distances(reference, transformed)
 
-    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
-        """Two images lie apart by twice the variance."""
-        moved, apart = statistics.unbind(1)
-        return torch.stack([moved, apart * 2 * others.variance.sum() / apart.mean()], 1)
+    def over_all(self, statistics: Float[Tensor, "n k"], population: Population) -> Float[Tensor, "n k"]:
+        """With the mean squared distance between all images, which is twice the variance."""
+        own, others = statistics.unbind(1)
+        return torch.stack([own, others * 2 * population.variance.sum() / others.mean()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """One number."""
+        """The ratio of both means."""
         return {"invariance_error": self.ratio(means)}
 
 

@@ -1,47 +1,55 @@
-"""Output distance: how far the logits move, on the scale of how far two images' logits lie apart."""
+"""Output distance: how far the logits move, relative to the distance between the logits of two images."""
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from .base import LayerOutputs, PairMeasure, Population, TransformedOutputs, relative
+from .base import PairMeasure
+from .layer_outputs import LayerOutputs, Population, TransformedOutputs, ratio_or_nan
+from .quantities import Quantity
+
+QUANTITIES = (
+    Quantity("output_distance", low=0, better="lower",
+        formula="E‖f(x) - f(gx)‖ / E‖f(x) - f(x')‖, f the logits, x' all other images",
+        null="1: as far as another image"),
+)  # fmt: skip
 
 
-def output_distance(still: Float[Tensor, "n d"], moved: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """``E‖f(x) - f(gx)‖ / E‖f(x) - f(x')‖``, in [0, ∞): 0 exactly invariant, 1 as far as another image.
+def output_distance(reference: Float[Tensor, "n d"], transformed: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """``E‖f(x) - f(gx)‖ / E‖f(x) - f(x')‖``, in [0, ∞): 0 is invariant, 1 is as far as another image.
 
     >>> x = torch.tensor([[0.0, 0], [3, 4]])
     >>> output_distance(x, x + torch.tensor([2.5, 0])).item()
     0.5
     """
-    means = torch.stack([(still - moved).norm(dim=1), LayerOutputs(still).distance], 1).double().mean(0)
-    return (means[0] / means[1]).to(still.dtype)
+    means = torch.stack([(reference - transformed).norm(dim=1), LayerOutputs(reference).distance], 1).double().mean(0)
+    return (means[0] / means[1]).to(reference.dtype)
 
 
 class OutputDistance(PairMeasure):
-    """``output_distance``; x' runs over all other images, however they are batched.
+    """``output_distance``; x' are all other images of all batches.
 
-    Does not saturate as consistency does, so it is the primary number.
+    It does not saturate as consistency does, so it is the primary number.
     """
 
     on = "output"
-    relative = True
+    needs_population = True
     keeps_outputs = True
     higher_is_better = False
 
     def of_images(
-        self, still: LayerOutputs, moved: TransformedOutputs, labels: Int64[Tensor, " n"] | None
+        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
     ) -> Float[Tensor, "n k"]:
-        """How far each moved, how far the others are."""
-        return torch.stack([moved.apart.sum(1).sqrt(), still.distance], 1)
+        """The distance to the original image's output, and to those of the others."""
+        return torch.stack([transformed.squared_difference.sum(1).sqrt(), reference.distance], 1)
 
-    def over_all(self, statistics: Float[Tensor, "n k"], others: Population) -> Float[Tensor, "n k"]:
-        """Distances over all outputs, computed again."""
-        return torch.stack([statistics[:, 0], LayerOutputs(others.outputs, others).distance.double()], 1)
+    def over_all(self, statistics: Float[Tensor, "n k"], population: Population) -> Float[Tensor, "n k"]:
+        """With the distances between all images, computed again."""
+        return torch.stack([statistics[:, 0], LayerOutputs(population.outputs, population).distance.double()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """One number."""
-        return {"output_distance": relative(means[..., 0], means[..., 1])}
+        """The ratio of both means."""
+        return {"output_distance": ratio_or_nan(means[..., 0], means[..., 1])}
 
 
 MEASURE = OutputDistance

@@ -1,4 +1,4 @@
-"""What measuring gives: rows of a tidy table, grids to look at, notes to read. Importing this costs nothing."""
+"""What measuring yields: rows of a table, heatmaps, per-image values, notes. Importing this module costs nothing."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ COLUMNS = ("layer", "transform", "protocol", "amount", "measure", "value", "low"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval over images, and how many images it comes from."""
+    """A number with its 95% interval over images (nan: it has none), and the number of images."""
 
     value: float
     low: float
@@ -20,7 +20,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of ``measures.csv``. ``layer=output`` is the answer itself."""
+    """One line of ``measures.csv``; ``layer=output`` is the net's output, ``measure`` is in ``metrics.quantities``."""
 
     layer: str
     transform: str
@@ -38,17 +38,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A number for each place of a plane, to be looked at: an entry ``measure/layer`` of the run's ``grids.npz``."""
+    """A matrix to be shown as an image: the entry ``measure/layer`` of the run's ``grids.npz``."""
 
     layer: str
     measure: str
-    plane: Float[np.ndarray, "rows columns"]
+    values: Float[np.ndarray, "rows columns"]
 
 
 @dataclass(frozen=True)
 class PerImage:
-    """What a number is made of, image by image, so that nets can be compared on the same images: a mean (k = 1) or a
-    ratio of two means (k = 2); an entry of the run's ``per_image.npz``.
+    """The statistics of each image that a number is a mean (k = 1) or a ratio of two means (k = 2) of, so that nets can
+    be compared on the same images: an entry of the run's ``per_image.npz``.
     """
 
     layer: str
@@ -60,7 +60,7 @@ class PerImage:
 
 @dataclass(frozen=True)
 class Note:
-    """How a family of measures was had, in a line for people: an entry of the run's ``notes.json``."""
+    """How something was measured, in one sentence: an entry of the run's ``notes.json``."""
 
     measure: str
     words: str

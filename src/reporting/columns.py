@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from ..metrics.quantities import range_of
 from ..results.outcomes import RULES
-from ..stats.intervals import range_of
 
 #: column → layer, protocol, amount, measure
 MEASURED = {

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..config import written
+from ..metrics.quantities import range_of
 from ..results.outcomes import COLLAPSED, DIVERGED
 from ..results.runs import FinishedRun, per_image_name
-from ..stats.intervals import range_of, t_interval
+from ..stats.intervals import t_interval
 from ..stats.ranking import Interval, Sample
 from .columns import FACTS, GAPS, MEASURED, column_range
 

@@ -16,6 +16,7 @@ from ..config import NON_IDENTITY_KEYS, Config, flatten, from_dict
 from ..data.checksums import files_checksum
 from ..data.splits import pictures_of
 from ..errors import UserError
+from ..evaluation.families import ALWAYS, family_of
 from ..metrics.rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
 from ..naming import command
 from . import files
@@ -111,7 +112,7 @@ def write_measures(
     """
     found = list(found)
     rows = [one for one in found if isinstance(one, Row)]
-    grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Heatmap)}
+    grids = {f"{one.measure}/{one.layer}": one.values for one in found if isinstance(one, Heatmap)}
     notes = {one.measure: one.words for one in found if isinstance(one, Note)}
     per_image = {
         per_image_name(one.layer, one.protocol, one.amount, one.measure): one.values
@@ -161,18 +162,6 @@ def _in_place(before: list[dict[str, str]], rows: list[Row], gone: Collection[st
 
 #: end of the measures' names of an untrained twin
 UNTRAINED = "_untrained"
-#: stands for the family of what is measured whatever is asked for: the scores on images in place
-ALWAYS = ""
-#: what a measure, a grid or a note belongs to, where its name says so: beginning of the name → family
-NAMED_FAMILIES = {
-    "goodfellow": "units",
-    "effective_field": "field",
-    "aliasing": "aliasing",
-    "roll": "rolls",
-    "crop": "crops",
-    "velocity": "velocity",
-    "answers": ALWAYS,
-}
 
 
 def family(row: Row) -> str:
@@ -185,15 +174,6 @@ def family(row: Row) -> str:
         return ALWAYS if row.layer == "output" else "layers"
     kind = row.protocol.rpartition("_")[2]  # of all_rolls, sampled_rolls …
     return kind if kind in ("rolls", "crops", "embed") else "shift"
-
-
-def family_of(name: str) -> str | None:
-    """The family of a grid or a note; of a measure, where its name alone says it.
-
-    >>> family_of("roll_map_untrained/stage1"), family_of("rolls"), family_of("invariance_error")
-    ('rolls', 'rolls', None)
-    """
-    return next((one for start, one in NAMED_FAMILIES.items() if name.startswith(start)), None)
 
 
 def families_in(table: Path) -> Counter[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Shaped
 
-from .intervals import bonferroni_level, paired_image_interval, rescale_interval, t_interval
+from .intervals import bonferroni_level, interval_at_level, paired_difference, t_interval
 
 Range = tuple[float, float]
 #: value, low, high
@@ -23,7 +23,7 @@ class Sample:
     Attributes:
         by_seed: seed → value.
         over_images: of a single run, value and 95% interval over its images; None for several runs.
-        per_image: of a single run, (images, k), the statistics of each image (see ``intervals.linearize``).
+        per_image: of a single run, (images, k), the statistics of each image (see ``intervals.value_and_influences``).
         image_sets: identifiers of the images behind ``per_image``; two samples that share one are paired by image.
     """
 
@@ -40,7 +40,7 @@ class Sample:
     def interval(self, level: float = 0.95, within: Range = ANY) -> Interval:
         """Mean, low, high: over images for a single run, Student's t over seeds for several; nan where unknown."""
         if self.over_images is not None:
-            return rescale_interval(*self.over_images, level, within)
+            return interval_at_level(*self.over_images, level, within)
         return t_interval(list(self.by_seed.values()), level, within)
 
     def shares_images_with(self, other: "Sample") -> bool:
@@ -85,7 +85,7 @@ def difference(variant: Sample, baseline: Sample, level: float = 0.95, within: R
         return Difference(*t_interval(paired, level, limits), len(paired))
     if variant.shares_images_with(baseline):
         assert variant.per_image is not None and baseline.per_image is not None
-        interval = paired_image_interval(variant.per_image, baseline.per_image, level, limits)
+        interval = paired_difference(variant.per_image, baseline.per_image, level, limits)
         return Difference(*interval, len(paired), len(variant.per_image))
     return Difference(paired[0] if paired else variant.mean - baseline.mean, math.nan, math.nan, len(paired))
 

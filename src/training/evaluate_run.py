@@ -13,8 +13,8 @@ from ..evaluation.accuracy import accuracy_rows, location_leak
 from ..evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter, sampling_grids
 from ..evaluation.fuse_batch_norm import fuse_conv_bn
 from ..evaluation.pairs import Progress, no_progress, pair_rows
-from ..evaluation.suite import Found, rows
-from ..inspection.feature_analysis import SHIFT, Arrays, inside
+from ..evaluation.suite import Results, evaluate_families
+from ..inspection.feature_analysis import SHIFT, Arrays, analyze_features
 from ..metrics import PerImage, Row
 from ..metrics.base import PairMeasure
 from ..metrics.consistency import Consistency
@@ -62,17 +62,17 @@ def adapter_of_run(net: Training, splits: Splits) -> ModelAdapter:
 def online_rows(net: Training, splits: Splits, test_set: EvaluationSet) -> Iterator[Row]:
     """The few rows that are followed while a net trains: what a shift by 1 px does to the answer and to every layer."""
     adapter = adapter_of_run(net, splits)
-    on_output: list[type[PairMeasure]] = [OutputDistance, Consistency] if adapter.what else [OutputDistance]
+    on_output: list[type[PairMeasure]] = [OutputDistance, Consistency] if adapter.classifies else [OutputDistance]
 
-    def fresh(place: str) -> list[PairMeasure]:
-        return [kind() for kind in on_output] if place == OUTPUT else [InvarianceError()]
+    def metric_factory(name: str) -> list[PairMeasure]:
+        return [kind() for kind in on_output] if name == OUTPUT else [InvarianceError()]
 
-    few = test_set.take(torch.arange(min(FOLLOWED_IMAGES, len(test_set.canvas))))
-    found = pair_rows(adapter, few, ["shift/roll", "shift/crop"], fresh, only=[1])
+    few = test_set.take(torch.arange(min(FOLLOWED_IMAGES, len(test_set.padded))))
+    found = pair_rows(adapter, few, ["shift/roll", "shift/crop"], metric_factory, amounts=[1])
     return (row for row in found if isinstance(row, Row))
 
 
-def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_progress) -> Found:
+def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_progress) -> Results:
     """All that a run measures: accuracies, then every family, of the net and of its untrained twin.
 
     The twin is the net that training started from (``untrained``); its rows end in ``_untrained``. An eighth of
@@ -86,7 +86,7 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
     sample = splits.train.take(torch.arange(min(TRAIN_SAMPLE, len(splits.train))))
     twin = untrained(cfg, splits, net.device)
     test_set = evaluation_set(cfg, splits)
-    eighth = test_set.take(torch.arange(_for_the_twin(len(test_set.canvas))))
+    eighth = test_set.take(torch.arange(_for_the_twin(len(test_set.padded))))
     grids = sampling_grids(net, splits.image, net.stages)
     nets: list[tuple[Training, str, EvaluationSet]] = [(net, "", test_set), (twin, "_untrained", eighth)]
     for one, suffix, few in nets:
@@ -112,18 +112,18 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
             leak = location_leak(accuracies["test"], accuracies["dissimilar"])
             yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
         adapter = replace(adapter_of_run(one, splits), grids=grids)
-        for found in rows(adapter, test_set, cfg.measure.what, progress, few):
+        for found in evaluate_families(adapter, test_set, cfg.measure.what, progress, few):
             if suffix and isinstance(found, PerImage):
                 continue
             yield replace(found, measure=found.measure + suffix)
 
 
 def features_of_run(net: Training, cfg: Config, splits: Splits, summary: ModelSummary, probe: Images) -> Arrays:
-    """``inside`` of a run's net: its stages, its probe images, and the test images it is measured on."""
+    """``analyze_features`` of a run's net: its stages, its probe images, and the test images it is measured on."""
     adapter = ModelAdapter(net, net.stages, splits.normalise, net.task.answer, net.task.classifies)
     margin = max(SHIFT)
     shown = EvaluationSet(pad_images(probe, margin, splits.out_of_frame), margin, probe.labels)
     protocol = "roll" if cfg.model.padding == "circular" else "crop"  # the shifts that the net's border is made for
-    return inside(
+    return analyze_features(
         adapter, summary, evaluation_set(cfg, splits), shown, TRANSFORMS[f"shift/{protocol}"], cfg.probe.channels
     )

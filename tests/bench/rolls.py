@@ -12,12 +12,13 @@ from src.config import Config, Model, from_dict
 from src.data.splits import split
 from src.evaluation.adapter import ModelAdapter
 from src.evaluation.families import crops
-from src.evaluation.shift_table import Rolls, enumerated, prepare
-from src.metrics.base import LayerOutputs, TransformedOutputs, resamples, squares
+from src.evaluation.shift_table import Rolls, one_by_one_rolls, prepare
 from src.metrics.invariance_error import InvarianceError
+from src.metrics.layer_outputs import LayerOutputs, TransformedOutputs, squared_differences
 from src.models import network
 from src.nets.hooks import eval_mode, stream_outputs
 from src.pooling import POOLS
+from src.stats.bootstrap import bootstrap_weights
 from src.training.evaluate_run import evaluation_set, measure, online_rows
 from src.training.lightning_module import module
 from tests.bench.paired import DEVICE, Pair, now
@@ -90,7 +91,7 @@ def enumeration_pairs() -> Iterator[Pair]:
         what = "every layer" if layers else "logits"
         yield Pair(
             f"enumerate all rolls / the tree, {what}",
-            lambda rolls=rolls, x=x: enumerated(rolls.adapter, x, rolls.shifts),
+            lambda rolls=rolls, x=x: one_by_one_rolls(rolls.adapter, x, rolls.shifts),
             lambda rolls=rolls, x=x: each(lambda: rolls(x)), 3, bound, least=True,
         )  # fmt: skip
 
@@ -105,7 +106,7 @@ def crop_pairs() -> Iterator[Pair]:
     assert cut.fragments, cut.why
     yield Pair(
         f"enumerate all 289 crops / fragments ({289 / cut.forwards:.0f} by multiply-adds)",
-        lambda: crops.enumerated(adapter, canvas, shifts, 8),
+        lambda: crops.one_by_one_crops(adapter, canvas, shifts, 8),
         lambda: each(lambda: cut(canvas, shifts)), 3, 289 / cut.forwards / 2, least=True,
     )  # fmt: skip
 
@@ -136,7 +137,7 @@ def compared(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
 
     def see(layer: str, y: Tensor) -> None:
         if layer in stills:
-            squares(y, stills[layer]).sum(1)
+            squared_differences(y, stills[layer]).sum(1)
         else:
             stills[layer] = y
 
@@ -169,7 +170,7 @@ def suite(epoch: Callable[[], object]) -> Iterator[Pair]:
     trained = module(cfg, splits.image, len(splits.classes)).to(DEVICE, memory_format=torch.channels_last)
 
     def whole() -> None:
-        resamples.cache_clear()  # a run draws them once
+        bootstrap_weights.cache_clear()  # a run draws them once
         for _ in measure(trained, cfg, splits):
             pass
 

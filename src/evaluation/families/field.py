@@ -1,4 +1,4 @@
-"""Effective receptive field: the input pixels that in fact move the unit in the middle of a layer."""
+"""Effective receptive field: the input pixels that influence the unit in the middle of a layer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,40 +8,51 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from ...metrics.quantities import Quantity
 from ...metrics.rows import Estimate, Heatmap, Row
 from ...nets.hooks import record_outputs
 from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 
+QUANTITIES = (
+    Quantity("effective_field", low=0,
+        formula="side, in pixels, of the square with as many pixels as hold 95.45% of E|∂y/∂x|, y the middle unit",
+        null="the theoretical receptive field: the largest possible value; the untrained net's",
+        source="Luo et al. 2016"),
+)  # fmt: skip
+PREFIXES = ("effective_field",)
+
+#: images of a backward pass, and of the field
 BATCH = 64
-SHARE = 0.9545  # of a normal distribution, what lies within two standard deviations
+#: of a normal distribution, the share within two standard deviations
+SHARE = 0.9545
 
 
 def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
-    """``|∂y/∂x|`` of each image, summed over its channels: y the sum over channels of the layer at its middle position
-    (of an even side, the one after the middle), or of all units of a vector.
+    """``|∂y/∂x|`` of each image, summed over its channels. y is the sum over a layer's channels at its middle position
+    (for an even side, the one after the middle), or over all units of a vector.
 
-    The images must require gradients and have made the outputs. Parameters get none.
+    The outputs must have been computed from these images, which require gradients. Parameters get none.
     """
-    chosen = torch.zeros_like(outputs)
+    selected = torch.zeros_like(outputs)
     if outputs.ndim == 4:
-        chosen[:, :, outputs.shape[2] // 2, outputs.shape[3] // 2] = 1
+        selected[:, :, outputs.shape[2] // 2, outputs.shape[3] // 2] = 1
     else:
-        chosen += 1
-    # the graph is kept: other layers of the same forward may be asked too
-    (gradient,) = torch.autograd.grad(outputs, images, chosen, retain_graph=True)
+        selected += 1
+    # the graph is retained for other layers of the same forward pass
+    (gradient,) = torch.autograd.grad(outputs, images, selected, retain_graph=True)
     return gradient.abs().sum(1)
 
 
 def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "h w"]:
-    """The mean of ``gradients`` over images (Luo et al. 2016), in eval mode, not negative: an image of the field.
+    """The mean of ``gradients`` over images (Luo et al. 2016), in eval mode, ≥ 0.
 
-    In eval mode no image influences another's output, so a batch needs one backward pass. The net is left as it was:
-    nothing is written to ``.grad``, and flags stay as they are.
+    In eval mode no image influences another's output, so a batch needs one backward pass. The net is not changed:
+    nothing is written to ``.grad``, and the modules' train/eval flags are restored.
 
     Args:
         net: takes the images.
         layer: name of the layer, as in ``net.named_modules()``.
-        images: as the net takes them.
+        images: normalised for the net.
     """
     field = EffectiveField()
     with torch.enable_grad(), record_outputs(net, [layer]) as outputs:
@@ -53,20 +64,20 @@ def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]
 
 
 def effective_size(field: Float[Tensor, "h w"], share: float = SHARE) -> float:
-    """Side, in pixels, of the square with as many pixels as hold ``share`` of the field, the strongest first.
-
-    In [1, sqrt(h w)]; nan for a field of zeros. It asks for no shape: of a ring, only its own pixels count.
+    """Side, in pixels, of the square with as many pixels as hold ``share`` of the field, the strongest first; in
+    [1, sqrt(h w)], nan for a field of zeros. It assumes no shape: of a ring, only its own pixels count.
 
     >>> effective_size(torch.eye(4))
     2.0
     """
-    held = field.double().flatten().sort(descending=True).values.cumsum(0)
-    pixels = (held < share * held[-1] * (1 - 1e-9)).sum() + 1  # the last of several equal ones may differ by rounding
-    return float(pixels) ** 0.5 if held[-1] > 0 else float("nan")
+    cumulative = field.double().flatten().sort(descending=True).values.cumsum(0)
+    total = cumulative[-1]
+    pixels = (cumulative < share * total * (1 - 1e-9)).sum() + 1  # equal pixels may differ by rounding
+    return float(pixels) ** 0.5 if total > 0 else float("nan")
 
 
 class EffectiveField(Metric):
-    """The mean field, of batches of (outputs, images) with a graph between them."""
+    """The mean field over batches of outputs and the images that they were computed from."""
 
     full_state_update = False
     n: Tensor
@@ -78,17 +89,17 @@ class EffectiveField(Metric):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
 
     def update(self, outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"]) -> None:
-        """Add a batch: the layer's outputs, and the images that they come from."""
+        """Add a batch: the layer's outputs, and the images, with the graph between them."""
         self.n, self.total = self.n + len(images), self.total + gradients(outputs, images).sum(0)
 
     def compute(self) -> Float[Tensor, "h w"]:
-        """The mean over all images so far."""
+        """The mean field, over all images so far."""
         return self.total / self.n
 
 
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Heatmap]:
-    """Effective receptive field of every layer: its size, and its picture."""
-    few = test_set.take(torch.arange(min(BATCH, len(test_set.canvas))))
+    """The effective receptive field of every layer: its size, and a heatmap."""
+    few = test_set.take(torch.arange(min(BATCH, len(test_set.padded))))
     fields = {layer: EffectiveField() for layer in adapter.layers}
     with torch.enable_grad(), record_outputs(adapter.net, adapter.layers) as outputs:
         for images in untransformed_batches(adapter, few):
@@ -98,6 +109,6 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Heatm
                 field.update(outputs[layer], x)
     for layer, field in fields.items():
         values = field.compute().cpu()
-        size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.canvas))
+        size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.padded))
         yield Row(layer, "none", "test", 0, "effective_field", size)
         yield Heatmap(layer, "effective_field", values.float().numpy())

@@ -1,4 +1,4 @@
-"""One pass over the untouched images: every layer's outputs, seen by all measures that need no transform."""
+"""One pass over the original images: all metrics of single layers, probes, and similarities between layers."""
 
 from collections.abc import Iterator
 
@@ -6,22 +6,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...metrics.base import layer_measures, resamples
+from ...metrics.base import layer_measures
 from ...metrics.channel_health import ChannelCorrelation, duplicate_share, max_cosine, max_cosine_null
 from ...metrics.cka import CKAMatrix
 from ...metrics.rows import Estimate, Row
 from ...nets.hooks import record_outputs, reference_tensor
+from ...stats.bootstrap import bootstrap_weights
 from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 from ..linear_probes import Features, probe_rows
 
-#: a norm folded into its convolution would change what is looked at
-FOLDS_NORMS = False
-#: what a probe learns depends on how many images there are: two nets need the same
+#: fused batch norms would change the maps
+FUSES_NORMS = False
+#: what a probe learns depends on the number of images: nets are comparable at equal numbers only
 NEEDS_ALL_IMAGES = True
 
-#: images a layer's channels are compared on for duplicates, and the least that probes and CKA can do with
-FEWEST = 40
-#: the similarity of a layer with one of another net
+#: the least number of images for probes and CKA
+MIN_IMAGES = 40
+#: measure: the CKA of a layer with one of another net
 AGAINST = "cka_against"
 
 
@@ -29,62 +30,61 @@ AGAINST = "cka_against"
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
     """Rows of every layer: health, duplicates, dimension, selectivity, Moran's I, probes, and CKA between layers.
 
-    Memory holds one batch of maps, and of every image the few numbers that the measures keep.
+    Memory holds one batch of maps, and the few numbers an image that the metrics keep.
     """
-    kinds = [one for one in layer_measures() if test_set.labels is not None or not one.needs_labels]
-    fed = {layer: [kind() for kind in kinds] for layer in adapter.layers}
+    kinds = [kind for kind in layer_measures() if test_set.labels is not None or not kind.needs_labels]
+    metrics = {layer: [kind() for kind in kinds] for layer in adapter.layers}
     features = {layer: Features() for layer in [*adapter.layers, "pixels"]}
-    filters = {layer: found for layer in adapter.layers if (found := filters_of(adapter.net, layer)) is not None}
+    filters = {layer: weights for layer in adapter.layers if (weights := filters_of(adapter.net, layer)) is not None}
     correlations = {layer: ChannelCorrelation() for layer in filters}
-    alike, enough = CKAMatrix(), len(test_set.canvas) >= FEWEST
+    cka, enough = CKAMatrix(), len(test_set.padded) >= MIN_IMAGES
     device = reference_tensor(adapter.net).device
     with record_outputs(adapter.net, adapter.layers) as maps:
         for index, images in zip(test_set.batches(), untransformed_batches(adapter, test_set), strict=True):
             labels = None if test_set.labels is None else test_set.labels[index].to(device)
-            adapter.net(images.clone())  # it may write to its input
-            for layer, measures in fed.items():
-                for measure in measures:
-                    if maps[layer].dim() == 4 or not measure.of_maps:
-                        measure.update(maps[layer], labels, images)
+            adapter.net(images.clone())  # the net may overwrite its input
+            for layer, some in metrics.items():
+                for metric in some:
+                    if maps[layer].dim() == 4 or not metric.of_maps:
+                        metric.update(maps[layer], labels, images)
                 features[layer].update(maps[layer])
                 if layer in correlations and maps[layer].shape[1] == len(filters[layer]):
                     correlations[layer].update(maps[layer])
             features["pixels"].update(images.flatten(1))
             if enough:
-                alike.update([maps[layer] for layer in adapter.layers])
-    weights = resamples(len(test_set.canvas), test_set.seed)
-    for layer, measures in fed.items():
-        for measure in measures:
-            if measure.update_called:
-                yield from (_row(layer, name, estimate) for name, estimate in measure.estimates(weights))
+                cka.update([maps[layer] for layer in adapter.layers])
+    draws = bootstrap_weights(len(test_set.padded), test_set.seed)
+    for layer, some in metrics.items():
+        for metric in some:
+            if metric.update_called:
+                yield from (_row(layer, name, estimate) for name, estimate in metric.estimates(draws))
     for layer, correlation in correlations.items():
         if correlation.update_called:
-            yield from _duplicates(layer, filters[layer], correlation.compute(), len(test_set.canvas))
+            yield from _duplicates(layer, filters[layer], correlation.compute(), len(test_set.padded))
     if enough:
-        yield from _alike(adapter.layers, alike)
-        yield from _probes(test_set, {layer: one.compute() for layer, one in features.items()})
+        yield from _similarities(adapter.layers, cka)
+        yield from _probes(test_set, {name: metric.compute() for name, metric in features.items()})
 
 
 @torch.no_grad()
 def against_rows(adapter: ModelAdapter, other: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
-    """CKA of every layer of a net with every layer of another, on the same images; the protocol names the other's.
+    """CKA of every layer of a net with every layer of another, on the same images. ``protocol`` is the other layer.
 
     Args:
-        subject: a net.
-        other: another, or the same.
-        scene: at least 4 images; each net normalises them in its own way.
+        adapter: a net.
+        other: another net, or the same.
+        test_set: at least 4 images; each net normalises them in its own way.
     """
-    matrix = CKAMatrix()
+    cka = CKAMatrix()
     with record_outputs(adapter.net, adapter.layers) as maps, record_outputs(other.net, other.layers) as others:
-        for images, same in zip(
-            untransformed_batches(adapter, test_set), untransformed_batches(other, test_set), strict=True
-        ):
+        batches = (untransformed_batches(net, test_set) for net in (adapter, other))
+        for images, other_images in zip(*batches, strict=True):
             adapter.net(images)
-            ours = [maps[layer] for layer in adapter.layers]
-            other.net(same)
-            matrix.update(ours, [others[layer] for layer in other.layers])
-    for one, its, values in _each_pair(adapter.layers, other.layers, matrix):
-        yield _row(one, AGAINST, Estimate(*values, int(matrix.n)), its)
+            outputs = [maps[layer] for layer in adapter.layers]
+            other.net(other_images)
+            cka.update(outputs, [others[layer] for layer in other.layers])
+    for layer, other_layer, values in _pairs(adapter.layers, other.layers, cka):
+        yield _row(layer, AGAINST, Estimate(*values, int(cka.n)), other_layer)
 
 
 def _row(layer: str, name: str, estimate: Estimate, protocol: str = "test") -> Row:
@@ -92,15 +92,15 @@ def _row(layer: str, name: str, estimate: Estimate, protocol: str = "test") -> R
 
 
 def filters_of(net: nn.Module, layer: str) -> Float[Tensor, "c k h w"] | None:
-    """The weights of a layer's last convolution, one filter a channel; None where it has none."""
-    convolutions = [one for one in net.get_submodule(layer).modules() if isinstance(one, nn.Conv2d)]
+    """The weights of a layer's last convolution, one filter a channel; None if it has none."""
+    convolutions = [module for module in net.get_submodule(layer).modules() if isinstance(module, nn.Conv2d)]
     return convolutions[-1].weight if convolutions else None
 
 
 def _duplicates(layer: str, filters: Tensor, correlation: Tensor, n: int) -> Iterator[Row]:
-    """Share of channels that repeat another, and the largest cosine of two filters beside that of random ones."""
+    """The share of duplicate channels, and the largest cosine of two filters with its null."""
     count, size = len(filters), filters[0].numel()
-    undefined = bool(correlation.isnan().all())  # no two channels that vary, or outputs that are nan
+    undefined = bool(correlation.isnan().all())  # all channels are constant, or outputs are nan
     if count < 2 or size < 2:
         return
     numbers = {
@@ -112,26 +112,27 @@ def _duplicates(layer: str, filters: Tensor, correlation: Tensor, n: int) -> Ite
         yield _row(layer, name, Estimate(value, float("nan"), float("nan"), n))
 
 
-def _alike(layers: list[str], matrix: CKAMatrix) -> Iterator[Row]:
-    """Every pair of layers once; the protocol names the other one."""
-    for one, other, values in _each_pair(layers, layers, matrix):
-        if layers.index(other) < layers.index(one):
-            yield _row(one, "cka", Estimate(*values, int(matrix.n)), other)
+def _similarities(layers: list[str], cka: CKAMatrix) -> Iterator[Row]:
+    """The CKA of every pair of layers once; the row's protocol is the earlier layer."""
+    for layer, other, values in _pairs(layers, layers, cka):
+        if layers.index(other) < layers.index(layer):
+            yield _row(layer, "cka", Estimate(*values, int(cka.n)), other)
 
 
-def _each_pair(
-    layers: list[str], others: list[str], matrix: CKAMatrix
+def _pairs(
+    layers: list[str], others: list[str], cka: CKAMatrix
 ) -> Iterator[tuple[str, str, tuple[float, float, float]]]:
-    """Value, low and high of every layer with every other."""
-    numbers = torch.stack([matrix.compute().view(len(layers), -1), *matrix.intervals()], -1)
-    for one, row in zip(layers, numbers.tolist(), strict=True):
+    """(layer, other layer, (value, low, high)) of every layer of one net with every layer of the other."""
+    numbers = torch.stack([cka.compute().view(len(layers), -1), *cka.intervals()], -1)
+    for layer, row in zip(layers, numbers.tolist(), strict=True):
         for other, (value, low, high) in zip(others, row, strict=True):
-            yield one, other, (value, low, high)
+            yield layer, other, (value, low, high)
 
 
 def _probes(test_set: EvaluationSet, features: dict[str, Tensor]) -> Iterator[Row]:
-    """ "What" and "where" of every layer and of the pixels; and of the last layer with shuffled answers, the null."""
-    labels, positions = (one if one is None else one.cpu() for one in (test_set.labels, test_set.positions))
+    """Class and position probes of every layer and of the pixels; and of the last layer with shuffled targets."""
+    targets = test_set.labels, test_set.positions
+    labels, positions = (values if values is None else values.cpu() for values in targets)
     if labels is None and positions is None:
         return
     yield from probe_rows(features, labels, positions, seed=test_set.seed)

@@ -1,4 +1,4 @@
-"""Norms folded into convolutions: the same outputs, of all nets and at all layers that are kept."""
+"""Batch norms fused into convolutions: the same outputs, for all nets and at all observed layers."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def outputs(net: nn.Module, x: Tensor, layers: list[str]) -> dict[str, Tensor]:
 
 
 def check(net: nn.Module, layers: list[str]) -> nn.Module:
-    """Folded, with the same outputs, and the net itself as it was."""
+    """Fuse a net, and check its outputs, and that the net itself is not changed."""
     before = {name: value.clone() for name, value in net.state_dict().items()}
     twin = fuse_conv_bn(net, layers)
     right = outputs(net, X, layers)
@@ -58,7 +58,7 @@ def test_nets_of_torchvision(name):
     assert norms(check(net.double(), layers)) == 0 < norms(net)
 
 
-def test_a_convolution_that_is_looked_at_keeps_its_outputs():
+def test_an_observed_convolution_is_not_fused():
     net = shaken(network((3, 40, 40))).double()
     leaves = [name for name, one in net.named_modules() if not list(one.children())]
     assert fuse_conv_bn(net, leaves) is net
@@ -79,17 +79,17 @@ class Twice(nn.Module):
         return self.shared(self.left(z)) + self.shared(self.right(z))
 
 
-def test_what_several_share_is_left():
+def test_shared_layers_are_not_fused():
     net = shaken(Twice()).double()
     assert fuse_conv_bn(net) is net
 
 
-def test_norms_without_running_statistics_are_left():
+def test_norms_without_running_statistics_are_not_fused():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).double()
     assert fuse_conv_bn(net) is net
 
 
-def test_a_net_that_cannot_be_followed_is_left():
+def test_a_net_that_cannot_be_traced_is_not_changed():
     class Fork(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x

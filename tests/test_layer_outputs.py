@@ -1,4 +1,4 @@
-"""What measures share of a layer's outputs, against NumPy: any shape, any order in memory, parts of any size."""
+"""Statistics of a layer's outputs that metrics share, against NumPy: any shape, memory format and chunk size."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from src.metrics import NVI, Cosine, InvarianceError, OutputDistance, base
-from src.metrics.base import LayerOutputs, Population, TransformedOutputs
+from src.metrics import NVI, Cosine, InvarianceError, OutputDistance, layer_outputs
+from src.metrics.layer_outputs import LayerOutputs, Population, TransformedOutputs
 
 sizes = st.tuples(st.integers(2, 9), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6))
 LAYOUTS = {
@@ -31,7 +31,7 @@ def per_channel(x: np.ndarray) -> np.ndarray:
 
 
 def share(pairs: np.ndarray) -> np.ndarray:
-    """What an image has of the mean over all pairs: n times that, less n - 1 times the same without this image."""
+    """Jackknife pseudo-values: n times the mean over all pairs, minus n - 1 times the same without this image."""
     n = len(pairs)
     whole = (pairs.sum() - np.trace(pairs)) / (n * (n - 1))
     if n == 2:
@@ -42,22 +42,29 @@ def share(pairs: np.ndarray) -> np.ndarray:
 
 @every_layout
 @given(size=sizes, at_once=st.integers(1, 200))
-def test_all_by_hand(layout, size, at_once):
+def test_statistics_of_outputs_match_numpy(layout, size, at_once):
     x, gx = made(size, layout), made(size, layout, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "AT_ONCE", at_once)
-        still = LayerOutputs(x)
-        moved = TransformedOutputs(still, gx)
-        found = [still.deviation, moved.apart, still.squared, still.distance, still.length, still.cosine]
+        patch.setattr(layer_outputs, "CHUNK", at_once)
+        reference = LayerOutputs(x)
+        transformed = TransformedOutputs(reference, gx)
+        found = [
+            reference.squared_deviation,
+            transformed.squared_difference,
+            reference.squared_distance,
+            reference.distance,
+            reference.norm,
+            reference.cosine,
+        ]
     a, b = x.numpy(), gx.numpy()
     flat = a.reshape(len(a), -1)
-    apart = ((flat[:, None] - flat) ** 2).sum(2)
+    difference = ((flat[:, None] - flat) ** 2).sum(2)
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
     right = [
         per_channel((a - a.mean(0)) ** 2),
         per_channel((b - a) ** 2),
-        share(apart),
-        share(np.sqrt(apart)),
+        share(difference),
+        share(np.sqrt(difference)),
         np.linalg.norm(flat, axis=1),
         share(unit @ unit.T),
     ]
@@ -67,21 +74,21 @@ def test_all_by_hand(layout, size, at_once):
 
 @every_layout
 @given(size=sizes, turns=st.integers(1, 4), at_once=st.integers(1, 400))
-def test_fewer_others_are_taken_again_and_again(layout, size, turns, at_once):
+def test_fewer_reference_images_are_repeated(layout, size, turns, at_once):
     others, maps = made(size, layout), made((turns * size[0], *size[1:]), layout, seed=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "AT_ONCE", at_once)
-        found = base.squares(maps, others)
-    apart = maps.numpy() - np.concatenate([others.numpy()] * turns)
-    np.testing.assert_allclose(found, per_channel(apart**2), rtol=1e-6)
+        patch.setattr(layer_outputs, "CHUNK", at_once)
+        found = layer_outputs.squared_differences(maps, others)
+    difference = maps.numpy() - np.concatenate([others.numpy()] * turns)
+    np.testing.assert_allclose(found, per_channel(difference**2), rtol=1e-6)
 
 
 @every_layout
 @pytest.mark.parametrize("n", [2, 125, 1000])
-def test_a_constant_channel_deviates_by_nothing_and_a_faint_one_by_what_it_does(layout, n):
+def test_a_constant_channel_has_no_deviation_and_a_faint_one_has_its_own(layout, n):
     x = made((n, 3, 2, 2), "contiguous").float()
     x[:, 0], x[:, 1] = 1234.567, 100 * (1 + 1e-4 * x[:, 1])
-    deviation = LayerOutputs(LAYOUTS[layout](x)).deviation
+    deviation = LayerOutputs(LAYOUTS[layout](x)).squared_deviation
     parts = [one.sum(1) for one in deviation.chunk(3, 1)]
     assert (parts[0] == 0).all()
     expected = per_channel(((x - x.double().mean(0)) ** 2).numpy())
@@ -91,23 +98,23 @@ def test_a_constant_channel_deviates_by_nothing_and_a_faint_one_by_what_it_does(
 
 @every_layout
 @pytest.mark.parametrize("parts", [[24], [1, 23], [12, 12], [5, 7, 9, 3], [2] * 12])
-def test_distances_to_others_are_over_all_images_however_they_are_batched(layout, parts):
+def test_distances_to_other_images_do_not_depend_on_the_batches(layout, parts):
     x = made((24, 3, 4, 2), layout)
-    everyone = Population(keep=True)
+    everyone = Population(keep_outputs=True)
     for part in x.split(parts):
         everyone.add(part)
     whole, batches = LayerOutputs(x), [LayerOutputs(part, everyone) for part in x.split(parts)]
-    for name in ("deviation", "squared", "distance", "cosine"):
+    for name in ("squared_deviation", "squared_distance", "distance", "cosine"):
         found = torch.cat([getattr(batch, name) for batch in batches])
         np.testing.assert_allclose(found, getattr(whole, name), rtol=1e-9, atol=1e-12)
     flat = [LayerOutputs(part.flatten(1), everyone) for part in x.split(parts)]  # as the phase tree gives them
-    np.testing.assert_allclose(torch.cat([one.squared for one in flat]), whole.squared, rtol=1e-9)
+    np.testing.assert_allclose(torch.cat([one.squared_distance for one in flat]), whole.squared_distance, rtol=1e-9)
     np.testing.assert_allclose(torch.cat([one.cosine for one in flat]), whole.cosine, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [OutputDistance, InvarianceError, Cosine, NVI])
 @pytest.mark.parametrize("parts", [[5, 7, 9, 3], [2] * 12, [12, 12]])
-def test_a_measure_in_ones_own_loop_does_not_depend_on_the_batches(kind, parts):
+def test_a_metric_in_a_custom_loop_does_not_depend_on_the_batches(kind, parts):
     x, gx = made((24, 3, 4, 2), "contiguous"), made((24, 3, 4, 2), "contiguous", seed=1)
     if kind is OutputDistance:
         x, gx = x.flatten(1), gx.flatten(1)

@@ -1,4 +1,4 @@
-"""Inside a finished net: exemplars by brute force, patches by gradients, Grad-CAM by hand, shifts of exact nets."""
+"""Feature analysis: max-activating images by brute force, patches by gradients, Grad-CAM and shifts by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
-from src.inspection import feature_analysis as of_inside
+from src.inspection import feature_analysis
 from src.inspection.channels import FACTS, ChannelFacts, ranking
-from src.inspection.exemplars import exemplars, extent, patch, seen
-from src.inspection.feature_analysis import SHIFT, inside
-from src.inspection.grad_cam import class_activation, full_range, spread
+from src.inspection.feature_analysis import SHIFT, analyze_features
+from src.inspection.grad_cam import class_activation, resize_to_image, scale_to_one
+from src.inspection.max_activating import max_activating, patch, patch_size, receptive_field
 from src.metrics.channel_health import ChannelCorrelation, Health, duplicate_share
 from src.metrics.class_selectivity import Selectivity, class_selectivity
 from src.models import ARCHITECTURES
@@ -37,24 +37,24 @@ def pixels(x: Tensor) -> Tensor:
     return x.float() / 255 - 0.5
 
 
-def test_set(n: int, channels: int = 1, side: int = SIDE, labels: bool = True, seed: int = 0) -> EvaluationSet:
+def evaluation_set(n: int, channels: int = 1, side: int = SIDE, labels: bool = True, seed: int = 0) -> EvaluationSet:
     generator = torch.Generator().manual_seed(seed)
     canvas = torch.randint(0, 256, (n, channels, side + 2 * MARGIN, side + 2 * MARGIN), generator=generator)
     return EvaluationSet(canvas.to(torch.uint8), MARGIN, torch.arange(n) % 4 if labels else None, batch=5)
 
 
 def images_of(one: EvaluationSet) -> Tensor:
-    return one.canvas[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return one.padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def looked(
     net: nn.Module, on: EvaluationSet, probe: EvaluationSet, channels: int = 3, **options: Any
 ) -> tuple[dict[str, np.ndarray], ModelAdapter, ModelSummary]:
-    """What is found inside a net, after its norms have seen something."""
+    """The feature analysis of a net whose norms have statistics."""
     images = images_of(probe)
     summary = summarize(net, tuple(images.shape[1:]))  # type: ignore[arg-type]
     adapter = ModelAdapter(net, net.stages, pixels, **{k: v for k, v in options.items() if k != "transform"})
-    return inside(adapter, summary, on, probe, options.get("transform", CROP), channels), adapter, summary
+    return analyze_features(adapter, summary, on, probe, options.get("transform", CROP), channels), adapter, summary
 
 
 def outputs_of(net: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]:
@@ -67,19 +67,19 @@ def outputs_of(net: nn.Module, x: Tensor, names: list[str]) -> dict[str, Tensor]
 
 
 @given(st.data(), st.integers(1, 9), st.integers(1, 3), st.sampled_from([(), (1, 1), (2, 3)]), st.integers(1, 4))
-def test_exemplars_batch_by_batch_are_those_of_all_images_at_once(data, n, channels, places, batch):
+def test_max_activating_images_do_not_depend_on_the_batches(data, n, channels, places, batch):
     shape = (n, channels, *places)
     count = int(np.prod(shape))
     numbers = data.draw(st.lists(st.integers(-2, 2), min_size=count, max_size=count))  # few values: many ties
     outputs = torch.tensor(numbers).view(shape).float()
-    parts = [exemplars(part, first=i * batch) for i, part in enumerate(outputs.split(batch))]
+    parts = [max_activating(part, first=i * batch) for i, part in enumerate(outputs.split(batch))]
     found = parts[0]
     for part in parts[1:]:
-        found = found.join(part).best()
+        found = found.join(part).top()
     for channel in range(channels):
         each = outputs[:, channel].reshape(n, -1).tolist()
         wanted = sorted(((-max(one), i, one.index(max(one))) for i, one in enumerate(each)))[:4]
-        kept = zip(found.values[channel], found.images[channel], found.places[channel], strict=True)
+        kept = zip(found.values[channel], found.images[channel], found.positions[channel], strict=True)
         assert [(-value.item(), image.item(), place.item()) for value, image, place in kept] == wanted
 
 
@@ -90,7 +90,7 @@ SMOOTH = {"pool": "avg", "activation": "gelu", "norm": "batch", "head": "gap"}
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 @pytest.mark.parametrize("axes", [{}, {"padding": "valid", "pool": "max"}, {"padding": "full", "pool": "blur"}])
-def test_a_patch_holds_all_pixels_that_move_its_unit_and_no_more(name, axes):
+def test_a_patch_holds_exactly_the_pixels_with_a_gradient(name, axes):
     side = 80
     depth = {} if name == "vgg" else shared(name, depth=2, convs=1)
     net = network((1, side, side), name=name, **SMOOTH | depth | axes).double().eval()
@@ -108,32 +108,30 @@ def test_a_patch_holds_all_pixels_that_move_its_unit_and_no_more(name, axes):
             held = set(zip(*cut.reshape(2, -1).tolist(), strict=True)) - {(0, 0)}
             assert moving <= held
             if not axes:
-                assert moving == held and layer.rows.receptive_field < side, "and every pixel of it moves the unit"
+                assert moving == held and layer.rows.field < side, "and every pixel of it moves the unit"
 
 
-def test_a_patch_beyond_the_border_is_black_and_a_wide_field_takes_the_whole_image():
+def test_a_patch_is_black_outside_the_image_and_a_wide_field_is_the_whole_image():
     image = np.full((3, 6, 8), 7, np.uint8)
-    near = patch(image, Axis(6, receptive_field=3), Axis(8, receptive_field=3), (0, 7))
+    near = patch(image, Axis(6, field=3), Axis(8, field=3), (0, 7))
     assert near.shape == (3, 3, 3)
     np.testing.assert_array_equal(near[0], [[0, 0, 0], [7, 7, 0], [7, 7, 0]])
-    assert patch(image, Axis(1, receptive_field=20, offset=3), Axis(8, receptive_field=3), (0, 4)).shape == (3, 6, 3)
-    np.testing.assert_array_equal(patch(image, Axis(1, receptive_field=20), Axis(1, receptive_field=99), (0, 0)), image)
-    assert not patch(image, Axis(9, receptive_field=2, offset=-9), Axis(8), (0, 0)).any(), (
-        "a unit that sees padding alone"
-    )
+    assert patch(image, Axis(1, field=20, start=3), Axis(8, field=3), (0, 4)).shape == (3, 6, 3)
+    np.testing.assert_array_equal(patch(image, Axis(1, field=20), Axis(1, field=99), (0, 0)), image)
+    assert not patch(image, Axis(9, field=2, start=-9), Axis(8), (0, 0)).any(), "a unit that sees padding alone"
 
 
 @every_architecture
 @pytest.mark.parametrize("n", [3, 13])
 def test_the_patches_of_a_net_are_its_strongest_units_patches(name, n):
     net = network((3, SIDE, SIDE), 4, name=name)
-    on = test_set(n, channels=3)
-    found, adapter, summary = looked(net, on, test_set(2, channels=3, seed=1))
+    on = evaluation_set(n, channels=3)
+    found, adapter, summary = looked(net, on, evaluation_set(2, channels=3, seed=1))
     maps = outputs_of(net, pixels(images_of(on)), adapter.layers)
     for stage in adapter.layers:
         outputs = maps[stage].reshape(*maps[stage].shape[:2], -1)
         layer, patches = summary[stage], found[f"{stage}/patches"]
-        sides = [extent(axis, SIDE) for axis in (layer.rows, layer.columns)]
+        sides = [patch_size(axis, SIDE) for axis in (layer.rows, layer.columns)]
         assert patches.shape == (min(3, layer.channels), min(4, n), 3, *sides) and patches.dtype == np.uint8
         np.testing.assert_array_equal(found[f"{stage}/patch_channels"], found[f"{stage}/order"][:3])
         for i, channel in enumerate(found[f"{stage}/patch_channels"]):
@@ -158,7 +156,7 @@ def fed(facts: ChannelFacts, outputs: Tensor, labels: Tensor | None, batch: int)
 
 @pytest.mark.parametrize("batch", [7, 60])
 @pytest.mark.parametrize("places", [(), (1, 1), (5, 4)])
-def test_facts_of_channels_are_those_of_the_measures(places, batch):
+def test_channel_statistics_agree_with_the_metrics(places, batch):
     outputs = torch.randn(60, 6, *places)
     outputs[:, 1] = -outputs[:, 1].abs()  # dead
     outputs[:, 4] = outputs[:, 2] * 2
@@ -193,7 +191,7 @@ def test_facts_of_channels_are_those_of_the_measures(places, batch):
 
 
 @pytest.mark.parametrize("labels", [None, torch.zeros(8, dtype=torch.long)])
-def test_without_classes_to_tell_apart_nothing_is_selective(labels):
+def test_without_classes_there_is_no_selectivity(labels):
     facts = fed(ChannelFacts(0 if labels is None else 1), torch.rand(8, 3, 2, 2), labels, 8)
     assert facts[:, 1].isnan().all()
     assert (facts[:, 2:4] == -1).all()
@@ -227,7 +225,7 @@ def test_grad_cam_before_a_global_mean_is_zhous_cam(frozen):
     assert closed.amax((1, 2)).gt(0).any(), "or this shows nothing"
 
 
-def test_grad_cam_of_a_net_that_asks_what_and_where_is_of_its_classes():
+def test_grad_cam_of_a_multitask_net_explains_its_classes():
     task = Task("both", 4)
     net = network((1, 16, 16), task.outputs)
     x, classes = torch.randn(5, 1, 16, 16), torch.tensor([0, 1, 2, 3, 3])
@@ -237,15 +235,15 @@ def test_grad_cam_of_a_net_that_asks_what_and_where_is_of_its_classes():
 
 
 @given(st.integers(1, 7), st.sampled_from([1, 2, 3, 4]))
-def test_maps_that_tile_an_image_are_spread_as_bilinear_interpolation_does(size, jump):
-    maps, axis = torch.rand(2, size, size), Axis(size, jump=jump, offset=jump / 2)
+def test_maps_that_tile_an_image_are_resized_bilinearly(size, jump):
+    maps, axis = torch.rand(2, size, size), Axis(size, jump=jump, start=jump / 2)
     side = size * jump
     wanted = F.interpolate(maps[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
-    torch.testing.assert_close(spread(maps, axis, axis, (side, side)), wanted, **CLOSE)
+    torch.testing.assert_close(resize_to_image(maps, axis, axis, (side, side)), wanted, **CLOSE)
 
 
-def test_a_map_is_shown_on_its_full_range_and_a_map_of_zeros_stays_one():
-    found = full_range(torch.stack([torch.zeros(2, 2), torch.tensor([[0.0, 2], [1, 4]])]))
+def test_a_map_is_scaled_to_1_and_a_map_of_zeros_is_kept():
+    found = scale_to_one(torch.stack([torch.zeros(2, 2), torch.tensor([[0.0, 2], [1, 4]])]))
     assert found.tolist() == [[[0, 0], [0, 0]], [[0, 0.5], [0.25, 1]]]
 
 
@@ -253,10 +251,10 @@ def test_a_map_is_shown_on_its_full_range_and_a_map_of_zeros_stays_one():
 
 
 @every_architecture
-def test_every_net_has_an_inside(name):
+def test_every_architecture_can_be_analyzed(name):
     net = network((3, SIDE, SIDE), 4, name=name)
-    probe = test_set(2, channels=3, seed=1)
-    found, adapter, summary = looked(net, test_set(13, channels=3), probe)
+    probe = evaluation_set(2, channels=3, seed=1)
+    found, adapter, summary = looked(net, evaluation_set(13, channels=3), probe)
     np.testing.assert_array_equal(found["images"], images_of(probe))
     assert found["labels"].tolist() == [0, 1] and found["shift"].tolist() == list(SHIFT)
     with torch.no_grad():
@@ -278,9 +276,9 @@ def test_every_net_has_an_inside(name):
         assert found[f"{stage}/facts"].dtype == found[f"{stage}/field"].dtype == np.float32
         assert sorted(found[f"{stage}/order"]) == list(range(channels))
         top, left, bottom, right = found[f"{stage}/field"]
-        assert (bottom - top, right - left) == (layer.rows.receptive_field, layer.columns.receptive_field)
+        assert (bottom - top, right - left) == (layer.rows.field, layer.columns.field)
         assert ((top + bottom) / 2, (left + right) / 2) == tuple(
-            sum(seen(axis, axis.size // 2)) / 2 for axis in (layer.rows, layer.columns)
+            sum(receptive_field(axis, axis.size // 2)) / 2 for axis in (layer.rows, layer.columns)
         )
         there = {key for key in ("still", "moved", "back") if f"{stage}/{key}" in found}
         assert there == ({"still", "moved", "back"} if p * q > 1 else {"still", "moved"})
@@ -289,11 +287,13 @@ def test_every_net_has_an_inside(name):
             assert found[f"{stage}/{key}"].dtype == np.float16
 
 
-def test_a_net_that_is_asked_where_has_no_class_to_look_for():
+def test_a_localisation_net_has_no_class_activation_map():
     task = Task("where", 4)
     net = network((1, SIDE, SIDE), task.outputs)
-    on = test_set(6, labels=False)
-    found, _, _ = looked(net, on, replace(on, canvas=on.canvas[:1]), answer=task.answer, what=task.classifies)
+    on = evaluation_set(6, labels=False)
+    found, _, _ = looked(
+        net, on, replace(on, padded=on.padded[:1]), select_output=task.answer, classifies=task.classifies
+    )
     assert not {"answers", "cam", "cam_classes"} & found.keys()
     assert found["labels"].tolist() == [-1]
     facts = found["stage1/facts"]
@@ -302,29 +302,29 @@ def test_a_net_that_is_asked_where_has_no_class_to_look_for():
     assert found["stage1/order"][: len(alive)].tolist() == alive
 
 
-def test_class_activation_is_seen_from_the_last_stage_that_has_positions():
+def test_class_activation_is_of_the_last_stage_with_positions():
     net = network((1, 8, 8), 4, depth=3)
     assert [summarize(net, (1, 8, 8))[stage].rows.size for stage in net.stages] == [4, 2, 1]
-    probe = test_set(3, side=8)
+    probe = evaluation_set(3, side=8)
     found, _, summary = looked(net, probe, probe)
     x = pixels(images_of(probe))
     maps = class_activation(net, "stage2", x, torch.from_numpy(found["answers"]))
-    wanted = full_range(spread(maps, summary["stage2"].rows, summary["stage2"].columns, (8, 8)))
+    wanted = scale_to_one(resize_to_image(maps, summary["stage2"].rows, summary["stage2"].columns, (8, 8)))
     np.testing.assert_allclose(found["cam"], wanted, atol=1e-3)
     assert "stage3/back" not in found and found["stage3/moved"].shape == (3, 3, 1, 1)
 
 
 def test_the_maps_are_of_the_images_and_of_the_same_images_shifted():
     net = network((1, SIDE, SIDE), 4)
-    probe = test_set(3)
+    probe = evaluation_set(3)
     found, adapter, _ = looked(net, probe, probe)
     down, right = SHIFT
     rows, columns = (slice(MARGIN - step, MARGIN - step + SIDE) for step in (down, right))
-    still = outputs_of(net, pixels(images_of(probe)), adapter.layers)
-    moved = outputs_of(net, pixels(probe.canvas[:, :, rows, columns]), adapter.layers)
+    reference = outputs_of(net, pixels(images_of(probe)), adapter.layers)
+    transformed = outputs_of(net, pixels(probe.padded[:, :, rows, columns]), adapter.layers)
     for stage in adapter.layers:
-        np.testing.assert_allclose(found[f"{stage}/still"], still[stage][:, :3], rtol=2e-3, atol=1e-3)
-        difference = (moved[stage] - still[stage])[:, :3]
+        np.testing.assert_allclose(found[f"{stage}/still"], reference[stage][:, :3], rtol=2e-3, atol=1e-3)
+        difference = (transformed[stage] - reference[stage])[:, :3]
         np.testing.assert_allclose(found[f"{stage}/moved"], difference, rtol=2e-3, atol=1e-3)
 
 
@@ -336,31 +336,35 @@ def test_the_maps_are_of_the_images_and_of_the_same_images_shifted():
         ({"padding": "valid", "pool": "max", "stride": 3, "depth": 1, "convs": 1}, CROP),  # one step of its map
     ],
 )
-def test_an_equivariant_nets_maps_move_and_come_back(axes, transform):
+def test_maps_of_an_equivariant_net_can_be_shifted_back(axes, transform):
     side = 14  # 12 behind a convolution, which a stride of 3 divides
     net = network((1, side, side), 4, **axes)
-    found, adapter, summary = looked(net, test_set(6, side=side), test_set(3, side=side), transform=transform)
+    found, adapter, summary = looked(
+        net, evaluation_set(6, side=side), evaluation_set(3, side=side), transform=transform
+    )
     for stage in adapter.layers:
-        moved, back = found[f"{stage}/moved"].astype(float), found[f"{stage}/back"]
+        transformed, back = found[f"{stage}/moved"].astype(float), found[f"{stage}/back"]
         beyond = int(SHIFT[1] / summary[stage].columns.jump) if transform is CROP else 0
         assert np.isnan(back).sum(3).max() == np.isnan(back).sum(3).min() == beyond
         assert np.isnan(back[..., back.shape[3] - beyond :]).all(), "they come back from the right"
-        assert np.abs(moved).max() > 0.05, "it is not invariant"
+        assert np.abs(transformed).max() > 0.05, "it is not invariant"
         assert np.nanmax(np.abs(back)) < 5e-3, "but equivariant, to float16"
 
 
-def test_a_net_with_a_stride_of_2_is_not_equivariant_and_that_shows():
-    found, _, _ = looked(network((1, SIDE, SIDE), 4, padding="circular"), test_set(6), test_set(3), transform=ROLL)
+def test_a_net_with_stride_2_shows_an_equivariance_error():
+    found, _, _ = looked(
+        network((1, SIDE, SIDE), 4, padding="circular"), evaluation_set(6), evaluation_set(3), transform=ROLL
+    )
     assert np.nanmax(np.abs(found["stage1/back"])) > 0.05
 
 
 @pytest.mark.parametrize("room", [2**13, 2**15, 2**18])
 @pytest.mark.parametrize("name", ["resnet", "mlp", "convnext"])
-def test_however_much_is_asked_for_the_file_stays_below_its_limit(name, room, tmp_path, monkeypatch):
-    monkeypatch.setattr(of_inside, "LIMIT", room)
-    monkeypatch.setattr(of_inside, "ROOM", room - room // 16)
+def test_the_file_stays_below_its_size_limit(name, room, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_analysis, "MAX_FILE_BYTES", room)
+    monkeypatch.setattr(feature_analysis, "MAX_BYTES", room - room // 16)
     net = network((3, SIDE, SIDE), 4, name=name, width=32)
-    found, adapter, _ = looked(net, test_set(8, channels=3), test_set(40, channels=3, seed=1), channels=500)
+    found, adapter, _ = looked(net, evaluation_set(8, channels=3), evaluation_set(40, channels=3, seed=1), channels=500)
     files.write_arrays(tmp_path / "inside.npz", found)
     assert sum(one.nbytes for one in found.values()) <= room - room // 16
     if room >= 2**15:  # below, an .npz's own headers count
@@ -372,5 +376,5 @@ def test_however_much_is_asked_for_the_file_stays_below_its_limit(name, room, tm
     assert all(np.array_equal(read[key], found[key], equal_nan=read[key].dtype.kind == "f") for key in read)
 
 
-def test_arrays_of_a_file_that_is_not_there_are_none(tmp_path: Path):
+def test_a_missing_file_has_no_arrays(tmp_path: Path):
     assert files.read_arrays(tmp_path / "inside.npz") == {}

@@ -1,0 +1,111 @@
+"""Every number that measuring writes, declared in the file that computes it: ``QUANTITIES = (Quantity(…), …)``.
+
+A declaration is a literal: it is read from the source of the file, so that a report knows the range of a number without
+importing what computes it.
+"""
+
+import ast
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+#: packages whose files may declare quantities
+PACKAGES = ("metrics", "evaluation")
+#: ending of a name → the same quantity, measured as a control
+CONTROLS = {
+    "untrained": "of the net that training started from, or of one with random weights",
+    "floor": "of interpolation alone: the image transformed and transformed back",
+    "shuffled": "with labels and positions of other images",
+    "null": "by chance alone",
+    "random": "of two different images",
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of ``measures.csv``: what it is, which values it can have, what it is by chance, and who defined it.
+
+    Attributes:
+        name: in the column ``measure``.
+        low, high: the least and the largest possible value.
+        better: ``higher`` or ``lower``; empty where neither is better.
+        formula: in words or symbols; φ is a layer's output, f the net's, g a transform.
+        null: its value where there is nothing to measure, or what to compare it with.
+        source: author and year of the definition; empty for ours.
+    """
+
+    name: str
+    low: float = -math.inf
+    high: float = math.inf
+    better: str = ""
+    formula: str = ""
+    null: str = ""
+    source: str = ""
+
+
+@cache
+def quantities() -> dict[str, Quantity]:
+    """Name → quantity, of all files of ``PACKAGES``.
+
+    Raises:
+        ValueError: two files declare the same name, or a declaration is not a literal.
+    """
+    found: dict[str, Quantity] = {}
+    root = Path(__file__).parent.parent
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+        for quantity in declared(path):
+            if quantity.name in found:
+                raise ValueError(f"{path}: {quantity.name} is declared in another file too")
+            found[quantity.name] = quantity
+    return found
+
+
+def declared(path: Path) -> Iterator[Quantity]:
+    """The quantities that a file declares.
+
+    Raises:
+        ValueError: a declaration is not a literal.
+    """
+    source = path.read_text()
+    for node in ast.parse(source).body if "QUANTITIES" in source else ():
+        match node:
+            case ast.Assign(targets=[ast.Name(id="QUANTITIES")], value=ast.Tuple(elts=calls)):
+                for call in calls:
+                    assert isinstance(call, ast.Call), f"{path}: QUANTITIES is a tuple of Quantity(…)"
+                    words = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+                    yield Quantity(*map(ast.literal_eval, call.args), **words)
+
+
+def quantity_of(measure: str) -> Quantity | None:
+    """The quantity of a measure's name, which may end in one or more of ``CONTROLS``; None if it is not declared.
+
+    >>> [quantity_of(name).name for name in ("accuracy", "probe_r2_shuffled_untrained", "cosine_random")]
+    ['accuracy', 'probe_r2', 'cosine']
+    """
+    while measure not in quantities():
+        measure, _, ending = measure.rpartition("_")
+        if ending not in CONTROLS:
+            return None
+    return quantities()[measure]
+
+
+def range_of(measure: str) -> tuple[float, float]:
+    """The least and the largest value that a measure can have.
+
+    >>> range_of("output_distance_untrained"), range_of("accuracy"), range_of("seconds")
+    ((0.0, inf), (0.0, 1.0), (-inf, inf))
+    """
+    quantity = quantity_of(measure)
+    return (float(quantity.low), float(quantity.high)) if quantity else (-math.inf, math.inf)
+
+
+def difference_range(measure: str) -> tuple[float, float]:
+    """The least and the largest value that the difference of two of a measure's numbers can have.
+
+    >>> difference_range("accuracy")
+    (-1.0, 1.0)
+    """
+    low, high = range_of(measure)
+    return low - high, high - low
