@@ -38,7 +38,7 @@ def command_lines(text: str) -> list[str]:
 
 def make_targets(text: str) -> set[str]:
     """Every ``make TARGET`` of a page."""
-    return {name for name in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)}
+    return set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
 
 
 def run_python(code: str, folder: Path) -> None:

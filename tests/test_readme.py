@@ -1,4 +1,4 @@
-"""The README: short, its examples run as they are written, its links lead somewhere, its numbers are those of the sweeps."""
+"""The README is short, its examples run as written, its links lead somewhere, its numbers are those of the sweeps."""
 
 import os
 import re

@@ -3,10 +3,12 @@
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [path for path in (str(ROOT), str(Path(__file__).parent)) if path not in sys.path]
@@ -15,6 +17,8 @@ import config_page  # noqa: E402
 import gallery_page  # noqa: E402
 import measures_page  # noqa: E402
 import sweeps_page  # noqa: E402
+
+import src  # noqa: E402
 
 _ALIAS = tempfile.TemporaryDirectory()
 
@@ -40,3 +44,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Add the public names of the package to the page of the API."""
+    if page.file.src_uri != "reference/api.md":
+        return markdown
+    public = [getattr(src, name) for name in getattr(src, "__all__", ())]
+    entries = [f"::: {one.__module__.replace('src', 'whatwhere', 1)}.{one.__name__}" for one in public if callable(one)]
+    return markdown.replace("<!-- the names in whatwhere.__all__ -->", "\n\n".join(entries))

@@ -13,9 +13,9 @@ from src.config.schema import Config
 
 INTRO = """# Config keys
 
-Every key of a run, with its type, its default and what it may be. On the command line: `model.pool=blur train.epochs=5`.
-`python -m src.train --cfg job` prints the whole tree. A key, type or value that is wrong is refused in one line, before
-the first job of a sweep starts. A data set (`data=shapes`) or an architecture (`model=resnet`) may change defaults of its
+Every key of a run, with its type, its default and what it may be. On a command line: `model.pool=blur train.epochs=5`.
+`python -m src.train --cfg job` prints the whole tree. A wrong key, type or value is refused in one line, before the
+first job of a sweep starts. A data set (`data=shapes`) or an architecture (`model=resnet`) may change defaults of its
 group: see the files in `conf/`.
 
 This page is made from the schema (`src/config/schema.py`, `src/models/options.py`, `src/data/options.py`).

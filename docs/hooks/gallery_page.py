@@ -19,14 +19,15 @@ INTRO = """# Gallery of pools
 
 Every entry of `POOLS`, on the same image, with stride 2, its default window and a circular border. Four pictures each:
 
-1. the image, {side}×{side} pixels: a rendered shape, and stripes and a chessboard finer than the output can hold;
+1. the image, {side}×{side} pixels: a rendered shape, and stripes and a chessboard, both too
+   fine for the output;
 2. its output, {out}×{out};
 3. the output after the image was rolled by one pixel to the right;
 4. what the shift changed: the difference of 2 and 3, after the roll of 3 by whole output pixels that fits best. Grey:
    nothing. The number is its size relative to the output; 0 means that the pool commutes with the shift.
 
-Pools with weights are shown untrained, as they are built (seed 0). The input has {channels} equal channels; the pictures
-show the first output channel. Where the pools are exact in whole nets, and what they cost:
+Pools with weights are shown untrained, as they are built (seed 0). The input has {channels} equal channels; the
+pictures show the first output channel. Where the pools are exact in whole nets, and what they cost:
 [Pools in numbers](../pools.md). Formulae are explained there too.
 
 <div class="gallery" markdown="0">

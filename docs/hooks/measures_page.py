@@ -58,7 +58,7 @@ def section(module: ModuleType, name: str) -> str:
 
 
 def table(quantities: Mapping[str, Any] | Iterable[Any]) -> str:
-    """Of dataclasses, with or without names: their fields are the columns; those that are empty everywhere are left out."""
+    """Of dataclasses, with or without names: their fields are the columns, those that are empty everywhere left out."""
     named = quantities.items() if isinstance(quantities, Mapping) else [("", one) for one in quantities]
     rows = [({"measure": name} if name else {}) | record(one) for name, one in named]
     columns = [key for key in rows[0] if any(row.get(key) not in ("", None) for row in rows)]
@@ -74,7 +74,7 @@ def record(quantity: Any) -> dict[str, Any]:
 def cell(key: str, value: Any) -> str:
     """A value in a table; names are code."""
     if isinstance(value, tuple):
-        value = "[" + ", ".join("∞" if one == float("inf") else "−∞" if one == -float("inf") else f"{one:g}" for one in value) + "]"
+        value = f"[{', '.join(f'{end:g}' for end in value)}]".replace("inf", "∞")
     words = " ".join(str("" if value is None else value).split()).replace("|", "\\|")
     return f"`{words}`" if key in ("name", "measure") else words
 

@@ -1,12 +1,13 @@
 """The page of named sweeps, from the header and the settings of each file in ``sweeps/``."""
 
-import re
 from pathlib import Path
+from textwrap import indent
 
 INTRO = """# Named sweeps
 
 A file in `sweeps/` holds a question, its command, what it costs, what to expect, and what was seen. Start one with
-`python -m src.train -m sweeps=pooling`; further axes and settings go after it ([extend a sweep](../howto/extend-a-sweep.md)).
+`python -m src.train -m sweeps=pooling`; further axes and settings go after it
+([extend a sweep](../howto/extend-a-sweep.md)).
 What was seen with one seed is a look, not a result. [Answers so far](../answers.md) puts all of it in one table.
 
 This page is made from the files' headers.
@@ -20,15 +21,22 @@ def page(folder: Path) -> str:
 
 
 def section(path: Path) -> str:
-    """A sweep's header as a list, its settings folded away."""
-    parts = header(path)
-    settings = path.read_text().split("\nquestion:", 1)[1].split("\n", 1)[1]
-    shown = [f"## {path.stem}\n", f"**{parts.pop('Question', path.stem)}**\n"]
-    for label, lines in parts.items():
-        first, *rest = lines.split("\n")
-        block = "\n```text\n" + lines + "\n```" if rest and any(one.startswith("  ") for one in rest) else ""
-        shown.append(f"{label}: {'`' + first + '`' if label == 'Command' else '' if block else ' '.join(lines.split())}{block}\n")
-    return "\n".join([*shown, '??? note "settings"\n\n    ```yaml\n' + re.sub("^", "    ", settings, flags=re.M).rstrip() + "\n    ```\n"])
+    """A sweep's header part by part, its settings folded away."""
+    settings = path.read_text().split("\nquestion:", 1)[1].split("\n", 1)[1].rstrip()
+    parts = [shown(label, words) for label, words in header(path).items()]
+    folded = indent(f"```yaml\n{settings}\n```", "    ")
+    return "\n\n".join([f"## {path.stem}", *parts, '??? note "settings"', folded]) + "\n"
+
+
+def shown(label: str, words: str) -> str:
+    """One part; columns of numbers, which are indented further, as they stand."""
+    if label == "Question":
+        return f"**{words}**"
+    if label == "Command":
+        return f"{label}: `{words}`"
+    if "\n  " in words:
+        return f"{label}:\n\n```text\n{words}\n```"
+    return f"{label}: {' '.join(words.split())}"
 
 
 def header(path: Path) -> dict[str, str]:
