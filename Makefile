@@ -16,7 +16,7 @@ $(READY): constraints.txt pyproject.toml
 	@echo "making .venv (a few minutes, once)"
 	@$(PYTHON) -m venv .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt ".[dev]"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[dev]"
 	@touch $@
 
 data: $(READY)  ## get Fashion-MNIST: found, downloaded, or from Debian's package

@@ -1,17 +1,60 @@
 """whatwhere: the lab for what a CNN keeps and what it throws away.
 
-This file holds what has to be done before anything else is. It lets a CUDA build of torchvision be imported beside a
-CPU build of torch: such a torchvision cannot load its compiled operators, and its import (so also that of lightning and
-torchmetrics) then fails because two of them are not declared. Declaring their schemas first is enough. And it has
-memory kept that was freed.
+    import whatwhere
+    whatwhere.summarize(net, (3, 224, 224))           # shapes, receptive fields, multiply-adds
+    whatwhere.evaluate(net, images, labels)           # what shifts do to its output and its layers, as a DataFrame
+    whatwhere.swap_pools(net, "maxblur", (3, 224, 224))
+
+A name is imported when it is first used. Before all else, this file lets a CUDA build of torchvision be imported beside
+a CPU build of torch: such a torchvision cannot load its compiled operators, and its import (so also that of lightning
+and torchmetrics) fails because two of them are not declared. Declaring their schemas first is enough. And it makes the
+C library keep freed memory.
 """
 
 import ctypes
 from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:  # for type checkers; when it runs, ``__getattr__`` imports them
+    from .evaluation.evaluate import evaluate
+    from .pooling import POOLS, swap_pools
+    from .results.frames import load_measures, load_runs
+    from .summary import ModelSummary, summarize, verify
+
+#: public name → the module that it is in
+_PUBLIC = {
+    "POOLS": "pooling",
+    "swap_pools": "pooling",
+    "ModelSummary": "summary",
+    "summarize": "summary",
+    "verify": "summary",
+    "evaluate": "evaluation.evaluate",
+    "load_measures": "results.frames",
+    "load_runs": "results.frames",
+}
+
+__all__ = [
+    "POOLS",
+    "ModelSummary",
+    "evaluate",
+    "load_measures",
+    "load_runs",
+    "summarize",
+    "swap_pools",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
 
 
 def _declare_missing_operators() -> torch.library.Library | None:

@@ -50,6 +50,7 @@ def show(options: Options, words: str) -> None:
     from .errors import UserError
     from .evaluation.exactness import Setting, exactness
     from .models.layers import PADDINGS
+    from .naming import command
     from .pooling import POOLS
     from .reporting.pool_tables import listing, page, show_matrix, show_sheets
     from .reporting.terminal import console
@@ -76,7 +77,7 @@ def show(options: Options, words: str) -> None:
     from .training.run import hardware
 
     machine = hardware(torch.device("cpu"))
-    made = f"Made by `python -m src.pools {words}`: {machine}, torch {torch.__version__}, {date.today()}."
+    made = f"Made by `{command('pools')} {words}`: {machine}, torch {torch.__version__}, {date.today()}."
     files.write(Path(out), page(cells, setting, made))
     console.print(f"  {out}")
 

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from src import measure, pools, report
+from src import pools, report
 from src.config import from_command_line
 from src.launch.compose import compose_one
 from src.launch.sweep import plan
+from src.measuring.options import Options, check_options
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
@@ -79,7 +80,7 @@ def check_command(line: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     elif match[1] == "shapes":
         compose_one(words)
     elif match[1] == "measure":
-        measure.check_options(from_command_line(measure.Options, words, ""))
+        check_options(from_command_line(Options, words, ""))
     elif words:
         schema = {"pools": pools.Options, "report": report.Options}[match[1]]
         from_command_line(schema, words, "")

@@ -48,7 +48,7 @@ JOB = (
     "probe.images=2 probe.channels=4 wandb.mode=disabled trainer.save_minutes=0.002"
 ).split()
 #: the folder of a job is named by its axes alone
-NAMED = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(word.split('=')[0] for word in JOB)}]"
+NAMED = "hydra.sweep.subdir='model.pool=${model.pool},seed=${seed}'"
 KILLED, TRUNCATED, FULL = "kill -9", "kill -9, then half of last.ckpt is gone", "the disk is full"
 FAULTS = {KILLED: signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGUSR2": signal.SIGUSR2, TRUNCATED: signal.SIGKILL}
 #: kB of the disks that fill up; a job needs 300

@@ -99,7 +99,7 @@ def test_shapes_prints_the_ledger_without_lightning_or_data() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["src.train", "model.pool=avgg"], "model.pool: Invalid value 'avgg'"),
+        (["src.train", "model.pool=avgg"], "model.pool=avgg: did you mean avg? choose one of none, max"),
         (["src.measure", "checkpoint=nothing.ckpt"], "checkpoint=nothing.ckpt: no such file"),
         (["src.measure", "checkpoint=README.md"], "cannot be read as a checkpoint"),
         (["src.measure", "checkpoint=x", "against=y", "what=shift"], "leave out net= and what="),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from src.launch import jobs
-from src.launch.jobs import Job, JobScheduler, LiveStatus, ResourcePool, own_environment, visible_gpus, why
+from src.launch.jobs import Job, JobScheduler, LiveStatus, ResourcePool, failure_reason, own_environment, visible_gpus
 from src.results import files
 from tests.helpers import ROOT
 
@@ -55,7 +55,7 @@ def test_no_gpu_and_no_core_is_given_more_often_than_there_are(at_once, gpus, sh
     out: list[list[str]] = []
     for take, wanted in moves:
         if take:
-            given_ids = places.take(wanted)
+            given_ids = places.acquire(wanted)
             used = [gpu for one in out for gpu in one]
             room = sum(used.count(str(i)) < share for i in range(gpus))
             assert (given_ids is None) == (len(out) == at_once or room < wanted)
@@ -63,7 +63,7 @@ def test_no_gpu_and_no_core_is_given_more_often_than_there_are(at_once, gpus, sh
                 assert len(set(given_ids)) == wanted
                 out.append(given_ids)
         elif out:
-            places.give_back(out.pop())
+            places.release(out.pop())
         everything = [gpu for one in out for gpu in one]
         assert len(out) <= at_once
         assert all(everything.count(gpu) <= share for gpu in everything)
@@ -71,7 +71,7 @@ def test_no_gpu_and_no_core_is_given_more_often_than_there_are(at_once, gpus, sh
 
 def test_one_gpu_after_the_other_is_filled_evenly() -> None:
     places = ResourcePool(4, ["0", "7"], 2)
-    assert [places.take(1) for _ in range(4)] == [["0"], ["7"], ["0"], ["7"]]
+    assert [places.acquire(1) for _ in range(4)] == [["0"], ["7"], ["0"], ["7"]]
 
 
 def test_a_job_sees_its_own_gpus_and_nothing_of_other_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_a_job_that_wants_more_than_there_is_does_not_wait_for_ever(tmp_path: Pa
 
 def test_why_a_job_ended(tmp_path: Path) -> None:
     job = Job("a", (), tmp_path, 1)
-    assert why(job, 3) == "exit code 3"
-    assert why(job, 128 + signal.SIGTERM) == why(job, -signal.SIGUSR2) == "stopped"
-    (tmp_path / files.LOG).write_text("epoch 1\nrefused: model.depth=9\n")
-    assert why(job, 2) == "error: model.depth=9"
+    assert failure_reason(job, 3) == "exit code 3"
+    assert failure_reason(job, 128 + signal.SIGTERM) == failure_reason(job, -signal.SIGUSR2) == "stopped"
+    (tmp_path / files.LOG).write_text("epoch 1\nerror: model.depth=9\n")
+    assert failure_reason(job, 2) == "error: model.depth=9"
 
 
 def test_the_screen_says_who_waits_runs_and_failed(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from src.config import MEASURE_NAMES, from_dict, to_dict
 from src.data.splits import split
 from src.errors import UserError
-from src.measure import Images, Options, compare_layers, measure_again
+from src.measuring.checkpoint import compare_layers, measure_again
+from src.measuring.options import Images, Options
 from src.metrics import Heatmap, Note, Row
 from src.reporting.page import build_report
 from src.reporting.terminal import console

@@ -10,8 +10,10 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from src import measure
 from src.errors import UserError
+from src.measuring import checkpoint as saved
+from src.measuring import net
+from src.measuring.options import Images, Options, check_options
 from src.metrics.rows import Estimate, Heatmap, Note, Row
 from src.reporting import heatmaps, measure_figures, plots, sections
 from src.reporting.comparison import Variant
@@ -243,7 +245,7 @@ def test_a_checkpoint_is_measured_to_a_table_and_its_page(
 ) -> None:
     out = tmp_path / "again.csv"
     checkpoint = str(done / files.CHECKPOINTS / "best.ckpt")
-    measure.measure_again(measure.Options(checkpoint=checkpoint, out=str(out)))
+    saved.measure_again(Options(checkpoint=checkpoint, out=str(out)))
     assert out.read_bytes() == (done / files.MEASURES).read_bytes()
     found = figures_of(tmp_path / "again.html")["Units and channels, layer by layer"]
     numbers = FinishedRun(tmp_path, {}, out).measures
@@ -257,13 +259,11 @@ def test_no_two_of_many_variants_look_alike() -> None:
 
 
 def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src.evaluation import suite
-
-    monkeypatch.setattr(suite, "rows", lambda *_: iter([*rows(TABLE), *grids()]))  # measuring has its own tests
+    monkeypatch.setattr(net, "rows", lambda *_: iter([*rows(TABLE), *grids()]))  # measuring has its own tests
     out = tmp_path / "net" / files.MEASURES
-    options = measure.Options(net="torchvision/squeezenet1_1", weights="none", images=2, max_shift=1, size=32)
-    options.out, options.data = str(out), measure.Images("shapes", None)
-    measure.measure_net(options)
+    options = Options(net="torchvision/squeezenet1_1", weights="none", images=2, max_shift=1, size=32)
+    options.out, options.data = str(out), Images("shapes", None)
+    net.measure_net(options)
     found = figures_of(out.with_suffix(".html"))
     assert found["What a unit sees"]["layout"]["annotations"][0]["text"] == "stage1: 5.5 px", "no ledger"
     assert len(found) == len(sections.MEASURED_SECTIONS)
@@ -289,7 +289,7 @@ def test_two_nets_likeness_is_a_matrix_of_both(variant: Variant) -> None:
 
 def test_a_table_does_not_take_the_name_of_its_page() -> None:
     with pytest.raises(UserError, match=r"its page goes beside it, as again\.html"):
-        measure.check_options(measure.Options(checkpoint="x", out="again.html"))
+        check_options(Options(checkpoint="x", out="again.html"))
 
 
 def test_closing_words_say_what_was_measured_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:

@@ -445,7 +445,7 @@ def test_layers_are_listed_without_lightning_data_or_weights() -> None:
         (f"net={SMALL} weights=none images=1", "images=1: must be a whole number of at least 2"),
         (
             f"net={SMALL} data.root=nowhere wandb.mode=off",
-            "wandb.mode: Invalid value 'off', expected one of",
+            "wandb.mode=off: did you mean offline? choose one of auto",
         ),
         (f"net={SMALL} data.root=nowhere wandb=offline", "valid here: mode, project, entity"),
         (f"net={SMALL} weights=none data=shapes size=2", "the net does not take 3×2×2 images"),

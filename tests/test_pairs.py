@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.data.splits import split
-from src.evaluation import suite
 from src.evaluation.adapter import EvaluationSet, ModelAdapter, sampling_grids
 from src.evaluation.pairs import FEWER_IMAGES, OUTPUT, _equivariance, every_measure, pair_rows, settings
 from src.metrics import EquivarianceError, Row
 from src.metrics.base import LayerOutputs, TransformedOutputs
 from src.pooling import POOLS
 from src.summary import summarize
+from src.training import evaluate_run
 from src.training.lightning_module import module
 from src.transforms import TRANSFORMS, SamplingGrid, cut
 from tests.helpers import network, only_rows, tiny
@@ -188,8 +188,8 @@ def test_grids_of_a_run_are_the_ledgers():
         return iter(())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite, "rows", look)
-        list(suite.measure(net, cfg, splits))
+        patch.setattr(evaluate_run, "rows", look)
+        list(evaluate_run.measure(net, cfg, splits))
     rows = {name: summarize(net, splits.image)[name].rows for name in net.stages}
     assert {name: one.jump for name, one in seen.items()} == {name: (one.jump, one.jump) for name, one in rows.items()}
     assert {name: one.start for name, one in seen.items()} == {

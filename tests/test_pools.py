@@ -245,7 +245,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
         ("sise=31", "did you mean size?"),
         ("size=0", "size=0: must be"),
         ("shifts=0", "shifts=0: must be"),
-        ("head=gapp", "model.head: Invalid value 'gapp'"),
+        ("head=gapp", "model.head=gapp: did you mean gap? choose one of gap"),
         ("stride=0", "model.stride=0: must be"),
         ("size=2", "larger than its map"),
     ],

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from src.data.splits import split
-from src.evaluation import suite
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.pairs import pair_rows, settings
+from src.training import evaluate_run
 from src.training.lightning_module import module
 from tests.helpers import only_rows, tiny
 
@@ -69,8 +69,8 @@ def test_a_run_that_is_asked_where_says_whether_its_answer_moves_along(task, ask
     cfg = tiny(data={"task": task, "canvas": 40}, measure={"what": ["shift", "flip"], "images": 20})
     splits = split(cfg.data)
     torch.manual_seed(0)
-    of = suite.subject_of_run(module(cfg, splits.image, len(splits.classes)), splits)
-    rows = only_rows(pair_rows(of, suite.scene_of(cfg, splits), ["shift/crop", "flip/mirror"]))
+    of = evaluate_run.adapter_of_run(module(cfg, splits.image, len(splits.classes)), splits)
+    rows = only_rows(pair_rows(of, evaluate_run.evaluation_set(cfg, splits), ["shift/crop", "flip/mirror"]))
     found = [row for row in rows if row.measure == "position_equivariance_error"]
     places = {(row.layer, row.transform, row.amount) for row in found}
     assert places == ({("output", "shift", 1), ("output", "shift", 2)} if asked else set())

@@ -61,7 +61,7 @@ def test_a_sweep_grows_by_seeds_and_by_a_pool() -> None:
     with console.capture() as shown:
         more, trained = command("-m", *SMALL, "seed=0,1,2")
     assert len(trained) == 1 and "seed=2" in trained[0]
-    assert shown.get().count("found finished in outputs/") == 2
+    assert shown.get().count("reused, finished in outputs/") == 2
     assert [one.seeds for one in variants(found_below(more.folder))] == [[0, 1, 2]]
     for old, new in zip(first.jobs, more.jobs, strict=False):
         assert same_numbers(old, new)
@@ -175,7 +175,7 @@ def test_more_epochs_go_on_from_the_last_and_come_to_the_same_numbers(keep: str,
     run(constant(2), store / "two")
     with console.capture() as shown:
         assert not used(store / "two", constant(4), store / "four")
-    assert f"four goes on from the 2 epochs in {store / 'two'}" in shown.get().replace("\n", "")
+    assert f"four continues the 2 epochs in {store / 'two'}" in shown.get().replace("\n", "")
     with console.capture() as shown:
         run(constant(4), store / "four")
     assert "epoch 3/4" in shown.get() and "epoch 2/4" not in shown.get()
@@ -197,8 +197,8 @@ def test_a_schedule_over_all_epochs_begins_anew_and_says_why(done: Path, tmp_pat
         assert not used(done, tiny(train={"epochs": 3}), tmp_path / "three")
     said = shown.get().replace("\n", "")
     assert (
-        "three starts from the beginning: train.schedule=onecycle is laid out over all epochs" in said
-        and "from the 2 of" in said
+        "three starts from the beginning: train.schedule=onecycle depends on the number of epochs" in said
+        and "cannot continue the 2 epochs of" in said
     )
     assert not (tmp_path / "three").exists()
 

@@ -125,10 +125,10 @@ def test_a_damaged_checkpoint_does_not_lose_the_run(
         (kept / files.LAST).write_bytes(damage)
         said: list[str] = []
         assert resume_from(kept, said.append) == kept / files.PREVIOUS
-        assert said == [f"{kept / files.LAST} is damaged: going on from previous.ckpt"]
+        assert said == [f"{kept / files.LAST} is damaged: resuming from previous.ckpt"]
     files.write(tmp_path / files.MAPS / f".scale.json.abc{files.PART}", b"{")  # as one leaves it that was killed
     run(tiny(**CONFIG), tmp_path)
-    assert "is damaged: going on from previous.ckpt" in " ".join(capsys.readouterr().out.split())
+    assert "is damaged: resuming from previous.ckpt" in " ".join(capsys.readouterr().out.split())
     assert contents(tmp_path) == contents(undisturbed)
     assert {path.name for path in kept.iterdir()} == {files.LAST, files.BEST}, "a finished run needs no more"
     assert not list(tmp_path.rglob(f".*{files.PART}"))
@@ -140,7 +140,7 @@ def test_where_nothing_whole_is_left_the_run_begins_anew(tmp_path: Path) -> None
     for name in (files.LAST, files.PREVIOUS):
         (tmp_path / name).write_bytes(b"PK")
     assert resume_from(tmp_path, said.append) is None
-    assert said == [f"{tmp_path / files.LAST} is damaged: going on from the start"]
+    assert said == [f"{tmp_path / files.LAST} is damaged: resuming from the start"]
 
 
 def test_without_the_best_epochs_weights_the_run_begins_anew(

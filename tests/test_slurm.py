@@ -13,7 +13,7 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 
 from src.launch import jobs, slurm
 from src.launch.jobs import Job
-from src.launch.slurm import PATIENCE, Jobs, Task
+from src.launch.slurm import MAX_FAILED_REQUEUES, SlurmQueue, Task
 from src.results import files
 from src.results.locks import folder_lock
 
@@ -45,7 +45,7 @@ def task(*jobs: Job) -> Task:
     return Task(jobs, several=False, at_once=1, grace=60)
 
 
-def submitted(queue: Jobs, number: str, *jobs: Job) -> str:
+def submitted(queue: SlurmQueue, number: str, *jobs: Job) -> str:
     queue.folder.mkdir(parents=True, exist_ok=True)
     DelayedSubmission(task(*jobs)).dump(JobPaths(queue.folder, number).submitted_pickle)
     return f"{number}|RUNNING|{queue.folder}/.submission_file_1.sh"
@@ -54,7 +54,7 @@ def submitted(queue: Jobs, number: str, *jobs: Job) -> str:
 def test_what_an_earlier_command_left_in_the_queue_is_found_there(command: Command, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     wanted, finished, new = (job(sweep, name) for name in ("wanted", "finished", "new"))
-    queue = Jobs(sweep)
+    queue = SlurmQueue(sweep)
     lines = [
         submitted(queue, "7_0", finished),
         submitted(queue, "7_1", wanted),
@@ -63,7 +63,7 @@ def test_what_an_earlier_command_left_in_the_queue_is_found_there(command: Comma
     ]
     command("squeue", "\n".join(lines))
     cancelled = command("scancel", "")
-    assert queue.take_up([wanted, new]) == [new]
+    assert queue.reattach([wanted, new]) == [new]
     assert queue.tasks == {"7_1": task(wanted)}
     assert cancelled.read_text() == "--quiet 8\n"
 
@@ -75,7 +75,7 @@ def test_a_job_is_lost_once_it_has_been_gone_for_a_while(
     sweep = tmp_path / "sweep"
     names = ("finished", "failed", "lost", "waits")
     finished, failed, lost, waits = all_of_them = [job(sweep, name) for name in names]
-    queue = Jobs(sweep)
+    queue = SlurmQueue(sweep)
     queue.tasks = {f"7_{i}": task(one) for i, one in enumerate(all_of_them)}
     files.write(finished.folder / files.RUN, "{}")
     trace = "Traceback:\n  …\nRuntimeError: ended by SIGKILL\n"
@@ -84,7 +84,7 @@ def test_a_job_is_lost_once_it_has_been_gone_for_a_while(
     assert ended == {task(finished): {}, task(failed): {failed: "ended by SIGKILL"}}
     assert list(queue.ended({"7_2": "PENDING", "7_3": "PENDING"})) == [], "it was queued again"
     assert list(queue.ended({"7_3": "PENDING"})) == []
-    monkeypatch.setattr(slurm, "LAG", 0)
+    monkeypatch.setattr(slurm, "FILE_LAG", 0)
     ((_, reasons),) = queue.ended({"7_3": "PENDING"})
     assert reasons == {lost: f"lost by SLURM: OUT_OF_MEMORY; {queue.folder}/7_2_0_log.err"}
     assert list(queue.tasks.values()) == [task(waits)]
@@ -94,7 +94,7 @@ def test_slurm_that_does_not_answer_has_lost_nothing(command: Command, tmp_path:
     command("squeue", "")
     (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho no controller >&2; exit 1\n")
     with pytest.raises(OSError, match="no controller"):
-        Jobs(tmp_path).states()
+        SlurmQueue(tmp_path).states()
 
 
 def test_a_job_waits_for_a_process_that_is_still_at_work_in_its_folder(
@@ -135,18 +135,19 @@ def test_a_job_is_queued_again_as_long_as_it_gets_further(command: Command, tmp_
     one = task(job(tmp_path, "a"))
 
     def out_of_time(gets_further: bool) -> None:
-        reached = one.reached()
+        progress_markers = one.progress_markers()
         if gets_further:
             files.write(tmp_path / "a" / files.CHECKPOINTS / files.LAST, "…")
         with pytest.raises(SystemExit):
-            one.queue_again(reached)
+            one.requeue(progress_markers)
 
-    for gets_further in [*[False] * (PATIENCE - 1), True, *[True] * 2 * PATIENCE, *[False] * (PATIENCE - 1)]:
+    stuck, working = [False] * (MAX_FAILED_REQUEUES - 1), [True] * 2 * MAX_FAILED_REQUEUES
+    for gets_further in [*stuck, True, *working, *stuck]:
         out_of_time(gets_further)
-    assert asked.read_text().count("requeue 7") == 4 * PATIENCE - 1
-    with pytest.raises(RuntimeError, match="brought it no further"):
+    assert asked.read_text().count("requeue 7") == 4 * MAX_FAILED_REQUEUES - 1
+    with pytest.raises(RuntimeError, match="made no progress"):
         out_of_time(False)
-    assert asked.read_text().count("requeue 7") == 4 * PATIENCE - 1
+    assert asked.read_text().count("requeue 7") == 4 * MAX_FAILED_REQUEUES - 1
 
 
 @pytest.mark.usefixtures("allocation")
@@ -154,5 +155,5 @@ def test_a_job_that_was_cancelled_is_not_queued_again(command: Command, tmp_path
     asked = command("scontrol", "JobId=7 JobState=COMPLETING Reason=None")
     one = task(job(tmp_path, "a"))
     with pytest.raises(SystemExit):
-        one.queue_again(one.reached())
+        one.requeue(one.progress_markers())
     assert "requeue" not in asked.read_text()

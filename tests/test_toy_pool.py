@@ -31,18 +31,17 @@ POOLS["toy"] = Toy
 TRAIN = """
 import torch
 from torch import nn
-from src.config import Pool
-from src.summary import ledger, verify
+from src.summary import summarize, verify
 from src.pooling import POOLS, swap_pools
 from tests.helpers import network
 
-assert "toy" in list(Pool)
+assert "toy" in POOLS
 x = torch.arange(16.0).view(1, 1, 4, 4)
 assert POOLS["toy"](2)(x).flatten().tolist() == [0, 2, 8, 10]
 
 torch.manual_seed(0)
 net = network((1, 12, 12), outputs=2, pool="toy")
-verify(ledger(net, (1, 12, 12)), net)
+verify(summarize(net, (1, 12, 12)), net)
 y = torch.arange(64) % 2
 x = torch.randn(64, 1, 12, 12) + y.view(-1, 1, 1, 1)
 step = torch.optim.Adam(net.parameters(), 0.01)
@@ -55,7 +54,7 @@ for _ in range(20):
 assert losses[-1] < losses[0] / 2
 assert swap_pools(net, "max", (1, 12, 12)) == ["stage1.pool", "stage2.pool"]
 assert swap_pools(net, "toy", (1, 12, 12)) == ["stage1.pool", "stage2.pool"]
-verify(ledger(net, (1, 12, 12)), net)
+verify(summarize(net, (1, 12, 12)), net)
 print("trained")
 """
 

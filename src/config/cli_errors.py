@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import Interrupted, UserError
+from ..naming import command
 
 
 def one_line(error: BaseException) -> str:
@@ -18,7 +19,7 @@ def one_line(error: BaseException) -> str:
         cause = cause.__cause__
     text = str(getattr(cause, "msg", None) or cause)
     if text.startswith("Ambiguous value"):
-        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: python -m src.train -m"
+        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: {command('train')} -m"
     key, schema = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
     if key and is_dataclass(schema) and str(key).split(".")[-1] not in {f.name for f in fields(schema)}:
         *path, wrong = str(key).split(".")
@@ -46,11 +47,11 @@ def cli_errors() -> Iterator[None]:
     try:
         with omegaconf_errors():
             yield
-    except UserError as refusal:
-        print(f"error: {refusal}", file=sys.stderr)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except Interrupted as stopped:
-        print(f"stopped by {stopped.name}: the same command goes on where this one stopped", file=sys.stderr)
+    except Interrupted as signal:
+        print(f"stopped by {signal.name}: the same command goes on where this one stopped", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)

@@ -5,6 +5,7 @@ from typing import TypeVar
 from omegaconf import OmegaConf
 
 from ..errors import UserError
+from ..naming import commands_here
 from .cli_errors import omegaconf_errors
 
 Arguments = TypeVar("Arguments")
@@ -16,7 +17,7 @@ def from_command_line(schema: type[Arguments], arguments: list[str], usage: str)
     A value is taken as it stands, but for ``null``; of a group, as Hydra has it, ``data=folder`` is its name.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(usage.strip())
+        print(commands_here(usage).strip())
         raise SystemExit(0 if arguments else 2)
     for word in arguments:
         if "=" not in word:

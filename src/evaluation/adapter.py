@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -65,7 +65,7 @@ class EvaluationSet:
         batch: images a forward; no number depends on it but by rounding.
     """
 
-    canvas: UInt8[Tensor, "n c H W"]
+    canvas: Shaped[Tensor, "n c H W"]
     margin: int
     labels: Int64[Tensor, " n"] | None = None
     positions: Float[Tensor, "n _"] | None = None

@@ -25,10 +25,14 @@ MOVES: dict[str, list[str]] = {
 }
 
 
+#: families of measures: transforms and ``families``
+ALL = (*MOVES, *FAMILIES)
+
+
 def rows(
     adapter: ModelAdapter,
     test_set: EvaluationSet,
-    what: Collection[str] = (*MOVES, *FAMILIES),
+    what: Collection[str] = ALL,
     progress: Progress = no_progress,
     few: EvaluationSet | None = None,
 ) -> Found:

@@ -20,11 +20,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..config import NON_IDENTITY_KEYS, Config, from_omegaconf, omegaconf_errors, plain_name
 from ..config.cli_errors import one_line
 from ..errors import UserError
+from ..naming import command
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: the folder that holds ``conf`` and ``sweeps``: that of the package where it is installed, else that of the checkout
@@ -58,6 +59,7 @@ def key_of(override: str) -> str:
 
 
 ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("command", command, replace=True)
 OmegaConf.register_new_resolver(
     "job_folder", lambda overrides, *named: job_folder(list(overrides), named) or "default", replace=True
 )
@@ -109,14 +111,16 @@ def compose_jobs(arguments: list[str]) -> tuple[Composed, list[str]] | None:
         named = [key for key in named if key in NON_IDENTITY_KEYS]
         told = []
         if named and not given(args.overrides, SUBDIR):
-            told = [f"{SUBDIR}=${{job_folder:${{hydra:overrides.task}},{','.join(named)}}}"]
+            told = [f"{SUBDIR}='${{job_folder:${{hydra.overrides.task}},{','.join(named)}}}'"]
             overrides += told
             master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
         # the jobs as Hydra's own sweeper makes them: ``hydra.sweeper.params``, then the command line
         (batch,) = BasicSweeper.split_arguments(_parsed(loader, [*params, *master.hydra.overrides.task]), None)
         jobs = [loader.load_sweep_config(master, list(one)) for one in batch]
-        folders = [job_folder(one.hydra.overrides.task, named) or "default" for one in jobs]
-        return Composed(master, jobs, folders, True, named, told), args.overrides
+        for number, job in enumerate(jobs):
+            with open_dict(job):
+                job.hydra.job.num, job.hydra.job.id = number, str(number)
+        return Composed(master, jobs, [str(job.hydra.sweep.subdir) for job in jobs], True, named, told), args.overrides
 
 
 def compose_one(overrides: list[str]) -> Config:
@@ -163,7 +167,7 @@ def _one_line(error: HydraException) -> str:
         return f"{group}={name}: choose one of {', '.join(sorted(one.stem for one in folder.glob('*.yaml')))}"
     text = str(error)
     if text.startswith("Ambiguous value"):
-        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: python -m src.train -m"
+        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: {command('train')} -m"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {text.splitlines()[0]}"
     return one_line(error)

@@ -1,7 +1,7 @@
-"""Jobs as processes of their own: a queue of them, the GPUs and cores they get, one screen for all.
+"""Jobs as processes of their own: their queue, their GPUs and cores, and a live table of them.
 
 A job is a single run, ``python -m src.train … hydra.run.dir=FOLDER``, so nothing of the process that starts it, and
-nothing of the job before it, can leak into it. What it prints goes to ``log.txt`` in its folder.
+nothing of the job before it, can leak into it. Its output goes to ``log.txt`` in its folder.
 """
 
 import os
@@ -22,12 +22,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ..naming import PACKAGE, command
 from ..results import files
 from ..training.ranks import end_with_parent
 
-#: how a run ends that was told to stop: having saved first, or having had nothing to save yet
+#: exit codes of a run that a signal stopped: after it has saved, or before there was anything to save
 STOPPED = tuple(code for signum in (signal.SIGTERM, signal.SIGUSR2) for code in (128 + signum, -signum))
-#: what tells a process that it is one of several ranks; a job that is to be started afresh must not see it
+#: environment variables that tell a process its rank; a new job must not inherit them
 RANKS = (
     "LOCAL_RANK",
     "RANK",
@@ -38,9 +39,9 @@ RANKS = (
     "MASTER_ADDR",
     "MASTER_PORT",
 )
-#: what numerical libraries read their number of threads from
+#: environment variables that set the threads of numerical libraries
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-#: seconds a job gets to save when all are stopped
+#: seconds a job has to save in when all are stopped
 GRACE = 60.0
 POLL = 0.2
 
@@ -50,13 +51,13 @@ class Job:
     """One run to start.
 
     Attributes:
-        name: what tells it from the others.
-        arguments: after ``python -m src.train``.
+        name: shown to people; no two jobs of a sweep have the same.
+        arguments: of the train command.
         folder: of the run.
-        epochs: it trains for.
+        epochs: of its training.
         devices: on one machine; each is a process.
         nodes: machines.
-        gpus: it takes on each machine; 0: none, it runs on the CPU.
+        gpus: that it needs on each machine; 0: it runs on the CPU.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether its folder holds it complete."""
+        """Whether its folder holds a finished run."""
         return (self.folder / files.RUN).exists()
 
 
@@ -97,137 +98,137 @@ def visible_gpus() -> list[str]:
 
 
 class ResourcePool:
-    """What a machine has to give to jobs.
+    """The GPUs of a machine, and how many jobs may run on it at the same time.
 
     Args:
-        at_once: jobs that run at the same time, at most.
-        gpus: ids; a job gets as many as it asks for, those that the fewest others use.
-        jobs_per_gpu: that share one, at most.
+        at_once: largest number of jobs.
+        gpus: ids; a job gets those that the fewest other jobs use.
+        jobs_per_gpu: largest number of jobs that share a GPU.
     """
 
     def __init__(self, at_once: int, gpus: Sequence[str] = (), jobs_per_gpu: int = 1) -> None:
         self.free, self.jobs_per_gpu = at_once, jobs_per_gpu
         self.used = Counter(dict.fromkeys(gpus, 0))
 
-    def take(self, gpus: int) -> list[str] | None:
-        """A place with this many GPUs: their ids; None where none is free."""
-        open_ones = sorted((gpu for gpu in self.used if self.used[gpu] < self.jobs_per_gpu), key=self.used.__getitem__)
-        if not self.free or len(open_ones) < gpus:
+    def acquire(self, gpus: int) -> list[str] | None:
+        """Reserve so many GPUs for a job: their ids; None where there are not enough free."""
+        available = sorted((gpu for gpu in self.used if self.used[gpu] < self.jobs_per_gpu), key=self.used.__getitem__)
+        if not self.free or len(available) < gpus:
             return None
         self.free -= 1
-        self.used.update(open_ones[:gpus])
-        return open_ones[:gpus]
+        self.used.update(available[:gpus])
+        return available[:gpus]
 
-    def give_back(self, gpus: Sequence[str]) -> None:
-        """A job is done with its place."""
+    def release(self, gpus: Sequence[str]) -> None:
+        """Give back the GPUs of a job that has ended."""
         self.free += 1
         self.used.subtract(gpus)
 
 
 def own_environment(job: Job, gpus: Sequence[str], threads: int) -> dict[str, str]:
-    """The environment of a job that has these GPUs, and so many threads for each of its processes, to itself."""
+    """Environment variables of a job that has these GPUs to itself, and so many threads for each of its processes."""
     kept = {key: value for key, value in os.environ.items() if key not in RANKS and not key.startswith("SLURM_")}
     return kept | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} | dict.fromkeys(THREADS, str(threads))
 
 
 class JobScheduler:
-    """Runs jobs in their order, each as soon as there is a place for it; one that fails does not stop the others.
+    """Runs jobs in their order, each as soon as its resources are free; one that fails does not stop the others.
 
     Args:
         jobs: to run.
-        places: where.
-        screen: what shows them.
-        threads: of each process; null: the cores, divided by the processes that run at once.
-        alone: an allocation has one job, whose environment is what the scheduler made it.
+        resources: of this machine.
+        status: shows them.
+        threads: of each process; None: the cores, divided by the processes that run at the same time.
+        exclusive: the one job of an allocation, which gets the environment that SLURM made.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
-        places: ResourcePool,
-        screen: "LiveStatus",
+        resources: ResourcePool,
+        status: "LiveStatus",
         threads: int | None = None,
-        alone: bool = False,
+        exclusive: bool = False,
     ) -> None:
         self.waiting = deque(jobs)
-        self.places, self.screen, self.alone = places, screen, alone
+        self.resources, self.status, self.exclusive = resources, status, exclusive
         most = max((one.devices for one in jobs), default=1)
-        fit = len(places.used) * places.jobs_per_gpu // max(min((one.gpus for one in jobs), default=0), 1)
-        at_once = max(1, min(places.free, len(jobs), fit or places.free))
-        self.threads = threads or max(1, cores() // (at_once if alone else at_once * most))
+        fit = len(resources.used) * resources.jobs_per_gpu // max(min((one.gpus for one in jobs), default=0), 1)
+        at_once = max(1, min(resources.free, len(jobs), fit or resources.free))
+        self.threads = threads or max(1, cores() // (at_once if exclusive else at_once * most))
         self.running: dict[Job, tuple[subprocess.Popen[bytes], list[str]]] = {}
-        self.told: signal.Signals | None = None
+        self.stop_signal: signal.Signals | None = None
 
     def run(self) -> dict[Job, str]:
-        """Run all of them; whatever ends this early ends them too, after they have saved.
+        """Run all of them. An exception or a signal that ends this early also ends the jobs, after they have saved.
 
         Returns:
-            Those that failed, and why.
+            The jobs that failed → the reason.
         """
         failed: dict[Job, str] = {}
         try:
-            with self.screen:
-                while self.running or (self.waiting and not self.told):
-                    self._start_what_fits()
-                    for job in [one for one, (process, _) in self.running.items() if not _alive(process)]:
+            with self.status:
+                while self.running or (self.waiting and not self.stop_signal):
+                    self._start_ready_jobs()
+                    for job in [job for job, (process, _) in self.running.items() if not _alive(process)]:
                         process, gpus = self.running.pop(job)
-                        _end_group(process)  # ranks that outlived their first
+                        _end_group(process)  # other ranks may outlive the first
                         process.wait()
-                        self.places.give_back(gpus)
+                        self.resources.release(gpus)
                         if process.returncode:
-                            failed[job] = why(job, process.returncode)
-                        self.screen.ended(job, failed.get(job))
-                    self.screen.update(list(self.running), len(self.waiting))
+                            failed[job] = failure_reason(job, process.returncode)
+                        self.status.ended(job, failed.get(job))
+                    self.status.update(list(self.running), len(self.waiting))
                     time.sleep(POLL)
         finally:
             self.stop(signal.SIGTERM)
         return failed | dict.fromkeys(self.waiting, "stopped")
 
-    def _start_what_fits(self) -> None:
-        while self.waiting and not self.told:
-            gpus = self.places.take(0 if self.alone else self.waiting[0].gpus)
+    def _start_ready_jobs(self) -> None:
+        while self.waiting and not self.stop_signal:
+            gpus = self.resources.acquire(0 if self.exclusive else self.waiting[0].gpus)
             if gpus is None:
                 break
             job = self.waiting.popleft()
-            environment = dict(os.environ) if self.alone else own_environment(job, gpus, self.threads)
-            if self.alone:
+            environment = dict(os.environ) if self.exclusive else own_environment(job, gpus, self.threads)
+            if self.exclusive:
                 environment |= dict.fromkeys(THREADS, str(self.threads))
             self.running[job] = start(job, environment), gpus
-            if self.told:  # meanwhile
-                self.progress(self.told)
-            self.screen.started(job, gpus)
-        if self.waiting and not self.running and not self.told:
+            if self.stop_signal:  # it came in the meantime
+                self.signal_all(self.stop_signal)
+            self.status.started(job, gpus)
+        if self.waiting and not self.running and not self.stop_signal:
             raise RuntimeError(f"{self.waiting[0].name} takes {self.waiting[0].gpus} GPUs: there are too few")
 
-    def progress(self, signum: signal.Signals) -> "list[subprocess.Popen[bytes]]":
-        """Ask every job that still runs to save and to end, and start no other; a signal's handler may do it."""
-        self.told = signum
+    def signal_all(self, signum: signal.Signals) -> "list[subprocess.Popen[bytes]]":
+        """Send a signal to every running job, which then saves and ends; start no other. Safe in handlers."""
+        self.stop_signal = signum
         processes = [process for process, _ in self.running.values()]
         for process in filter(_alive, processes):
             process.send_signal(signum)
         return processes
 
     def stop(self, signum: signal.Signals, grace: float = GRACE) -> None:
-        """The same, and end those that have not ended within ``grace`` seconds."""
-        processes = self.progress(signum)
+        """Signal all, and kill those that have not ended within ``grace`` seconds."""
+        processes = self.signal_all(signum)
         try:
             until = time.monotonic() + grace
             while any(map(_alive, processes)) and time.monotonic() < until:
                 time.sleep(0.05)
-        finally:  # asked a second time, they end at once
+        finally:  # a second signal kills them at once
             for process in processes:
                 _end_group(process)
 
 
 def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start its process, in a group of its own: Ctrl-C reaches it by us, and its ranks end with it."""
+    """Start a job in a process group of its own: Ctrl-C is passed on to it, and its ranks end with it."""
     job.folder.mkdir(parents=True, exist_ok=True)
     given = [f"{key}={environment[key]}" for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in environment]
     with (job.folder / files.LOG).open("ab") as log:
-        log.write(f"$ {' '.join(given)} python -m src.train {shlex.join(job.arguments)}\n".encode())
+        log.write(f"$ {' '.join(given)} {command('train')} {shlex.join(job.arguments)}\n".encode())
         log.flush()
         return subprocess.Popen(
-            [sys.executable, "-m", "src.train", *job.arguments],
+            [sys.executable, "-m", f"{PACKAGE}.train", *job.arguments],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -237,8 +238,8 @@ def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]"
         )
 
 
-def why(job: Job, code: int) -> str:
-    """What a job that did not end well died of, in one line."""
+def failure_reason(job: Job, code: int) -> str:
+    """Why a job failed, in one line: its own error message, or the signal or the exit code that ended it."""
     if code in STOPPED:
         return "stopped"
     if code < 0:
@@ -251,7 +252,7 @@ def why(job: Job, code: int) -> str:
 
 
 def _alive(process: "subprocess.Popen[bytes]") -> bool:
-    """Without reaping it, and without Popen's lock: this may run in a signal's handler."""
+    """Whether a process runs; without reaping it and without Popen's lock, as a signal handler may ask."""
     with suppress(ChildProcessError):
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     return False
@@ -263,11 +264,11 @@ def _end_group(process: "subprocess.Popen[bytes]") -> None:
 
 
 class LiveStatus:
-    """All jobs on one screen: who waits, at which epoch who runs, who failed; without a terminal a line a change.
+    """A live table of all jobs in the terminal; without a terminal, a line for each change.
 
     Args:
         console: to print on.
-        total: jobs altogether.
+        total: number of jobs.
     """
 
     def __init__(self, console: Console, total: int) -> None:
@@ -285,7 +286,7 @@ class LiveStatus:
         self.live.stop()
 
     def started(self, job: Job, gpus: Sequence[str] = ()) -> None:
-        """A job begins; said of one that has begun before, it changes nothing."""
+        """Note that a job runs; a second note changes nothing."""
         if job in self.since:
             return
         self.since[job] = time.monotonic()
@@ -295,7 +296,7 @@ class LiveStatus:
             self._print(f"  started {self.number}/{self.total}: {job.name}{where}")
 
     def ended(self, job: Job, reason: str | None) -> None:
-        """A job is over."""
+        """Note that a job has ended; ``reason``: why it failed."""
         seconds = time.monotonic() - self.since.pop(job, time.monotonic())
         if reason is None:
             self.finished += 1
@@ -305,7 +306,7 @@ class LiveStatus:
             self._print(f"  failed: {job.name}: {reason}; {job.folder / files.LOG}")
 
     def update(self, running: Sequence[Job], waiting: int) -> None:
-        """Where everything stands."""
+        """Refresh the table."""
         if not self.console.is_terminal:
             return
         title = f"{waiting} waiting, {len(running)} running, {self.finished} finished, {self.failed} failed"
@@ -322,5 +323,5 @@ class LiveStatus:
 
 
 def epochs_done(job: Job) -> int:
-    """The epochs it has behind it, as its history says."""
+    """The epochs that a job has finished, by its history."""
     return len(files.read_rows(job.folder / files.HISTORY))

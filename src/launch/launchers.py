@@ -1,7 +1,7 @@
-"""How the jobs of a sweep are started, other than one after the other in one process.
+"""Launchers: start the jobs of a sweep as processes, several at a time, here or on a cluster.
 
 ``hydra/launcher=local``: several at a time on this machine. ``hydra/launcher=slurm``: as arrays of a cluster, by
-submitit. Both start a job as its own command, in Hydra's single-run mode; the options stand in ``conf/hydra/launcher``.
+submitit. Both start a job as its own command, in Hydra's single-run mode. Their options: ``conf/hydra/launcher``.
 """
 
 import shutil
@@ -22,27 +22,27 @@ from ..errors import UserError
 from ..results import files
 from .jobs import Job, JobScheduler, LiveStatus, ResourcePool, cores, quoted, visible_gpus
 from .options import OPTIONS, PLUGINS, Slurm
-from .slurm import Jobs
+from .slurm import SlurmQueue
 
 MAY_BE_ZERO = ("gpus", "memory", "gpus_per_job")
 
 
 def check(master: Any, composed: Iterable[Any]) -> None:
-    """Refuse what the launcher of a sweep cannot do, before it starts.
+    """Check that the launcher of a sweep can run its jobs, before it starts.
 
     Args:
-        master: the config of the sweep, as Hydra composed it; its launcher is checked.
+        master: the config of the sweep, as Hydra composed it.
         composed: the config of each job.
 
     Raises:
-        UserError: an option has no such value, the jobs need more than there is, or the launcher starts jobs in a way
-            in which several devices go wrong.
+        UserError: an option has a wrong value, the jobs need more than the machine has, or jobs of several devices
+            are started by one of Hydra's own launchers, which would go wrong.
     """
     given = master.hydra.launcher
     name = given._target_.removeprefix(f"{PLUGINS}.").removesuffix("Launcher").lower()
-    trainers = [one.trainer for one in composed]
-    most = max((one.devices for one in trainers), default=1)
-    nodes = max((one.num_nodes for one in trainers), default=1)
+    trainers = [cfg.trainer for cfg in composed]
+    most = max((trainer.devices for trainer in trainers), default=1)
+    nodes = max((trainer.num_nodes for trainer in trainers), default=1)
     if name not in OPTIONS:
         if most * nodes > 1:
             raise UserError(
@@ -66,66 +66,70 @@ def check(master: Any, composed: Iterable[Any]) -> None:
         raise UserError(
             f"trainer.num_nodes={nodes}: hydra/launcher=local has one machine; hydra/launcher=slurm has more"
         )
-    there = gpu_ids(given.gpus)
-    for one in trainers:
-        if there and (wanted := gpus_of(one, given.gpus_per_job)) > len(there):
-            raise UserError(f"trainer.devices={one.devices}: a job takes {wanted} GPUs, and there are {len(there)}")
+    available = gpu_ids(given.gpus)
+    for trainer in trainers:
+        if available and (wanted := gpus_of(trainer, given.gpus_per_job)) > len(available):
+            raise UserError(
+                f"trainer.devices={trainer.devices}: a job takes {wanted} GPUs, and there are {len(available)}"
+            )
 
 
 def gpu_ids(gpus: Any) -> list[str]:
-    """The GPUs that ``hydra.launcher.gpus`` names: ids, a number of the visible ones, or null for all of them.
+    """Ids of the GPUs that ``hydra.launcher.gpus`` names: ids, a number of the visible ones, or null for all.
 
     Raises:
-        UserError: there are not so many, or it is none of these.
+        UserError: there are fewer, or it is none of these.
     """
     if OmegaConf.is_list(gpus) or isinstance(gpus, list):
         return [str(one) for one in gpus]
-    there = visible_gpus()
+    visible = visible_gpus()
     if gpus is None:
-        return there
-    if not isinstance(gpus, int) or gpus > len(there):
-        raise UserError(f"hydra.launcher.gpus={gpus}: {len(there)} are visible; a number up to that, or a list of ids")
-    return there[:gpus]
+        return visible
+    if not isinstance(gpus, int) or gpus > len(visible):
+        raise UserError(
+            f"hydra.launcher.gpus={gpus}: {len(visible)} are visible; a number up to that, or a list of ids"
+        )
+    return visible[:gpus]
 
 
 def gpus_of(trainer: Any, gpus_per_job: int | None) -> int:
-    """The GPUs that a job takes on each machine that has some."""
+    """Number of GPUs that a job needs on each machine."""
     if trainer.accelerator == "cpu":
         return 0
     return int(trainer.devices if gpus_per_job is None else gpus_per_job)
 
 
 class _Processes(Launcher):
-    """What both launchers share: the jobs of a sweep as commands, and what Hydra is told of how they ended."""
+    """Shared by both launchers: jobs of a sweep as commands, and their results in the form that Hydra wants."""
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Hydra's: what is to be launched."""
+        """Called by Hydra before ``launch``."""
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs that are not finished yet.
+        """Run the jobs that are not finished; called by Hydra.
 
         Raises:
-            RuntimeError: some failed; which ones and why is its text. The others have all been run before.
+            RuntimeError: some failed: its text names them with their reasons. All others have run by then.
         """
         setup_globals()
         console = Console(highlight=False)
         jobs = list(self._jobs(job_overrides, initial_job_idx))
-        left = [one for one in jobs if not one.finished]
-        if len(left) < len(jobs):
-            console.print(f"  finished before, kept: {len(jobs) - len(left)} of {len(jobs)} jobs")
-        failed = self.run(left, LiveStatus(console, len(left))) if left else {}
+        unfinished = [job for job in jobs if not job.finished]
+        if len(unfinished) < len(jobs):
+            console.print(f"  finished before, kept: {len(jobs) - len(unfinished)} of {len(jobs)} jobs")
+        failed = self.run(unfinished, LiveStatus(console, len(unfinished))) if unfinished else {}
         if failed:
             reasons = "; ".join(f"{job.name}: {reason}" for job, reason in failed.items())
             raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs: {reasons}")
         return [JobReturn(overrides=list(one), status=JobStatus.COMPLETED) for one in job_overrides]
 
-    def run(self, jobs: list[Job], screen: LiveStatus) -> dict[Job, str]:
-        """Run them; gives those that failed, and why."""
+    def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
+        """Run the jobs; returns those that failed → the reason."""
         raise NotImplementedError
 
     def gpus_of(self, trainer: Any) -> int:
-        """The GPUs that a job with these settings takes on a machine."""
+        """Number of GPUs that a job with these settings needs on a machine."""
         raise NotImplementedError
 
     def _jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> Iterator[Job]:
@@ -148,7 +152,7 @@ class _Processes(Launcher):
 
 
 class LocalLauncher(_Processes):
-    """Several jobs at a time on this machine, each with its own GPUs or its own share of the cores.
+    """Runs several jobs at a time on this machine, each with its own GPUs or its own share of the cores.
 
     Args:
         jobs, gpus, jobs_per_gpu, gpus_per_job, threads: as ``conf/hydra/launcher/local.yaml`` says.
@@ -162,20 +166,20 @@ class LocalLauncher(_Processes):
         self.jobs_per_gpu, self.gpus_per_job, self.threads = jobs_per_gpu, gpus_per_job, threads
 
     def gpus_of(self, trainer: Any) -> int:
-        """None where the machine has none."""
+        """0 where the machine has no GPU."""
         return gpus_of(trainer, self.gpus_per_job) if self.ids else 0
 
-    def run(self, jobs: list[Job], screen: LiveStatus) -> dict[Job, str]:
-        """Run them; Ctrl-C and SIGTERM end them after they have saved."""
+    def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
+        """Run the jobs; Ctrl-C and SIGTERM end them after they have saved."""
         with _interrupted_by(signal.SIGTERM):
             return JobScheduler(
-                jobs, ResourcePool(self.at_once, self.ids, self.jobs_per_gpu), screen, self.threads
+                jobs, ResourcePool(self.at_once, self.ids, self.jobs_per_gpu), status, self.threads
             ).run()
 
 
 @contextmanager
 def _interrupted_by(signum: signal.Signals) -> Iterator[None]:
-    """A signal does what Ctrl-C does."""
+    """Inside the ``with``, a signal raises KeyboardInterrupt, as Ctrl-C does."""
     before = signal.signal(signum, signal.default_int_handler)
     try:
         yield
@@ -184,7 +188,7 @@ def _interrupted_by(signum: signal.Signals) -> Iterator[None]:
 
 
 class SlurmLauncher(_Processes):
-    """Jobs as arrays of a cluster; what is preempted or runs out of time saves, is queued again and goes on.
+    """Submits jobs as SLURM arrays. A job that is preempted or runs out of time saves, is requeued and continues.
 
     Args:
         options: as ``conf/hydra/launcher/slurm.yaml`` says.
@@ -196,41 +200,41 @@ class SlurmLauncher(_Processes):
         self.options = typed
 
     def gpus_of(self, trainer: Any) -> int:
-        """As many as devices, unless the options say that there are none."""
+        """As many as devices, unless the options say 0."""
         return gpus_of(trainer, 0 if self.options.gpus == 0 else None)
 
-    def run(self, jobs: list[Job], screen: LiveStatus) -> dict[Job, str]:
-        """Submit them, wait for them; Ctrl-C takes them from the queue, after those that run have saved."""
+    def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
+        """Submit jobs and wait for them; Ctrl-C takes them from the queue, after those that run have saved."""
         failed: dict[Job, str] = {}
-        queue = Jobs(jobs[0].folder.parent)
+        queue = SlurmQueue(jobs[0].folder.parent)
         try:
-            with screen, _interrupted_by(signal.SIGTERM):
-                new = queue.take_up(jobs)
+            with status, _interrupted_by(signal.SIGTERM):
+                new = queue.reattach(jobs)
                 if len(new) < len(jobs):
-                    screen.console.print(f"  still in SLURM's queue, taken up: {len(jobs) - len(new)} jobs")
+                    status.console.print(f"  still in SLURM's queue: {len(jobs) - len(new)} jobs, waiting for them")
                 queue.submit(new, self.options)
                 while queue.tasks:
-                    self._look(queue, screen, failed)
+                    self._poll(queue, status, failed)
                     time.sleep(self.options.poll if queue.tasks else 0)
         except BaseException:
             with suppress(OSError):  # the terminal is gone
-                screen.console.print("  taking the jobs from SLURM's queue, once they have saved")
+                status.console.print("  taking the jobs from SLURM's queue, once they have saved")
             with suppress(OSError):  # SLURM does not answer
                 queue.cancel()
             raise
         return failed
 
-    def _look(self, queue: Jobs, screen: LiveStatus, failed: dict[Job, str]) -> None:
+    def _poll(self, queue: SlurmQueue, status: LiveStatus, failed: dict[Job, str]) -> None:
         try:
             states = queue.states()
-        except OSError:  # SLURM does not answer now
+        except OSError:  # SLURM does not answer at the moment
             return
         for task, lost in queue.ended(states):
             failed |= lost
             for job in task.jobs:
-                screen.ended(job, lost.get(job))
+                status.ended(job, lost.get(job))
         left = [(states.get(number), job) for number, task in queue.tasks.items() for job in task.jobs]
         begun = [job for state, job in left if state == "RUNNING" and (job.folder / files.LOG).exists()]
         for job in begun:
-            screen.started(job)
-        screen.update(begun, len(left) - len(begun))
+            status.started(job)
+        status.update(begun, len(left) - len(begun))

@@ -1,5 +1,6 @@
-"""Finished runs that are used instead of being done again: found by what they are, wherever they lie and whatever they
-are called, so that a sweep can grow by seeds, by axes and by epochs.
+"""Finished runs are reused instead of being trained again: found by their settings, whatever their folders are called.
+
+So a sweep can grow by seeds, by axes and by epochs.
 """
 
 import io
@@ -22,8 +23,8 @@ from ..results.locks import folder_lock, lock_holder
 from ..results.runs import FORMAT, contents, differing, finished, read_config, record
 from ..training.run import log_finished
 
-#: what a finished run is; ``run.json`` comes last, as it says that all else is there
-PARTS = (
+#: files of a finished run; ``run.json`` is copied last, as it marks the run as finished
+RUN_FILES = (
     files.IDENTITY, files.HISTORY, files.SHAPES, files.MEASURES, files.GRIDS, files.PER_IMAGE, files.NOTES,
     files.INSIDE,
 )  # fmt: skip
@@ -31,8 +32,8 @@ EPOCHS = "train.epochs"
 
 
 @dataclass(frozen=True)
-class Known:
-    """A finished run: where it lies, its config, and the checksums of its pictures."""
+class StoredRun:
+    """A finished run: its folder, its config, and the checksums of its image files."""
 
     folder: Path
     cfg: Config
@@ -40,81 +41,81 @@ class Known:
 
 
 def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
-    """Give each job that is not finished what is finished of it: the whole run, or the epochs before its own.
+    """Give each unfinished job an equal run that is finished already, or a shorter one whose training it continues.
 
-    A run is used only if all that belongs to it is equal: its settings, the pictures it read, and the ``FORMAT`` of its
-    numbers. It is copied (as hard links, where these can be had: files are never changed, but replaced), so that either
-    folder can be removed.
+    A run is reused only if its settings, the image files it read and the ``FORMAT`` of its numbers are equal. It is
+    copied (as hard links where the file system has them; files are replaced, never changed), so that either folder can
+    be removed.
 
     Args:
         jobs: folder → config.
-        store: below it runs are looked for.
+        store: folder below which runs are searched for.
     """
-    left = {folder: cfg for folder, cfg in jobs.items() if not finished(folder, cfg) and not lock_holder(folder)}
-    known = list(_known(store)) if left else []
-    for folder, cfg in left.items():
-        same = [one for one in known if one.contents == contents(cfg)]
-        apart = {one.folder: differing(flatten(one.cfg), flatten(cfg)) for one in same}
-        whole = next((one for one in same if not apart[one.folder]), None)
-        shorter = [one for one in same if apart[one.folder] == [EPOCHS] and one.cfg.train.epochs < cfg.train.epochs]
-        if whole:
-            _use(whole, folder, cfg)
+    unfinished = {folder: cfg for folder, cfg in jobs.items() if not finished(folder, cfg) and not lock_holder(folder)}
+    runs = list(_stored_runs(store)) if unfinished else []
+    for folder, cfg in unfinished.items():
+        same_images = [run for run in runs if run.contents == contents(cfg)]
+        differences = [(run, differing(flatten(run.cfg), flatten(cfg))) for run in same_images]
+        equal = next((run for run, keys in differences if not keys), None)
+        shorter = [run for run, keys in differences if keys == [EPOCHS] and run.cfg.train.epochs < cfg.train.epochs]
+        if equal:
+            _copy_run(equal, folder, cfg)
         elif shorter and not (folder / files.CHECKPOINTS).exists():
-            _go_on(max(shorter, key=lambda one: one.cfg.train.epochs), folder, cfg)
+            _continue_run(max(shorter, key=lambda run: run.cfg.train.epochs), folder, cfg)
 
 
-def _known(store: Path) -> Iterator[Known]:
-    """The finished runs below a folder that say what they are; those of another format, or not readable, aside."""
+def _stored_runs(store: Path) -> Iterator[StoredRun]:
+    """Finished runs below a folder, without those of another format or with a config that is no longer valid."""
     for path in sorted(store.glob(f"**/{files.RUN}")):
-        kept = path.with_name(files.IDENTITY)
-        if kept.exists():
-            told = json.loads(kept.read_text())
-            if told["format"] == FORMAT:
+        identity = path.with_name(files.IDENTITY)
+        if identity.exists():
+            saved = json.loads(identity.read_text())
+            if saved["format"] == FORMAT:
                 try:
-                    yield Known(path.parent, read_config(path.parent), told["contents"])
-                except UserError:  # a key that has been renamed since: it is no run of now
+                    yield StoredRun(path.parent, read_config(path.parent), saved["contents"])
+                except UserError:  # a key has been renamed since
                     continue
 
 
-def _use(known: Known, folder: Path, cfg: Config) -> None:
-    """Put a finished run into another folder."""
+def _copy_run(stored: StoredRun, folder: Path, cfg: Config) -> None:
+    """Copy a finished run into the folder of a job."""
     with folder_lock(folder):
-        _copy(known.folder, folder, PARTS)
-        # where it happened is its own; what it is called, and whether W&B has it, is the new sweep's
-        mine = replace(known.cfg, wandb=cfg.wandb, question=cfg.question, name=cfg.name)
-        files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(mine), sort_keys=False))
+        _copy(stored.folder, folder, RUN_FILES)
+        # hardware settings are those of the stored run; W&B, question and name are the new sweep's
+        own_cfg = replace(stored.cfg, wandb=cfg.wandb, question=cfg.question, name=cfg.name)
+        files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(own_cfg), sort_keys=False))
         (folder / files.FAILED).unlink(missing_ok=True)
-        log_finished(mine, folder, json.loads((known.folder / files.RUN).read_text()))
-        _copy(known.folder, folder, (files.RUN,), trees=())
-    console.print(f"  found finished in {known.folder}, used: {folder.name}", soft_wrap=True, markup=False)
+        log_finished(own_cfg, folder, json.loads((stored.folder / files.RUN).read_text()))
+        _copy(stored.folder, folder, (files.RUN,), trees=())
+    console.print(f"  reused, finished in {stored.folder}: {folder.name}", soft_wrap=True, markup=False)
 
 
-def _go_on(known: Known, folder: Path, cfg: Config) -> None:
-    """Let a run begin where a shorter one ended, if its schedule does not look at how long it is."""
-    before, schedule = known.cfg.train.epochs, str(cfg.train.schedule)
+def _continue_run(stored: StoredRun, folder: Path, cfg: Config) -> None:
+    """Continue the training of a shorter run, if the schedule does not depend on the number of epochs."""
+    before, schedule = stored.cfg.train.epochs, str(cfg.train.schedule)
     if schedule not in EXTENSIBLE:
         console.print(
-            f"  {folder.name} starts from the beginning: train.schedule={schedule} is laid out over all epochs, so "
-            f"that it cannot go on from the {before} of {known.folder}; train.schedule={' or '.join(EXTENSIBLE)} could",
+            f"  {folder.name} starts from the beginning: train.schedule={schedule} depends on the number of epochs, so "
+            f"it cannot continue the {before} epochs of {stored.folder}; train.schedule={' or '.join(EXTENSIBLE)} can",
             soft_wrap=True,
             markup=False,
         )
         return
     with folder_lock(folder):
         record(folder, cfg)
-        _copy(known.folder, folder, (files.HISTORY,))
+        _copy(stored.folder, folder, (files.HISTORY,))
         for path in (folder / files.CHECKPOINTS).iterdir():
             tree = torch.load(path, map_location="cpu", weights_only=True)
             packed = io.BytesIO()
             torch.save(tree | {"config": to_dict(cfg)}, packed)
             files.write(path, packed.getbuffer())
-    console.print(f"  {folder.name} goes on from the {before} epochs in {known.folder}", soft_wrap=True, markup=False)
+    console.print(f"  {folder.name} continues the {before} epochs in {stored.folder}", soft_wrap=True, markup=False)
 
 
 def _copy(
     source: Path, target: Path, names: tuple[str, ...], trees: tuple[str, ...] = (files.MAPS, files.CHECKPOINTS)
 ) -> None:
-    """Files, and folders of files, in place of those that are there."""
+    """Copy files and folders of files over those of the target."""
     for tree in trees:
         shutil.rmtree(target / tree, ignore_errors=True)
         names += tuple(f"{tree}/{path.name}" for path in (source / tree).glob("[!.]*"))

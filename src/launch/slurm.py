@@ -1,8 +1,8 @@
-"""Jobs in SLURM's queue: submitted, found there again by a later command, waited for; and what an allocation does.
+"""Jobs in SLURM's queue: submit them, find them there again in a later command, wait for them, run them.
 
-submitit writes the batch scripts, into the sweep's folder ``slurm``, and calls a ``Task`` in every rank. Whether a job
-is over is asked of SLURM itself: not every cluster keeps accounts, and what is preempted, out of time or lost with its
-node is in the queue again.
+submitit writes the batch scripts into the sweep's folder ``slurm``, and calls a ``Task`` in every rank. SLURM's queue
+says whether a job has ended: not every cluster keeps accounts, and a job that is preempted, out of time or lost with
+its node is in the queue again.
 """
 
 import math
@@ -26,12 +26,12 @@ from ..results.locks import lock_holder
 from .jobs import POLL, Job, JobScheduler, LiveStatus, ResourcePool, visible_gpus
 from .options import Slurm
 
-#: seconds until what an allocation has written is seen from another machine
-LAG = 15.0
-#: allocations in a row that may end before anything new is saved
-PATIENCE = 10
-#: the batch script's last lines: a rank that is told to stop while Python loads dies of it, and has nothing to save
-AT_ONCE = (
+#: seconds until files that an allocation wrote are seen on another machine
+FILE_LAG = 15.0
+#: allocations in a row that may end without saving anything new
+MAX_FAILED_REQUEUES = 10
+#: last lines of the batch script: a signal that comes while Python still loads kills the rank; the job is requeued
+TEARDOWN = (
     "code=$?",
     "if [ $code = 140 ] || [ $code = 143 ]; then",
     "  scontrol show job $SLURM_JOB_ID | grep -q JobState=RUNNING && scontrol requeue $SLURM_JOB_ID",
@@ -42,13 +42,13 @@ AT_ONCE = (
 
 @dataclass(frozen=True)
 class Task:
-    """What an allocation does: its job, or several.
+    """What an allocation runs: one job, or several.
 
     Attributes:
         jobs: to run.
-        several: whether they share the allocation; each then starts its own ranks. Else every task of SLURM is a rank.
-        at_once: of several.
-        grace: seconds that they have to save in.
+        several: whether jobs share the allocation and start their own ranks; else every SLURM task is a rank.
+        at_once: of several jobs, how many run at the same time.
+        grace: seconds to save in.
     """
 
     jobs: tuple[Job, ...]
@@ -58,40 +58,42 @@ class Task:
 
     @property
     def ranks(self) -> int:
-        """The processes that SLURM starts."""
+        """Number of processes that SLURM starts."""
         return 1 if self.several else self.jobs[0].devices * self.jobs[0].nodes
 
     def __call__(self) -> dict[str, str]:
-        """Run them; gives those that failed, and why."""
+        """Run the jobs; returns the names of those that failed → the reason."""
         first = os.environ.get("SLURM_PROCID", "0") == "0"
-        jobs = [one for one in self.jobs if not one.finished]
+        jobs = [job for job in self.jobs if not job.finished]
         ids = visible_gpus() if self.several else []
         wanted = self.at_once * max((one.gpus for one in jobs), default=0)
-        places = ResourcePool(self.at_once, ids, math.ceil(wanted / max(len(ids), 1)))
-        queue = JobScheduler(jobs, places, LiveStatus(Console(quiet=not first), len(jobs)), alone=not self.several)
-        reached = self.reached()
+        resources = ResourcePool(self.at_once, ids, math.ceil(wanted / max(len(ids), 1)))
+        scheduler = JobScheduler(
+            jobs, resources, LiveStatus(Console(quiet=not first), len(jobs)), exclusive=not self.several
+        )
+        markers = self.progress_markers()
 
         def out_of_time(signum: int, frame: FrameType | None) -> None:
-            if first:  # the other ranks stop with it
-                queue.stop(signal.SIGUSR2, max(self.grace - 10, self.grace / 2))
-                self.queue_again(reached)
+            if first:  # the other ranks stop with the first
+                scheduler.stop(signal.SIGUSR2, max(self.grace - 10, self.grace / 2))
+                self.requeue(markers)
 
-        # how SLURM announces the end of the time, and preemption; and all else that takes a job from its machine
+        # SIGUSR2: time limit or preemption; SIGTERM: the job is cancelled or its node is taken away
         signal.signal(signal.SIGUSR2, out_of_time)
-        signal.signal(signal.SIGTERM, lambda *_: queue.progress(signal.SIGTERM))
+        signal.signal(signal.SIGTERM, lambda *_: scheduler.signal_all(signal.SIGTERM))
         while first and any(lock_holder(one.folder) for one in jobs):
-            time.sleep(POLL)  # a node that SLURM has given up may work on
-        failed = {job.name: reason for job, reason in queue.run().items()}
+            time.sleep(POLL)  # a node that SLURM has given up may still work
+        failed = {job.name: reason for job, reason in scheduler.run().items()}
         if not first and "stopped" in failed.values():
             return {}
         if "stopped" in failed.values():
-            self.queue_again(reached)
+            self.requeue(markers)
         if failed and not self.several:  # srun then ends the other ranks, which wait for this one
             raise RuntimeError(*failed.values())
         return failed
 
     def reasons(self, folder: Path, number: str) -> dict[str, str]:
-        """Why jobs failed, by their names, as far as a rank has said it before it ended.
+        """Names of jobs that failed → the reason, from the result files of the ranks.
 
         Args:
             folder: of submitit's files.
@@ -101,46 +103,48 @@ class Task:
 
         found: dict[str, str] = {}
         for rank in reversed(range(self.ranks)):
-            told = JobPaths(folder, number, rank).result_pickle
-            if told.exists():
-                how, what = pickle.loads(told.read_bytes())
-                if how == "error":  # a traceback
-                    said = what.strip().splitlines()[-1].removeprefix("RuntimeError: ")
-                    what = {job.name: said for job in self.jobs}
-                found |= what
+            path = JobPaths(folder, number, rank).result_pickle
+            if path.exists():
+                outcome, result = pickle.loads(path.read_bytes())
+                if outcome == "error":  # the result is a traceback
+                    reason = result.strip().splitlines()[-1].removeprefix("RuntimeError: ")
+                    result = {job.name: reason for job in self.jobs}
+                found |= result
         return found
 
-    def reached(self) -> list[int]:
-        """What changes whenever a job gets further."""
+    def progress_markers(self) -> list[int]:
+        """Modification times of results and checkpoints, which change whenever a job makes progress."""
         kept = [one.folder / name for one in self.jobs for name in (files.RUN, Path(files.CHECKPOINTS, files.LAST))]
         return [path.stat().st_mtime_ns for path in kept if path.exists()]
 
-    def queue_again(self, reached: list[int]) -> None:
-        """End, and go on in another allocation; not where another rank has failed, or SLURM has ended the job itself.
+    def requeue(self, markers: list[int]) -> None:
+        """End, and continue in another allocation; not where another rank has failed or SLURM has ended the job.
 
         Args:
-            reached: by the jobs, before they ran here.
+            markers: of the jobs before they ran here.
 
         Raises:
-            RuntimeError: too many allocations have brought it no further.
+            RuntimeError: too many allocations in a row made no progress.
         """
         from submitit import JobEnvironment
 
         environment = JobEnvironment()
         failed = self.reasons(environment.paths.folder, environment.job_id)
         if not failed and _state(environment.job_id) == "RUNNING":
-            count = environment.paths.folder / f"{environment.job_id}_in_vain"
+            count = environment.paths.folder / f"{environment.job_id}_failed_requeues"
             before = int(count.read_text()) if count.exists() else 0
-            in_vain = before + 1 if self.reached() == reached else 0
-            files.write(count, str(in_vain))
-            if in_vain == PATIENCE:
-                raise RuntimeError(f"{PATIENCE} allocations have brought it no further; more hydra.launcher.time")
+            failed_requeues = before + 1 if self.progress_markers() == markers else 0
+            files.write(count, str(failed_requeues))
+            if failed_requeues == MAX_FAILED_REQUEUES:
+                raise RuntimeError(
+                    f"{MAX_FAILED_REQUEUES} allocations in a row made no progress; give more hydra.launcher.time"
+                )
             subprocess.run(["scontrol", "requeue", environment.job_id], check=True)
         raise SystemExit(1)
 
 
-class Jobs:
-    """The jobs of a sweep that are in SLURM's queue.
+class SlurmQueue:
+    """The jobs of a sweep in SLURM's queue.
 
     Args:
         sweep: its folder.
@@ -149,10 +153,10 @@ class Jobs:
     def __init__(self, sweep: Path) -> None:
         self.folder = (sweep / "slurm").absolute()
         self.tasks: dict[str, Task] = {}  # by SLURM's number
-        self.gone: dict[str, float] = {}  # when that was first not in the queue
+        self.missing_since: dict[str, float] = {}  # SLURM's number → when it was first missing from the queue
 
     def states(self) -> dict[str, str]:
-        """SLURM's number of every job of the sweep that waits, runs or ends, with its state.
+        """SLURM's number of every job of the sweep that waits, runs or is ending → its state.
 
         Raises:
             OSError: SLURM does not answer.
@@ -164,14 +168,14 @@ class Jobs:
         lines = [line.strip().split("|", 2) for line in done.stdout.splitlines()]
         return {number: state for number, state, script in lines if Path(script).parent == self.folder}
 
-    def take_up(self, jobs: Sequence[Job]) -> list[Job]:
-        """Find those that an earlier command has left in the queue; gives the others, which are to be submitted."""
+    def reattach(self, jobs: Sequence[Job]) -> list[Job]:
+        """Find jobs that an earlier command submitted; returns the others, which have to be submitted."""
         from submitit.core.utils import DelayedSubmission, JobPaths
 
         left = {job.folder: job for job in jobs}
         for number in self.states():
             submitted = JobPaths(self.folder, number).submitted_pickle
-            if not submitted.exists():  # the command was killed while it submitted: such a job knows of no task
+            if not submitted.exists():  # the command was killed while it submitted; such a job has no task
                 subprocess.run(["scancel", "--quiet", number], check=False)
                 continue
             task: Any = DelayedSubmission.load(submitted).function
@@ -180,7 +184,7 @@ class Jobs:
         return list(left.values())
 
     def submit(self, jobs: Sequence[Job], options: Slurm) -> None:
-        """Put them into the queue: an array for all that take the same."""
+        """Put jobs into the queue: an array for all that need the same resources."""
         from submitit import SlurmExecutor
 
         def kind(job: Job) -> tuple[int, int, int]:
@@ -202,7 +206,7 @@ class Jobs:
                 array_parallelism=options.array_parallelism,
                 signal_delay_s=options.grace,
                 setup=options.setup,
-                teardown=list(AT_ONCE),
+                teardown=list(TEARDOWN),
                 # srun does not take the first from sbatch since 22.05; a rank that fails ends those that wait for it
                 srun_args=[f"--cpus-per-task={options.cpus}", "--kill-on-bad-exit"],
                 additional_parameters={"requeue": True} | options.extra,
@@ -214,25 +218,25 @@ class Jobs:
             )
             for some in _chunks(packs, options.array_size):
                 tasks = [Task(tuple(pack), several, options.jobs_at_once, options.grace) for pack in some]
-                numbers = [one.job_id for one in executor.submit_array(tasks)]
+                numbers = [job.job_id for job in executor.submit_array(tasks)]
                 self.tasks |= dict(zip(numbers, tasks, strict=True))
 
     def ended(self, states: dict[str, str]) -> Iterator[tuple[Task, dict[Job, str]]]:
-        """Those that are over, and which of their jobs failed, and why; files say more than a scheduler."""
+        """Tasks that have ended, with their failed jobs → the reason, from files rather than from SLURM."""
         for number, task in list(self.tasks.items()):
             if number in states:
-                self.gone.pop(number, None)
+                self.missing_since.pop(number, None)
                 continue
             lost = [job for job in task.jobs if not job.finished]
             reasons = task.reasons(self.folder, number)
-            late = time.monotonic() - self.gone.setdefault(number, time.monotonic()) > LAG
+            late = time.monotonic() - self.missing_since.setdefault(number, time.monotonic()) > FILE_LAG
             if late or all(job.name in reasons for job in lost):
                 del self.tasks[number]
-                unsaid = f"lost by SLURM: {_state(number)}; {self.folder}/{number}_0_log.err" if late else ""
-                yield task, {job: reasons.get(job.name, unsaid) for job in lost}
+                unknown = f"lost by SLURM: {_state(number)}; {self.folder}/{number}_0_log.err" if late else ""
+                yield task, {job: reasons.get(job.name, unknown) for job in lost}
 
     def cancel(self) -> None:
-        """Take them from the queue, and wait until those that run have saved."""
+        """Take all jobs from the queue, and wait until those that run have saved."""
         while numbers := self.states():
             subprocess.run(["scancel", "--quiet", *{number.partition("_")[0] for number in numbers}], check=False)
             time.sleep(1)
@@ -244,8 +248,8 @@ def _chunks(things: list[Any], size: int) -> Iterator[Any]:
 
 
 def _state(number: str) -> str:
-    """Of a job, in SLURM's words."""
+    """SLURM's name for the state of a job; ``forgotten`` where it knows none."""
     command = ["scontrol", "--oneliner", "show", "job", number]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = re.search(r"JobState=(\S+)", told)
-    return found[1] if found else "forgotten"
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    match = re.search(r"JobState=(\S+)", output)
+    return match[1] if match else "forgotten"

@@ -17,6 +17,7 @@ from ..data.splits import split
 from ..errors import UserError
 from ..models import network
 from ..models.tasks import Task
+from ..naming import command
 from ..reporting.wandb_logger import mode_of
 from ..results import files
 from ..results.runs import finished
@@ -141,14 +142,14 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
     return jobs
 
 
-def start(made: Plan, command: list[str]) -> None:
+def start(made: Plan, arguments: list[str]) -> None:
     """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing; those that an
     earlier command began there stay on it.
     """
     files.remove_parts(made.folder, deep=False)  # the runs' own are theirs
     kept = made.folder / files.SWEEP
     before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"jobs": [], "command": ""}
-    jobs, line = [run.name for run in made.jobs], "python -m src.train " + shlex.join(command)
+    jobs, line = [run.name for run in made.jobs], f"{command('train')} {shlex.join(arguments)}"
     others = [one for one in before["jobs"] if one not in jobs and (made.folder / one / files.CONFIG).exists()]
     earlier = [one for one in before["command"].splitlines() if one != line] if others else []
     tree = {

@@ -17,6 +17,7 @@ from ..data.checksums import files_checksum
 from ..data.splits import pictures_of
 from ..errors import UserError
 from ..metrics.rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
+from ..naming import command
 from . import files
 from .locks import lock_holder
 from .outcomes import DIVERGED, TRAINED
@@ -240,7 +241,7 @@ def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         raise UserError(f"checkpoint={path} cannot be read as a checkpoint of plain data") from error
     if not isinstance(tree, dict) or not {"config", "state_dict"} <= tree.keys():
-        raise UserError(f"checkpoint={path} holds no config: it was not written by python -m src.train")
+        raise UserError(f"checkpoint={path} holds no config: it was not written by {command('train')}")
     return from_dict(tree["config"]), tree["state_dict"]
 
 

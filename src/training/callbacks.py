@@ -1,4 +1,4 @@
-"""What happens beside the training of a run: history.csv, the feature maps of the probe images, the progress shown."""
+"""Lightning callbacks of a run: history.csv, feature maps of the example images, online evaluation, progress bar."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ from .lightning_module import Training
 
 
 class History(Callback):
-    """One row an epoch in ``history.csv``; a resumed run goes on after the epochs it had finished."""
+    """Writes ``history.csv``, a row an epoch; a resumed run appends to the epochs that it had finished."""
 
     before = 0.0  # seconds of this epoch in an earlier process
 
@@ -34,7 +34,7 @@ class History(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the rows of the epochs that the checkpoint has behind it."""
+        """Keep the rows of the epochs before the checkpoint."""
         self.start = time.perf_counter() - self.before
         self.rows = [dict(row) for row in read_rows(self.path) if int(row["epoch"]) <= trainer.current_epoch]
 
@@ -47,12 +47,12 @@ class History(Callback):
         return {"seconds": time.perf_counter() - self.start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Those of a part of the epoch; one that begins starts the clock anew."""
+        """Restore the seconds of the epoch so far."""
         self.before = state_dict["seconds"]
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch; its seconds hold training and validation."""
+        """Add the epoch; its seconds are those of training and validation."""
         numbers = {name: value.item() for name, value in sorted(trainer.callback_metrics.items())}
         counts = {"epoch": int(numbers.pop("epoch")), "step": trainer.global_step}
         self.rows.append(counts | numbers | {"seconds": round(time.perf_counter() - self.start, 3)})
@@ -60,29 +60,34 @@ class History(Callback):
 
 
 class StopOnDivergence(Callback):
-    """Ends a training that has diverged, after the epoch in which weights or the validation loss became infinite or
-    nan: there is nothing left to learn. ``epoch`` says which it was, counted from 1; None where training went well.
+    """Ends training after the epoch in which weights or the validation loss became infinite or nan.
 
-    The epoch is kept in the checkpoint: a run that goes on from there does not train any further.
+    ``epoch`` is that epoch, counted from 1; None where training did not diverge. The checkpoint holds it: a run that
+    resumes from there trains no further.
     """
 
     def __init__(self) -> None:
         self.epoch: int | None = None
+
+    @property
+    def state_key(self) -> str:
+        """The key of its state in checkpoints; that of earlier versions."""
+        return "Diverged"
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch."""
         return {"epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from it."""
+        """Restore the epoch."""
         self.epoch = state_dict["epoch"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """No further epoch where the checkpoint's was the last."""
+        """Train no further if the checkpoint is of a diverged run."""
         trainer.should_stop = self.epoch is not None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, before the other callbacks do."""
+        """Check weights and loss, before the other callbacks run."""
         numbers = [*pl_module.parameters(), trainer.callback_metrics["val/loss"]]
         if not torch.stack([one.isfinite().all().cpu() for one in numbers]).all():
             self.epoch = trainer.current_epoch + 1
@@ -90,53 +95,53 @@ class StopOnDivergence(Callback):
 
 
 class OnlineEvaluation(Callback):
-    """Looks at the net every few epochs while it trains, and logs what it finds, to ``history.csv`` and W&B alike.
+    """Evaluates the net every few epochs while it trains, and logs the numbers to ``history.csv`` and W&B.
 
-    What the net was before training are the ``_untrained`` rows of ``measures.csv``.
+    Those before training are the ``_untrained`` rows of ``measures.csv``.
     """
 
-    def __init__(self, look: Callable[[Training], dict[str, float]], every: int) -> None:
-        self.look, self.every = look, every
+    def __init__(self, evaluate: Callable[[Training], dict[str, float]], every: int) -> None:
+        self.evaluate, self.every = evaluate, every
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Numbers of an earlier epoch are not this one's."""
+        """Remove the numbers of an earlier epoch."""
         for key in [key for key in trainer.callback_metrics if key.startswith("invariance/")]:
             del trainer.callback_metrics[key]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, unless the training has diverged."""
+        """Evaluate, unless training has diverged."""
         if (trainer.current_epoch + 1) % self.every == 0 and not trainer.should_stop:
             assert isinstance(pl_module, Training)
-            pl_module.log_dict(self.look(pl_module), rank_zero_only=True)
+            pl_module.log_dict(self.evaluate(pl_module), rank_zero_only=True)
 
 
 class SaveConfig(Callback):
-    """A checkpoint holds its whole config as plain data: it can be measured again from its path alone."""
+    """Stores the config in each checkpoint as plain data: the path of a checkpoint is enough to measure its net."""
 
     def __init__(self, cfg: Config) -> None:
         self.tree = to_dict(cfg)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add it."""
+        """Add the config."""
         checkpoint["config"] = self.tree
 
 
 class LogToWandb(Callback):
-    """Starts W&B behind the first training step, and logs there what ``history.csv`` holds.
+    """Starts W&B after the first training step, and logs the rows of ``history.csv``.
 
-    An epoch is logged only once it is saved: one that was not, is done again, and would be logged twice.
+    An epoch is logged after it is saved: an unsaved epoch is trained again, and would be logged twice.
     """
 
     def __init__(self, tracker: WandbLogger | None, history: History) -> None:
         self.tracker, self.history = tracker, history
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """The first step is done: begin."""
+        """Start W&B."""
         if self.tracker is not None:
             self.tracker.begin()
 
     def log(self) -> None:
-        """The epochs so far are saved: log those that are not logged yet."""
+        """Log the saved epochs that are not logged yet."""
         if self.tracker is not None:
             self.tracker.log_history(self.history.rows)
 
@@ -155,9 +160,9 @@ def cadence(every: int, epochs: int, size: int) -> int:
 
 
 class SaveFeatureMaps(Callback):
-    """The maps of the same few test images, before training and after every ``every`` epochs.
+    """Saves the feature maps of the same example images before training and after every ``every`` epochs.
 
-    Before training the net's batch norms get the statistics of the ``first`` images of its training for it.
+    Before training, the net's batch norms get the statistics of the ``first`` training images.
     """
 
     def __init__(
@@ -174,7 +179,7 @@ class SaveFeatureMaps(Callback):
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Epoch 0, unless this run goes on; written with the first checkpoint, so that training starts at once."""
+        """Capture epoch 0, unless the run resumes; written with the first checkpoint, not to delay training."""
         with calibrated(pl_module, self.first(pl_module.device)):
             maps, epochs = self._maps(pl_module), trainer.max_epochs or 1
         size = self.images.nbytes + sum(2 * one.size for one in maps.values())  # kept in float16
@@ -183,14 +188,14 @@ class SaveFeatureMaps(Callback):
 
     @rank_zero_only
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A run that goes on from this checkpoint has no untrained net."""
+        """Write epoch 0: a run that resumes from this checkpoint has no untrained net."""
         if self.untrained is not None:
             save_maps(self.run, 0, self.images, self.untrained)
             self.untrained = None
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Every ``every`` epochs (see ``cadence``), and the last; none of an epoch in which the training diverged."""
+        """Save every ``every`` epochs (see ``cadence``) and the last; not an epoch in which training diverged."""
         self.on_save_checkpoint(trainer, pl_module, {})
         epoch = trainer.current_epoch + 1
         if (epoch % self.cadence == 0 or epoch == trainer.max_epochs) and not trainer.should_stop:
@@ -204,7 +209,7 @@ class SaveFeatureMaps(Callback):
 
 
 def _as_maps(outputs: Float[Tensor, "n k ..."]) -> Float[np.ndarray, "n k p q"]:
-    """The units of a layer without positions are maps of one pixel."""
+    """Vectors as maps of one pixel."""
     return outputs.reshape(*outputs.shape[:2], *(outputs.shape[2:] or (1, 1))).numpy()
 
 
@@ -213,7 +218,7 @@ def _line(numbers: Mapping[str, float]) -> str:
 
 
 class ProgressBar(Callback):
-    """A bar with loss, accuracy and time left; where there is no terminal, a line an epoch."""
+    """Shows a bar with loss, accuracy and time left; without a terminal, a line an epoch."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -238,7 +243,7 @@ class ProgressBar(Callback):
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Move it every 20 steps: reading the loss makes a GPU wait."""
+        """Update the bar every 20 steps: reading the loss makes a GPU wait."""
         if trainer.global_step % 20 == 0 and self.console.is_terminal:
             assert isinstance(pl_module, Training)
             numbers = _line(pl_module.so_far())
@@ -247,7 +252,7 @@ class ProgressBar(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave a line behind."""
+        """Print a line for the epoch."""
         parts: dict[str, dict[str, float]] = {"train": {}, "val": {}}
         assert isinstance(pl_module, Training)
         for key in ("loss", *pl_module.task.scores):
@@ -260,9 +265,9 @@ class ProgressBar(Callback):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take it away."""
+        """Remove the bar."""
         self.bar.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Remove the bar."""
         self.bar.stop()

@@ -1,7 +1,7 @@
-"""A run's checkpoints: often enough, whole or not at all, and read back though one is damaged.
+"""Checkpoints of a run: when they are saved, atomic writes, and resuming although one is damaged.
 
-``last.ckpt`` is where a run goes on: written after each epoch, every few minutes within one, and when a signal asks.
-``previous.ckpt`` is the one before it, in case that is damaged. ``best.ckpt`` is that of the best epoch so far.
+A run resumes from ``last.ckpt``: saved after each epoch, every few minutes within one, and when a signal arrives.
+``previous.ckpt`` is the one before, in case the last is damaged. ``best.ckpt`` is that of the best epoch so far.
 """
 
 import io
@@ -23,71 +23,77 @@ from lightning.pytorch.callbacks import Checkpoint
 from ..errors import Interrupted
 from ..results.files import BEST, LAST, NEXT, PREVIOUS, write
 
-#: what asks a run to save and stop: a terminal, a batch system that wants the machine back, one that will run it again
+#: signals on which a run saves and stops: Ctrl-C, the end of an allocation, a requeue
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 NOTHING, SAVE, STOP = 0, 1, 2
-#: processes of one run agree so often, in batches, on whether to save: asking makes a GPU wait
+#: batches between two times that the ranks of a run agree on whether to save: each makes a GPU wait
 AGREE_EVERY = 10
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are there whole or not at all; Lightning's own are copied into place from the folder for
-    temporary files, where that lies on another disk.
+    """Writes checkpoints atomically: the file has its old content or the new one, also after a kill or a full disk.
+
+    Lightning's own may be copied in from a temporary folder on another disk.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write it aside, then put it in its place."""
+        """Write a temporary file beside ``path``, then rename it."""
         packed = io.BytesIO()
         torch.save(checkpoint, packed)
         write(Path(path), packed.getbuffer())
 
 
 class SaveCheckpoints(Checkpoint):
-    """Writes the checkpoints of a run, and stops it when a signal asks for that.
+    """Saves the checkpoints of a run, and stops it after a signal.
 
-    A signal is heeded at the end of the batch, or of the epoch where that was its last: the run is saved, then whoever
-    handled the signal before gets it, as a batch system's handler that puts the job back into its queue. Where nobody
-    did, the run ends with ``Interrupted``.
+    After a signal, the run is saved at the end of the batch, or of the epoch if that was its last batch. Then the
+    handler that was there before is called, as a batch system's that requeues the job. Without one, the run ends with
+    ``Interrupted``.
 
     Args:
         folder: of the checkpoints.
-        score, mode: logged number that tells the best epoch, and whether as its ``max`` or ``min``.
-        minutes: between two checkpoints within an epoch; 0: none but those that a signal asks for.
-        then: is called when an epoch is saved.
+        score, mode: logged number by which the best epoch is chosen, and whether ``max`` or ``min`` is best.
+        minutes: between two checkpoints within an epoch; 0: only after a signal.
+        on_saved: called after an epoch is saved.
     """
 
-    def __init__(self, folder: Path, score: str, mode: str, minutes: float, then: Callable[[], None]) -> None:
-        self.folder, self.score, self.minutes, self.then = folder, score, minutes, then
+    def __init__(self, folder: Path, score: str, mode: str, minutes: float, on_saved: Callable[[], None]) -> None:
+        self.folder, self.score, self.minutes, self.on_saved = folder, score, minutes, on_saved
         self.sign = 1 if mode == "max" else -1
         self.best = -math.inf
         self.signum: int | None = None
         self.before: dict[int, Any] = {}
+
+    @property
+    def state_key(self) -> str:
+        """The key of its state in checkpoints; that of earlier versions."""
+        return "Saving"
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from it."""
+        """Restore the best score."""
         self.best = state_dict["best"]
 
     # --- when ------------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep Lightning's handler of SIGTERM out: it speaks to the other ranks whatever they are at, and both hang."""
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        """Leave out Lightning's SIGTERM handler: it waits for other ranks in any state, and all hang."""
+        disable_signal_handlers(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is something to save."""
+        """Install signal handlers: from here on there is something to save."""
         if threading.current_thread() is threading.main_thread():
             found = {signum: signal.getsignal(signum) for signum in SIGNALS}
             self.before = {signum: one for signum, one in found.items() if one not in (signal.SIG_IGN, None)}
         for signum in self.before:
-            signal.signal(signum, self._asked)
+            signal.signal(signum, self._on_signal)
         self.saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Save if it is time, or asked for."""
+        """Save if it is time or a signal came."""
         if _epoch_is_over(trainer):
             return
         wanted = STOP if self.signum else SAVE if self._due() else NOTHING
@@ -98,30 +104,30 @@ class SaveCheckpoints(Checkpoint):
             self._stop()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, and whether it is the best epoch so far."""
+        """Save the epoch, also as the best one if it is."""
         score = self.sign * float(trainer.callback_metrics[self.score])
         first = self.best == -math.inf
         better = trainer.strategy.reduce_boolean_decision(score > self.best or first)
         if better:
             self.best = -math.inf if math.isnan(score) else score
-            trainer.save_checkpoint(self.folder / BEST)  # first: the other one holds that this is done
+            trainer.save_checkpoint(self.folder / BEST)  # first, as last.ckpt records that it was saved
         self.save(trainer)
-        self.then()
+        self.on_saved()
         if _agreed(trainer, STOP if self.signum else NOTHING, always=True):
             self._stop()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let others handle the signals again."""
+        """Restore the signal handlers that were there before."""
         if self.signum:
             self._stop()
-        self._let_go()
+        self._restore_handlers()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let others handle the signals again."""
-        self._let_go()
+        """Restore the signal handlers that were there before."""
+        self._restore_handlers()
 
     def save(self, trainer: Trainer) -> None:
-        """Write ``last.ckpt``; the one there was becomes ``previous.ckpt``."""
+        """Write ``last.ckpt``; the file that was there becomes ``previous.ckpt``."""
         last, coming = self.folder / LAST, self.folder / NEXT
         trainer.save_checkpoint(coming)
         if trainer.is_global_zero:
@@ -135,13 +141,13 @@ class SaveCheckpoints(Checkpoint):
     def _due(self) -> bool:
         return self.minutes > 0 and time.monotonic() - self.saved > 60 * self.minutes
 
-    def _asked(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        if signum == signal.SIGINT:  # a second one does not wait
+        if signum == signal.SIGINT:  # a second Ctrl-C does not wait
             signal.signal(signum, self.before[signum])
 
     def _stop(self) -> None:
-        """Hand the signal on; in a process that got none, another one of the run did."""
+        """Call the earlier handler of the signal; a rank that got no signal stops as if by SIGTERM."""
         signum, self.signum = self.signum or signal.SIGTERM, None
         before = self.before.get(signum)
         if callable(before) and before is not signal.default_int_handler:
@@ -149,50 +155,55 @@ class SaveCheckpoints(Checkpoint):
         else:
             raise Interrupted(signum)
 
-    def _let_go(self) -> None:
+    def _restore_handlers(self) -> None:
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
         self.before = {}
 
 
 def save_now(trainer: Trainer) -> bool:
-    """Write ``last.ckpt`` at the end of a batch; to be called in all processes of the run.
+    """Write ``last.ckpt`` at the end of a batch; to be called in all ranks.
 
     Returns:
-        Whether it was written. After the last batch of an epoch it is not: that epoch's own follows its validation.
+        Whether it was written. After the last batch of an epoch it is not: the epoch is saved after its validation.
     """
     if _epoch_is_over(trainer):
         return False
-    (saving,) = (one for one in trainer.checkpoint_callbacks if isinstance(one, SaveCheckpoints))
-    saving.save(trainer)
+    (callback,) = (one for one in trainer.checkpoint_callbacks if isinstance(one, SaveCheckpoints))
+    callback.save(trainer)
     return True
 
 
 def resume_from(folder: Path, progress: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint of a run; None where it has to begin.
+    """The newest undamaged checkpoint of a run; None where training has to start.
 
     Args:
         folder: of the checkpoints.
-        tell: is told in one line of one that is damaged, and what is done about it.
+        progress: called with one line about a damaged checkpoint and what is used instead.
     """
     kept = [path for name in (LAST, NEXT, PREVIOUS, BEST) if (path := folder / name).exists()]
     damaged = [path for path in kept if not _is_whole(path)]
-    # the best epoch's weights cannot be had again but by training
+    # only training again gives the best epoch's weights
     good = None if folder / BEST in damaged else next((path for path in kept if path not in damaged), None)
     if damaged and good != kept[0]:
-        progress(f"{damaged[0]} is damaged: going on from {good.name if good else 'the start'}")
+        progress(f"{damaged[0]} is damaged: resuming from {good.name if good else 'the start'}")
     return good
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether every part of a checkpoint has its checksum; torch itself does not look."""
+    """Whether every part of a checkpoint has the right checksum; torch itself does not check."""
     try:
         with zipfile.ZipFile(path) as packed:
             return packed.testzip() is None
     except OSError:
         raise
-    except Exception:  # bits that flipped can look like anything
+    except Exception:  # flipped bits can raise anything
         return False
+
+
+def disable_signal_handlers(trainer: Trainer) -> None:
+    """Keep Lightning from installing its own; a private part of Lightning."""
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
 
 
 def _epoch_is_over(trainer: Trainer) -> bool:
@@ -200,7 +211,7 @@ def _epoch_is_over(trainer: Trainer) -> bool:
 
 
 def _agreed(trainer: Trainer, wanted: int, always: bool = False) -> int:
-    """The most that any process of the run wants."""
+    """The largest of what the ranks want."""
     if trainer.world_size == 1:
         return wanted
     if not always and trainer.fit_loop.epoch_loop.batch_idx % AGREE_EVERY:

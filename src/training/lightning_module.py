@@ -1,4 +1,4 @@
-"""What every architecture shares as a LightningModule: loss, metrics, optimiser, schedule, checkpoint."""
+"""``Training``, the LightningModule of every architecture: loss, metrics, optimiser, schedule, checkpoint."""
 
 import math
 from collections.abc import Callable
@@ -41,9 +41,9 @@ class Training(LightningModule):
         self._norms = torch.zeros(3, device=self.device)  # of gradients: sum, maximum, steps
 
     def on_train_start(self) -> None:
-        """Within an epoch, go on with the batch, the random numbers and the sums that its checkpoint holds.
+        """Within an epoch, restore the position, the random state and the sums of the checkpoint.
 
-        Lightning would see to the batch, but for a schedule that asks for the number of steps: then it comes too late.
+        Lightning restores the position too late where a schedule needs the number of steps.
         """
         if self._within is not None:
             mine, self._within = self._within[self.global_rank], None
@@ -51,14 +51,14 @@ class Training(LightningModule):
             if mine["batches"]["position"] < len(batches):
                 batches.load_state_dict(mine["batches"])
             self._sums = mine["sums"].to(self.device)
-            # a checkpoint from before they were measured does not know those of the epoch's beginning
+            # older checkpoints have no gradient norms
             self._norms = mine.get("norms", torch.full((3,), math.nan)).to(self.device)
             torch.set_rng_state(mine["random"])
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(mine["random_cuda"], self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what an epoch holds beside the net, of every process."""
+        """Add the position in the epoch, sums and random state of every rank."""
         batches: Any = self.trainer.train_dataloader
         mine = {
             "batches": batches.state_dict(),
@@ -75,7 +75,7 @@ class Training(LightningModule):
         checkpoint["within"] = everyone
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep it until training starts."""
+        """Keep the state of the ranks until training starts."""
         self._within = checkpoint["within"]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -92,31 +92,31 @@ class Training(LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Add the norm of the gradient, as it comes from the batch: the mean over all devices, before any clipping.
 
-        With float16 a step whose scaled gradient overflows is not taken; it does not count.
+        With float16, a step whose scaled gradient overflows is skipped, and does not count.
         """
         gradients = [one.grad for one in self.parameters() if one.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).float()
         taken = torch.ones_like(norm)
         if (scaler := getattr(self.trainer.precision_plugin, "scaler", None)) is not None:
-            if getattr(optimizer, "_step_supports_amp_scaling", False):  # it takes the scale out itself
+            if getattr(optimizer, "_step_supports_amp_scaling", False):  # it unscales the gradients itself
                 norm = norm / scaler.get_scale()
             taken = norm.isfinite().float()
             norm = norm.nan_to_num(0, 0)
         self._norms = torch.stack([self._norms[0] + norm, torch.maximum(self._norms[1], norm), self._norms[2] + taken])
 
     def so_far(self, sums: Float[Tensor, "9"] | None = None) -> dict[str, float]:
-        """Loss and scores of the epoch's batches so far, on this device; or those that the sums hold."""
+        """Loss and scores of the epoch's batches so far, on this device; or of the given sums."""
         sums = self._sums if sums is None else sums
         numbers = {"loss": sums[0] / sums[1], **self.task.scores_of(sums[1:])}
         return {name: number.item() for name, number in numbers.items()}
 
     def on_validation_epoch_start(self) -> None:
-        """Fresh metrics; they are no submodules, so the net's state is its weights alone."""
+        """Reset the metrics; they are no submodules, so that the state dict holds weights only."""
         self._val = Scores(self.task, self.device)
         self._val_loss = MeanMetric(math.nan).to(self.device)  # nan stays nan
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Adds a batch to the metrics."""
+        """Add a batch to the metrics."""
         batches: Any = self.trainer.val_dataloaders
         if not batches.counts(index):
             return
@@ -126,19 +126,22 @@ class Training(LightningModule):
         self._val_loss.update(self.task.loss(outputs, labels, positions), len(x))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch: it ends with its validation."""
+        """Log the numbers of the epoch, which ends with its validation."""
         sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         assert isinstance(sums, Tensor)
         numbers: dict[str, Any] = {f"train/{name}": number for name, number in self.so_far(sums).items()}
         numbers["val/loss"] = self._val_loss.compute()
         numbers |= {f"val/{name}": number for name, number in self._val.compute()}
-        numbers |= {"grad_norm": self._norms[0] / self._norms[2], "grad_norm_max": self._norms[1]}  # alike in all ranks
+        numbers |= {
+            "grad_norm": self._norms[0] / self._norms[2],
+            "grad_norm_max": self._norms[1],
+        }  # the same in all ranks
         numbers["lr"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         numbers["epoch"] = self.current_epoch + 1.0  # epochs trained, as everywhere; Lightning's own counts from 0
         self.log_dict({name: torch.as_tensor(value) for name, value in numbers.items()})
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, and a schedule that moves every step."""
+        """The optimiser, and a schedule that steps every batch."""
         train = self.cfg.train
         optimizer = optimiser(train.optimizer, self.parameters(), train.lr, train.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)

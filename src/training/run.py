@@ -1,4 +1,4 @@
-"""One run, from its config to its files: the story, top to bottom.
+"""One run, from its config to its files.
 
     config → data → net and its ledger → training → measures → files
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def run(cfg: Config, folder: Path) -> None:
-    """Do the run, unless its folder already holds it finished; go on where it stopped.
+    """Train and measure one net, unless the folder holds it finished already; resume where it stopped.
 
     Args:
         cfg: checked (``src.config.check``).
@@ -54,17 +54,17 @@ def run(cfg: Config, folder: Path) -> None:
 
     Raises:
         UserError: the folder holds a run of another config, another process works in it, or the data are missing.
-        Interrupted: a signal asked for it; the run is saved.
+        Interrupted: a signal stopped it; the run is saved.
     """
     if finished(folder, cfg):
         console.print(f"  finished before, kept: {folder}", markup=False, soft_wrap=True)
         return
     if not is_main_process():
-        with _repeatable():
-            _follow(cfg, folder)
+        with _deterministic():
+            _train_as_rank(cfg, folder)
         return
-    with folder_lock(folder), _repeatable():
-        if finished(folder, cfg):  # by whoever was at work here until now
+    with folder_lock(folder), _deterministic():
+        if finished(folder, cfg):  # by the process that held the lock
             return
         files.remove_parts(folder)
         failed = folder / files.FAILED
@@ -72,22 +72,20 @@ def run(cfg: Config, folder: Path) -> None:
         try:
             _run(cfg, folder)
         except Exception:
-            with suppress(OSError):  # a full disk: what stopped the run is what is to be said
+            with suppress(OSError):  # a full disk must not hide the error
                 files.write(failed, traceback.format_exc())
             raise
 
 
-def _follow(cfg: Config, folder: Path) -> None:
-    """Train as one of the ranks that write no files."""
-    if MAIN not in os.environ:  # a scheduler has started all of them, and looks after each
+def _train_as_rank(cfg: Config, folder: Path) -> None:
+    """Train as a rank that writes no files."""
+    if MAIN not in os.environ:  # a scheduler has started all ranks, and ends them
         _fit(cfg, folder, None)
         return
-    end_with_parent(signal.SIGKILL)  # whatever this one is at: alone it would wait for the other for ever
+    end_with_parent(signal.SIGKILL)  # alone it would wait for the first rank for ever
     if os.getppid() != int(os.environ[MAIN]):
-        return  # it is gone already
-    with suppress(
-        Interrupted
-    ):  # Lightning kills the first rank where another ends with a code; that one has still to end
+        return  # the first rank has ended already
+    with suppress(Interrupted):  # a non-zero exit makes Lightning kill the first rank before it has saved
         _fit(cfg, folder, None)
 
 
@@ -108,9 +106,11 @@ def _run(cfg: Config, folder: Path) -> None:
             write_measures(folder / files.MEASURES, [])
             ended = {"outcome": DIVERGED, "diverged_in_epoch": diverged}
         facts = _facts(cfg, splits, summary, folder) | {"hardware": hardware(net.device)} | ended
-        facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)  # all parts of a resumed run
+        facts["seconds"] = round(
+            facts["train_seconds"] + time.perf_counter() - begin, 1
+        )  # of all parts of a resumed run
         _log(tracker, folder, facts)
-        files.write_json(folder / files.RUN, facts)  # last: it says that all else is there
+        files.write_json(folder / files.RUN, facts)  # last, as it marks the run as finished
         (folder / files.CHECKPOINTS / files.PREVIOUS).unlink(missing_ok=True)
         failed = False
     finally:
@@ -121,21 +121,21 @@ def _run(cfg: Config, folder: Path) -> None:
 
 
 def _measure(net: "Training", cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> list[Row]:
-    """Write what is measured on the net, and what it looks like inside; gives the rows."""
+    """Measure the net and analyse its features, write both, and return the rows."""
     from .evaluate_run import features_of_run, measure
 
     with console.status("measuring") as status:
         rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
-        status.update("looking inside")
-        look = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
-        files.write_arrays(folder / files.INSIDE, look)
+        status.update("analysing features")
+        features = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
+        files.write_arrays(folder / files.INSIDE, features)
     return rows
 
 
 def _log(tracker: WandbLogger, folder: Path, facts: dict[str, Any]) -> None:
-    """Send W&B all that a run left; what it has already is not sent again."""
+    """Send W&B everything in a run's folder; what it has already is not sent again."""
     done = FinishedRun(folder, {})
-    tracker.log_history(done.history)  # what a kill after the last epoch took
+    tracker.log_history(done.history)  # rows not sent before a kill
     tracker.log_maps(finish_maps(folder))
     tracker.log_measures(done.found, done.grids)
     tracker.log_table("shapes", list(done.shapes[0]), [[_typed(one) for one in row.values()] for row in done.shapes])
@@ -143,7 +143,7 @@ def _log(tracker: WandbLogger, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _typed(text: str) -> str | float:
-    """A field of a CSV file as the number that it is, if it is one."""
+    """A field of a CSV file as a number, if it is one."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
@@ -151,7 +151,7 @@ def _typed(text: str) -> str | float:
 
 
 def log_finished(cfg: Config, folder: Path, facts: dict[str, Any]) -> None:
-    """Send W&B a finished run as one of its own, as it was copied into another sweep."""
+    """Send W&B a finished run that was copied into another sweep, as a run of its own."""
     tracker = WandbLogger(cfg, folder)
     failed = True
     try:
@@ -162,8 +162,11 @@ def log_finished(cfg: Config, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Training, Splits, ModelSummary, int | None]":
-    """Build, check and train, from the last checkpoint if there is one; gives the net of the epoch to keep, and the
-    epoch in which the training diverged, if it did.
+    """Build, check and train the net, from the last checkpoint if there is one.
+
+    Returns:
+        The net with the weights of ``train.keep``, the data, the model summary, and the epoch in which training
+        diverged, or None.
     """
     from lightning.pytorch import Trainer
 
@@ -179,23 +182,23 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     from .checkpoints import AtomicCheckpointIO, SaveCheckpoints, resume_from
     from .lightning_module import module
 
-    _quiet()
+    _silence_lightning()
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes))
     summary = summarize(net, splits.image)
     verify(summary, net)
     if is_main_process():
         files.write_rows(folder / files.SHAPES, summary.rows())
-        show_summary(summary, f"{folder.name}: its ledger, held against the running net")
+        show_summary(summary, f"{folder.name}: model summary, verified against the running net")
     probe = probe_images(cfg.probe, splits).images
     best, mode = net.task.best
     checkpoints = folder / files.CHECKPOINTS
     history, diverged = History(folder), StopOnDivergence()
     track = LogToWandb(tracker, history)
-    saving = SaveCheckpoints(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, then=track.log)
+    saving = SaveCheckpoints(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, on_saved=track.log)
     first = partial(first_images, cfg, splits)
     maps = SaveFeatureMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
-    follow = [OnlineEvaluation(_look(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
+    follow = [OnlineEvaluation(_online_evaluation(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
     trainer = Trainer(
         max_epochs=cfg.train.epochs,
         devices=cfg.trainer.devices,
@@ -203,13 +206,13 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
-        logger=False,  # see Track
+        logger=False,  # see LogToWandb
         callbacks=[SaveConfig(cfg), diverged, track, *follow, history, maps, ProgressBar(console), saving],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # Batches deals each batch out by rank
+        use_distributed_sampler=False,  # Batches splits each batch over the ranks
         default_root_dir=folder,
     )
     device = trainer.strategy.root_device
@@ -223,11 +226,11 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
     _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
-    return net.to(device), splits, summary, diverged.epoch  # Lightning has put it back on the CPU
+    return net.to(device), splits, summary, diverged.epoch  # Lightning has moved it to the CPU
 
 
-def _look(cfg: Config, splits: Splits) -> "Callable[[Training], dict[str, float]]":
-    """What is followed while a net trains, under the names of the run's summary."""
+def _online_evaluation(cfg: Config, splits: Splits) -> "Callable[[Training], dict[str, float]]":
+    """The numbers that are logged while a net trains, under the keys that W&B gets."""
     from .evaluate_run import evaluation_set, online_rows
 
     test_set = evaluation_set(cfg, splits)
@@ -251,12 +254,12 @@ def _facts(cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> 
 
 
 def checksum(images: torch.Tensor) -> str:
-    """Of the pixels: the same images, the same sum."""
+    """SHA-256 of the pixels, 16 digits."""
     return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def hardware(device: torch.device) -> str:
-    """What a run ran on: the GPU's name, or the CPU's with its threads."""
+    """The GPU's name, or the CPU's with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpu = Path("/proc/cpuinfo")
@@ -266,17 +269,17 @@ def hardware(device: torch.device) -> str:
 
 
 @contextmanager
-def _repeatable() -> "Iterator[None]":
-    """A GPU adds in the same order every time, wherever it has a way to: the same seed then gives the same numbers."""
-    if not torch.cuda.is_available():  # a CPU does
+def _deterministic() -> "Iterator[None]":
+    """Deterministic algorithms on GPUs, where PyTorch has them, so that a seed gives the same numbers again."""
+    if not torch.cuda.is_available():  # CPUs are deterministic
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled: Any = torch.utils.deterministic
     fill = filled.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    filled.fill_uninitialized_memory = False  # it costs, and nothing here reads what it did not write
+    filled.fill_uninitialized_memory = False  # it costs time, and no code here reads uninitialised memory
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
@@ -286,8 +289,8 @@ def _repeatable() -> "Iterator[None]":
         filled.fill_uninitialized_memory = fill
 
 
-def _quiet() -> None:
-    """Lightning's tips and notices say nothing here that the run does not say better."""
+def _silence_lightning() -> None:
+    """Silence Lightning's tips and notices."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

@@ -1,4 +1,4 @@
-"""The net that training starts from: what every number of a trained net is held against."""
+"""The net before training, the baseline of every number of a trained net."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,13 +13,13 @@ from ..data.splits import Splits
 from ..models.norm import calibrate
 from .lightning_module import Training, module
 
-#: training images that give an untrained net's batch norms their statistics
+#: training images for the batch norm statistics of the untrained net
 CALIBRATION = 2000
 
 
 def untrained(cfg: Config, splits: Splits, device: torch.device) -> Training:
-    """The net that a run's training starts from: with the weights of its seed; fitted, where it is (``PCA``); and its
-    batch norms with the statistics of the first 2,000 images that training sees (``models.norm.calibrate``).
+    """The net that training starts from: weights by the seed, fitted where it is fitted (``PCA``), and batch norms with
+    the statistics of the first 2,000 training images (``models.norm.calibrate``).
     """
     net = module(cfg, splits.image, len(splits.classes))
     net.fit(splits.train.images, splits.normalise)
@@ -29,7 +29,7 @@ def untrained(cfg: Config, splits: Splits, device: torch.device) -> Training:
 
 
 def first_images(cfg: Config, splits: Splits, device: torch.device) -> Iterator[Float[Tensor, "n c h w"]]:
-    """The first batches of a run's training, at least 2,000 images where there are as many, as the net takes them."""
+    """The first normalised training batches, of at least 2,000 images where there are as many."""
     size, augment = cfg.train.batch_size, str(cfg.data.augment)
     batches = Batches(splits.train.to(device), size, splits.mean, splits.std, seed=cfg.seed, augment=augment)
     return (images for images, _, _ in islice(batches, -(-CALIBRATION // size)))

@@ -212,7 +212,7 @@ def test_a_sweep_survives_the_end_of_its_time_a_requeue_a_lost_node_and_its_own_
         again = sweep(first.folder, *words)
         again.wait("the end of its time", lambda: ranks[slow].has_pending(signal.SIGUSR2))
         ranks[slow].kill(signal.SIGCONT)
-        assert "still in SLURM's queue, taken up: 3 jobs" in again.end()
+        assert "still in SLURM's queue: 3 jobs" in again.end()
     finally:
         cluster.find(ranks[lost].node)
     assert len(list(first.folder.glob("slurm/*_submission.sh"))) == 1

@@ -1,0 +1,103 @@
+"""Measure a net of a library, or of one's own, on images."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..data.checksums import folder_checksum
+from ..data.external import check, sample
+from ..errors import UserError
+from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
+from ..evaluation.suite import rows
+from ..models.norm import calibrate
+from ..nets.external import Image, default_layers, list_layers, load_net, outputs
+from ..reporting.terminal import console, show_layers, show_measured, show_notes
+from ..results import files
+from ..results.runs import FinishedRun
+from .options import LIST, NET, Options, families_of, names_of
+from .output import fastest_device, log, show_page
+from .table import Table
+
+
+def measure_net(options: Options) -> None:
+    """Measure a net of a library, and the same with random weights; or list its layers.
+
+    Raises:
+        UserError: no such net, weights, layers or images.
+    """
+    name, listing = options.net or "", options.layers == LIST
+    if not listing:
+        check(options.data.name, options.data.root or options.root)
+    loaded = load_net(name, "none" if listing else options.weights, options.classes)
+    channels, *sides = loaded.image
+    height, width = (options.size, options.size) if options.size else sides
+    if height != width:
+        raise UserError(f"net={name}: meant for {height}×{width} images, and those here are square: give size=PIXELS")
+    image = channels, height, width
+    if listing:
+        show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), f"{name}, {height}×{width}")
+        return
+
+    out = Path(options.out or Path("outputs", "measure", name.replace("/", "-"), files.MEASURES))
+    families = families_of(options.what)
+    table = Table(out, families, provenance_of_net(options), bool(options.out))
+    device = fastest_device()
+    adapter = adapt_model(loaded, image, names_of(options.layers))
+    test_set = evaluation_set(options, adapter, image)
+    adapter.net.to(device)
+    if options.weights == "none":
+        calibrate_untrained(adapter, test_set)
+    console.print(
+        f"  {name}, weights {options.weights}: {len(test_set.canvas)} images of {options.data.name}, {height}×{width}"
+    )
+    with console.status("measuring") as status:
+        found = list(rows(adapter, test_set, families, status.update))
+        if options.floor and options.weights != "none":
+            twin = replace(adapter, net=load_net(name, "none", options.classes).net.to(device))
+            calibrate_untrained(twin, test_set)
+            floor = rows(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
+            found += [replace(row, measure=f"{row.measure}_untrained") for row in floor]
+    show_measured(table.write(found), out)
+    run = FinishedRun(out.parent, {}, out)
+    show_notes(run.notes)
+    title = f"{name}, weights {options.weights}"
+    show_page(run, title, out)
+    settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
+    log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": height})
+
+
+def calibrate_untrained(adapter: ModelAdapter, test_set: EvaluationSet) -> None:
+    """Give the batch norms of a net with random weights the statistics of the images, as a training step does.
+
+    With mean 0 and variance 1, as they are built, it would be another net than the one that training starts from.
+    """
+    batches = untransformed_batches(adapter, replace(test_set, batch=max(3, test_set.batch)))  # none of one image
+    calibrate(adapter.net, batches)
+
+
+def evaluation_set(options: Options, adapter: ModelAdapter, image: Image) -> EvaluationSet:
+    """The images that the net is measured on, with their labels if it has an output for each class.
+
+    Raises:
+        UserError: the images are missing, or not such as the net takes.
+    """
+    given = {key: getattr(options, key) for key in NET if getattr(options, key) is not None}
+    images, margin, seed, batch = (NET | given).values()
+    root = options.data.root or options.root or "data"
+    channels, side, _ = image
+    found = sample(options.data.name, root, side, channels, margin, images, seed)
+    answers, classes = outputs(adapter.net, image), len(found.classes)
+    labels = found.labels if adapter.what and answers == classes else None
+    if labels is None:
+        console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
+    positions = found.positions if found.positions.numel() else None
+    return EvaluationSet(found.canvas, margin, labels, positions, seed, batch)
+
+
+def provenance_of_net(options: Options) -> dict[str, Any]:
+    """Everything that the numbers of the table depend on, but the families."""
+    keys = ("net", "weights", "classes", "size", "layers", "floor", *NET)
+    asked = NET | {key: value for key in keys if (value := getattr(options, key)) is not None}
+    root = Path(options.data.root or options.root or "data").expanduser()
+    pictures = folder_checksum(root) if options.data.name == "folder" else None
+    return {key: asked.get(key) for key in keys if key != "batch"} | {"data": options.data.name, "pictures": pictures}

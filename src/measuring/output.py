@@ -1,0 +1,49 @@
+"""What the measure command leaves beside its table: a page of figures, and a run at W&B."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import Config
+from ..metrics.rows import Heatmap, Note, PerImage, Row
+from ..reporting.page import write_measure_page
+from ..reporting.terminal import console
+from ..reporting.wandb_logger import WandbLogger
+from ..results.runs import FinishedRun
+from .options import Options, at_wandb
+
+
+def fastest_device() -> torch.device:
+    """The GPU, if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def show_page(run: FinishedRun, title: str, table: Path) -> None:
+    """Draw what was measured, on a page beside its table, and say where."""
+    page = write_measure_page(run, title, table.with_suffix(".html"))
+    console.print(f"  {page.resolve()}\n", soft_wrap=True, markup=False)
+
+
+def log(
+    options: Options,
+    name: str,
+    table: Path,
+    found: Iterable[Row | Heatmap | Note | PerImage],
+    settings: Mapping[str, Any],
+    cfg: Config | None = None,
+) -> None:
+    """Send what was measured to W&B, as a run of its own, if that is asked for."""
+    told = {"name": name, "group": "measure", "job_type": "measure", "config": dict(settings)}
+    tracker = WandbLogger(at_wandb(options, cfg), table.parent, **told)
+    found = list(found)
+    failed = True
+    try:
+        grids = {f"{one.measure}/{one.layer}": one.plane for one in found if isinstance(one, Heatmap)}
+        tracker.log_measures([one for one in found if isinstance(one, Row)], grids)
+        failed = False
+    finally:
+        tracker.finish(failed)
+    if tracker.place:
+        console.print(f"  {tracker.place}\n", soft_wrap=True, markup=False)
