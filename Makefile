@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup data demo test test-faults test-slurm check format bench clean
+.PHONY: help setup data demo test test-faults test-slurm check format bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -52,6 +52,9 @@ format: $(READY)  ## mend what ruff can
 
 bench: $(READY)  ## speed, as ratios of medians of interleaved runs
 	@$(PY) -m tests.bench
+
+docs: $(READY)  ## build the documentation into site/ (half a minute, no network)
+	@$(PY) -m mkdocs build --strict --quiet && echo "open site/index.html"
 
 clean:  ## remove .venv and caches; data and outputs stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

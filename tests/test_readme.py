@@ -1,41 +1,76 @@
-"""The README's examples as they are written: each block of Python in a fresh process, each command up to its start."""
+"""The README is short, its examples run as written, its links lead somewhere, its numbers are those of the sweeps."""
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from src import pools, report
-from src.config import from_command_line
-from src.launch.compose import compose_one
-from src.launch.sweep import plan
-from src.measuring.options import Options, check_options
+from tests.documents import check_command, command_lines, make_targets, python_blocks, run_python
 from tests.helpers import ROOT
 
-TEXT = (ROOT / "README.md").read_text()
-FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-BLOCKS = [text for language, text in FENCED if language == "python"]
-LINES = [line for language, text in FENCED if not language for line in text.splitlines()]
-INLINE = [one for one in re.findall(r"`(python [^`\n]+)`", TEXT) if not re.search("…|NAME", one)]
+PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+README = PAGES["README.md"]
 USAGE = [  # of the entry points' docstrings; what follows several spaces says what a command does
     re.split(r"\s{2,}", line.strip())[0]
     for path in sorted((ROOT / "src").glob("*.py"))
     for line in path.read_text().split('"""')[1].splitlines()
 ]
-COMMANDS = [one for one in dict.fromkeys((*LINES, *INLINE, *USAGE)) if one.startswith("python -m src.")]
+COMMANDS = [*command_lines(README), *command_lines("\n".join(["```", *USAGE, "```"]))]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.split("import ")[-1].split()[0])
-def test_python_runs_as_it_is_written(code: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("code", python_blocks(README))
+def test_python_runs_as_it_is_written(code: str, tmp_path: Path) -> None:
+    run_python(code, tmp_path)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    check_command(line, monkeypatch, tmp_path)
+
+
+def test_all_examples_are_found() -> None:
+    assert len(python_blocks(README)) >= 1
+    assert len(COMMANDS) >= 20
+    assert {re.split(r"[ .]", line.removeprefix("python -m "))[1] for line in COMMANDS} >= {
+        *"train shapes measure report".split()
+    }
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_and_make_targets_exist(name: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", PAGES[name])
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert make_targets(PAGES[name]) <= {*targets}
+
+
+def answers() -> dict[str, str]:
+    """What the README says was seen, by question."""
+    rows = re.findall(r"^\| (Q\d+) \|.*?\| (.*) \|$", README, re.MULTILINE)
+    return dict(rows)
+
+
+def test_every_question_has_an_answer_or_is_said_not_to_be_tested() -> None:
+    assert list(answers()) == [f"Q{number}" for number in range(1, 14)]
+
+
+@pytest.mark.parametrize("question", answers())
+def test_numbers_of_the_answers_are_those_in_the_sweeps_headers(question: str) -> None:
+    seen = answers()[question]
+    sweeps = [ROOT / "sweeps" / f"{name}.yaml" for name in re.findall(r"`(\w+)`", seen)]
+    headers = "\n".join(
+        line for path in sweeps for line in path.read_text().splitlines() if line.startswith("#")
+    ).replace("# Expect", "")
+    numbers = re.findall(r"\.\d+", seen)
+    assert bool(numbers) == bool(sweeps)
+    assert [number for number in numbers if not re.search(rf"(?<!\d){re.escape(number)}(?!\d)", headers)] == []
 
 
 DOCSTRINGS = """
@@ -59,32 +94,3 @@ def test_examples_in_docstrings_run_as_they_are_written_without_pytest() -> None
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) > 100
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keys, values and what goes together; whether they do what they say stands in the tests of each."""
-    monkeypatch.setattr(
-        "src.launch.sweep.split", lambda data: SimpleNamespace(train=range(1000))
-    )  # the data need not be here
-    monkeypatch.setattr("shutil.which", lambda name: name)  # nor SLURM
-    monkeypatch.chdir(tmp_path)
-    _, _, module, *words = shlex.split(line, comments=True)
-    if module == "src.train":
-        placed = "--cfg" in words or any(word.startswith("name=") for word in words)
-        plan(words if placed else [*words, "hydra.sweep.dir=there", "hydra.run.dir=there"])
-    elif module == "src.shapes":
-        compose_one(words)
-    elif module == "src.measure":
-        check_options(from_command_line(Options, words, ""))
-    elif words:
-        schema = {"src.pools": pools.Options, "src.report": report.Options}[module]
-        from_command_line(schema, words, "")
-
-
-def test_all_are_found() -> None:
-    assert len(BLOCKS) >= 3
-    assert len(COMMANDS) >= 25
-    assert {one.split()[2] for one in COMMANDS} >= {
-        f"src.{name}" for name in "train shapes pools measure report".split()
-    }
