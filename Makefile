@@ -42,13 +42,13 @@ test-slurm: $(READY)  ## sweeps through a real SLURM, installed and started for 
 	@$(PY) -m pytest tests/slurm -rs
 
 check: $(READY)  ## lint, format, types
-	@$(PY) -m ruff check src tests hydra_plugins
-	@$(PY) -m ruff format --check src tests hydra_plugins
+	@$(PY) -m ruff check src tests hydra_plugins docs/hooks
+	@$(PY) -m ruff format --check src tests hydra_plugins docs/hooks
 	@$(PY) -m mypy
 
 format: $(READY)  ## mend what ruff can
-	@$(PY) -m ruff check --fix src tests hydra_plugins
-	@$(PY) -m ruff format src tests hydra_plugins
+	@$(PY) -m ruff check --fix src tests hydra_plugins docs/hooks
+	@$(PY) -m ruff format src tests hydra_plugins docs/hooks
 
 bench: $(READY)  ## speed, as ratios of medians of interleaved runs
 	@$(PY) -m tests.bench
