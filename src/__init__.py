@@ -38,16 +38,7 @@ _PUBLIC = {
     "load_runs": "results.frames",
 }
 
-__all__ = [
-    "POOLS",
-    "ModelSummary",
-    "evaluate",
-    "load_measures",
-    "load_runs",
-    "summarize",
-    "swap_pools",
-    "verify",
-]
+__all__ = ["POOLS", "ModelSummary", "evaluate", "load_measures", "load_runs", "summarize", "swap_pools", "verify"]
 
 
 def __getattr__(name: str) -> Any:

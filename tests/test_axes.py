@@ -21,15 +21,7 @@ from src.models.blocks import convolution
 from src.models.layers import ACTIVATIONS, NORMS, PADDINGS
 from src.summary import summarize
 from src.training.lightning_module import module
-from tests.helpers import (
-    Image,
-    every_architecture_with,
-    model,
-    network,
-    on_paper,
-    parameters,
-    shared,
-)
+from tests.helpers import Image, every_architecture_with, model, network, on_paper, parameters, shared
 
 IMAGE = (1, 32, 32)
 

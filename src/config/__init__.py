@@ -5,16 +5,7 @@ from ..models.options import Model
 from .cli_errors import cli_errors, omegaconf_errors
 from .command_line import from_command_line
 from .convert import fitting_name, flatten, from_dict, from_omegaconf, plain_name, to_dict, written
-from .schema import (
-    MEASURE_NAMES,
-    MEASURES,
-    NON_IDENTITY_KEYS,
-    Config,
-    Measure,
-    Train,
-    Trainer,
-    Wandb,
-)
+from .schema import MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb
 
 __all__ = [
     "MEASURES",

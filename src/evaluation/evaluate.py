@@ -112,11 +112,7 @@ def _evaluation_set(
 
 
 def _adapter(
-    net: nn.Module,
-    images: Tensor,
-    layers: Sequence[str],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
+    net: nn.Module, images: Tensor, layers: Sequence[str], mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> ModelAdapter:
     channels, height, width = images.shape[1:]
     image = channels, height, width

@@ -7,11 +7,7 @@ from .ladder import Ladder
 from .options import Model
 
 #: variant → kernels of each stage
-KERNELS = {
-    "a": ((5,), (5,), (3, 1)),
-    "b": ((5, 1), (5, 1), (3, 1)),
-    "c": ((3, 3), (3, 3), (3, 1)),
-}
+KERNELS = {"a": ((5,), (5,), (3, 1)), "b": ((5, 1), (5, 1), (3, 1)), "c": ((3, 3), (3, 3), (3, 1))}
 
 
 class AllConv(Ladder):

@@ -4,17 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from .blocks import (
-    Maps,
-    Network,
-    channels_of,
-    convolution,
-    downsampler,
-    dropout,
-    growth,
-    stages,
-    unit,
-)
+from .blocks import Maps, Network, channels_of, convolution, downsampler, dropout, growth, stages, unit
 from .layers import ACTIVATIONS, NORMS
 from .options import Model
 

@@ -64,10 +64,7 @@ def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) 
         "nets": nets,
         "images": images,
         "epochs": shown_epochs,
-        "left_out": {
-            "epochs": len(all_epochs) - count,
-            "analyses": sum(1 for net in nets if not net["analysis"]),
-        },
+        "left_out": {"epochs": len(all_epochs) - count, "analyses": sum(1 for net in nets if not net["analysis"])},
         "scales": shared_scales([run for _, run, _ in runs]),
         "colours": {name: colours(scale).tolist() for name, scale in COLOUR_SCALES.items()},
     }

@@ -186,8 +186,7 @@ def channel_curves(variants: Sequence[Variant]) -> go.Figure:
     panels = [
         Panel("effective rank", _curves(order, "effective_rank")),
         Panel(
-            "selectivity above chance",
-            lambda variant: {suffix: above_chance(variant, suffix) for suffix in SUFFIXES},
+            "selectivity above chance", lambda variant: {suffix: above_chance(variant, suffix) for suffix in SUFFIXES}
         ),
         Panel("dead channels", _curves(order, "dead_share")),
     ]

@@ -17,10 +17,7 @@ from src.training.run import run as train
 from tests.helpers import ROOT
 from tests.slurm.cluster import NODES, Cluster, private_slurm, processes, wait, why_not
 
-pytestmark = [
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
-    pytest.mark.filterwarnings("default"),
-]
+pytestmark = [pytest.mark.skipif(why_not() is not None, reason=str(why_not())), pytest.mark.filterwarnings("default")]
 
 TINY = (
     "data=shapes data.image_size=16 data.train_size=256 data.val_size=100 model.depth=2 model.width=4 "
