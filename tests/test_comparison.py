@@ -21,7 +21,9 @@ from src.reporting.tables import comparison_rows, shown_rows
 from src.reporting.terminal import console
 from src.reporting.variant import Variant
 from src.results import files
-from src.results.runs import FORMAT, FinishedRun, find_runs, record, write_measures
+from src.results.identity import FORMAT, write_identity
+from src.results.measures import write_measures
+from src.results.runs import FinishedRun, find_runs
 
 
 def leave_run(folder: Path, accuracy: float, distance: float, **settings: object) -> None:
@@ -404,7 +406,7 @@ def test_runs_of_an_earlier_version_are_counted_in_the_headline(sweep: Path) -> 
     runs, _ = find_runs(sweep)
     assert "4 of 4 runs were measured by an earlier version" in headline(group_into_variants(runs))
     for run in runs:
-        record(run.folder, from_dict({}))
+        write_identity(run.folder, from_dict({}))
     assert "earlier version" not in headline(group_into_variants(find_runs(sweep)[0]))
     files.write_json(runs[0].folder / files.IDENTITY, {"format": FORMAT - 1, "contents": {}})
     assert "1 of 4 runs were measured by an earlier version" in headline(group_into_variants(find_runs(sweep)[0]))

@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.launch.sweep import plan, sweep_name
 from src.reporting.comparison import group_into_variants
 from src.results import files
-from src.results.runs import finished, record
+from src.results.identity import is_finished, write_identity
 from src.training.run import run
 from tests.helpers import nested, tiny
 from tests.test_comparison import found_below, leave_run
@@ -61,10 +61,10 @@ def test_a_key_is_part_of_a_run_or_a_circumstance_everywhere(key: str, tmp_path:
     circumstance = key in NON_IDENTITY_KEYS
     assert (sweep_name(["seed=0,1", f"{key}={value}"]) == "seed=0,1") == circumstance
     if circumstance:
-        assert finished(tmp_path / "run", cfg)
+        assert is_finished(tmp_path / "run", cfg)
     else:
         with pytest.raises(UserError, match=f"holds a run with {key}="):
-            finished(tmp_path / "run", cfg)
+            is_finished(tmp_path / "run", cfg)
     if key != "seed":
         for name, one in (("default", Config()), ("changed", cfg)):
             leave_run(tmp_path / "sweep" / name, 0.9, 0.1, **to_dict(one))
@@ -112,7 +112,7 @@ def on(root: Path, **data: Any) -> Config:
 
 
 def begun(folder: Path, cfg: Config) -> None:
-    record(folder, cfg)
+    write_identity(folder, cfg)
     leave(folder, cfg)
 
 
@@ -120,13 +120,13 @@ def test_the_same_pictures_elsewhere_are_the_same_run(tmp_path: Path) -> None:
     here = leave_pictures(tmp_path / "here")
     begun(tmp_path / "run", on(here))
     shutil.copytree(here, tmp_path / "there")
-    assert finished(tmp_path / "run", on(tmp_path / "there"))
+    assert is_finished(tmp_path / "run", on(tmp_path / "there"))
 
 
 def test_other_pictures_are_another_run(tmp_path: Path) -> None:
     begun(tmp_path / "run", on(leave_pictures(tmp_path / "here")))
     with pytest.raises(UserError, match=r"holds a run of other pictures: data\.root=.*here, .*data\.root=.*there"):
-        finished(tmp_path / "run", on(leave_pictures(tmp_path / "there", seed=1)))
+        is_finished(tmp_path / "run", on(leave_pictures(tmp_path / "there", seed=1)))
 
 
 @pytest.mark.parametrize("change", ["pixels", "one more", "one less", "another class", "all gone"])
@@ -150,26 +150,26 @@ def test_a_folder_that_changed_is_never_used_as_if_it_had_not(change: str, done:
     else:
         shutil.rmtree(root)
     with pytest.raises(UserError, match=r"holds a run of other pictures") as caught:
-        finished(tmp_path / "run", on(root))
+        is_finished(tmp_path / "run", on(root))
     assert "\n" not in str(caught.value)
 
 
 def test_a_run_of_before_checksums_is_held_to_the_folder_it_names(tmp_path: Path) -> None:
     here, there = leave_pictures(tmp_path / "here"), leave_pictures(tmp_path / "there", seed=1)
     leave(tmp_path / "run", on(here))
-    assert finished(tmp_path / "run", on(here))
+    assert is_finished(tmp_path / "run", on(here))
     with pytest.raises(UserError, match="other pictures"):
-        finished(tmp_path / "run", on(there))
+        is_finished(tmp_path / "run", on(there))
 
 
 def test_pictures_to_look_at_are_part_of_a_run_too(tmp_path: Path) -> None:
     picture = leave_pictures(tmp_path / "here") / "cat" / "00.bmp"
     cfg = tiny(probe={"files": [str(picture)]})
     begun(tmp_path / "run", cfg)
-    assert finished(tmp_path / "run", cfg)
+    assert is_finished(tmp_path / "run", cfg)
     shutil.copy(picture.with_name("01.bmp"), picture)
     with pytest.raises(UserError, match=r"other pictures: probe\.files="):
-        finished(tmp_path / "run", cfg)
+        is_finished(tmp_path / "run", cfg)
 
 
 def test_a_process_sees_that_the_pictures_changed_since_it_read_them(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_folders_of_pictures_are_an_axis(tmp_path: Path, monkeypatch: pytest.Mon
     ]
     assert made.folder == Path("outputs/data=folder,data.root=sets_A,sets_B,data.val_size=8,seed=0,1")
     for folder, cfg in made.jobs.items():
-        record(folder, cfg)
+        write_identity(folder, cfg)
         leave_run(folder, 0.9, 0.1, **to_dict(cfg))
     assert [(one.name, one.seeds) for one in group_into_variants(found_below(made.folder))] == [
         ("data.root=sets/A", [0, 1]),
@@ -204,7 +204,7 @@ def test_folders_of_pictures_are_an_axis(tmp_path: Path, monkeypatch: pytest.Mon
 def test_two_states_of_one_folder_are_told_apart_by_their_checksums(tmp_path: Path) -> None:
     root = leave_pictures(tmp_path / "here")
     for name in ("before", "after"):
-        record(tmp_path / "runs" / name, on(root))
+        write_identity(tmp_path / "runs" / name, on(root))
         leave_run(tmp_path / "runs" / name, 0.9, 0.1, **to_dict(on(root)))
         (root / "cat" / "00.bmp").unlink(missing_ok=True)
     names = [one.name for one in group_into_variants(found_below(tmp_path / "runs"))]
@@ -215,7 +215,7 @@ def test_two_states_of_one_folder_are_told_apart_by_their_checksums(tmp_path: Pa
 def test_a_run_leaves_what_it_is(tmp_path: Path) -> None:
     root = leave_pictures(tmp_path / "here")
     run(on(root), tmp_path / "run")
-    assert finished(tmp_path / "run", on(root))
+    assert is_finished(tmp_path / "run", on(root))
     (root / "cat" / "00.bmp").unlink()
     with pytest.raises(UserError, match="other pictures"):
         run(on(root), tmp_path / "run")

@@ -16,7 +16,8 @@ from src.launch.jobs import Job
 from src.launch.launchers import gpu_ids, gpus_of
 from src.launch.sweep import plan
 from src.results import files
-from src.results.runs import FinishedRun, read_config
+from src.results.identity import read_config
+from src.results.runs import FinishedRun
 from src.training.run import run
 from tests.helpers import ROOT, tiny
 

@@ -11,13 +11,15 @@ import pytest
 from src.config import MEASURE_NAMES, from_dict, to_dict
 from src.data.splits import split
 from src.errors import UserError
+from src.evaluation.families import ALWAYS, family_of
 from src.measuring.checkpoint import compare_layers, measure_again
 from src.measuring.options import Images, Options
 from src.metrics import Heatmap, Note, Row
 from src.reporting.page import build_report
 from src.reporting.terminal import console
 from src.results import files
-from src.results.runs import ALWAYS, FinishedRun, families_in, family, family_of, write_measures
+from src.results.measures import families_in, family_of_row, write_measures
+from src.results.runs import FinishedRun
 from src.training.evaluate_run import measure
 from src.training.lightning_module import module
 from src.training.run import run
@@ -66,10 +68,10 @@ def again(folder: Path, **options: object) -> str:
 @pytest.mark.parametrize("name", MEASURE_NAMES)
 def test_a_row_says_which_family_it_is_of(name: str, of_family: dict[str, Found]) -> None:
     rows = [one for one in of_family[name] if isinstance(one, Row)]
-    assert {family(row) for row in rows} == {ALWAYS, name}
-    untransformed_batches = [row for row in rows if family(row) == ALWAYS]
+    assert {family_of_row(row) for row in rows} == {ALWAYS, name}
+    untransformed_batches = [row for row in rows if family_of_row(row) == ALWAYS]
     other = "flip" if name == "shift" else "shift"
-    expected = [one for one in of_family[other] if isinstance(one, Row) and family(one) == ALWAYS]
+    expected = [one for one in of_family[other] if isinstance(one, Row) and family_of_row(one) == ALWAYS]
     assert [str(row) for row in untransformed_batches] == [str(row) for row in expected]
     if name == "layers":
         assert {"cka", "probe_accuracy", "probe_r2"} <= {row.measure for row in rows}
@@ -107,7 +109,7 @@ def test_what_is_asked_for_is_replaced_whole_and_what_is_new_comes_last(
     write_measures(table, few, ["shift"])
     assert {row["amount"] for row in files.read_rows(table) if row["protocol"] in ("roll", "crop")} == {"1"}
     assert families_in(table)["rolls"] == sum(
-        family(one) == "rolls" for one in of_family["rolls"] if isinstance(one, Row)
+        family_of_row(one) == "rolls" for one in of_family["rolls"] if isinstance(one, Row)
     )
     before = files.read_rows(table)
     write_measures(table, of_family["field"], ["field"])

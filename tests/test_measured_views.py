@@ -22,7 +22,8 @@ from src.reporting.terminal import console, show_closing, show_measured, show_no
 from src.reporting.variant import Variant
 from src.reporting.wandb_logger import WandbLogger
 from src.results import files
-from src.results.runs import FinishedRun, named_values, write_measures
+from src.results.measures import named_values, write_measures
+from src.results.runs import FinishedRun
 from src.training.run import run
 from tests.helpers import tiny, wandb_records
 from tests.test_comparison import leave_run

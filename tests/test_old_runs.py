@@ -10,7 +10,8 @@ from src.measuring.checkpoint import measure_again
 from src.measuring.options import Options
 from src.reporting.page import build_report
 from src.results import files
-from src.results.runs import FinishedRun, find_runs, finished, read_config
+from src.results.identity import is_finished, read_config
+from src.results.runs import FinishedRun, find_runs
 from src.training.run import run
 
 OLD = Path(__file__).parent / "old_runs"
@@ -49,7 +50,7 @@ def test_an_interrupted_run_resumes_to_the_numbers_of_the_uninterrupted_one(fold
 
 def test_a_finished_run_is_known_reported_and_measured_again(folder: Path) -> None:
     old = folder / "finished"
-    assert finished(old, read_config(old))
+    assert is_finished(old, read_config(old))
     (found,), missing = find_runs(folder)
     assert found.folder == old and set(missing) == {"interrupted"}
     assert not FinishedRun(old, {}).earlier

@@ -26,8 +26,10 @@ from src.reporting.tables import comparison_rows, shown_columns, shown_rows
 from src.reporting.terminal import console
 from src.reporting.variant import Variant
 from src.results import files
+from src.results.identity import settings_of
+from src.results.measures import write_measures
 from src.results.outcomes import COLLAPSED, DIVERGED, TRAINED, outcome_of
-from src.results.runs import FinishedRun, find_runs, settings_of, write_measures
+from src.results.runs import FinishedRun, find_runs
 from src.training.evaluate_run import measure
 from src.training.lightning_module import Training
 from src.training.run import run

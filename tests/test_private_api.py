@@ -1,4 +1,4 @@
-"""Parts of W&B that are not its public interface, and that an upgrade may move: one function uses each of them.
+"""Parts of Hydra, Lightning and W&B that are not public, and that an upgrade may move: one function uses each of them.
 
 A failure here names the function to mend; whatever else breaks follows from it.
 """
@@ -7,12 +7,17 @@ import json
 
 import pytest
 import wandb
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from lightning.pytorch import Trainer
 from wandb_workspaces.reports import v2 as wr
 
+from src.launch import compose
 from src.reporting import wandb_files, wandb_logger, wandb_report
+from src.training import checkpoints
 from tests.helpers import tiny
 
-pytestmark = pytest.mark.filterwarnings("default")  # W&B's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +64,35 @@ def test_a_report_has_a_definition() -> None:
     definition = json.loads(wandb_report.definition_of(report))
     assert (definition["displayName"], definition["description"]) == ("a title", "words")
     assert "heading" in json.dumps(definition["spec"]["blocks"])
+
+
+def test_hydra_parses_a_command_line_and_splits_a_sweep() -> None:
+    args = get_args_parser().parse_args(["-m", "a=1", "--cfg", "job"])
+    assert (args.multirun, args.cfg, args.overrides) == (True, "job", ["a=1"]), "compose.compose_jobs"
+    assert hasattr(BasicSweeper, "split_arguments"), "Hydra's sweeper has moved: compose.compose_jobs"
+    found = compose.compose_jobs(["-m", "model.pool=max,avg", "seed=1,0", "wandb.mode=disabled"])
+    assert found is not None
+    composed, overrides = found
+    names = [f"model.pool={pool},seed={seed}" for pool in ("max", "avg") for seed in (1, 0)]
+    assert composed.folders == names, "jobs or the names of their folders have changed: compose.job_folder"
+    assert [(str(job.model.pool), job.seed) for job in composed.jobs] == [
+        (pool, seed) for pool in ("max", "avg") for seed in (1, 0)
+    ]
+    assert overrides[-1] == "wandb.mode=disabled"
+
+
+def test_names_of_folders_are_those_that_hydra_made() -> None:
+    """Hydra 1.4 deprecates ``override_dirname``; folders of earlier sweeps are found again without it."""
+    found = compose.compose_jobs(["-m", "model=resnet", "model.pool=max,avg", "data.root=a/b", "measure.what=[shift]"])
+    assert found is not None
+    for job, name in zip(found[0].jobs, found[0].folders, strict=True):
+        by_hydra = str(job.hydra.job.override_dirname).split(",")
+        assert sorted(word for word in by_hydra if not word.startswith("data.root=")) == name.split(",")
+
+
+def test_lightning_has_the_parts_that_checkpoints_use() -> None:
+    trainer = Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")
+    assert callable(trainer._signal_connector.register_signal_handlers), "checkpoints.disable_signal_handlers"
+    checkpoints.disable_signal_handlers(trainer)
+    assert trainer._signal_connector.register_signal_handlers() is None
+    assert trainer.fit_loop.epoch_loop.batch_progress.is_last_batch is False, "checkpoints._epoch_is_over"

@@ -18,7 +18,8 @@ from src.reporting.comparison import difference, ranking
 from src.reporting.headline import headline
 from src.reporting.variant import Variant
 from src.results import files
-from src.results.runs import FinishedRun, write_measures
+from src.results.measures import write_measures
+from src.results.runs import FinishedRun
 from src.stats.intervals import bonferroni_level, paired_difference, t_interval, value_and_influences
 
 TIMES, IMAGES = 300, 400

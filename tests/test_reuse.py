@@ -17,7 +17,8 @@ from src.reporting.comparison import group_into_variants
 from src.reporting.maps import epochs_of
 from src.reporting.terminal import console
 from src.results import files
-from src.results.runs import FORMAT, FinishedRun, read_config
+from src.results.identity import FORMAT, read_config
+from src.results.runs import FinishedRun
 from src.training.run import run
 from tests.helpers import tiny, wandb_records
 from tests.test_comparison import found_below

@@ -17,7 +17,8 @@ from src.errors import UserError
 from src.metrics import COLUMNS
 from src.reporting.maps import read_maps, read_scale, save_maps
 from src.results import files
-from src.results.runs import FinishedRun, find_runs, finished, read_checkpoint
+from src.results.identity import is_finished, read_checkpoint
+from src.results.runs import FinishedRun, find_runs
 from src.training import callbacks
 from src.training.run import run
 from tests.helpers import model, tiny, wandb_records
@@ -38,7 +39,7 @@ def test_a_run_leaves_all_its_files(done: Path) -> None:
     assert all((done / name).is_file() for name in expected.split())
     assert not list(done.glob("**/.*.csv.*")), "no half-written file stays behind"
     assert len(files.read_rows(done / files.HISTORY)) == 2
-    assert finished(done, tiny())
+    assert is_finished(done, tiny())
 
 
 @pytest.mark.parametrize("name", ["mlp", "pixels", "pca", "hog"])
@@ -47,7 +48,7 @@ def test_a_net_without_maps_leaves_the_same_files(name: str, task: str, tmp_path
     axes = {key: value for key, value in asdict(model(name)).items() if key != "dropout_kind"}
     cfg = replace(tiny(data={"task": task}), model=model(**axes))
     run(cfg, tmp_path)
-    assert finished(tmp_path, cfg)
+    assert is_finished(tmp_path, cfg)
     rows = FinishedRun(tmp_path, {}).measures
     assert ("output", "crop", 1, "output_distance") in rows
     assert ("features", "roll", 2, "invariance_error") in rows
@@ -151,7 +152,7 @@ def test_wandb_holds_history_config_summary_tables_and_maps(done: Path) -> None:
 def test_a_net_without_positions_runs_as_any_other(tmp_path: Path) -> None:
     mlp = {"name": "mlp", "pool": "none", "stride": 1, "convs": None, "head": "flatten", "depth": 2, "width": 8}
     run(tiny(model=mlp), tmp_path / "mlp")
-    assert finished(tmp_path / "mlp", tiny(model=mlp))
+    assert is_finished(tmp_path / "mlp", tiny(model=mlp))
     with np.load(tmp_path / "mlp/maps/epoch_002.npz") as kept:
         assert kept["stage2"].shape == (3, 4, 1, 1), "probe images, channels, and one pixel"
 
@@ -200,7 +201,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
         patch.setattr(callbacks, "save_maps", fail_after_epoch_1)
         run(tiny(), folder)
     assert "the power went" in (folder / files.FAILED).read_text()
-    assert not finished(folder, tiny())
+    assert not is_finished(folder, tiny())
     with pytest.raises(UserError, match="RuntimeError: the power went"):
         find_runs(folder)
     run(tiny(), folder)

@@ -110,9 +110,9 @@ class Config:
 
 
 GROUPS = ("model", "data", "train", "trainer", "measure", "probe", "wandb")
-#: the settings that are no part of what a run is: where it happens, and what it is called. Runs that differ in these
-#: alone are the same run: they name no folder and no variant, and what is finished is found again whatever they are.
-#: Every other key is a part; of ``data=folder`` also what its pictures are (``runs.contents``), wherever they lie.
+#: settings that do not change a run's results: where it runs, and its names. Runs that differ in these alone are the
+#: same run: these settings name no folder and no variant, and finished runs are found again whatever they are.
+#: All others identify a run; for ``data=folder`` also the contents of the files (``results.identity``).
 NON_IDENTITY_KEYS = (
     "data.root",
     *(f"trainer.{key}" for key in ("devices", "num_nodes", "strategy", "accelerator", "save_minutes")),

@@ -19,8 +19,8 @@ from ..errors import UserError
 from ..models.optimisers import EXTENSIBLE
 from ..reporting.terminal import console
 from ..results import files
+from ..results.identity import FORMAT, differing_keys, image_checksums, is_finished, read_config, write_identity
 from ..results.locks import folder_lock, lock_holder
-from ..results.runs import FORMAT, contents, differing, finished, read_config, record
 from ..training.run import log_finished
 
 #: files of a finished run; ``run.json`` is copied last, as it marks the run as finished
@@ -51,11 +51,11 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
         jobs: folder → config.
         store: folder below which runs are searched for.
     """
-    unfinished = {folder: cfg for folder, cfg in jobs.items() if not finished(folder, cfg) and not lock_holder(folder)}
+    unfinished = {folder: cfg for folder, cfg in jobs.items() if not (is_finished(folder, cfg) or lock_holder(folder))}
     runs = list(_stored_runs(store)) if unfinished else []
     for folder, cfg in unfinished.items():
-        same_images = [run for run in runs if run.contents == contents(cfg)]
-        differences = [(run, differing(flatten(run.cfg), flatten(cfg))) for run in same_images]
+        same_images = [run for run in runs if run.contents == image_checksums(cfg)]
+        differences = [(run, differing_keys(flatten(run.cfg), flatten(cfg))) for run in same_images]
         equal = next((run for run, keys in differences if not keys), None)
         shorter = [run for run, keys in differences if keys == [EPOCHS] and run.cfg.train.epochs < cfg.train.epochs]
         if equal:
@@ -102,7 +102,7 @@ def _continue_run(stored: StoredRun, folder: Path, cfg: Config) -> None:
         )
         return
     with folder_lock(folder):
-        record(folder, cfg)
+        write_identity(folder, cfg)
         _copy(stored.folder, folder, (files.HISTORY,))
         for path in (folder / files.CHECKPOINTS).iterdir():
             tree = torch.load(path, map_location="cpu", weights_only=True)

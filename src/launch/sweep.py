@@ -20,31 +20,31 @@ from ..models.tasks import Task
 from ..naming import command
 from ..reporting.wandb_logger import mode_of
 from ..results import files
-from ..results.runs import finished
+from ..results.identity import is_finished
 from ..summary import ModelSummary, summarize
 from . import launchers
 from .compose import SEARCHPATH, compose_jobs, given, key_of
 from .jobs import quoted
 
-#: where runs go, and where they are found again whatever they are called
+#: the folder of all runs; finished ones are searched for below it
 OUTPUTS = Path("outputs")
 SINGLE = "single"
-#: bytes that file systems give the name of a folder
+#: bytes of a folder's name, as file systems limit it
 LONGEST_NAME = 255
-#: characters of a name that a user may give, which W&B takes as it is
+#: characters of a user's name for a sweep, as W&B limits it
 LONGEST = 100
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for.
+    """The jobs of a command line, and where they go.
 
     Attributes:
-        folder: of the sweep; of the run's parent, for a single run.
+        folder: of the sweep; for a single run, the parent of its folder.
         jobs: run's folder → its config.
         multirun: whether it is a sweep.
-        arguments: what Hydra has to be told beside the command line of a sweep.
-        store: where runs that are finished already are looked for; null: nowhere.
+        arguments: overrides that Hydra needs beside those of the command line.
+        store: folder in which finished runs are searched for; None: nowhere.
     """
 
     folder: Path
@@ -88,11 +88,11 @@ def plan(arguments: list[str]) -> Plan | None:
 
 
 def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
-    """A folder's name from what was asked: the same command finds the same folder again.
+    """The name of a sweep's folder, by the command: the same command finds the same folder again.
 
     Args:
         overrides: of the command line.
-        named: circumstances that are in it all the same, as the jobs differ in them.
+        named: keys of ``NON_IDENTITY_KEYS`` that are in the name all the same, as the jobs differ in them.
 
     >>> sweep_name(["model.pool=max,avg", "data.root=/scratch", "sweeps=pooling"])
     'model.pool=max,avg,pooling'
@@ -125,7 +125,7 @@ def _name_of(configs: list[Config]) -> str:
 
 
 def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path, Config]:
-    """The jobs by their folders.
+    """Folder → config of each job.
 
     Raises:
         UserError: a name is too long, or two jobs that differ have the same.
@@ -143,10 +143,10 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
 
 
 def start(made: Plan, arguments: list[str]) -> None:
-    """Leave the list of jobs in the sweep's folder, so that the comparison knows which are still missing; those that an
-    earlier command began there stay on it.
+    """Write the list of jobs to the sweep's folder, for the comparison to know which are missing; jobs of an earlier
+    command that have started stay on it.
     """
-    files.remove_parts(made.folder, deep=False)  # the runs' own are theirs
+    files.remove_parts(made.folder, deep=False)  # not those of running jobs
     kept = made.folder / files.SWEEP
     before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"jobs": [], "command": ""}
     jobs, line = [run.name for run in made.jobs], f"{command('train')} {shlex.join(arguments)}"
@@ -161,7 +161,7 @@ def start(made: Plan, arguments: list[str]) -> None:
 
 
 def summarize_config(cfg: Config) -> ModelSummary:
-    """The ledger of a config, from its arithmetic alone: nothing is loaded and nothing is run.
+    """The model summary of a config, by arithmetic: no data is loaded and no net is run.
 
     Raises:
         ShapeError: a map would vanish, or a window is larger than its map.
@@ -172,8 +172,10 @@ def summarize_config(cfg: Config) -> ModelSummary:
 
 
 def _check(jobs: dict[Path, Config]) -> None:
-    """What the schema cannot know: shapes, data, and what the folders hold already."""
-    nets: set[str] = set()  # jobs that differ in their seed alone have one ledger, and it takes a third of a second
+    """Check what the schema cannot: shapes, data, and what the folders hold already."""
+    nets: set[str] = (
+        set()
+    )  # jobs that differ in their seed alone have the same summary, which takes .3 s
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
         try:
@@ -183,15 +185,15 @@ def _check(jobs: dict[Path, Config]) -> None:
         except UserError as refusal:
             where = f"{run.name}: " if len(jobs) > 1 else ""
             raise UserError(f"{where}{refusal}") from None
-        if str(cfg.wandb.mode) == "online":  # else there is nothing to ask, and W&B takes a second to import
+        if str(cfg.wandb.mode) == "online":  # only then, as W&B takes a second to import
             mode_of(cfg)
     for run, cfg in jobs.items():
-        if not finished(run, cfg):
+        if not is_finished(run, cfg):
             _check_batches(cfg, len(split(cfg.data).train))
 
 
 def _check_batches(cfg: Config, images: int) -> None:
-    """Refuse a batch norm of vectors where each batch is one image."""
+    """Raise where a batch norm would get one vector: batches of one image."""
     if max(learned_sizes(images, cfg.train.batch_size)) > 1:
         return
     for layer in summarize_config(cfg).layers:

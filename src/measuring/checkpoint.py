@@ -11,7 +11,9 @@ from ..errors import UserError
 from ..evaluation.families.layers import AGAINST, against_rows
 from ..reporting.terminal import console, show_closing, show_notes
 from ..results import files
-from ..results.runs import FinishedRun, named_values, read_checkpoint, read_config, record, recorded
+from ..results.identity import read_checkpoint, read_config, read_image_checksums, write_identity
+from ..results.measures import named_values
+from ..results.runs import FinishedRun
 from ..training.evaluate_run import adapter_of_run, evaluation_set, measure
 from ..training.lightning_module import Training, module
 from ..training.untrained import untrained
@@ -37,7 +39,7 @@ def measure_again(options: Options) -> None:
         found = list(measure(net, cfg, splits, status.update))
     rows = table.write(found)
     if own and {*MEASURES} <= {*cfg.measure.what}:
-        record(run, cfg)  # now every number is of this version
+        write_identity(run, cfg)  # now every number is of this version
     done = FinishedRun(run, {}, out)
     show_notes(done.notes)
     show_closing(named_values(rows), out)
@@ -99,7 +101,7 @@ def refuse_other_settings(options: Options, cfg: Config, run: Path) -> None:
     ]
     if weights != saved.train.keep:
         wrong.append(f"{weights}.ckpt, the run has train.keep={saved.train.keep}")
-    if pictures_of(cfg.data) != recorded(run, saved).get("data.root", ""):
+    if pictures_of(cfg.data) != read_image_checksums(run, saved).get("data.root", ""):
         wrong.append(f"data.root={cfg.data.root} holds other pictures than the run's {saved.data.root} did")
     if wrong:
         raise UserError(

@@ -11,7 +11,7 @@ from ..evaluation.families import ALWAYS
 from ..metrics.rows import COLUMNS, Heatmap, Note, PerImage, Row
 from ..reporting.terminal import console
 from ..results import files
-from ..results.runs import families_in, write_measures
+from ..results.measures import families_in, write_measures
 
 
 @dataclass

@@ -8,7 +8,8 @@ from markupsafe import Markup
 
 from ..config import NON_IDENTITY_KEYS, written
 from ..errors import UserError
-from ..results.runs import PICTURES, FinishedRun
+from ..results.identity import PICTURES
+from ..results.runs import FinishedRun
 from ..stats.ranking import Difference, Ranking, rank
 from ..stats.ranking import difference as sample_difference
 from .columns import FACTS, FAILURES, GAPS, HEADINGS, MEASURED, column_range, legend, one_line

@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from ..results.runs import number
+from ..results.measures import number
 from .columns import MEASURED
 from .variant import Variant
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..config import written
 from ..metrics.quantities import range_of
+from ..results.measures import per_image_name
 from ..results.outcomes import COLLAPSED, DIVERGED
-from ..results.runs import FinishedRun, per_image_name
+from ..results.runs import FinishedRun
 from ..stats.intervals import t_interval
 from ..stats.ranking import Interval, Sample
 from .columns import FACTS, GAPS, MEASURED, column_range

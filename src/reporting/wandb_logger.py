@@ -16,7 +16,7 @@ from ..config import Config, to_dict
 from ..errors import UserError
 from ..metrics.rows import COLUMNS, Row
 from ..results.files import WANDB_ID, write
-from ..results.runs import named_values
+from ..results.measures import named_values
 from .maps import heatmap_picture
 from .wandb_files import logged_before
 

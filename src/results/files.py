@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what lies where in the folder of a run and of a sweep."""
+"""Names of the files in the folders of runs and sweeps, and atomic writes."""
 
 import csv
 import io
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS, NOTES, INSIDE, PER_IMAGE = "grids.npz", "notes.json", "inside.npz", "per_image.npz"
-MEASURED = "measured.json"  # of a table that is not in its run's folder: how it was measured
-IDENTITY = "identity.json"  # what the config does not say of what a run is
+MEASURED = "measured.json"  # how a table was measured that is not a run's own
+IDENTITY = "identity.json"  # format and checksums of image files
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, DIFFERENCES, RUNS = "sweep.json", "comparison.csv", "differences.csv", "runs.csv"
 PAGE, REPORT = "report.html", "report.json"
-LOG = "log.txt"  # what a run printed that had a process of its own
+LOG = "log.txt"  # output of a run in a process of its own
 LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"
 LOCK, PART = ".lock", ".part"
 
 
 def beside(table: Path, name: str) -> Path:
-    """Where what belongs to a table of measures lies: each table has its own, though several lie in one folder.
+    """The path of a file that belongs to a table of measures; several tables in a folder have their own.
 
     >>> beside(Path("run/measures.csv"), GRIDS).name, beside(Path("run/again.csv"), GRIDS).name
     ('grids.npz', 'again.grids.npz')
@@ -36,7 +36,7 @@ def beside(table: Path, name: str) -> Path:
 
 
 def write(path: Path, content: "str | bytes | memoryview") -> None:
-    """Replace a file in one step: whoever reads it sees the old content or the new, never a part."""
+    """Replace a file atomically: a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
@@ -54,7 +54,7 @@ def write(path: Path, content: "str | bytes | memoryview") -> None:
 
 
 def remove_parts(folder: Path, deep: bool = True) -> None:
-    """Take away what a process that was killed while it wrote left of its files; nobody else may be at work there."""
+    """Remove temporary files of a process that was killed while it wrote; only under the folder's lock."""
     for part in folder.glob(f"{'**/' * deep}.*{PART}"):
         part.unlink(missing_ok=True)
 
@@ -64,8 +64,13 @@ def write_json(path: Path, tree: Any) -> None:
     write(path, json.dumps(tree, indent=2) + "\n")
 
 
+def read_json(path: Path, missing: Any) -> Any:
+    """Plain data from JSON, or ``missing`` where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else missing
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Dicts as CSV, a column a key; what a row lacks is an empty field."""
+    """Dicts as CSV, a column a key; missing keys are empty fields."""
     rows = list(rows)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     write_table(path, columns, [[row.get(column) for column in columns] for row in rows])
@@ -100,7 +105,7 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
 
 
 def last_line(path: Path) -> str:
-    """What a log, or a traceback, ends with; empty where there is none."""
+    """The last line of a log or a traceback; empty where there is none."""
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
     return re.sub(r"^\w+\.errors\.(UserError|Refusal): ", "", lines[-1].strip()) if lines else ""
 

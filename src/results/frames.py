@@ -45,7 +45,7 @@ def load_measures(folder: str | Path, where: str | None = None) -> pd.DataFrame:
     keys = [key for key in runs[0].settings if len({str(run.settings.get(key)) for run in runs}) > 1]
     frames = []
     for run in runs:
-        frame = pd.DataFrame([row.values() for row in run.found], columns=list(COLUMNS))
+        frame = pd.DataFrame([row.values() for row in run.results], columns=list(COLUMNS))
         labels = {"run": str(run.folder)} | {key: run.settings[key] for key in keys}
         for place, (name, value) in enumerate(labels.items()):
             frame.insert(place, name, [value] * len(frame))

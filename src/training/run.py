@@ -32,9 +32,11 @@ from ..reporting.maps import finish_maps
 from ..reporting.terminal import console, show_closing, show_notes, show_summary
 from ..reporting.wandb_logger import WandbLogger
 from ..results import files
+from ..results.identity import is_finished, read_checkpoint, write_identity
 from ..results.locks import folder_lock
+from ..results.measures import named_values, write_measures
 from ..results.outcomes import DIVERGED, outcome_of
-from ..results.runs import FinishedRun, finished, named_values, read_checkpoint, record, write_measures
+from ..results.runs import FinishedRun
 from ..summary import ModelSummary, summarize, verify
 from .ranks import MAIN, end_with_parent, is_main_process, starting_ranks
 from .untrained import first_images
@@ -56,7 +58,7 @@ def run(cfg: Config, folder: Path) -> None:
         UserError: the folder holds a run of another config, another process works in it, or the data are missing.
         Interrupted: a signal stopped it; the run is saved.
     """
-    if finished(folder, cfg):
+    if is_finished(folder, cfg):
         console.print(f"  finished before, kept: {folder}", markup=False, soft_wrap=True)
         return
     if not is_main_process():
@@ -64,7 +66,7 @@ def run(cfg: Config, folder: Path) -> None:
             _train_as_rank(cfg, folder)
         return
     with folder_lock(folder), _deterministic():
-        if finished(folder, cfg):  # by the process that held the lock
+        if is_finished(folder, cfg):  # by the process that held the lock
             return
         files.remove_parts(folder)
         failed = folder / files.FAILED
@@ -91,7 +93,7 @@ def _train_as_rank(cfg: Config, folder: Path) -> None:
 
 def _run(cfg: Config, folder: Path) -> None:
     if not (folder / files.IDENTITY).exists():
-        record(folder, cfg)
+        write_identity(folder, cfg)
     files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(cfg), sort_keys=False))
     tracker = WandbLogger(cfg, folder)
     failed = True
@@ -137,7 +139,7 @@ def _log(tracker: WandbLogger, folder: Path, facts: dict[str, Any]) -> None:
     done = FinishedRun(folder, {})
     tracker.log_history(done.history)  # rows not sent before a kill
     tracker.log_maps(finish_maps(folder))
-    tracker.log_measures(done.found, done.grids)
+    tracker.log_measures(done.results, done.grids)
     tracker.log_table("shapes", list(done.shapes[0]), [[_typed(one) for one in row.values()] for row in done.shapes])
     tracker.log_summary(facts)
 

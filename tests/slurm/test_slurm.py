@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from src.results import files
-from src.results.runs import FinishedRun, read_config
+from src.results.identity import read_config
+from src.results.runs import FinishedRun
 from src.training.run import run as train
 from tests.helpers import ROOT
 from tests.slurm.cluster import NODES, Cluster, private_slurm, processes, wait, why_not

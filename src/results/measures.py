@@ -1,0 +1,147 @@
+"""``measures.csv`` and the files beside it: written, merged with what they held, and read."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.families import ALWAYS, family_of
+from ..metrics.rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
+from . import files
+
+#: end of the measures' names of an untrained twin
+UNTRAINED = "_untrained"
+
+
+def write_measures(
+    path: Path, results: Iterable[Row | Heatmap | Note | PerImage], families: Collection[str] | None = None
+) -> list[Row]:
+    """Write the table of a run, a row a number, and beside it heatmaps, notes and values per image; returns the rows.
+
+    Args:
+        path: of the table.
+        results: of measuring.
+        families: those that were measured, as ``measure.what`` names them: they, and what is always measured, are
+            replaced; rows of other families stay. None: the whole table is replaced.
+    """
+    results = list(results)
+    rows = [result for result in results if isinstance(result, Row)]
+    grids = {f"{result.measure}/{result.layer}": result.values for result in results if isinstance(result, Heatmap)}
+    notes = {result.measure: result.words for result in results if isinstance(result, Note)}
+    per_image = {
+        per_image_name(result.layer, result.protocol, result.amount, result.measure): result.values
+        for result in results
+        if isinstance(result, PerImage)
+    }
+    lines: Iterable[Sequence[Any]] = [row.values() for row in rows]
+    if families is not None:
+        replaced = {*families, ALWAYS}
+        lines = _merged(files.read_rows(path), rows, replaced)
+        grids = _others(read_grids(path), replaced) | grids
+        notes = _others(read_notes(path), replaced) | notes
+        per_image = read_per_image(path) | per_image
+    files.write_table(path, COLUMNS, lines)
+    for name in (files.GRIDS, files.NOTES, files.PER_IMAGE):
+        files.beside(path, name).unlink(missing_ok=True)
+    for name, arrays in ((files.GRIDS, grids), (files.PER_IMAGE, per_image)):
+        if arrays:
+            files.write_arrays(files.beside(path, name), arrays)
+    if notes:
+        files.write_json(files.beside(path, files.NOTES), notes)
+    return rows
+
+
+def read_results(path: Path) -> list[Row]:
+    """The rows of a table; none where it is missing."""
+    return [_row(line) for line in files.read_rows(path)]
+
+
+def read_grids(path: Path) -> dict[str, np.ndarray]:
+    """The heatmaps beside a table: ``measure/layer`` → a number for each place."""
+    return files.read_arrays(files.beside(path, files.GRIDS))
+
+
+def read_per_image(path: Path) -> dict[str, np.ndarray]:
+    """The statistics of every image beside a table, by ``per_image_name``; none in older runs."""
+    return files.read_arrays(files.beside(path, files.PER_IMAGE))
+
+
+def read_notes(path: Path) -> dict[str, str]:
+    """The notes beside a table: family → a line on how it was measured; of the untrained twin, with its suffix."""
+    return dict(files.read_json(files.beside(path, files.NOTES), {}))
+
+
+def per_image_name(layer: str, protocol: str, amount: float, measure: str) -> str:
+    """The key of a number in ``per_image.npz``: ``output,crop,1,output_distance``."""
+    return f"{layer},{protocol},{amount:g},{measure}"
+
+
+def _others(values: Mapping[str, Any], replaced: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if family_of(name) not in replaced}
+
+
+def _merged(lines: list[dict[str, str]], rows: list[Row], replaced: Collection[str]) -> Iterator[Sequence[Any]]:
+    """The lines of a table in their order, those of replaced families by new rows; new families come last.
+
+    A table that is written again with the same numbers is the same byte for byte.
+    """
+    new: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        new.setdefault((family_of_row(row), row.measure.endswith(UNTRAINED)), []).append(row)
+    for line in lines:
+        old = _row(line)
+        if family_of_row(old) in replaced:
+            group = new.pop((family_of_row(old), old.measure.endswith(UNTRAINED)), [])
+            yield from (row.values() for row in group)
+        else:
+            yield [line[column] for column in COLUMNS]
+    yield from (row.values() for group in new.values() for row in group)
+
+
+def family_of_row(row: Row) -> str:
+    """The entry of ``measure.what`` that a row comes from; ``ALWAYS`` for what is measured without one."""
+    if row.transform not in ("none", "shift"):
+        return row.transform
+    if name := family_of(row.measure):
+        return name
+    if row.transform == "none":
+        return ALWAYS if row.layer == "output" else "layers"
+    kind = row.protocol.rpartition("_")[2]  # of all_rolls, sampled_rolls …
+    return kind if kind in ("rolls", "crops", "embed") else "shift"
+
+
+def families_in(path: Path) -> Counter[str]:
+    """How many numbers of each family a table holds."""
+    return Counter(map(family_of_row, read_results(path)))
+
+
+def named_values(rows: Iterable[Row]) -> dict[str, float]:
+    """Numbers under the keys that W&B gets: ``test/accuracy``, ``invariance/crop/1px/output_distance`` …"""
+    values = {}
+    for row in rows:
+        layer = "" if row.layer == "output" else f"{row.layer}/"
+        if row.transform == "none":
+            values[f"{row.protocol}/{layer}{row.measure}"] = row.estimate.value
+        elif row.transform == "shift" or row.layer == "output":
+            values[f"invariance/{_setting(row)}/{layer}{row.measure}"] = row.estimate.value
+    return values
+
+
+def _setting(row: Row) -> str:
+    """``crop/1px``, ``all_rolls``, ``rotate-disc/15`` …: transform and amount."""
+    if row.transform == "shift":
+        return row.protocol if row.protocol.endswith("rolls") else f"{row.protocol}/{row.amount:g}px"
+    return f"{row.transform}-{row.protocol}" + f"/{row.amount:g}" * bool(row.amount)
+
+
+def _row(line: Mapping[str, str]) -> Row:
+    estimate = Estimate(number(line["value"]), number(line["low"]), number(line["high"]), int(line["n"]))
+    where = line["layer"], line["transform"], line["protocol"], float(line["amount"]), line["measure"]
+    return Row(*where, estimate)
+
+
+def number(text: str) -> float:
+    """A field of a CSV file; an empty one is nan."""
+    return float(text) if text else float("nan")
