@@ -12,12 +12,12 @@ from ..errors import UserError
 from .blocks import NO_LAYERS, Network
 from .options import Model
 
-#: training images that the components are fitted to, at the most
+#: largest number of training images that the components are fitted to
 FITTED = 20_000
 
 
 class PCA(Network):
-    """``width`` components, frozen; the head alone is trained. Before it is fitted it is a random projection."""
+    """``width`` fixed components and a trained head; a random projection until it is fitted."""
 
     unsupported_axes: ClassVar = NO_LAYERS
 
@@ -31,11 +31,7 @@ class PCA(Network):
         self.add("components", nn.Sequential(OrderedDict(flatten=nn.Flatten(), project=project)))
 
     def fit(self, images: UInt8[Tensor, "n c h w"], normalise: Callable[[Tensor], Tensor]) -> None:
-        """The components of largest variance.
-
-        Raises:
-            UserError: fewer images than components.
-        """
+        """Fit the components of largest variance; ``UserError`` if there are fewer images than components."""
         from sklearn import decomposition
 
         project = self.get_submodule("components.project")

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from ..errors import UserError
 from ..nets.hooks import blank_image, reference_tensor, uncompiled
 from .base import Pool
-from .geometry import Window
+from .geometry import Window, pair
 from .table import POOLS
 
 #: a class of ``POOLS``, or a callable: (kernel_size, stride, padding, *, border, ceil_mode, channels) → Pool
@@ -70,7 +70,7 @@ def swap_pools(
     make = _named(pool) if isinstance(pool, str) else pool
     modules = dict(net.named_modules(remove_duplicate=False))
     kinds = (*POOLING, nn.Conv2d) if convs else POOLING
-    strided = [name for name, layer in modules.items() if isinstance(layer, kinds) and max(_pair(layer.stride)) > 1]
+    strided = [name for name, layer in modules.items() if isinstance(layer, kinds) and max(pair(layer.stride)) > 1]
     inside_pools = tuple(f"{name}." for name, layer in modules.items() if isinstance(layer, Pool))
     chosen = [name for name in strided if not name.startswith(inside_pools)] if names is None else list(names)
     if not chosen:
@@ -121,16 +121,12 @@ def _named(name: str) -> MakePool:
 # --- the old layers ------------------------------------------------------------------------------------------------
 
 
-def _pair(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value, value)
-
-
 def _side(name: str, module: nn.Module, attribute: str) -> int:
     """A setting that must be the same on both axes."""
-    rows, columns = _pair(getattr(module, attribute))
+    rows, columns = pair(getattr(module, attribute))
     if rows != columns:
         raise UserError(f"{name}: {attribute}={rows, columns} differs between the axes; pools here are square")
-    return rows
+    return int(rows)
 
 
 def _torch_pool(name: str, module: nn.Module) -> Replaced:
