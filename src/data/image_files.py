@@ -83,17 +83,15 @@ def is_picture(name: str) -> bool:
 def read(files: list[tuple[str, int]], size: int) -> Images:
     """The (file, label) pairs as images: the shorter side scaled to ``size + 2 MARGIN``, then a centre crop.
 
-    Raises:
-        DataError: a file is no image.
+    Raises ``DataError`` if a file is no image.
     """
     side = size + 2 * MARGIN
     padded = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
     for i, (path, _) in enumerate(files):
         picture = open_picture(path)
         scale = side / min(picture.size)
-        picture = picture.resize(
-            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
-        )
+        resized = round(picture.width * scale), round(picture.height * scale)
+        picture = picture.resize(resized, Image.Resampling.BICUBIC)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         square = picture.crop((left, top, left + side, top + side))
         padded[i] = torch.from_numpy(np.array(square)).permute(2, 0, 1)

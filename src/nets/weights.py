@@ -44,9 +44,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     trees = {"": tree, **tree} if isinstance(tree, Mapping) else {}
     state_dicts = {name: _tensors(subtree) for name, subtree in trees.items() if _tensors(subtree)}
     if not state_dicts:
-        raise UserError(
-            f"weights={file} holds no state_dict, itself or under a key; save net.state_dict(), not the net"
-        )
+        raise UserError(f"weights={file} holds no state_dict, nor does a key of it; save net.state_dict(), not the net")
     if key and key not in state_dicts:
         return _with_prefix(path, key, state_dicts), ""
     usual = [*(name for name in STATE_DICT_KEYS if name in state_dicts), *([""] if "" in state_dicts else [])]

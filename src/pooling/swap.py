@@ -111,8 +111,7 @@ class OutputKind:
 
 
 def _named(name: str) -> MakePool:
-    pool = POOLS.get(name)
-    if pool is None:
+    if (pool := POOLS.get(name)) is None:
         names = ", ".join(key for key, value in POOLS.items() if value)
         raise UserError(f"pool={name!r}: choose one of {names}")
     return pool
@@ -122,7 +121,6 @@ def _named(name: str) -> MakePool:
 
 
 def _side(name: str, module: nn.Module, attribute: str) -> int:
-    """A setting that must be the same on both axes."""
     rows, columns = pair(getattr(module, attribute))
     if rows != columns:
         raise UserError(f"{name}: {attribute}={rows, columns} differs between the axes; pools here are square")
@@ -222,8 +220,8 @@ def _build_pool(name: str, build: MakePool, old: Replaced, outputs: dict[OutputK
     try:
         pool = build(**options, channels=channels[0] if len(channels) == 1 else None)
     except ValueError as error:
-        given = " and ".join(map(str, channels)) or "no map at all"
-        raise UserError(f"{name}: {error}; it was given {given}") from None
+        inputs = " and ".join(map(str, channels)) or "no map at all"
+        raise UserError(f"{name}: {error}; it was given {inputs}") from None
     weight = reference_tensor(net)
     like = next(iter(outputs), OutputKind(0, weight.dtype, weight.device))
     pool.to(like.device, like.dtype).to(memory_format=_memory_format(net))  # type: ignore[call-overload]
