@@ -14,9 +14,6 @@ from .names import halves
 from .sets import SETS, DataError, Images, load
 from .splits import pad_images
 
-RENDERED_SIDE = 64  # of rendered images, before they are resized to the net's
-RESIZE_BATCH = 64
-
 
 @dataclass(frozen=True)
 class ImageSample:
@@ -54,7 +51,7 @@ def sample(name: str, root: str, side: int, channels: int, margin: int, count: i
         files, classes = _files(Path(root).expanduser())
         part, out_of_frame = read([files[i] for i in _draw(len(files), count, seed)], side), "edge"
     else:
-        source = load(name, root, RENDERED_SIDE)
+        source = load(name, root, image_size=64)
         part, classes, out_of_frame = source.test, source.classes, source.out_of_frame
         part = part.take(_draw(len(part), count, seed))
     if len(part) < 2:
@@ -100,4 +97,4 @@ def resized(part: Images, side: int, margin: int, out_of_frame: str) -> UInt8[Te
         x = F.interpolate(images.float(), (target, target), mode="bilinear", antialias=True)
         return x[..., cut:end, cut:end].round().to(torch.uint8)
 
-    return torch.cat([resize(images) for images in padded.split(RESIZE_BATCH)])
+    return torch.cat([resize(images) for images in padded.split(64)])

@@ -55,8 +55,7 @@ def normalise(
 def split(data: Data) -> Splits:
     """Load a set and split it; ``data.split_seed`` draws validation images, subset and label noise.
 
-    Raises:
-        DataError: the set is not available, or has too few classes or images.
+    Raises ``DataError`` if the set is not available, or has too few classes or images.
     """
     return _split(data, pictures_of(data))
 

@@ -12,9 +12,6 @@ from ..errors import UserError
 from .blocks import NO_LAYERS, Network
 from .options import Model
 
-#: largest number of training images that the components are fitted to
-FITTED = 20_000
-
 
 class PCA(Network):
     """``width`` fixed components and a trained head; a random projection until it is fitted."""
@@ -40,7 +37,7 @@ class PCA(Network):
             raise UserError(
                 f"model.width={project.out_features}: {len(images)} training images have no more components"
             )
-        flat = normalise(images[:FITTED]).flatten(1).cpu().numpy()
+        flat = normalise(images[:20_000]).flatten(1).cpu().numpy()  # more would take long
         fitted = decomposition.PCA(project.out_features, svd_solver="covariance_eigh").fit(flat)
         components = torch.from_numpy(fitted.components_)
         with torch.no_grad():

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from torchmetrics import Metric
 
 #: variance of a coordinate that is uniform over the image's side: the loss of always predicting the image's centre is
 #: 1, similar to the initial cross-entropy
@@ -110,8 +107,8 @@ class Scores:
         options: Any = {"sync_on_compute": distributed}
         self.task = task
         self.undefined = torch.tensor(False, device=device)
-        self.of_class: dict[str, Metric] = {}
-        self.of_position: dict[str, Metric] = {}
+        self.of_class: dict[str, Any] = {}
+        self.of_position: dict[str, Any] = {}
         if task.classifies:
             self.of_class["accuracy"] = MulticlassAccuracy(task.classes, average="micro", **options).to(device)
             self.of_class["calibration_error"] = MulticlassCalibrationError(task.classes, **options).to(device)

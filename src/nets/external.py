@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 RANDOM, DEFAULT = "none", "default"
 #: keys or attributes that hold the logits of a net with several outputs
 LOGITS = ("logits", "out")
-#: layers that ``default_layers`` chooses in a net without maps
-BLOCKS = 6
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,6 @@ def suggest(wrong: str, valid: Sequence[str]) -> str:
     """``; did you mean …?`` with up to three similar names, or ""."""
     similar = difflib.get_close_matches(wrong, valid, n=3)
     return f"; did you mean {', '.join(similar)}?" if similar else ""
-
-
-# --- the libraries -------------------------------------------------------------------------------------------------
 
 
 def _torchvision_names() -> list[str]:
@@ -196,14 +191,9 @@ LIBRARIES: dict[str, tuple[Callable[[], list[str]], Build]] = {
 }
 
 
-# --- outputs and layers --------------------------------------------------------------------------------------------
-
-
 def logits_of(outputs: Any) -> Tensor:
-    """The logits (n d) in a net's outputs: the tensor itself, the entry ``logits`` or ``out``, or the first entry.
-
-    Raises:
-        UserError: this is no matrix.
+    """The logits (n d) in a net's outputs: the tensor itself, the entry ``logits`` or ``out``, or the first entry;
+    ``UserError`` if this is no matrix.
     """
     if isinstance(outputs, Mapping):
         parts = [outputs[key] for key in LOGITS if key in outputs]
@@ -335,13 +325,13 @@ def _resolution(maps: Any, image: Image) -> tuple[int, int] | None:
 
 
 def _blocks(calls: Mapping[str, _Call]) -> list[str]:
-    """Up to ``BLOCKS`` of the largest group of sibling modules of one class, evenly spaced, with the last."""
+    """Up to six of the largest group of sibling modules of one class, evenly spaced, with the last."""
     groups: dict[tuple[str, type], list[str]] = {}
     for name, call in calls.items():
         if name and isinstance(call.output, Tensor) and next(call.module.children(), None) is not None:
             groups.setdefault((name.rpartition(".")[0], type(call.module)), []).append(name)
     group = max(groups.values(), key=len, default=[])
-    count = min(BLOCKS, len(group))
+    count = min(6, len(group))
     return [group[(i + 1) * len(group) // count - 1] for i in range(count)]
 
 

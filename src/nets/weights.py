@@ -88,10 +88,6 @@ class _Dict:
         return OrderedDict()
 
 
-#: packages whose classes never inherit from dict
-NO_DICTS = ("numpy", "_codecs", "pathlib", "argparse")
-
-
 def _pickled(path: Path) -> Any:
     """The content of a torch file; classes that torch does not allow are replaced by placeholders, never imported."""
     try:
@@ -105,7 +101,8 @@ def _pickled(path: Path) -> Any:
 
 
 def _load_with_placeholders(path: Path, classes: Sequence[str], placeholder: type) -> Any:
-    allowed: list[Any] = [(_Nothing if name.startswith(NO_DICTS) else placeholder, name) for name in classes]
+    no_dicts = ("numpy", "_codecs", "pathlib", "argparse")  # packages without classes that inherit from dict
+    allowed: list[Any] = [(_Nothing if name.startswith(no_dicts) else placeholder, name) for name in classes]
     with torch.serialization.safe_globals(allowed):
         return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
-from ..nets.hooks import blank_image, reference_tensor, uncompiled
+from ..nets.hooks import blank_image, eval_mode, reference_tensor, uncompiled
 from .base import Pool
 from .geometry import Window, pair
 from .table import POOLS
@@ -117,9 +117,6 @@ def _named(name: str) -> MakePool:
     return pool
 
 
-# --- the old layers ------------------------------------------------------------------------------------------------
-
-
 def _side(name: str, module: nn.Module, attribute: str) -> int:
     rows, columns = pair(getattr(module, attribute))
     if rows != columns:
@@ -194,13 +191,11 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
             return output
 
     running.append(("", net))
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.no_grad(), eval_mode(net):
         for name, module in net.named_modules():
-            stack.callback(setattr, module, "training", module.training)
             stack.callback(module.register_forward_pre_hook(partial(enter, name=name)).remove)
             stack.callback(module.register_forward_hook(leave).remove)
-        net.eval()
-        with torch.no_grad(), FindPooling():
+        with FindPooling():
             net(blank_image(net, image))
     return outputs, functions
 
@@ -208,9 +203,6 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
 def _downsamples(x: Tensor, output: Any) -> bool:
     """Whether a pool gave a smaller map; not one of the same size, nor a single value as a global pool does."""
     return isinstance(output, Tensor) and output.shape[-1] not in (1, x.shape[-1])
-
-
-# --- the new layers ------------------------------------------------------------------------------------------------
 
 
 def _build_pool(name: str, build: MakePool, old: Replaced, outputs: dict[OutputKind, None], net: nn.Module) -> Pool:

@@ -28,11 +28,7 @@ class _Tracer(fx.Tracer):
 
 
 def graph(net: nn.Module) -> fx.Graph:
-    """The net's ``torch.fx`` graph in eval mode.
-
-    Raises:
-        ShapeError: torch.fx cannot trace the net; names the layer.
-    """
+    """The net's ``torch.fx`` graph in eval mode; ``ShapeError`` names the layer that torch.fx cannot trace."""
     tracer = _Tracer()
     try:
         with eval_mode(net):

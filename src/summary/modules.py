@@ -25,15 +25,8 @@ def _maps(name: str, layer: Layer) -> None:
         raise ShapeError(f"{name}: takes maps ({', '.join(MAPS)}), gets ({', '.join(layer.layout)})")
 
 
-# --- windows -------------------------------------------------------------------------------------------------------
-
-
 def slide(name: str, layer: Layer, windows: Sequence[Window], border: str = "") -> Layer:
-    """The map after sliding windows.
-
-    Raises:
-        ShapeError: the output would be empty, or the padding is larger than the map; gives the arithmetic.
-    """
+    """The map after sliding windows; ``ShapeError`` if it would be empty, or the padding is larger than the map."""
     _maps(name, layer)
     for axis, window in zip((layer.rows, layer.columns), windows, strict=True):
         n, k, s, p = axis.size, window.extent, window.stride, window.before
@@ -46,11 +39,7 @@ def slide(name: str, layer: Layer, windows: Sequence[Window], border: str = "") 
 
 
 def refuse_larger(name: str, module: nn.Module, layer: Layer) -> None:
-    """Refuse a stride, or a window with "same" padding, that is larger than its map: it would see mostly padding.
-
-    Raises:
-        ShapeError: with the sizes.
-    """
+    """``ShapeError`` if a stride, or a window with "same" padding, is larger than its map: mostly padding is seen."""
     if not isinstance(module, Pool | nn.Conv2d):
         return
     for window in module.windows if isinstance(module, Pool) else _windows(module, (0, 0)):
@@ -135,9 +124,6 @@ def _blur_pool(name: str, blur: Any, layer: Layer) -> Layer:
     window = Window(blur.filt_size, blur.stride, 0)
     out = slide(name, pad(name, layer, *blur.padding), (window, window))
     return replace(out, multiply_adds=blur.filt_size**2 * math.prod(out.shape))
-
-
-# --- weights -------------------------------------------------------------------------------------------------------
 
 
 def _convolution(name: str, conv: nn.Conv2d, layer: Layer, reach: Rule = _reach) -> Layer:
