@@ -195,7 +195,7 @@ class Pool(nn.Module):
         return x[..., : x.shape[-2] + min(bottom, 0), : x.shape[-1] + min(right, 0)]
 
     def pad_for_convolution(self, x: Float[Tensor, "n c h w"], window: Window) -> tuple[Float[Tensor, "n c H W"], int]:
-        """``pad`` before a convolution, and the convolution's ``padding``: zeros that it adds without copying the map."""
+        """``pad`` before a convolution, and the convolution's ``padding``: zeros that it adds without a copy."""
         fits = all(after <= window.before for _, after in map(window.pads, x.shape[-2:]))
         return (x, window.before) if self.border == "clip" and fits else (self.pad(x, window), 0)
 
