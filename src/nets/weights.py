@@ -73,7 +73,7 @@ def _tensors(tree: Any) -> dict[str, Tensor]:
 
 
 class _Nothing:
-    """Placeholder for an object of any class that a file holds beside its weights; ignores its state."""
+    """Placeholder for an object of any class that a file holds in addition to its weights; ignores its state."""
 
     def __init__(self, *_: Any) -> None: ...
 

@@ -127,7 +127,7 @@ def _take(name: str, value: Any, index: Any) -> Any:
         where = slices.index(Ellipsis)
         slices[where : where + 1] = [slice(None)] * (len(value.layout) - len(slices) + 1)
     if not all(isinstance(entry, slice) for entry in slices) or slices[0] != slice(None):
-        raise ShapeError(f"{name}: takes [{index}] of a map, the summary follows slices of an image alone")
+        raise ShapeError(f"{name}: takes [{index}] of a map, the summary follows only slices of an image")
     kept = {label: range(size)[one] for label, size, one in zip(value.layout, value.sizes, slices, strict=False)}
     return replace(
         value,
