@@ -76,7 +76,7 @@ def _split(data: Data, pictures: str) -> Splits:
         _read[data.root] = pictures
     source = load(data.name, data.root, data.image_size, data.canvas)
     if len(source.classes) < 2 and data.task != "where":
-        raise DataError(f"data={data.name}: only one class ({source.classes[0]}), where at least two are needed")
+        raise DataError(f"data={data.name}: only one class ({source.classes[0]}), where two are needed")
     if data.task != "what" and source.test.factors is None:
         reason = f"data={data.name} has no positions; take data=shapes, or data.canvas=56"
         raise DataError(f"data.task={data.task}: {reason}")

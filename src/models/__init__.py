@@ -34,8 +34,8 @@ def scale_width_to_params(model: Model, image: Image, outputs: int) -> Model:
     Raises:
         UserError: no width comes within ``TOLERANCE`` of it.
     """
-    wanted = model.parameters
-    if wanted is None:
+    target = model.parameters
+    if target is None:
         return model
     import torch
 
@@ -46,13 +46,13 @@ def scale_width_to_params(model: Model, image: Image, outputs: int) -> Model:
         return sum(parameter.numel() for parameter in net.parameters())
 
     upper = 1
-    while count(upper) < wanted and count(upper) < count(2 * upper):  # above max_width the net no longer grows
+    while count(upper) < target and count(upper) < count(2 * upper):  # above max_width the net no longer grows
         upper *= 2
-    enough = 1 + bisect_left(range(1, upper), wanted, key=count)
-    width = min(max(1, enough - 1), enough, key=lambda width: abs(count(width) - wanted))
-    if abs(count(width) - wanted) > TOLERANCE * wanted:
+    enough = 1 + bisect_left(range(1, upper), target, key=count)
+    width = min(max(1, enough - 1), enough, key=lambda width: abs(count(width) - target))
+    if abs(count(width) - target) > TOLERANCE * target:
         raise UserError(
-            f"model.parameters={wanted}: the nearest that model={model.name} comes to is {count(width)}, at width "
+            f"model.parameters={target}: the nearest that model={model.name} comes to is {count(width)}, at width "
             f"{width}; change the number, model.depth or model.max_width"
         )
     return replace(model, width=width)

@@ -103,8 +103,8 @@ def _adaptive(name: str, pool: nn.Module, layer: Layer) -> Layer:
     """Windows from floor(i n / m) to ceil((i + 1) n / m); if m does not divide n, the largest receptive field."""
     _maps(name, layer)
     axes = []
-    for axis, wanted in zip((layer.rows, layer.columns), pair(pool.output_size), strict=True):
-        n, m = axis.size, wanted or axis.size
+    for axis, size in zip((layer.rows, layer.columns), pair(pool.output_size), strict=True):
+        n, m = axis.size, size or axis.size
         first, *others = (-(-(i + 1) * n // m) - i * n // m for i in range(m))
         centre = axis.offset + (first - 1) / 2 * axis.jump
         axes.append(Axis(m, axis.receptive_field + (max(first, *others, 0) - 1) * axis.jump, axis.jump * n / m, centre))
