@@ -112,7 +112,7 @@ def test_the_extra_convolution_stands_before_each_pool(name):
 @every_architecture_with("extra_conv")
 @pytest.mark.parametrize(("key", "wrong"), [("pool", "none"), ("padding", "valid")])
 def test_an_extra_convolution_without_pool_or_padding_is_refused(name, key, wrong):
-    with pytest.raises(UserError, match=rf"^model\.extra_conv=true: has no place with model\.{key}={wrong}; take "):
+    with pytest.raises(UserError, match=rf"^model\.extra_conv=true: does not go with model\.{key}={wrong}; take "):
         network((1, 80, 80), name=name, extra_conv=True, **{key: wrong})
 
 

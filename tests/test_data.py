@@ -69,7 +69,7 @@ def test_sets_that_leave_nothing_to_compare_are_refused(monkeypatch):
         return Source(part(train), part(test), classes, "edge")
 
     for source, message in (
-        (of(50, 9, ["a"]), r"one class alone \(a\), where two"),
+        (of(50, 9, ["a"]), r"only one class \(a\), where two"),
         (of(50, 1, ["a", "b"]), "1 test image, where two are needed"),
     ):
         monkeypatch.setattr(splits, "load", lambda *_, source=source: source)

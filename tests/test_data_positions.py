@@ -72,7 +72,7 @@ def test_a_set_without_positions_cannot_be_asked_where():
     [
         ({"task": "where", "augment": "shift"}, "data.augment=shift: with data.task=where leave it out, as it would"),
         ({"task": "both", "augment": "flip"}, "data.augment=flip: with data.task=both leave it out, as it would move"),
-        ({"task": "where", "label_noise": 0.2}, "data.label_noise=0.2: with data.task=where leave it out, as no label"),
+        ({"task": "where", "label_noise": 0.2}, "data.label_noise=0.2: with data.task=where leave it out, as the task"),
     ],
 )
 def test_what_would_spoil_the_positions_is_refused(data, line):

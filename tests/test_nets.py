@@ -101,8 +101,8 @@ def test_a_net_may_have_other_outputs() -> None:
         ("torchvision/resnet81", "torchvision has no such net; did you mean .*resnet18"),
         ("timm/resnet18.a1_in2k", "timm has no such net; did you mean .*resnet18.a1_in1k"),
         ("torchvision/raft_large", "torchvision has no such net"),
-        ("keras/resnet18", "write torchvision/NAME or timm/NAME"),
-        ("resnet18", "write torchvision/NAME or timm/NAME"),
+        ("keras/resnet18", "write torchvision/NAME, timm/NAME or MODULE:NAME"),
+        ("resnet18", "write torchvision/NAME, timm/NAME or MODULE:NAME"),
     ],
 )
 def test_a_wrong_name_is_one_line(name: str, message: str) -> None:
@@ -237,9 +237,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_gives_as_many_images_as_asked_for_with_their_classes(folder: Path, tmp_path: Path) -> None:
     found = sample("folder", str(folder), 32, 3, 2, 8, 0)
-    assert found.canvas.shape == (8, 3, 36, 36)
+    assert found.padded.shape == (8, 3, 36, 36)
     assert found.classes == ["ants", "bees"]
-    assert torch.equal(found.canvas[:, 0, 20, 20], found.labels * 100)
+    assert torch.equal(found.padded[:, 0, 20, 20], found.labels * 100)
     assert len(sample("folder", str(folder), 32, 3, 2, 99, 0).labels) == 12, "all of them, not a part held out"
     loose = sample("folder", str(folder / "ants"), 32, 3, 2, 99, 0)
     assert (len(loose.labels), loose.classes) == (6, [])
@@ -249,9 +249,9 @@ def test_a_folder_gives_as_many_images_as_asked_for_with_their_classes(folder: P
 
 def test_grey_images_fill_every_channel_of_a_net_for_colours() -> None:
     found = sample("shapes", "", 32, 3, 1, 4, 0)
-    assert found.canvas.shape == (4, 3, 34, 34)
-    assert torch.equal(found.canvas[:, 0], found.canvas[:, 2])
-    assert found.canvas.float().std() > 5
+    assert found.padded.shape == (4, 3, 34, 34)
+    assert torch.equal(found.padded[:, 0], found.padded[:, 2])
+    assert found.padded.float().std() > 5
     assert found.positions.shape == (4, 2)
     with pytest.raises(UserError, match="images of 3 channels, where the net takes 1"):
         sample("red_green", "", 32, 1, 1, 4, 0)

@@ -124,7 +124,7 @@ def test_what_no_part_of_the_net_has_is_named(form: str, left: str, shaken: dict
     torch.save(FORMS[form](shaken), tmp_path / form)
     load_net(SMALL, str(tmp_path / form))
     path = tmp_path / form
-    assert caplog.messages == [f"weights={path}: left out, as no part of the net has it: {left}"]
+    assert caplog.messages == [f"weights={path}: ignored, as no part of the net has it: {left}"]
 
 
 def test_layers_that_the_nets_parts_do_not_have_are_refused(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_prefix_can_be_chosen(shaken, tmp_path, caplog) -> None:
     }
     torch.save({"state_dict": both}, path)
     assert same(weights(load_net(SMALL, str(path)).net), shaken)
-    assert "left out, as no part of the net has it: teacher." in caplog.text
+    assert "ignored, as no part of the net has it: teacher." in caplog.text
     assert same(weights(load_net(SMALL, f"{path}:teacher").net), other)
 
 

@@ -1,7 +1,7 @@
-"""Hydra looks for launchers in packages of this name, and nowhere else.
+"""Registers the launchers with Hydra, which finds plugins only in packages called ``hydra_plugins``.
 
-Every application of Hydra in the same environment imports this file: only the lab itself, in a checkout (``src``) or
-installed (``whatwhere``), gets launchers from it.
+Every Hydra application in the same environment imports this file; only this one, run from a checkout (``src``) or
+installed (``whatwhere``), gets the launchers.
 """
 
 import sys

@@ -11,7 +11,6 @@ from torch import Tensor
 from .images import Images
 from .splits import normalise
 
-#: batch size of evaluation
 EVALUATION_BATCH = 500
 
 
@@ -24,12 +23,10 @@ class Batches:
     one image is merged into the batch before it, as batch norm needs a variance.
 
     Args:
-        part: the images.
         batch_size: images per batch, over all devices.
         mean, std: of the pixels, per channel, in [0, 1].
         seed: of order and augmentation; ``None``: no shuffling and no augmentation.
         augment: one of ``AUGMENTATIONS``.
-        rank, world: of this process.
     """
 
     def __init__(
@@ -48,7 +45,7 @@ class Batches:
         self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
         self.sizes = learned_sizes(len(part), batch_size) if seed is not None else sizes(len(part), batch_size)
         self.epoch = 0
-        self.position = 0  # batches of this epoch so far
+        self.position = 0  # number of batches of this epoch so far
         self.generator = torch.Generator()
         self._resumed: dict[str, Any] | None = None
         self.sampler = self.batch_sampler = self  # Lightning calls their set_epoch

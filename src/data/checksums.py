@@ -11,23 +11,19 @@ Stamp = tuple[str, str, int, int]
 
 
 def folder_checksum(root: Path) -> str:
-    """Of the relative paths and contents of the images below a folder; empty if there are none.
+    """Checksum of the relative paths and contents of the images in a folder; "" if there are none.
 
     Moving or copying the folder does not change it; adding, removing, renaming or changing an image does.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # as ``data=folder``
+    from .image_files import ENDINGS
 
-    paths = [
-        Path(folder, name)
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if name.lower().endswith(IMG_EXTENSIONS)
-    ]
+    files = [Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    paths = [path for path in files if path.name.lower().endswith(ENDINGS)]
     return _checksum(tuple(sorted(_stamp(path, path.relative_to(root).as_posix()) for path in paths)))
 
 
 def files_checksum(paths: Sequence[Path]) -> str:
-    """Of the contents of image files, in their order; empty if one is missing."""
+    """Checksum of the contents of image files, in their order; "" if a file is missing."""
     return _checksum(tuple(_stamp(path, "") for path in paths)) if all(path.is_file() for path in paths) else ""
 
 

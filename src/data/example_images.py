@@ -9,25 +9,20 @@ from .images import Images
 from .options import Probe
 from .splits import Splits
 
-#: weights of red, green and blue in grey (ITU-R BT.601)
-GREY = (0.299, 0.587, 0.114)
-
 
 def probe_images(probe: Probe, splits: Splits) -> Images:
     """Test images drawn at random, or balanced over classes, or read from files, whose labels are -1.
 
-    Files are centre-cropped, resized to the size of the set's images, and made grey if these are.
-
-    Raises:
-        UserError: a file is no image.
+    Files are centre-cropped, resized to the size of the set's images, and made grey if these are. ``UserError`` if a
+    file is no image.
     """
     if probe.files:
         images = read([(path, -1) for path in probe.files], splits.image[1])
+        pixels = images.images
         if splits.image[0] == 1:
-            weights = torch.tensor(GREY)[:, None, None]
-            grey = (images.images * weights).sum(1, keepdim=True).round().to(torch.uint8)
-            return Images(grey, images.labels)
-        return Images(images.images, images.labels)
+            weights = torch.tensor((0.299, 0.587, 0.114))[:, None, None]  # of ITU-R BT.601
+            pixels = (pixels * weights).sum(1, keepdim=True).round().to(torch.uint8)
+        return Images(pixels, images.labels)
     order = torch.randperm(len(splits.test), generator=torch.Generator().manual_seed(probe.seed))
     if probe.choice == "balanced":
         order = order[in_turn(splits.test.labels[order])]

@@ -14,35 +14,19 @@ from .names import halves
 from .sets import SETS, DataError, Images, load
 from .splits import pad_images
 
-#: side of rendered images, before they are resized to the net's
-RENDERED_SIDE = 64
-#: images per batch of resizing
-RESIZE_BATCH = 64
-
 
 @dataclass(frozen=True)
 class ImageSample:
-    """A random subset of test images.
+    """A random subset of test images."""
 
-    Attributes:
-        padded: the images, with ``margin`` pixels around each.
-        labels: class of each.
-        positions: x, y, in units of the side; shape (n, 0) if unknown.
-        classes: their names; empty if the set has none.
-    """
-
-    padded: UInt8[Tensor, "n c H W"]
+    padded: UInt8[Tensor, "n c H W"]  # with ``margin`` pixels around each image
     labels: Int64[Tensor, " n"]
-    positions: Float[Tensor, "n _"]
-    classes: list[str]
+    positions: Float[Tensor, "n _"]  # x, y, in units of the side; shape (n, 0) if unknown
+    classes: list[str]  # their names; empty if the set has none
 
 
 def check(name: str, root: str | None) -> None:
-    """Check the arguments of ``sample`` early.
-
-    Raises:
-        DataError: there is no such set or folder.
-    """
+    """Check the arguments of ``sample`` early; ``DataError`` if there is no such set or folder."""
     if name not in SETS:
         raise DataError(f"data={name}: choose one of {', '.join(SETS)}")
     if name == "folder" and (root is None or not Path(root).expanduser().is_dir()):
@@ -58,8 +42,7 @@ def sample(name: str, root: str, side: int, channels: int, margin: int, count: i
         root: folder of data sets, or the folder of images.
         side, channels: of the net's input.
         margin: pixels around each image after resizing; true pixels if the set has them.
-        count: at most this many images.
-        seed: of the subset.
+        count: at most this many images, chosen by ``seed``.
 
     Raises:
         DataError: the set is not available, has fewer than two images, or other channels than the net's input.
@@ -68,7 +51,7 @@ def sample(name: str, root: str, side: int, channels: int, margin: int, count: i
         files, classes = _files(Path(root).expanduser())
         part, out_of_frame = read([files[i] for i in _draw(len(files), count, seed)], side), "edge"
     else:
-        source = load(name, root, RENDERED_SIDE)
+        source = load(name, root, image_size=64)
         part, classes, out_of_frame = source.test, source.classes, source.out_of_frame
         part = part.take(_draw(len(part), count, seed))
     if len(part) < 2:
@@ -99,8 +82,7 @@ def _files(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
 def resized(part: Images, side: int, margin: int, out_of_frame: str) -> UInt8[Tensor, "n c H W"]:
     """Square images resized to another side, together with ``margin`` pixels around them.
 
-    The images do not depend on the margin, up to rounding: the padding before resizing becomes a whole number of
-    pixels.
+    The images do not depend on the margin, up to rounding: the padding becomes a whole number of pixels.
     """
     height = part.images.shape[-1]
     if height == side:
@@ -115,4 +97,4 @@ def resized(part: Images, side: int, margin: int, out_of_frame: str) -> UInt8[Te
         x = F.interpolate(images.float(), (target, target), mode="bilinear", antialias=True)
         return x[..., cut:end, cut:end].round().to(torch.uint8)
 
-    return torch.cat([resize(images) for images in padded.split(RESIZE_BATCH)])
+    return torch.cat([resize(images) for images in padded.split(64)])

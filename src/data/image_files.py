@@ -12,8 +12,6 @@ from .names import class_folders, hidden
 
 #: file extensions of images, as in torchvision
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-#: possible values of white; the smallest that no pixel exceeds is used; integers come from 16-bit files
-WHITE_OF_FLOATS, WHITE_OF_INTEGERS = (1, 255, 65535), (65535,)
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -41,8 +39,8 @@ def open_picture(path: str | Path) -> Image.Image:
 def _eight_bits(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture, dtype=np.float64)
     low, high = values.min(), values.max()
-    ranges = WHITE_OF_FLOATS if picture.mode == "F" else WHITE_OF_INTEGERS
-    white = next((value for value in ranges if low >= 0 and high <= value), None)
+    whites = (1, 255, 65535) if picture.mode == "F" else (65535,)
+    white = next((value for value in whites if low >= 0 and high <= value), None)
     if white is None:
         raise ValueError(f"its values go from {low:g} to {high:g}; save it with 8 or 16 bits, or from 0 to 1")
     return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
@@ -83,17 +81,15 @@ def is_picture(name: str) -> bool:
 def read(files: list[tuple[str, int]], size: int) -> Images:
     """The (file, label) pairs as images: the shorter side scaled to ``size + 2 MARGIN``, then a centre crop.
 
-    Raises:
-        DataError: a file is no image.
+    Raises ``DataError`` if a file is no image.
     """
     side = size + 2 * MARGIN
     padded = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
     for i, (path, _) in enumerate(files):
         picture = open_picture(path)
         scale = side / min(picture.size)
-        picture = picture.resize(
-            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
-        )
+        resized = round(picture.width * scale), round(picture.height * scale)
+        picture = picture.resize(resized, Image.Resampling.BICUBIC)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         square = picture.crop((left, top, left + side, top + side))
         padded[i] = torch.from_numpy(np.array(square)).permute(2, 0, 1)

@@ -20,19 +20,13 @@ class DataError(UserError):
 
 @dataclass(frozen=True)
 class Images:
-    """A part of a data set.
-
-    Attributes:
-        images: pixels.
-        labels: class of each image.
-        padded: the same images with ``MARGIN`` true pixels around them; None if the set has none.
-        factors: of the object in each image: position x, y (in units of the side, in [0, 1]), size (radius, likewise)
-            and angle (radians); None if unknown.
-    """
+    """A part of a data set."""
 
     images: UInt8[Tensor, "n c h w"]
-    labels: Int64[Tensor, " n"]
-    padded: UInt8[Tensor, "n c H W"] | None = None
+    labels: Int64[Tensor, " n"]  # class of each image
+    padded: UInt8[Tensor, "n c H W"] | None = None  # with ``MARGIN`` true pixels around each; None: the set has none
+    #: of the object in each image: position x, y (in units of the side, in [0, 1]), size (radius, likewise) and angle
+    #: (radians); None if unknown
     factors: Float[Tensor, "n 4"] | None = None
 
     def __len__(self) -> int:
@@ -57,38 +51,23 @@ class Images:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set in its official split.
-
-    Attributes:
-        train, test: the parts.
-        classes: their names.
-        out_of_frame: padding of images without true pixels around them: ``black`` if the objects were cut out on black,
-            ``edge`` (replicated border pixels) otherwise.
-        others: further test parts, by name.
-        centred: whether pixels are normalised to zero mean and unit variance; else black stays 0, the value of zero
-            padding.
-    """
+    """A data set in its official split."""
 
     train: Images
     test: Images
     classes: list[str]
+    #: padding of images without true pixels around them: ``black`` if the objects were cut out on black, else ``edge``
+    #: (replicated border pixels)
     out_of_frame: str
-    others: dict[str, Images] = field(default_factory=dict)
-    centred: bool = True
+    others: dict[str, Images] = field(default_factory=dict)  # further test parts, by name
+    centred: bool = True  # pixels are normalised to mean 0 and variance 1; else black stays 0, as in zero padding
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """An entry of the table of data sets: the shape of its images, known without loading them, and its loader.
-
-    Attributes:
-        channels: of its images.
-        side: height and width in pixels; None: ``data.image_size``.
-        classes: how many; None: as many as ``data.root`` has folders.
-        load: (data.root, data.image_size) → the set; raises ``DataError`` if it is not available.
-    """
+    """An entry of the table of data sets: the shape of its images, known without loading them, and its loader."""
 
     channels: int
-    side: int | None
-    classes: int | None
-    load: Callable[[Path, int], Source]
+    side: int | None  # height and width in pixels; None: ``data.image_size``
+    classes: int | None  # how many; None: as many as ``data.root`` has folders
+    load: Callable[[Path, int], Source]  # (data.root, data.image_size) → the set; ``DataError`` if it is not available

@@ -7,9 +7,7 @@ AUGMENTATIONS = ("none", "flip", "shift", "flip_shift")
 
 
 def halves(root: Path) -> tuple[Path, Path]:
-    """The folders of the training and the test images: ``root/train`` and ``root/test`` if both exist, else ``root``
-    twice.
-    """
+    """The folders of training and test images: ``root/train`` and ``root/test`` if both exist, else twice ``root``."""
     train, test = root / "train", root / "test"
     return (train, test) if train.is_dir() and test.is_dir() else (root, root)
 
@@ -20,5 +18,5 @@ def class_folders(root: Path) -> list[Path]:
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder is hidden."""
+    """Whether a file or folder is hidden, by a dot at the start of its name."""
     return name.startswith(".")

@@ -16,7 +16,7 @@ class Data:
     name: str = choice("fashion_mnist", SETS)
     task: str = choice("what", TASKS)  # what: which class? where: at which position? both
     root: str = "data"  # folder of data sets
-    canvas: int | None = count(None)  # side of a black square on which every image has a random, fixed position
+    canvas: int | None = count(None)  # side of a black square, on which every image has a random, fixed position
     train_size: int | None = count(None)  # a seeded subset of the training images; null: all
     val_size: int = count(5000)  # held out of the training images
     split_seed: int = seed()  # of validation images and subset: the same in all runs of a sweep
@@ -25,17 +25,12 @@ class Data:
     image_size: int = count(64)  # folder, shapes, red_green: side of the square the images come in
 
     def check(self) -> None:
-        """Raises:
-        UserError: options that do not go together.
-        """
+        """Raise ``UserError`` for options that do not go together."""
+        leave_out = f"with data.task={self.task} leave it out"
         if self.task != "what" and self.augment != "none":
-            raise UserError(
-                f"data.augment={self.augment}: with data.task={self.task} leave it out, as it would move the object"
-            )
+            raise UserError(f"data.augment={self.augment}: {leave_out}, as it would move the object")
         if self.task == "where" and self.label_noise > 0:
-            raise UserError(
-                f"data.label_noise={self.label_noise}: with data.task=where leave it out, as no label is asked for"
-            )
+            raise UserError(f"data.label_noise={self.label_noise}: {leave_out}, as the task has no labels")
 
 
 def image_shape(data: Data) -> tuple[tuple[int, int, int], int]:
@@ -61,8 +56,6 @@ class Probe:
     every: int = count(1)  # epochs; more if the maps of a run would take more than 64 MB
 
     def check(self) -> None:
-        """Raises:
-        UserError: a file is missing.
-        """
+        """Raise ``UserError`` if a file is missing."""
         if missing := [path for path in self.files if not Path(path).is_file()]:
             raise UserError(f"probe.files: {missing[0]}: no such file")

@@ -17,30 +17,19 @@ from .sets import MARGIN, DataError, Images, Source, _load, load
 
 @dataclass(frozen=True)
 class Splits:
-    """The training, validation and test parts of a run.
+    """The disjoint training, validation and test parts of a run; ``out_of_frame`` and ``others`` as in ``Source``."""
 
-    Attributes:
-        train, val, test: disjoint parts; only ``train`` has label noise.
-        classes: names.
-        mean, std: of the training part's pixels in [0, 1], per channel (0 and 1 if the set is not centred).
-        noise_rate: realised share of noisy training labels.
-        checksum: of the split: the images of each part, and their labels.
-        out_of_frame: padding of images without true pixels around them, ``black`` or ``edge``.
-        others: further test parts, by name.
-        true_labels: of ``train``, before the noise.
-    """
-
-    train: Images
+    train: Images  # the only part with label noise
     val: Images
     test: Images
     classes: list[str]
-    mean: Float[Tensor, " c"]
+    mean: Float[Tensor, " c"]  # of the training part's pixels in [0, 1] (0 and 1 if the set is not centred)
     std: Float[Tensor, " c"]
-    noise_rate: float
-    checksum: str
+    noise_rate: float  # realised share of noisy training labels
+    checksum: str  # of the split: the images of each part, and their labels
     out_of_frame: str
     others: dict[str, Images]
-    true_labels: Int64[Tensor, " n"]
+    true_labels: Int64[Tensor, " n"]  # of ``train``, before the noise
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -66,8 +55,7 @@ def normalise(
 def split(data: Data) -> Splits:
     """Load a set and split it; ``data.split_seed`` draws validation images, subset and label noise.
 
-    Raises:
-        DataError: the set is not available, or has too few classes or images.
+    Raises ``DataError`` if the set is not available, or has too few classes or images.
     """
     return _split(data, pictures_of(data))
 
@@ -88,11 +76,10 @@ def _split(data: Data, pictures: str) -> Splits:
         _read[data.root] = pictures
     source = load(data.name, data.root, data.image_size, data.canvas)
     if len(source.classes) < 2 and data.task != "where":
-        raise DataError(f"data={data.name}: one class alone ({source.classes[0]}), where two are to be told apart")
+        raise DataError(f"data={data.name}: only one class ({source.classes[0]}), where two are needed")
     if data.task != "what" and source.test.factors is None:
-        raise DataError(
-            f"data.task={data.task}: data={data.name} has no positions; take data=shapes, or data.canvas=56"
-        )
+        reason = f"data={data.name} has no positions; take data=shapes, or data.canvas=56"
+        raise DataError(f"data.task={data.task}: {reason}")
     if len(source.test) < 2:
         raise DataError(f"data={data.name}: 1 test image, where two are needed, as images are compared with each other")
     if data.task != "what" and data.val_size < 2:

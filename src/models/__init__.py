@@ -1,8 +1,4 @@
-"""Architectures. The file's name is its registration: ``ladder.py`` holds the one ``Network`` that ``model=ladder`` is.
-
-An architecture is plain PyTorch, so the ledger of any config is had without Lightning; ``module`` joins it with
-``Training``, what all share as LightningModules.
-"""
+"""Architectures, in plain PyTorch. Each file that defines a ``Network`` registers it by the file's name."""
 
 from bisect import bisect_left
 from dataclasses import replace
@@ -13,36 +9,33 @@ from ..errors import UserError
 from .blocks import Network
 from .options import ARCHITECTURES, Model
 
-#: how far, as a share of it, a net may be from the ``model.parameters`` it is to match
+#: largest relative difference between ``model.parameters`` and the net that matches it
 TOLERANCE = 0.1
 
 Image = tuple[int, int, int]
 
 
 def architecture(name: str) -> type[Network]:
-    """The network class of an architecture: the one ``Network`` its file defines."""
+    """The only ``Network`` class that the architecture's file defines."""
     file = import_module(f"{__name__}.{name}")
-    (network,) = (
-        one
-        for one in vars(file).values()
-        if isinstance(one, type) and one.__module__ == file.__name__ and issubclass(one, Network)
-    )
+    classes = [value for value in vars(file).values() if isinstance(value, type) and value.__module__ == file.__name__]
+    (network,) = (value for value in classes if issubclass(value, Network))
     return network
 
 
 def network(model: Model, image: Image, outputs: int) -> Network:
-    """The net of a config, plain PyTorch, its weights drawn from torch's random stream."""
+    """The net of a config, with weights drawn from torch's global generator."""
     return architecture(model.name)(scale_width_to_params(model, image, outputs), image, outputs)
 
 
 def scale_width_to_params(model: Model, image: Image, outputs: int) -> Model:
-    """The config at the width that comes nearest to ``model.parameters``; itself where that is null.
+    """The config with the width whose number of parameters is nearest to ``model.parameters``; unchanged if it is null.
 
     Raises:
         UserError: no width comes within ``TOLERANCE`` of it.
     """
-    wanted = model.parameters
-    if wanted is None:
+    target = model.parameters
+    if target is None:
         return model
     import torch
 
@@ -50,16 +43,16 @@ def scale_width_to_params(model: Model, image: Image, outputs: int) -> Model:
     def count(width: int) -> int:
         with torch.device("meta"):
             net = architecture(model.name)(replace(model, width=width), image, outputs)
-        return sum(one.numel() for one in net.parameters())
+        return sum(parameter.numel() for parameter in net.parameters())
 
-    most = 1
-    while count(most) < wanted and count(most) < count(2 * most):  # max_width is where it grows no more
-        most *= 2
-    enough = 1 + bisect_left(range(1, most), wanted, key=count)
-    width = min(max(1, enough - 1), enough, key=lambda one: abs(count(one) - wanted))
-    if abs(count(width) - wanted) > TOLERANCE * wanted:
+    upper = 1
+    while count(upper) < target and count(upper) < count(2 * upper):  # above max_width the net no longer grows
+        upper *= 2
+    enough = 1 + bisect_left(range(1, upper), target, key=count)
+    width = min(max(1, enough - 1), enough, key=lambda width: abs(count(width) - target))
+    if abs(count(width) - target) > TOLERANCE * target:
         raise UserError(
-            f"model.parameters={wanted}: the nearest that model={model.name} comes to is {count(width)}, at width "
+            f"model.parameters={target}: the nearest that model={model.name} comes to is {count(width)}, at width "
             f"{width}; change the number, model.depth or model.max_width"
         )
     return replace(model, width=width)

@@ -1,4 +1,4 @@
-"""The pieces every architecture is made of, and the axes they share: each is defined here once."""
+"""Building blocks of the architectures: ``Network``, stages, convolutions, downsamplers."""
 
 import json
 from collections import OrderedDict
@@ -18,33 +18,21 @@ from ..summary import summarize
 from .layers import ACTIVATIONS, CONTINUED, HEADS, NORMS
 from .options import Model
 
-#: maps (n, c, h, w): a Tensor, or torch.fx's stand-in while the ledger follows the net's graph
+#: maps (n, c, h, w): a Tensor, or a ``torch.fx.Proxy`` while the model summary traces the net
 Maps: TypeAlias = Any
 
-#: the axes that a net without maps does not have (``Network.unsupported_axes``)
-NO_MAPS: dict[str, Any] = {
-    "variant": "",
-    "pool": "none",
-    "pool_at": None,
-    "extra_conv": False,
-    "window": None,
-    "stride": 1,
-    "convs": None,
-    "max_width": 256,
-    "padding": "zeros",
-    "head": "flatten",
-}
-
-#: the axes of a net that is a head on frozen features
+#: ``Network.unsupported_axes`` of a net without feature maps
+NO_MAPS: dict[str, Any] = {"variant": "", "convs": None, "max_width": 256, "padding": "zeros", "head": "flatten"}
+NO_MAPS |= {"pool": "none", "pool_at": None, "extra_conv": False, "window": None, "stride": 1}
+#: ``Network.unsupported_axes`` of a linear classifier on fixed features
 NO_LAYERS: dict[str, Any] = NO_MAPS | {"depth": 1, "norm": "none", "bias": True, "activation": "relu"}
 
 
 class Network(nn.Module):
-    """A net as a row of named layers; the base of every architecture, plain PyTorch.
+    """A sequence of named layers; the base class of every architecture.
 
-    Its layers are called in the order they were added. The names are part of the contract, the same in every
-    architecture: ``stage1`` … ``stageN`` (a stage's output, after its downsampler), ``features`` (what the head reads,
-    one vector an image) and ``logits``.
+    Every architecture has layers of these names: ``stage1`` … ``stageN`` (a stage with its downsampler), ``features``
+    (the head's input, one vector per image) and ``logits``.
 
     Args:
         model: the config of the net.
@@ -53,12 +41,12 @@ class Network(nn.Module):
 
     Raises:
         ShapeError: a map would vanish, or a window is larger than its map.
-        UserError: an axis is set that the architecture does not have.
+        UserError: an option is set that the architecture does not have.
     """
 
-    #: axes this architecture does not have, each at the value that says so
+    #: options of ``Model`` that this architecture does not have → the only value it accepts
     unsupported_axes: ClassVar[dict[str, Any]] = {"variant": ""}
-    #: values of ``model.variant``, for those that have it
+    #: values of ``model.variant``, if it has variants
     variants: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: Model, image: tuple[int, int, int], outputs: int) -> None:
@@ -74,7 +62,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def fit(self, images: UInt8[Tensor, "n c h w"], normalise: Callable[[Tensor], Tensor]) -> None:
-        """Fit what gradients do not train to the training images, before training; most nets have nothing to fit."""
+        """Fit parameters that gradients do not train to the training images, before training; most nets have none."""
 
     def add(self, name: str, layer: nn.Module) -> None:
         """Append a layer."""
@@ -96,9 +84,8 @@ class Network(nn.Module):
     def _refuse(cls, model: Model) -> None:
         for key, value in cls.unsupported_axes.items():
             if (asked := getattr(model, key)) != value:
-                raise UserError(
-                    f"model.{key}={_plain(asked)}: model={model.name} has no such axis, leave it at {_plain(value)}"
-                )
+                reason = f"model={model.name} has no such axis, leave it at {_plain(value)}"
+                raise UserError(f"model.{key}={_plain(asked)}: {reason}")
         if cls.variants and model.variant not in cls.variants:
             raise UserError(
                 f"model.variant={_plain(model.variant)}: for model={model.name} choose one of {', '.join(cls.variants)}"
@@ -107,57 +94,51 @@ class Network(nn.Module):
     def _add_head(self, model: Model, outputs: int) -> None:
         layers = summarize(self, self.image, tight=True).layers
         channels, height, width = layers[-1].shape if layers else self.image
-        flatten = nn.Flatten()
         if (pool := HEADS[model.head]) is None:
             channels *= height * width
-            self.add("features", flatten)
+            self.add("features", nn.Flatten())
         else:
-            self.add("features", nn.Sequential(OrderedDict([(model.head, pool(1)), ("flatten", flatten)])))
+            self.add("features", nn.Sequential(OrderedDict([(model.head, pool(1)), ("flatten", nn.Flatten())])))
         if model.dropout and model.dropout_kind in ("unit", "both"):
             self.add("dropout", nn.Dropout(model.dropout))
         self.add("logits", nn.Linear(channels, outputs))
 
 
 def _plain(value: Any) -> str:
-    """A value as a command line has it: ``null``, ``true``, ``max``."""
+    """A value as written on a command line: ``null``, ``true``, ``max``."""
     return str(value) if isinstance(value, str) and value else json.dumps(value)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One rung of the ladder: what the axes say about it."""
+    """The shape of a stage."""
 
     name: str
     channels_in: int
     channels: int
-    #: whether its map shrinks (by ``model.stride``)
-    downsamples: bool
-    #: stride of the stage's last convolution: ``model.stride`` where it shrinks without pooling, else 1
-    last_stride: int
+    downsamples: bool  # by ``model.stride``
+    last_stride: int  # of the last convolution: ``model.stride`` if the stage downsamples without a pool, else 1
 
 
 def channels_of(model: Model, stage: int) -> int:
-    """Channels of a stage, the first being 1: doubling, up to the cap."""
+    """Channels of a stage, counted from 1: ``width``, doubled from stage to stage up to ``max_width``."""
     return int(min(model.width * 2 ** (stage - 1), model.max_width))
 
 
 def stages(model: Model, channels_in: int, downsampling: Sequence[int] | None = None) -> list[Stage]:
-    """The stages of a model whose first one reads so many channels.
+    """The stages of a net whose first stage takes ``channels_in`` channels.
 
-    Args:
-        model: the config of the net.
-        channels_in: of the first stage's input.
-        downsampling: the stages that shrink where ``model.pool_at`` does not say; None: all.
+    ``downsampling`` names the stages that downsample if ``model.pool_at`` is null; None: all.
 
     Raises:
-        UserError: ``model.pool_at`` names a stage that is not there, or one twice.
+        UserError: ``model.pool_at`` names a stage that does not exist, or a stage twice.
     """
-    every = range(1, model.depth + 1)
-    at = model.pool_at if model.pool_at is not None else downsampling or every
-    if not set(at) <= set(every) or len(set(at)) < len(at):
+    numbers = range(1, model.depth + 1)
+    at = model.pool_at if model.pool_at is not None else downsampling or numbers
+    if not set(at) <= set(numbers) or len(set(at)) < len(at):
         raise UserError(f"model.pool_at={at}: must name stages from 1 to {model.depth}, each at most once")
     stage_list = []
-    for i in every:
+    for i in numbers:
         last_stride = model.stride if i in at and model.pool == "none" else 1
         stage_list.append(Stage(f"stage{i}", channels_in, channels_of(model, i), i in at, last_stride))
         channels_in = channels_of(model, i)
@@ -165,13 +146,11 @@ def stages(model: Model, channels_in: int, downsampling: Sequence[int] | None = 
 
 
 class CircularConv2d(nn.Conv2d):
-    """``nn.Conv2d(padding_mode="circular")``, bit for bit, which leaves a channels_last map as it is: a net takes three
-    quarters of the time on a CPU.
-    """
+    """``nn.Conv2d(padding_mode="circular")``, bit for bit, that keeps channels_last maps: 3/4 of the time on a CPU."""
 
     def forward(self, x: Maps) -> Maps:
         """Maps (n, c, h, w) → (n, channels, h/stride, w/stride)."""
-        rows, columns = (int(one) for one in self.padding)
+        rows, columns = map(int, self.padding)
         x = circular_pad(circular_pad(x, rows, rows, 2), columns, columns, 3)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
@@ -185,20 +164,18 @@ def convolution(
     groups: int = 1,
     bias: bool | None = None,
 ) -> nn.Conv2d:
-    """A convolution that keeps the map's size at stride 1 (but for ``full`` and ``valid``).
+    """A convolution that keeps the map's size at stride 1 (except with ``full`` and ``valid`` padding).
 
-    ``bias`` None: only where no norm is asked for, as a norm that follows has its own.
+    ``bias`` None: only if ``model.norm`` is none, as a norm has a bias of its own.
     """
-    continued = model.padding in CONTINUED
-    kind = CircularConv2d if model.padding == "circular" else nn.Conv2d
-    conv = kind(
+    conv = (CircularConv2d if model.padding == "circular" else nn.Conv2d)(
         channels_in,
         channels,
         kernel,
         stride,
         padding=kernel // 2 + growth(model, kernel),
         groups=groups,
-        padding_mode=str(model.padding) if continued else "zeros",  # type: ignore[arg-type]
+        padding_mode=str(model.padding) if model.padding in CONTINUED else "zeros",  # type: ignore[arg-type]
         bias=model.bias and (model.norm == "none" if bias is None else bias),
     )
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
@@ -208,7 +185,7 @@ def convolution(
 def growth(model: Model, kernel: int) -> int:
     """Pixels by which a k×k convolution of stride 1 grows each side of its map: 0, or ±(k // 2) (``full``, ``valid``).
 
-    What stands beside a convolution, a shortcut, has to grow by as many.
+    A shortcut around the convolution must be padded by as many.
     """
     return {"full": kernel // 2, "valid": -(kernel // 2)}.get(str(model.padding), 0)
 
@@ -225,15 +202,18 @@ def unit(model: Model, channels_in: int, channels: int, name: str = "", **conv: 
 
 
 def downsampler(model: Model, stage: Stage) -> "OrderedDict[str, nn.Module]":
-    """What shrinks the map of a stage, where that is not its last convolution: the pool, behind the extra convolution.
+    """The layers after a stage's convolutions that downsample it: the extra convolution if any, then the pool.
 
-    The extra convolution is the layer that ``model.pool=conv`` would put there, at stride 1.
+    The extra convolution is the layer of ``model.pool=conv``, with stride 1.
+
+    Raises:
+        UserError: the extra convolution does not go with ``model.pool`` or ``model.padding``.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if stage.downsamples and model.extra_conv:
         for key, wrong, right in (("pool", "none", "model.pool=conv"), ("padding", "valid", "another padding")):
             if getattr(model, key) == wrong:
-                raise UserError(f"model.extra_conv=true: has no place with model.{key}={wrong}; take {right}")
+                raise UserError(f"model.extra_conv=true: does not go with model.{key}={wrong}; take {right}")
         window = model.window or Conv.default_window(model.stride)
         layers |= _pool(model, "extra", Conv, stage.channels, window, 1)
     if stage.downsamples and (pool := POOLS[model.pool]):
@@ -242,19 +222,18 @@ def downsampler(model: Model, stage: Stage) -> "OrderedDict[str, nn.Module]":
 
 
 def dropout(model: Model, layer: type[nn.Module] = nn.Dropout2d) -> "OrderedDict[str, nn.Module]":
-    """What ends a stage: dropout of whole channels, where ``model.dropout_kind`` asks for it."""
-    asked = model.dropout and model.dropout_kind in ("channel", "both")
-    return OrderedDict([("dropout", layer(model.dropout))] if asked else [])
+    """The last layer of a stage: dropout of whole channels, if ``model.dropout_kind`` includes it."""
+    used = model.dropout and model.dropout_kind in ("channel", "both")
+    return OrderedDict([("dropout", layer(model.dropout))] if used else [])
 
 
 def _pool(
     model: Model, name: str, pool: type[Pool], channels: int, window: int | None, stride: int
 ) -> "OrderedDict[str, nn.Module]":
-    """A pool, with norm and activation where it is a layer."""
+    """A pool, followed by norm and activation if it is a layer."""
     border = str(model.padding) if model.padding in CONTINUED else "clip"
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
     try:
-        layers[name] = pool(window, stride, border=border, channels=channels)
+        layers = OrderedDict[str, nn.Module]({name: pool(window, stride, border=border, channels=channels)})
     except ValueError as error:
         raise UserError(f"model.pool={model.pool}: {error}") from None
     if pool.is_layer:

@@ -1,4 +1,4 @@
-"""A small ConvNeXt (Liu et al. 2022): a modern net, whose downsampling is a layer of its own."""
+"""A small ConvNeXt (Liu et al. 2022), whose downsampling is a layer of its own."""
 
 from collections import OrderedDict
 
@@ -12,7 +12,7 @@ KERNEL, EXPANSION = 7, 4
 
 
 class Block(nn.Module):
-    """``shortcut(x) + body(x)``: a 7×7 convolution of each channel alone, norm, 4 times as many channels and back."""
+    """``shortcut(x) + body(x)``: depthwise 7×7 convolution, norm, 1×1 convolution to 4 times the channels and back."""
 
     def __init__(self, model: Model, channels: int) -> None:
         super().__init__()
@@ -25,23 +25,22 @@ class Block(nn.Module):
                 project=nn.Conv2d(EXPANSION * channels, channels, 1),
             )
         )
-        grown = growth(model, KERNEL)
-        self.shortcut = nn.ZeroPad2d(grown) if grown else nn.Identity()
+        padding = growth(model, KERNEL)
+        self.shortcut = nn.ZeroPad2d(padding) if padding else nn.Identity()
 
     def forward(self, x: Maps) -> Maps:
-        """Maps (n, c, h, w) → the same."""
+        """Maps (n, c, h, w) → maps of the same shape, unless ``model.padding`` is ``full`` or ``valid``."""
         return self.shortcut(x) + self.body(x)
 
 
 class ConvNeXt(Network):
-    """A 3×3 convolution as stem; then stages that begin with norm, 3×3 convolution and pool, and go on with ``convs``
-    blocks.
+    """A 3×3 convolution as stem; then stages of norm, 3×3 convolution, pool and ``convs`` blocks.
 
-    Every stage has its convolution, whether it shrinks or not, and without a pool that carries the stride: so neither
+    Every stage has its convolution, whether it downsamples or not; without a pool it has the stride. So neither
     ``model.pool_at`` nor ``pool=none`` against ``pool=max`` changes the number of parameters. All convolutions have
-    biases, as in the paper. Differences from it: 3×3 instead of 2×2 before a stage and no 4×4 patches as stem, as small
-    images have no pixels to spare; no layer scale, no stochastic depth, no norm between the last stage's mean and the
-    classes; ``layer`` normalises over channels and positions together.
+    biases, as in the paper. Differences from it, for small images: 3×3 instead of 2×2 before a stage, no 4×4 patches as
+    stem. Others: no layer scale, no stochastic depth, no norm before the classifier; ``layer`` normalises over channels
+    and positions together.
     """
 
     def build(self, model: Model) -> None:
@@ -49,8 +48,7 @@ class ConvNeXt(Network):
         width = channels_of(model, 1)
         self.add("stem", convolution(model, self.image[0], width, bias=True))
         for stage in stages(model, width):
-            layers: OrderedDict[str, nn.Module] = OrderedDict()
-            layers["norm"] = NORMS[model.norm](stage.channels_in)
+            layers = OrderedDict[str, nn.Module](norm=NORMS[model.norm](stage.channels_in))
             layers["conv"] = convolution(model, stage.channels_in, stage.channels, stage.last_stride, bias=True)
             layers |= downsampler(model, stage)
             layers |= {f"block{i}": Block(model, stage.channels) for i in range(1, (model.convs or 2) + 1)}

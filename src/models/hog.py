@@ -1,4 +1,4 @@
-"""Baseline: a linear classifier of histograms of oriented gradients, the hand-crafted features before CNNs."""
+"""Baseline: a linear classifier of histograms of oriented gradients (HOG), hand-crafted features."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -17,14 +17,11 @@ CLIP, EPSILON = 0.2, 1e-5
 
 
 class Histograms(nn.Module):
-    """Of each cell, how much gradient points in each of 9 directions (0 to 180°), normalised over blocks of 2×2 cells.
+    """Per cell of ``cell`` × ``cell`` pixels, the sum of gradient magnitudes in each of 9 directions (0 to 180°),
+    normalised over blocks of 2×2 cells.
 
-    Equals ``skimage.feature.hog`` (its L2-Hys norm; of several channels, the one of largest gradient), but takes a
-    batch, on any device. Source: Dalal & Triggs 2005.
-
-    Args:
-        image: (channels, height, width).
-        cell: side of a cell in pixels.
+    Equals ``skimage.feature.hog`` (L2-Hys norm; of several channels, the one of largest gradient), but takes batches,
+    on any device. Source: Dalal & Triggs 2005.
     """
 
     def __init__(self, image: tuple[int, int, int], cell: int) -> None:
@@ -44,11 +41,10 @@ class Histograms(nn.Module):
         shares = x.new_zeros(len(x), ORIENTATIONS, *x.shape[2:]).scatter_(1, direction, torch.hypot(down, right))
         cells = F.avg_pool2d(shares, self.cell)
         blocks = cells.unfold(2, BLOCK, 1).unfold(3, BLOCK, 1).permute(0, 2, 3, 4, 5, 1).flatten(3)
-        blocks = _unit(_unit(blocks).clamp(max=CLIP))
-        return blocks.flatten(1)
+        return _normalise(_normalise(blocks).clamp(max=CLIP)).flatten(1)
 
     def summary_rule(self, layer: Layer) -> Layer:
-        """A vector that sees the whole image; its sums and norms count as no multiply-adds."""
+        """A vector whose receptive field is the whole image; sums and norms count as no multiply-adds."""
         rows, columns = layer.rows.whole(), layer.columns.whole()
         return replace(layer, channels=self.out_features, rows=rows, columns=columns, layout="nc")
 
@@ -57,12 +53,12 @@ class Histograms(nn.Module):
         return f"cell={self.cell}, out_features={self.out_features}"
 
 
-def _unit(vectors: Float[Tensor, "n p q d"]) -> Float[Tensor, "n p q d"]:
+def _normalise(vectors: Float[Tensor, "n p q d"]) -> Float[Tensor, "n p q d"]:
     return vectors / (vectors.square().sum(-1, keepdim=True) + EPSILON**2).sqrt()
 
 
 class HOG(Network):
-    """Histograms, frozen; the head alone is trained. About 8 cells along the shorter side, of 4 pixels or more."""
+    """Fixed histograms and a trained head. About 8 cells along the shorter side, of at least 4 pixels each."""
 
     unsupported_axes: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 

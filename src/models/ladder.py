@@ -1,4 +1,4 @@
-"""The ladder: plain stages of convolutions, each ended by one downsampler; the net the questions are asked of."""
+"""The default net: a plain CNN, whose stages of convolutions each end with a downsampler."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,20 +13,19 @@ from .options import Model
 class Ladder(Network):
     """``depth`` stages of ``convs`` × (3×3 convolution, norm, activation), then the downsampler.
 
-    Any plain stack is one: a subclass says which kernels its stages have, and which stages shrink.
+    A subclass defines other plain CNNs by their kernels and the stages that downsample.
     """
 
-    #: the stages that shrink unless ``model.pool_at`` says; None: all
+    #: the stages that downsample if ``model.pool_at`` is null; None: all
     downsampling: ClassVar[Sequence[int] | None] = None
 
     def kernels(self, model: Model) -> Sequence[Sequence[int]]:
-        """Stage by stage, the sizes of its convolutions."""
+        """Kernel sizes of the convolutions, stage by stage."""
         return [[3] * (model.convs or 2)] * model.depth
 
     def build(self, model: Model) -> None:
         """Add the stages."""
-        stage_list = stages(model, self.image[0], self.downsampling)
-        for stage, kernels in zip(stage_list, self.kernels(model), strict=True):
+        for stage, kernels in zip(stages(model, self.image[0], self.downsampling), self.kernels(model), strict=True):
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             channels = stage.channels_in
             for i, kernel in enumerate(kernels, start=1):

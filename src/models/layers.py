@@ -6,11 +6,11 @@ from torch import nn
 
 from .norm import BatchNorm2d
 
-#: what a k×k convolution sees beyond the border, and how many pixels of it: same (k // 2), full (k - 1), valid (none)
+#: padding of k×k convolutions: ``full`` k - 1 zeros on each side, ``valid`` none, the others k // 2 pixels
 PADDINGS = ("zeros", "circular", "reflect", "replicate", "full", "valid")
-#: those that continue the map, which a pool's windows then see too; with the others a window is cut off at the border
+#: paddings that are also the ``border`` of pools; with the others windows of pools are cut off at the border
 CONTINUED = ("circular", "reflect", "replicate")
-#: what makes one vector of an image's maps: their means, their maxima, or all of their values
+#: global pooling of the last maps; ``flatten``: none, all values go to the linear layer
 HEADS = {"gap": nn.AdaptiveAvgPool2d, "gmp": nn.AdaptiveMaxPool2d, "flatten": None}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": BatchNorm2d,
@@ -18,10 +18,4 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "layer": lambda channels: nn.GroupNorm(1, channels),
     "none": lambda channels: nn.Identity(),
 }
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
+ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}

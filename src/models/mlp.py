@@ -1,4 +1,4 @@
-"""A multilayer perceptron: no convolution, no weight is shared between positions; what convolution is compared with."""
+"""A multilayer perceptron, without convolutions or weights shared between positions."""
 
 from collections import OrderedDict
 from typing import ClassVar
@@ -14,8 +14,8 @@ from .options import Model
 class MLP(Network):
     """``depth`` hidden layers of ``width`` units; a stage is a linear layer, norm, activation and dropout.
 
-    ``model.parameters`` matches it to another net. Its stages are vectors (n, width), so nothing shrinks: the axes of
-    pools and convolutions are none of its own, and its width does not double.
+    Stages give vectors (n, width), so the options of pools and convolutions do not apply. ``model.parameters`` matches
+    its size to another net.
     """
 
     unsupported_axes: ClassVar = NO_MAPS
@@ -34,7 +34,7 @@ class MLP(Network):
 
 
 def _norm(model: Model) -> nn.Module:
-    """The norm of a vector. A group has at least two units: one alone, less its mean, is 0 whatever it was."""
+    """The norm of a vector. A group has at least two units: a single unit minus its mean would always be 0."""
     if model.norm == "batch":
         return BatchNorm1d(model.width)
     if model.norm == "group":

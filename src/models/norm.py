@@ -1,7 +1,6 @@
-"""Batch norm whose batch is that of all ranks together, so that a net learns the same on one device as on several; and
-the running statistics of nets that have not been trained.
+"""Batch norm synchronised over ranks, on CPUs too (``SyncBatchNorm`` needs GPUs); running statistics of untrained nets.
 
-PyTorch's ``SyncBatchNorm`` does the first on GPUs alone; here a CPU's result is to be the same.
+Training on several devices gives the same net as on one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ from torch.optim.swa_utils import update_bn
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks; each has its share in the loss of every rank, so its gradient is a sum as well."""
+    """The sum over ranks. Each rank's term is part of the loss of all ranks, so the gradient is a sum as well."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -32,12 +31,12 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-class _Shared(_BatchNorm):
-    """The batch norm beside which it is inherited, but for training on several ranks."""
+class _Synchronised(_BatchNorm):
+    """Mixin: in training on several ranks, a batch norm uses the statistics of the images of all ranks."""
 
     def forward(self, x: Float[Tensor, "n c ..."]) -> Float[Tensor, "n c ..."]:
-        """Normalised by the mean and the variance of all ranks' images; outside training by the running ones."""
-        calibrating = self.momentum is None  # by one process alone
+        """``x``, normalised by the batch's statistics over all ranks in training, else by the running statistics."""
+        calibrating = self.momentum is None  # in a single process
         ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         if self.training and ranks > 1 and not calibrating:
             return self._over_ranks(x)
@@ -47,15 +46,15 @@ class _Shared(_BatchNorm):
     def _over_ranks(self, x: Float[Tensor, "n c ..."]) -> Float[Tensor, "n c ..."]:
         assert self.num_batches_tracked is not None and self.running_mean is not None and self.running_var is not None
         assert self.momentum is not None
-        others = [0, *range(2, x.dim())]
+        axes = [0, *range(2, x.dim())]
         channels = (1, -1, *(1,) * (x.dim() - 2))
-        wide = x.float()
-        count = wide.new_tensor([x.numel() / x.shape[1]])
-        sums = _Sum.apply(torch.cat([wide.sum(others), count]))
+        x32 = x.float()
+        count = x32.new_tensor([x.numel() / x.shape[1]])
+        sums = _Sum.apply(torch.cat([x32.sum(axes), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total
-        centred = wide - mean.view(channels)  # in two steps, as a difference of squares would lose digits
-        variance = _Sum.apply(centred.square().sum(others)) / total
+        centred = x32 - mean.view(channels)  # in two steps, as a difference of squares would lose digits
+        variance = _Sum.apply(centred.square().sum(axes)) / total
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
@@ -67,28 +66,27 @@ class _Shared(_BatchNorm):
         return result
 
 
-class BatchNorm2d(_Shared, nn.BatchNorm2d):
-    """Of maps (n, c, h, w)."""
+class BatchNorm2d(_Synchronised, nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` of maps (n, c, h, w), synchronised over ranks."""
 
 
-class BatchNorm1d(_Shared, nn.BatchNorm1d):
-    """Of vectors (n, c)."""
+class BatchNorm1d(_Synchronised, nn.BatchNorm1d):
+    """``nn.BatchNorm1d`` of vectors (n, c), synchronised over ranks."""
 
 
 def calibrate(net: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> None:
-    """Give a net's batch norms the running statistics that training on these batches would, if nothing were learned.
+    """Set the running statistics of an untrained net's batch norms to the means over batches, in train mode.
 
-    A batch norm is built with mean 0 and variance 1, but a training step normalises by its batch: the net that training
-    starts from is the one with the statistics of its images. Without them an untrained net's answers are another
-    function of its images. Statistics are means over batches, in train mode (dropout included); parameters, flags and
-    torch's random stream stay as they are; what else a net keeps in train mode (as a spectral norm does) moves on.
+    A new batch norm has mean 0 and variance 1, but the first training step normalises by its batch: without this an
+    untrained net computes another function in eval mode than the one that training starts from. Parameters, train/eval
+    flags and torch's random state do not change; other buffers that train mode updates (of spectral norm) do.
 
     Args:
-        net: without batch norms it stays as it is.
-        batches: of 2 images or more, as the net takes them.
+        net: any net; without batch norms it does not change.
+        batches: normalised images, at least 2 per batch.
     """
     flags = {module: module.training for module in net.modules()}
-    momenta = {one: one.momentum for one in net.modules() if isinstance(one, _BatchNorm)}
+    momenta = {norm: norm.momentum for norm in net.modules() if isinstance(norm, _BatchNorm)}
     device = next(net.parameters(), torch.empty(0)).device
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -97,14 +95,14 @@ def calibrate(net: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> No
     finally:
         for module, flag in flags.items():
             module.training = flag
-        for norm, momentum in momenta.items():  # where a batch was broken off, ``update_bn`` gives none back
+        for norm, momentum in momenta.items():  # ``update_bn`` does not restore them after an exception
             norm.momentum = momentum
 
 
 @contextmanager
 def calibrated(net: nn.Module, batches: Iterable[Float[Tensor, "n c h w"]]) -> Iterator[None]:
-    """``calibrate`` inside the ``with``; the statistics of before come back afterwards."""
-    norms = [one for one in net.modules() if isinstance(one, _BatchNorm)]
+    """``calibrate`` inside the ``with``; the old statistics are restored at its end."""
+    norms = [norm for norm in net.modules() if isinstance(norm, _BatchNorm)]
     before = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
     calibrate(net, batches)
     try:

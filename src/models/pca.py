@@ -12,12 +12,9 @@ from ..errors import UserError
 from .blocks import NO_LAYERS, Network
 from .options import Model
 
-#: training images that the components are fitted to, at the most
-FITTED = 20_000
-
 
 class PCA(Network):
-    """``width`` components, frozen; the head alone is trained. Before it is fitted it is a random projection."""
+    """``width`` fixed components and a trained head; a random projection until it is fitted."""
 
     unsupported_axes: ClassVar = NO_LAYERS
 
@@ -31,11 +28,7 @@ class PCA(Network):
         self.add("components", nn.Sequential(OrderedDict(flatten=nn.Flatten(), project=project)))
 
     def fit(self, images: UInt8[Tensor, "n c h w"], normalise: Callable[[Tensor], Tensor]) -> None:
-        """The components of largest variance.
-
-        Raises:
-            UserError: fewer images than components.
-        """
+        """Fit the components of largest variance; ``UserError`` if there are fewer images than components."""
         from sklearn import decomposition
 
         project = self.get_submodule("components.project")
@@ -44,7 +37,7 @@ class PCA(Network):
             raise UserError(
                 f"model.width={project.out_features}: {len(images)} training images have no more components"
             )
-        flat = normalise(images[:FITTED]).flatten(1).cpu().numpy()
+        flat = normalise(images[:20_000]).flatten(1).cpu().numpy()  # more would take long
         fitted = decomposition.PCA(project.out_features, svd_solver="covariance_eigh").fit(flat)
         components = torch.from_numpy(fitted.components_)
         with torch.no_grad():

@@ -7,7 +7,7 @@ from .options import Model
 
 
 class Pixels(Network):
-    """Nothing but the head: ``features`` are the pixels."""
+    """A head without stages: ``features`` are the pixels."""
 
     unsupported_axes: ClassVar = NO_LAYERS | {"width": 1, "parameters": None}
 

@@ -1,4 +1,4 @@
-"""A small residual net in the style of He et al. 2016 for CIFAR: the ladder's stages with shortcuts."""
+"""A small residual net in the style of He et al. 2016 for CIFAR."""
 
 from collections import OrderedDict
 
@@ -10,7 +10,7 @@ from .options import Model
 
 
 class Residual(nn.Module):
-    """``act(body(x) + shortcut(x))``, the body being one or two (convolution, norm), with an activation between."""
+    """``act(body(x) + shortcut(x))``; the body is one or two (convolution, norm), with an activation between them."""
 
     def __init__(self, model: Model, channels_in: int, channels: int, convs: int, stride: int) -> None:
         super().__init__()
@@ -20,8 +20,8 @@ class Residual(nn.Module):
             body |= unit(model, channels_in if i == 1 else channels, channels, str(i), stride=stride if last else 1)
         del body[f"act{convs}"]  # it follows the sum
         shortcut: OrderedDict[str, nn.Module] = OrderedDict()
-        if grown := convs * growth(model, 3):
-            shortcut["pad"] = nn.ZeroPad2d(grown)
+        if padding := convs * growth(model, 3):
+            shortcut["pad"] = nn.ZeroPad2d(padding)
         if stride > 1 or channels_in != channels:
             shortcut["conv"] = convolution(model, channels_in, channels, stride, kernel=1)
             shortcut["norm"] = NORMS[model.norm](channels)
@@ -37,8 +37,8 @@ class Residual(nn.Module):
 class ResNet(Network):
     """A convolution as stem, then ``depth`` stages of ``convs / 2`` residual blocks, each with its downsampler.
 
-    An odd ``convs`` makes the stage's last block one of a single convolution. The pool follows the sum, so its choice
-    (``aps``) is the same for both branches.
+    With an odd ``convs`` the stage's last block has a single convolution. The pool follows the sum, so the phase that
+    ``aps`` selects is the same for both branches.
     """
 
     def build(self, model: Model) -> None:

@@ -30,6 +30,7 @@ from .hooks import blank_image, eval_mode, uncompiled
 from .own import load_own_net
 from .weights import load_pretrained, read_weights
 
+#: (channels, height, width)
 Image = tuple[int, int, int]
 log = logging.getLogger(__name__)
 
@@ -37,36 +38,25 @@ log = logging.getLogger(__name__)
 RANDOM, DEFAULT = "none", "default"
 #: keys or attributes that hold the logits of a net with several outputs
 LOGITS = ("logits", "out")
-#: layers that ``default_layers`` chooses in a net without maps
-BLOCKS = 6
 
 
 @dataclass(frozen=True)
 class LoadedNet:
-    """A net, and the preprocessing of its images.
-
-    Attributes:
-        net: in eval mode, on the CPU.
-        image: (channels, height, width) of its input.
-        mean, std: of its training pixels in [0, 1], per channel.
-        classes: names of its outputs, if the library knows them.
-    """
+    """A net in eval mode, on the CPU, and the preprocessing of its images."""
 
     net: nn.Module
     image: Image
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # of its training pixels in [0, 1], per channel
     std: tuple[float, ...]
-    classes: list[str] | None
+    classes: list[str] | None  # names of its outputs, if the library knows them
 
 
 def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = None) -> LoadedNet:
-    """A net of a library or of one's own; does not touch torch's random state.
-
-    Logs which entries of a weights file were ignored.
+    """A net of a library or of the user; keeps torch's random state, and logs ignored entries of a weights file.
 
     Args:
-        name: ``torchvision/resnet18``, ``timm/resnet18.a1_in1k``: any of their nets that classify images; or a net of
-            one's own, ``my_package.my_module:MyNet`` (see ``own``).
+        name: ``torchvision/resnet18``, ``timm/resnet18.a1_in1k``: any of their nets that classify images; or the user's
+            ``my_package.my_module:MyNet`` (``load_own_net``).
         weights: ``default``: the library's own, downloaded if needed; ``none`` or None: random, with a fixed seed; or
             FILE or FILE:KEY (``read_weights``).
         classes: number of outputs; None: the library's.
@@ -122,9 +112,6 @@ def suggest(wrong: str, valid: Sequence[str]) -> str:
     """``; did you mean …?`` with up to three similar names, or ""."""
     similar = difflib.get_close_matches(wrong, valid, n=3)
     return f"; did you mean {', '.join(similar)}?" if similar else ""
-
-
-# --- the libraries -------------------------------------------------------------------------------------------------
 
 
 def _torchvision_names() -> list[str]:
@@ -204,14 +191,9 @@ LIBRARIES: dict[str, tuple[Callable[[], list[str]], Build]] = {
 }
 
 
-# --- outputs and layers --------------------------------------------------------------------------------------------
-
-
 def logits_of(outputs: Any) -> Tensor:
-    """The logits (n d) in a net's outputs: the tensor itself, the entry ``logits`` or ``out``, or the first entry.
-
-    Raises:
-        UserError: this is no matrix.
+    """The logits (n d) in a net's outputs: the tensor itself, the entry ``logits`` or ``out``, or the first entry;
+    ``UserError`` if this is no matrix.
     """
     if isinstance(outputs, Mapping):
         parts = [outputs[key] for key in LOGITS if key in outputs]
@@ -228,21 +210,17 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 def output_size(net: nn.Module, image: Image) -> int:
-    """Number of logits per image.
-
-    Raises:
-        UserError: the net does not take such images, or gives no logits.
-    """
+    """Number of logits per image; ``UserError`` if the net does not take such images, or gives no logits."""
     return logits_of(run_once(net, image)[""].output).shape[1]
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A module, its output, and its first input."""
+    """A forward pass of a module."""
 
     module: nn.Module
     output: Any
-    input: Any
+    input: Any  # its first
 
 
 def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
@@ -269,10 +247,8 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
         try:
             net(blank_image(net, image))
         except Exception as error:  # a net's own code can raise anything
-            shape = "×".join(map(str, image))
-            raise UserError(
-                f"the net does not take {shape} images ({_first_line(error)}); another size= may do"
-            ) from error
+            reason = f"the net does not take {'×'.join(map(str, image))} images ({_first_line(error)})"
+            raise UserError(f"{reason}; another size= may do") from error
     return calls
 
 
@@ -281,10 +257,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
-    """All modules whose output is one tensor, in the order of ``net.named_modules()``.
-
-    Returns:
-        name, kind, shape (of the output for one image) and parameters (with those of submodules).
+    """Name, kind, output shape (for one image) and number of parameters (with those of submodules) of all modules whose
+    output is one tensor, in the order of ``net.named_modules()``.
 
     Raises:
         UserError: the net does not take such images.
@@ -303,14 +277,8 @@ def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:
 
 
 def pick_layers(net: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Names of the modules that match, in the order of ``net.named_modules()``.
-
-    Args:
-        net: any module.
-        patterns: names, or shell-style patterns: ``layer?``, ``features.*``.
-
-    Raises:
-        UserError: a pattern matches no module.
+    """Names of the modules that match names or shell-style patterns (``layer?``, ``features.*``), in the order of
+    ``net.named_modules()``; ``UserError`` if a pattern matches no module.
     """
     names = [name for name, _ in uncompiled(net).named_modules() if name]
     matched: set[str] = set()
@@ -357,13 +325,13 @@ def _resolution(maps: Any, image: Image) -> tuple[int, int] | None:
 
 
 def _blocks(calls: Mapping[str, _Call]) -> list[str]:
-    """Up to ``BLOCKS`` of the largest group of sibling modules of one class, evenly spaced, with the last."""
+    """Up to six of the largest group of sibling modules of one class, evenly spaced, with the last."""
     groups: dict[tuple[str, type], list[str]] = {}
     for name, call in calls.items():
         if name and isinstance(call.output, Tensor) and next(call.module.children(), None) is not None:
             groups.setdefault((name.rpartition(".")[0], type(call.module)), []).append(name)
     group = max(groups.values(), key=len, default=[])
-    count = min(BLOCKS, len(group))
+    count = min(6, len(group))
     return [group[(i + 1) * len(group) // count - 1] for i in range(count)]
 
 

@@ -73,10 +73,6 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
     from then on only these are copied, and the others are references. Writes through ``.data`` or NumPy are not
     counted, and are missed.
 
-    Args:
-        net: any module.
-        names: names of submodules, as in ``net.named_modules()``.
-
     Raises:
         KeyError: a name that the net does not have.
         UserError: a later forward pass overwrites outputs that the first did not.
@@ -114,12 +110,8 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
 def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str, Tensor], None]) -> Iterator[None]:
     """As ``record_outputs``, but calls ``callback(name, output)`` as soon as a module has run, and stores nothing.
 
-    The first forward pass, which counts how often each module runs, makes the calls at its end.
-
-    Args:
-        net: any module.
-        names: names of submodules.
-        callback: must not keep the output itself, which the net may overwrite.
+    The first forward pass, which counts how often each module runs, makes the calls at its end. ``callback`` must not
+    keep the output itself, which the net may overwrite.
 
     Raises:
         KeyError: a name that the net does not have.

@@ -1,6 +1,7 @@
-"""A net of a user's own, by the name that Python imports it by: ``my_package.my_module:MyNet``."""
+"""Import a user's net by name: ``my_package.my_module:MyNet``."""
 
 import importlib
+import operator
 import sys
 from pathlib import Path
 
@@ -10,12 +11,10 @@ from ..errors import UserError
 
 
 def load_own_net(name: str) -> nn.Module:
-    """Import a net: a module instance, or a class or function that gives one when it is called without arguments.
+    """Import a net, ``package.module:attribute``; this runs that module's code.
 
-    The current folder is searched first, as by ``python -m``. This runs the code of that module, as any import does.
-
-    Args:
-        name: ``package.module:attribute``; the attribute may have parts, ``nets:zoo.small``.
+    The attribute (or nested attribute, ``nets:zoo.small``) is an ``nn.Module``, or a class or function that returns one
+    when called without arguments. The current folder is searched first, as by ``python -m``.
 
     Raises:
         UserError: there is no such module or attribute, it fails, or gives no ``nn.Module``.
@@ -26,10 +25,8 @@ def load_own_net(name: str) -> nn.Module:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-        net = found if isinstance(found, nn.Module) else found()  # type: ignore[operator]
+        net = operator.attrgetter(path)(importlib.import_module(module))
+        net = net if isinstance(net, nn.Module) else net()
     except Exception as error:  # a user's code can raise anything
         raise UserError(f"net={name}: {type(error).__name__}: {error}") from error
     finally:

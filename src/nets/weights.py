@@ -44,8 +44,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     trees = {"": tree, **tree} if isinstance(tree, Mapping) else {}
     state_dicts = {name: _tensors(subtree) for name, subtree in trees.items() if _tensors(subtree)}
     if not state_dicts:
-        reason = "holds no state_dict, neither itself nor under a key"
-        raise UserError(f"weights={file} {reason}; save net.state_dict(), not the net")
+        raise UserError(f"weights={file} holds no state_dict, nor does a key of it; save net.state_dict(), not the net")
     if key and key not in state_dicts:
         return _with_prefix(path, key, state_dicts), ""
     usual = [*(name for name in STATE_DICT_KEYS if name in state_dicts), *([""] if "" in state_dicts else [])]
@@ -74,7 +73,7 @@ def _tensors(tree: Any) -> dict[str, Tensor]:
 
 
 class _Nothing:
-    """Placeholder for an object of any class that a file holds beside its weights; ignores its state."""
+    """Placeholder for an object of any class that a file holds in addition to its weights; ignores its state."""
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -87,10 +86,6 @@ class _Dict:
     def __new__(cls, *_: Any) -> Any:
         """Make a plain dict instead."""
         return OrderedDict()
-
-
-#: packages whose classes never inherit from dict
-NO_DICTS = ("numpy", "_codecs", "pathlib", "argparse")
 
 
 def _pickled(path: Path) -> Any:
@@ -106,7 +101,8 @@ def _pickled(path: Path) -> Any:
 
 
 def _load_with_placeholders(path: Path, classes: Sequence[str], placeholder: type) -> Any:
-    allowed: list[Any] = [(_Nothing if name.startswith(NO_DICTS) else placeholder, name) for name in classes]
+    no_dicts = ("numpy", "_codecs", "pathlib", "argparse")  # packages without classes that inherit from dict
+    allowed: list[Any] = [(_Nothing if name.startswith(no_dicts) else placeholder, name) for name in classes]
     with torch.serialization.safe_globals(allowed):
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -125,16 +121,11 @@ def load_pretrained(net: nn.Module, weights: Mapping[str, Tensor], failure: str)
     A common prefix (``module.``, ``model.``) is removed if that makes most names match. Entries that belong to no
     submodule of the net (``criterion.weight``, ``n_averaged``) are ignored.
 
-    Args:
-        net: the net.
-        weights: name → tensor.
-        failure: the start of the error message.
-
     Returns:
         A message that lists the ignored entries, else "".
 
     Raises:
-        UserError: names are missing or unknown, or shapes differ; says how many, and the first three.
+        UserError: names are missing or unknown, or shapes differ; says ``failure``, how many, and the first three.
     """
     expected = net.state_dict()
     weights, ignored = _match_names(weights, expected)
@@ -153,7 +144,7 @@ def load_pretrained(net: nn.Module, weights: Mapping[str, Tensor], failure: str)
         problems = (f"{len(keys)} {kind} ({_first_three(keys)})" for kind, keys in wrong.items() if keys)
         raise UserError(f"{failure}: {'; '.join(problems)}")
     net.load_state_dict(weights, strict=False)
-    return f"left out, as no part of the net has it: {_first_three(ignored)}" if ignored else ""
+    return f"ignored, as no part of the net has it: {_first_three(ignored)}" if ignored else ""
 
 
 def _first_three(keys: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class UnfoldWindows(torch.autograd.Function):
+class _UnfoldWindows(torch.autograd.Function):
     """Views of the k² samples of every window: slicing, but with one backward pass that fills one gradient map, where
     each slice would fill its own (``soft`` is 1.1 to 1.5 times as fast). Keeps the memory format.
     """
@@ -50,48 +50,43 @@ class UnfoldWindows(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Float[Tensor, "n c H W"], kernel: int, stride: int) -> tuple[Float[Tensor, "n c p q"], ...]:
-        """The samples of a map whose size the windows fit."""
-        return tuple(x[index] for index in UnfoldWindows.window_slices(x.shape, kernel, stride))
+        return tuple(x[index] for index in _UnfoldWindows.window_slices(x.shape, kernel, stride))
 
     @staticmethod
     def window_slices(shape: torch.Size, kernel: int, stride: int) -> list[tuple[slice, ...]]:
         """Index of each of the k² samples in the map, row by row."""
         p, q = (stride * ((n - kernel) // stride) + 1 for n in shape[2:])
-        every = slice(None)
         offsets = itertools.product(range(kernel), repeat=2)
-        return [(every, every, slice(i, i + p, stride), slice(j, j + q, stride)) for i, j in offsets]
+        return [(slice(None), slice(None), slice(i, i + p, stride), slice(j, j + q, stride)) for i, j in offsets]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Save the map's shape and the window for the derivatives."""
         x, *ctx.window = inputs
         ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Float[Tensor, "n c p q"]) -> tuple[Float[Tensor, "n c H W"], None, None]:
-        """Add each sample's gradient to its pixels."""
         (x,) = ctx.saved_tensors
         gradient = torch.zeros_like(x)
-        for index, part in zip(UnfoldWindows.window_slices(x.shape, *ctx.window), gradients, strict=True):
+        for index, part in zip(_UnfoldWindows.window_slices(x.shape, *ctx.window), gradients, strict=True):
             gradient[index].add_(part)
         return gradient, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Float[Tensor, "n c H W"], *_: None) -> tuple[Float[Tensor, "n c p q"], ...]:
-        """The samples of the tangent."""
-        return UnfoldWindows.forward(tangent, *ctx.window)
+        return _UnfoldWindows.forward(tangent, *ctx.window)
 
 
 def unfold_windows(x: Float[Tensor, "n c H W"], window: Window) -> tuple[Float[Tensor, "n c p q"], ...]:
     """The k² samples of every window, row by row, as one map each; for a map that ``Pool.pad`` has padded."""
     # a compiler fuses the slices by itself, and takes no hand-written derivatives
-    unfold = UnfoldWindows.forward if torch.compiler.is_compiling() else UnfoldWindows.apply
+    unfold = _UnfoldWindows.forward if torch.compiler.is_compiling() else _UnfoldWindows.apply
     samples: tuple[Tensor, ...] = unfold(x, window.kernel, window.stride)
     return samples
 
 
 def sum_maps(maps: Iterable[Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
-    """Their sum, added in order."""
+    """The sum of maps, added in order."""
     return reduce(torch.add, maps)
 
 
@@ -124,16 +119,13 @@ class Pool(nn.Module):
     #: differences from the authors' own layer, if any
     differs: ClassVar[str] = ""
 
-    #: in a net, norm and activation follow it, as they follow a convolution
-    is_layer: ClassVar[bool] = False
-    #: has weights for each channel
-    needs_channels: ClassVar[bool] = False
-    #: strides it is defined for; empty: all
-    strides: ClassVar[tuple[int, ...]] = ()
-    #: its output for a constant map of ones
-    gain: ClassVar[float] = 1.0
-    #: whether its output stays in the range of a positive map, times ``gain``
-    keeps_range: ClassVar[bool] = True
+    is_layer: ClassVar[bool] = False  # in a net, norm and activation follow it, as they follow a convolution
+    needs_channels: ClassVar[bool] = False  # has weights for each channel
+    strides: ClassVar[tuple[int, ...]] = ()  # for which it is defined; empty: all
+    gain: ClassVar[float] = 1.0  # its output for a constant map of ones
+    keeps_range: ClassVar[bool] = True  # the output for a positive map stays in the map's range, times ``gain``
+    tiled: ClassVar[bool] = False  # its windows are stride × stride tiles; ``kernel_size`` is not used
+    least_window: ClassVar[int] = 2  # the default window is the stride, but at least this
 
     def __init__(
         self,
@@ -166,12 +158,12 @@ class Pool(nn.Module):
     @classmethod
     def default_window(cls, stride: int) -> int:
         """Side of the window if ``kernel_size`` is None."""
-        return max(2, stride)
+        return max(cls.least_window, stride)
 
     @property
     def windows(self) -> list[Window]:
         """The sliding windows that the map passes through, in order: they give output sizes and receptive fields."""
-        return [self.window(self.kernel_size)]
+        return [self.window(self.stride if self.tiled else self.kernel_size)]
 
     def window(self, kernel: int) -> Window:
         """A window of that side with the pool's stride and padding."""
@@ -203,11 +195,7 @@ class Pool(nn.Module):
         return x[..., : x.shape[-2] + min(bottom, 0), : x.shape[-1] + min(right, 0)]
 
     def pad_for_convolution(self, x: Float[Tensor, "n c h w"], window: Window) -> tuple[Float[Tensor, "n c H W"], int]:
-        """``pad`` before a convolution.
-
-        Returns:
-            The map, and the convolution's own ``padding``: zeros that it adds without a copy of the map.
-        """
+        """``pad`` before a convolution, and the convolution's ``padding``: zeros that it adds without a copy."""
         fits = all(after <= window.before for _, after in map(window.pads, x.shape[-2:]))
         return (x, window.before) if self.border == "clip" and fits else (self.pad(x, window), 0)
 

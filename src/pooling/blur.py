@@ -2,6 +2,7 @@
 
 import math
 from functools import reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,7 @@ from .windows import Max, renormalise_border
 
 
 def binomial(taps: int) -> Float[Tensor, " taps"]:
-    """Binomial filter: row ``taps - 1`` of Pascal's triangle, normalised. From two taps on, its gain at frequency π is
-    0.
+    """Binomial filter: row ``taps - 1`` of Pascal's triangle, normalised. With two taps or more, its gain at π is 0.
 
     >>> binomial(3).tolist()
     [0.25, 0.5, 0.25]
@@ -34,15 +34,13 @@ class Blur(Pool):
     keeps = "constants, range, mean (s = 2); gain |cos(ω/2)|^(m − 1) at frequency ω, 0 at π"
     exact = "m = 1 is x[::s], m = 2 is avg; the map's mean does not see rolls (s = 2, m ≥ 2)"
     source = 'Zhang 2019, "Making convolutional networks shift-invariant again"'
-    differs = (
-        "for 2 < m ≤ s, as m = s = 3, the first window starts at the border; the authors' is centred on the "
-        "first sample"
-    )
+    differs = """for 2 < m ≤ s, as m = s = 3, the first window starts at the border; the authors' is centred on the
+        first sample"""
 
     taps: Tensor
 
     def build(self) -> None:
-        """Make the weights."""
+        """Make the filter."""
         self.register_buffer("taps", binomial(self.kernel_size), persistent=False)
 
     @classmethod
@@ -74,27 +72,15 @@ class MaxBlur(Pool):
     keeps = "constants, range; of the maximum's map what blur keeps"
     exact = "m = 1 is max; the map's mean does not see rolls (s = 2)"
     source = 'Zhang 2019, "Making convolutional networks shift-invariant again"'
-    differs = (
-        "the maximum's map has N samples, the authors' N − 1: the last row and column differ, and at odd N "
-        "they have none"
-    )
+    differs = """the maximum's map has N samples, the authors' N − 1: the last row and column differ, and at odd N they
+        have none"""
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        stride: int | None = None,
-        padding: int | None = None,
-        *,
-        border: str = "clip",
-        ceil_mode: bool = False,
-        channels: int | None = None,
-        taps: int | None = None,
-    ) -> None:
-        super().__init__(kernel_size, stride, padding, border=border, ceil_mode=ceil_mode, channels=channels)
-        self.max = Max(self.kernel_size, 1, padding, border=border)
+    def __init__(self, *args: Any, taps: int | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.max = Max(self.kernel_size, 1, self.padding, border=self.border)
         taps = taps or Blur.default_window(self.stride)
-        centred = (taps - 1) // 2 if ceil_mode else None  # "same" padding has no ceil mode
-        self.blur = Blur(taps, self.stride, centred, border=border, ceil_mode=ceil_mode)
+        centred = (taps - 1) // 2 if self.ceil_mode else None  # "same" padding has no ceil mode
+        self.blur = Blur(taps, self.stride, centred, border=self.border, ceil_mode=self.ceil_mode)
 
     @property
     def windows(self) -> list[Window]:
@@ -102,7 +88,7 @@ class MaxBlur(Pool):
         return self.max.windows + self.blur.windows
 
     def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
-        """As many as the filter's."""
+        """Those of the filter."""
         return self.blur.multiply_adds(channels, input_size, output_size)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:

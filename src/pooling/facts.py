@@ -1,4 +1,4 @@
-"""The documentation of each pool, one line per topic, read from the attributes of its class (see ``Pool``)."""
+"""The documentation of each pool, one line per topic, from the attributes of its class (see ``Pool``)."""
 
 from dataclasses import dataclass, fields
 from inspect import cleandoc
@@ -10,14 +10,9 @@ from .table import POOLS
 
 @dataclass(frozen=True)
 class Facts:
-    """Documentation of a pool.
+    """Documentation of a pool, as in ``Pool``."""
 
-    Attributes:
-        summary: the first paragraph of its docstring.
-        formula, keeps, exact, source, differs: as in ``Pool``.
-    """
-
-    summary: str
+    summary: str  # the first paragraph of its docstring
     formula: str
     keeps: str
     exact: str

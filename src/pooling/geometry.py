@@ -1,6 +1,12 @@
 """Arithmetic of a sliding window: output size and padding."""
 
 from dataclasses import dataclass
+from typing import Any
+
+
+def pair(value: Any) -> tuple[Any, ...]:
+    """A module's setting for (rows, columns), which may be one number for both."""
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
 
 
 @dataclass(frozen=True)

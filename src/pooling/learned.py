@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Pool, Size, sum_maps, unfold_windows
-from .geometry import Window
 from .mixed import Soft
 
 
@@ -26,17 +25,12 @@ class Conv(Pool):
     exact = "is a padded nn.Conv2d"
     source = 'Springenberg et al. 2015, "Striving for simplicity"'
 
-    is_layer = True
-    needs_channels = True
+    is_layer = needs_channels = True
+    least_window = 3
 
     def build(self) -> None:
-        """Make the weights."""
+        """Make the convolution."""
         self.conv = nn.Conv2d(self.channels, self.channels, self.kernel_size, self.stride)
-
-    @classmethod
-    def default_window(cls, stride: int) -> int:
-        """3, or the stride if larger, so that every sample is read."""
-        return max(3, stride)
 
     def parameters_by_formula(self, channels: int) -> int:
         """c²k² weights and c biases."""
@@ -55,8 +49,8 @@ class Conv(Pool):
 class Unshuffle(Pool):
     """Space to depth (pixel unshuffle), then a learned 1×1 convolution from cs² to c channels.
 
-    Computed as one s×s convolution. A net follows it with norm and activation. ``kernel_size`` is not used; maps are
-    padded to a multiple of the stride by the border's mode (``clip``: edge values).
+    Computed as one s×s convolution. A net follows it with norm and activation. Maps are padded to a multiple of the
+    stride by the border's mode (``clip``: edge values).
 
     Raises:
         ValueError: without ``channels``.
@@ -70,17 +64,11 @@ class Unshuffle(Pool):
         'convolutions or pooling"'
     )
 
-    is_layer = True
-    needs_channels = True
+    is_layer = needs_channels = tiled = True
 
     def build(self) -> None:
-        """Make the weights."""
+        """Make the 1×1 convolution."""
         self.conv = nn.Conv2d(self.channels * self.stride**2, self.channels, 1)
-
-    @property
-    def windows(self) -> list[Window]:
-        """The s×s tiles."""
-        return [self.window(self.stride)]
 
     def parameters_by_formula(self, channels: int) -> int:
         """c²s² weights and c biases."""
@@ -110,21 +98,16 @@ class LIP(Soft):
     keeps = "constants, range"
     exact = "constant G, where it starts (weights 0), is avg; G = βx is soft"
     source = 'Gao, Wang & Wu 2019, "LIP: local importance-based pooling"'
-    differs = (
-        "G is a 1×1 convolution without a bound; the authors' is 3×3, with instance norm and 12 · sigmoid behind it"
-    )
+    differs = """G is a 1×1 convolution without a bound; the authors' is 3×3, with instance norm and 12 · sigmoid behind
+        it"""
 
     needs_channels = True
+    least_window = 3  # as in the paper
 
     def build(self) -> None:
-        """Make the weights."""
+        """Make the convolution that gives G, with weights 0."""
         self.importance = nn.Conv2d(self.channels, self.channels, 1, bias=False)
         nn.init.zeros_(self.importance.weight)
-
-    @classmethod
-    def default_window(cls, stride: int) -> int:
-        """3 (as in the paper), or the stride if larger."""
-        return max(3, stride)
 
     def parameters_by_formula(self, channels: int) -> int:
         """c² weights of the 1×1 convolution."""
@@ -154,31 +137,23 @@ class DDAC(Pool):
     keeps = "constants, range"
     exact = "equal logits, where it starts (weights 0), are avg"
     source = 'Zou et al. 2020, "Delving deeper into anti-aliasing in convnets"'
-    differs = (
-        "a softmax for each group, no norm in front of it, weights that start at 0; the authors have one "
-        "softmax over all 8 groups, which makes 1/8 of a constant 1, a batch norm and Kaiming's start"
-    )
-
-    max_groups = 8
+    differs = """a softmax for each group, no norm in front of it, weights that start at 0; the authors have one softmax
+        over all 8 groups, which makes 1/8 of a constant 1, a batch norm and Kaiming's start"""
 
     needs_channels = True
+    least_window = 3
 
     def build(self) -> None:
-        """Make the weights."""
+        """Make the convolution that predicts the filters' logits, with weights 0."""
         self.groups = self.groups_of(self.channels)
         self.filters = nn.Conv2d(self.channels, self.groups * self.kernel_size**2, self.kernel_size, self.stride)
         nn.init.zeros_(self.filters.weight)
         nn.init.zeros_(self.filters.bias)  # type: ignore[arg-type]
 
-    @classmethod
-    def groups_of(cls, channels: int) -> int:
-        """Number of groups: the largest divisor of the channels up to ``max_groups``."""
-        return max(g for g in range(1, cls.max_groups + 1) if channels % g == 0)
-
-    @classmethod
-    def default_window(cls, stride: int) -> int:
-        """3, or the stride if larger."""
-        return max(3, stride)
+    @staticmethod
+    def groups_of(channels: int) -> int:
+        """Number of groups: the largest divisor of the channels up to 8."""
+        return max(g for g in range(1, 9) if channels % g == 0)
 
     def parameters_by_formula(self, channels: int) -> int:
         """gk² filters of ck² weights and a bias."""
@@ -186,12 +161,8 @@ class DDAC(Pool):
 
     def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
         """ck² for each of the gk² logits, and ck² for the filters themselves."""
-        return (
-            channels
-            * self.kernel_size**2
-            * (self.groups_of(channels) * self.kernel_size**2 + 1)
-            * math.prod(output_size)
-        )
+        area = self.kernel_size**2
+        return channels * area * (self.groups_of(channels) * area + 1) * math.prod(output_size)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps downsampled by the stride."""

@@ -21,7 +21,7 @@ class Mixed(Pool):
     source = 'Lee, Gallagher & Tu 2016, "Generalizing pooling functions in CNNs: mixed, gated, and tree"'
 
     def build(self) -> None:
-        """Make the weights."""
+        """Make both pools and the learned parameters."""
         self.max, self.avg = (
             pool(self.kernel_size, self.stride, self.padding, border=self.border, ceil_mode=self.ceil_mode)
             for pool in (Max, Avg)
@@ -118,10 +118,7 @@ class Stochastic(Pool):
     exact = "a single positive sample in the window is drawn; mean ≤ eval ≤ max on maps ≥ 0"
     source = 'Zeiler & Fergus 2013, "Stochastic pooling for regularization of deep CNNs"'
 
-    @classmethod
-    def default_window(cls, stride: int) -> int:
-        """3 (as in the paper), or the stride if larger."""
-        return max(3, stride)
+    least_window = 3  # as in the paper
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps downsampled by the stride, ≥ 0."""

@@ -13,14 +13,9 @@ from .geometry import Window
 
 
 class Polyphase(Pool):
-    """Base class. ``kernel_size`` is not used; maps are padded to a multiple of the stride by the border's mode
-    (``clip``: edge values).
-    """
+    """Base class. Maps are padded to a multiple of the stride by the border's mode (``clip``: edge values)."""
 
-    @property
-    def windows(self) -> list[Window]:
-        """One sample of each s×s tile; which one depends on the whole map, and is not in the receptive field."""
-        return [self.window(self.stride)]
+    tiled = True  # the choice of the phase depends on the whole map; that is not in the receptive field
 
     def phases(self, x: Float[Tensor, "n c H W"]) -> tuple[Float[Tensor, "n c p q"], ...]:
         """The s² phases of a map whose sides are multiples of s, row by row."""
@@ -74,13 +69,11 @@ class Scored(Polyphase):
         ValueError: without ``channels``.
     """
 
-    #: hidden units of the score
-    hidden = 8
-
+    hidden = 8  # units of the score
     needs_channels = True
 
     def build(self) -> None:
-        """Make the weights."""
+        """Make the score."""
         # a bias of the last layer would add the same to all logits
         self.score = nn.Sequential(
             nn.Conv2d(self.channels, self.hidden, 1), nn.ReLU(), nn.Conv2d(self.hidden, 1, 1, bias=False)
@@ -109,21 +102,17 @@ class LPS(Scored):
     keeps = "constants, range; every kept sample bit for bit (eval); aliases"
     exact = "circular, s | N, in eval: as aps, which it is with the phase's norm for logit; τ → 0 draws one phase"
     source = 'Rojas-Gomez et al. 2022, "Learnable polyphase sampling for shift invariant and equivariant CNNs"'
-    differs = (
-        "a phase's logit is the mean of a pointwise score; the authors' comes from two 3×3 circular "
-        "convolutions of the phase"
-    )
+    differs = """a phase's logit is the mean of a pointwise score; the authors' comes from two 3×3 circular convolutions
+        of the phase"""
 
-    #: temperature of the Gumbel softmax
-    tau: float = 1.0
+    tau: float = 1.0  # temperature of the Gumbel softmax
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps downsampled by the stride."""
         x = self.pad_to_multiple(x)
         logits = self.logits(x)
-        return weighted_sum(
-            self.phases(x), F.gumbel_softmax(logits, self.tau) if self.training else one_hot_argmax(logits)
-        )
+        weights = F.gumbel_softmax(logits, self.tau) if self.training else one_hot_argmax(logits)
+        return weighted_sum(self.phases(x), weights)
 
 
 class TIPS(Scored):
@@ -136,16 +125,13 @@ class TIPS(Scored):
     keeps = "constants, range"
     exact = "equal logits are avg with k = s; circular, s | N: the map's mean does not see rolls, the map does"
     source = 'Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation invariant polyphase sampling"'
-    differs = (
-        "a phase's logit is the mean of a pointwise score; the authors' is convolutional, and two losses "
-        "train it besides"
-    )
+    differs = """a phase's logit is the mean of a pointwise score; the authors' is convolutional, and two losses train
+        it besides"""
 
     def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
         """The scores, and the weighted sum."""
-        return super().multiply_adds(channels, input_size, output_size) + channels * self.stride**2 * math.prod(
-            output_size
-        )
+        weighted = channels * self.stride**2 * math.prod(output_size)
+        return super().multiply_adds(channels, input_size, output_size) + weighted
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps downsampled by the stride."""

@@ -10,7 +10,6 @@ from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
 from .base import Pool, Size, at_least_float32
-from .geometry import Window
 
 
 def separable_product(
@@ -27,22 +26,19 @@ def separable_product(
 class FLC(Pool):
     """FrequencyLowCut pooling: the lowest m of N = sm frequencies per axis are the spectrum of the smaller map.
 
-    A global filter. ``kernel_size`` is not used; maps are padded to a multiple of the stride by the border's mode
-    (``clip``: edge values). Computed as products with small matrices in at least float32: on a CPU and maps of 56, a
-    fraction of the time of FFTs.
+    A global filter. Maps are padded to a multiple of the stride by the border's mode (``clip``: edge values). Computed
+    as products with small matrices in at least float32: on a CPU and maps of 56, a fraction of the time of FFTs.
     """
 
     formula = "the lowest N/s frequencies"
     keeps = "constants, mean; every frequency below the new Nyquist frequency; not the range"
-    exact = (
-        "a roll is a sinc shift where N/s is odd, else only for rolls by multiples of s: of the new Nyquist "
-        "frequency it keeps one sign and not its mirror image"
-    )
+    exact = """a roll is a sinc shift where N/s is odd, else only for rolls by multiples of s: of the new Nyquist
+        frequency it keeps one sign and not its mirror image"""
     source = 'Grabinski et al. 2022, "FrequencyLowCut pooling"'
     differs = "where 4 does not divide N the authors' slice of the spectrum is off its centre by one frequency"
 
     keeps_range = False  # negative lobes
-
+    tiled = True  # right for sizes, but the true receptive field is the whole map
     #: whether the kept frequencies are symmetric about 0, so that the filter is real on each axis
     symmetric: ClassVar[bool] = False
 
@@ -55,11 +51,6 @@ class FLC(Pool):
         copied = copy.copy(self)
         copied.step = 1
         return copied
-
-    @property
-    def windows(self) -> list[Window]:
-        """The s×s tile of each output: right for sizes, but the true receptive field is the whole map."""
-        return [self.window(self.stride)]
 
     def frequencies(self, m: int) -> range:
         """Kept frequencies for m outputs, in periods per map."""
@@ -128,7 +119,7 @@ class Ideal(FLC):
 class Wavelet(Pool):
     """The low-pass band of the Haar wavelet transform, one value per 2×2 tile.
 
-    ``kernel_size`` is not used; an odd map is padded by the border's mode (``clip``: edge values).
+    An odd map is padded by the border's mode (``clip``: edge values).
 
     Raises:
         ValueError: a stride other than 2.
@@ -139,18 +130,14 @@ class Wavelet(Pool):
     exact = "2 · avg"
     source = 'Haar 1910; Li et al. 2020, "Wavelet integrated CNNs" (WaveCNet)'
 
-    strides: ClassVar[tuple[int, ...]] = (2,)
+    strides = (2,)
     gain = 2.0
+    tiled = True
 
     def build(self) -> None:
         """Check the stride."""
         if self.stride != 2:
             raise ValueError(f"one level of the Haar transform halves a map: stride 2 only, not {self.stride}")
-
-    @property
-    def windows(self) -> list[Window]:
-        """2×2 tiles."""
-        return [self.window(2)]
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps of half the size."""

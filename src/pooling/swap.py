@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
-from ..nets.hooks import blank_image, reference_tensor, uncompiled
+from ..nets.hooks import blank_image, eval_mode, reference_tensor, uncompiled
 from .base import Pool
-from .geometry import Window
+from .geometry import Window, pair
 from .table import POOLS
 
 #: a class of ``POOLS``, or a callable: (kernel_size, stride, padding, *, border, ceil_mode, channels) → Pool
@@ -70,7 +70,7 @@ def swap_pools(
     make = _named(pool) if isinstance(pool, str) else pool
     modules = dict(net.named_modules(remove_duplicate=False))
     kinds = (*POOLING, nn.Conv2d) if convs else POOLING
-    strided = [name for name, layer in modules.items() if isinstance(layer, kinds) and max(_pair(layer.stride)) > 1]
+    strided = [name for name, layer in modules.items() if isinstance(layer, kinds) and max(pair(layer.stride)) > 1]
     inside_pools = tuple(f"{name}." for name, layer in modules.items() if isinstance(layer, Pool))
     chosen = [name for name in strided if not name.startswith(inside_pools)] if names is None else list(names)
     if not chosen:
@@ -111,26 +111,17 @@ class OutputKind:
 
 
 def _named(name: str) -> MakePool:
-    pool = POOLS.get(name)
-    if pool is None:
+    if (pool := POOLS.get(name)) is None:
         names = ", ".join(key for key, value in POOLS.items() if value)
         raise UserError(f"pool={name!r}: choose one of {names}")
     return pool
 
 
-# --- the old layers ------------------------------------------------------------------------------------------------
-
-
-def _pair(value: Any) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value, value)
-
-
 def _side(name: str, module: nn.Module, attribute: str) -> int:
-    """A setting that must be the same on both axes."""
-    rows, columns = _pair(getattr(module, attribute))
+    rows, columns = pair(getattr(module, attribute))
     if rows != columns:
         raise UserError(f"{name}: {attribute}={rows, columns} differs between the axes; pools here are square")
-    return rows
+    return int(rows)
 
 
 def _torch_pool(name: str, module: nn.Module) -> Replaced:
@@ -200,13 +191,11 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
             return output
 
     running.append(("", net))
-    with ExitStack() as stack:
+    with ExitStack() as stack, torch.no_grad(), eval_mode(net):
         for name, module in net.named_modules():
-            stack.callback(setattr, module, "training", module.training)
             stack.callback(module.register_forward_pre_hook(partial(enter, name=name)).remove)
             stack.callback(module.register_forward_hook(leave).remove)
-        net.eval()
-        with torch.no_grad(), FindPooling():
+        with FindPooling():
             net(blank_image(net, image))
     return outputs, functions
 
@@ -216,9 +205,6 @@ def _downsamples(x: Tensor, output: Any) -> bool:
     return isinstance(output, Tensor) and output.shape[-1] not in (1, x.shape[-1])
 
 
-# --- the new layers ------------------------------------------------------------------------------------------------
-
-
 def _build_pool(name: str, build: MakePool, old: Replaced, outputs: dict[OutputKind, None], net: nn.Module) -> Pool:
     """A pool that gives the sizes of the old layer, with its channels, dtype, device and train/eval flag."""
     options = _fit(name, build, old)
@@ -226,8 +212,8 @@ def _build_pool(name: str, build: MakePool, old: Replaced, outputs: dict[OutputK
     try:
         pool = build(**options, channels=channels[0] if len(channels) == 1 else None)
     except ValueError as error:
-        given = " and ".join(map(str, channels)) or "no map at all"
-        raise UserError(f"{name}: {error}; it was given {given}") from None
+        inputs = " and ".join(map(str, channels)) or "no map at all"
+        raise UserError(f"{name}: {error}; it was given {inputs}") from None
     weight = reference_tensor(net)
     like = next(iter(outputs), OutputKind(0, weight.dtype, weight.device))
     pool.to(like.device, like.dtype).to(memory_format=_memory_format(net))  # type: ignore[call-overload]

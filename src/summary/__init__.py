@@ -28,11 +28,7 @@ class _Tracer(fx.Tracer):
 
 
 def graph(net: nn.Module) -> fx.Graph:
-    """The net's ``torch.fx`` graph in eval mode.
-
-    Raises:
-        ShapeError: torch.fx cannot trace the net; names the layer.
-    """
+    """The net's ``torch.fx`` graph in eval mode; ``ShapeError`` names the layer that torch.fx cannot trace."""
     tracer = _Tracer()
     try:
         with eval_mode(net):
@@ -43,19 +39,18 @@ def graph(net: nn.Module) -> fx.Graph:
 
 
 def _innermost(stack: Mapping[str, tuple[str, Any]]) -> str:
-    """The name of the innermost module on torch.fx's stack."""
     return ["", *(name for name, _ in stack.values())][-1]
 
 
 def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) -> ModelSummary:
-    """Shapes, receptive fields, parameters and multiply-adds (MACs; FLOPs are twice as many) of a net's layers.
+    """Shapes, receptive fields, parameters and multiply-adds (MACs) of a net's layers.
 
     Works on any net that ``torch.fx`` can trace, in eval mode, without running it (it may be on the meta device). A
-    module or parameter that is used twice has a row for each use, and its parameters are in the first row; the same
-    holds for a parameter that two modules share.
+    module or parameter that is used twice has a row for each use; the first row has its parameters. The same holds for
+    a parameter that two modules share.
 
     Args:
-        net: the net; its layers must be of the kinds in ``RULES`` and ``CALLS``.
+        net: its layers must be of the kinds in ``RULES`` and ``CALLS``.
         image: (channels, height, width) of its input.
         tight: also refuse strides and windows larger than their maps, which PyTorch allows.
 
@@ -77,9 +72,7 @@ def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = Fals
                 refuse_larger(str(node.target), net.get_submodule(str(node.target)), values[node.all_input_nodes[0]])
             value = _value(net, node, values)
         except ShapeError as error:
-            sizes = dict.fromkeys(
-                [image[1:], *((one.rows.size, one.columns.size) for one in rows if one.rows.receptive_field)]
-            )
+            sizes = dict.fromkeys([image[1:], *(layer.shape[1:] for layer in rows if layer.rows.receptive_field)])
             raise ShapeError(f"{error}; so far {' → '.join(f'{h}×{w}' for h, w in sizes)}") from error.__cause__
         if isinstance(value, Layer):
             rows.append(replace(value, parameters=value.parameters - counted.again(value.name)))
@@ -103,7 +96,7 @@ def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     else:
         owner = _innermost(node.meta.get("nn_module_stack", {}))
         rule, name = CALLS.get(node.target), f"{owner}.{node.name}".lstrip(".")
-        if callable(node.target) and not any(isinstance(values[one], Layer | list) for one in node.all_input_nodes):
+        if callable(node.target) and not any(isinstance(values[x], Layer | list) for x in node.all_input_nodes):
             rule = _arithmetic(node.target)
     if rule is None:
         operation = kind if node.op == "call_module" else getattr(node.target, "__name__", target)
@@ -132,15 +125,15 @@ def _learned(name: str, value: Tensor) -> Layer:
 
 
 class CountedParameters:
-    """Keeps track of the parameters that earlier rows have counted, by identity, so that shared ones count once."""
+    """The parameters that earlier rows have counted, by identity, so that shared ones count once."""
 
     def __init__(self, net: nn.Module) -> None:
         self.own = {name: [*module.parameters()] for name, module in net.named_modules()}
-        self.own |= {name: [one] for name, one in net.named_parameters(remove_duplicate=False)}
+        self.own |= {name: [parameter] for name, parameter in net.named_parameters(remove_duplicate=False)}
         self.seen: set[nn.Parameter] = set()
 
     def again(self, name: str) -> int:
-        """How many parameters of a module (or parameter) of this name were counted before; marks all as counted."""
+        """How many parameters of the module or parameter ``name`` were counted before; marks all as counted."""
         own = set(self.own.get(name, ()))
         repeated = own & self.seen
         self.seen |= own
@@ -150,11 +143,11 @@ class CountedParameters:
 def reparametrised(module: nn.Module) -> int:
     """Extra parameters of a layer whose weight is computed from others (weight norm)."""
     more = 0
-    for name, one in getattr(module, "parametrizations", nn.ModuleDict()).items():
+    for name, parts in getattr(module, "parametrizations", nn.ModuleDict()).items():
         with torch.no_grad():
-            more += sum(part.numel() for part in one.parameters()) - getattr(module, name).numel()
+            more += sum(part.numel() for part in parts.parameters()) - getattr(module, name).numel()
     own = dict(module.named_parameters(recurse=False))  # PyTorch's older weight norm
-    return more + sum(one.numel() for name, one in own.items() if name.endswith("_g") and f"{name[:-2]}_v" in own)
+    return more + sum(gain.numel() for name, gain in own.items() if name.endswith("_g") and f"{name[:-2]}_v" in own)
 
 
 def verify(summary: ModelSummary, net: nn.Module) -> None:
@@ -173,18 +166,18 @@ def verify(summary: ModelSummary, net: nn.Module) -> None:
             shape = next(shapes[name], None)
             if shape != layer.sizes or math.prod(shape) != math.prod(layer.shape):
                 raise ShapeError(f"{name}: the summary says {layer.sizes[1:]}, the net gives {shape and shape[1:]}")
-        count = sum(one.numel() for one in counted.own[name]) - counted.again(name)
+        count = sum(parameter.numel() for parameter in counted.own[name]) - counted.again(name)
         if count != layer.parameters:
             raise ShapeError(f"{name}: the summary says {layer.parameters} parameters, the net has {count}")
-    unknown = [name for name, one in net.named_parameters() if one not in counted.seen]
-    total = sum(one.numel() for one in net.parameters())
+    unknown = [name for name, parameter in net.named_parameters() if parameter not in counted.seen]
+    total = sum(parameter.numel() for parameter in net.parameters())
     if unknown or total != summary.parameters:
         names = f"; not in the summary: {', '.join(unknown[:3])}{' …' if unknown[3:] else ''}" if unknown else ""
         raise ShapeError(f"the summary says {summary.parameters} parameters in all, the net has {total}{names}")
 
 
 def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -> dict[str, Iterator[tuple[int, ...]]]:
-    """Output shapes of the named modules for one image, one per call."""
+    """Output shapes of the named modules for one image, one shape per call."""
     modules = dict(net.named_modules())
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names if name in modules}
     with ExitStack() as stack, torch.no_grad(), eval_mode(net):

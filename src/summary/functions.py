@@ -1,4 +1,4 @@
-"""``CALLS``: one formula per function and tensor method.
+"""``CALLS``: the rules of functions and tensor methods.
 
 A rule takes the name of the call and its arguments, some of them layers, and returns a layer, several, or numbers.
 """
@@ -24,25 +24,31 @@ Dims = int | Sequence[int]
 
 def _join(name: str, *operands: Any, **options: Any) -> Layer:
     """Elementwise operations with broadcasting; the receptive field covers all operands."""
-    layers = [one for one in operands if isinstance(one, Layer)]
-    whole = max(layers, key=lambda one: (len(one.layout), math.prod(one.shape)))
-    for one in layers:
-        fits = all(size in (1, most) for size, most in zip(one.shape, whole.shape, strict=True))
-        if not fits or (one.rows.receptive_field and one.layout != whole.layout):
-            raise ShapeError(f"{name}: joins {' and '.join(f'{one.name} {one.shape}' for one in layers)}")
-    rows = reduce(Axis.join, (one.rows for one in layers))
-    return replace(whole, rows=rows, columns=reduce(Axis.join, (one.columns for one in layers)))
+    layers = [operand for operand in operands if isinstance(operand, Layer)]
+    whole = max(layers, key=lambda layer: (len(layer.layout), math.prod(layer.shape)))
+    for layer in layers:
+        fits = all(size in (1, most) for size, most in zip(layer.shape, whole.shape, strict=True))
+        if not fits or (layer.rows.receptive_field and layer.layout != whole.layout):
+            raise ShapeError(f"{name}: joins {_shapes(layers)}")
+    return _join_axes(whole, layers)
+
+
+def _join_axes(result: Layer, layers: Sequence[Layer]) -> Layer:
+    rows, columns = (reduce(Axis.join, axes) for axes in zip(*((x.rows, x.columns) for x in layers), strict=True))
+    return replace(result, rows=rows, columns=columns)
+
+
+def _shapes(layers: Sequence[Layer]) -> str:
+    return " and ".join(f"{layer.name} {layer.shape}" for layer in layers)
 
 
 def _cat(name: str, layers: Sequence[Layer], dim: int = 0) -> Layer:
     """Concatenation of channels."""
     first = layers[0]
-    if any(one.layout != first.layout or one.shape[1:] != first.shape[1:] for one in layers):
-        raise ShapeError(f"{name}: puts side by side {' and '.join(f'{one.name} {one.shape}' for one in layers)}")
+    if any(layer.layout != first.layout or layer.shape[1:] != first.shape[1:] for layer in layers):
+        raise ShapeError(f"{name}: puts side by side {_shapes(layers)}")
     _of_channels(name, first, dim)
-    rows = reduce(Axis.join, (one.rows for one in layers))
-    columns = reduce(Axis.join, (one.columns for one in layers))
-    return replace(first, channels=sum(one.channels for one in layers), rows=rows, columns=columns)
+    return _join_axes(replace(first, channels=sum(layer.channels for layer in layers)), layers)
 
 
 def _of_channels(name: str, layer: Layer, dim: int) -> None:
@@ -51,7 +57,6 @@ def _of_channels(name: str, layer: Layer, dim: int) -> None:
 
 
 def _split(name: str, layer: Layer, sizes: Dims, dim: int = 0) -> list[Layer]:
-    """Channels split into parts of these sizes."""
     _of_channels(name, layer, dim)
     if isinstance(sizes, int):
         sizes = [min(sizes, layer.channels - first) for first in range(0, layer.channels, sizes)]
@@ -65,15 +70,15 @@ def _chunk(name: str, layer: Layer, chunks: int, dim: int = 0) -> list[Layer]:
 def _reduce(name: str, layer: Layer, dim: Dims = (), keepdim: bool = False, **options: Any) -> Layer:
     """A mean, sum or maximum over dimensions of an image."""
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
-    gone = {layer.layout[one] for one in dims}
-    if not gone or not gone <= set("chw"):
+    reduced = {layer.layout[dim] for dim in dims}
+    if not reduced or not reduced <= set("chw"):
         raise ShapeError(f"{name}: reduces dimensions {dims}, the summary follows those of an image")
     return replace(
         layer,
-        channels=1 if "c" in gone else layer.channels,
-        rows=layer.rows.whole() if "h" in gone else layer.rows,
-        columns=layer.columns.whole() if "w" in gone else layer.columns,
-        layout=layer.layout if keepdim else "".join(one for one in layer.layout if one not in gone),
+        channels=1 if "c" in reduced else layer.channels,
+        rows=layer.rows.whole() if "h" in reduced else layer.rows,
+        columns=layer.columns.whole() if "w" in reduced else layer.columns,
+        layout=layer.layout if keepdim else "".join(letter for letter in layer.layout if letter not in reduced),
     )
 
 
@@ -89,18 +94,18 @@ def _squeeze(name: str, layer: Layer, dim: int) -> Layer:
 
 def _permute(name: str, layer: Layer, *order: Any) -> Layer:
     dims = order if isinstance(order[0], int) else order[0]
-    return replace(layer, layout="".join(layer.layout[one] for one in dims))
+    return replace(layer, layout="".join(layer.layout[dim] for dim in dims))
 
 
-def _transpose(name: str, layer: Layer, one: int, other: int) -> Layer:
+def _transpose(name: str, layer: Layer, first: int, second: int) -> Layer:
     order = list(range(len(layer.layout)))
-    order[one], order[other] = order[other], order[one]
+    order[first], order[second] = order[second], order[first]
     return _permute(name, layer, order)
 
 
 def _view(name: str, layer: Layer, *sizes: Any) -> Layer:
     """Channels split into groups or merged again, or a flattened image."""
-    if not layer.rows.receptive_field:  # learned numbers go with maps of any layout
+    if not layer.rows.receptive_field:  # a learned tensor is broadcast to maps of any layout
         return layer
     shape = list(sizes if isinstance(sizes[0], int) else sizes[0])
     if -1 in shape:
@@ -121,8 +126,8 @@ def _take(name: str, value: Any, index: Any) -> Any:
     if Ellipsis in slices:
         where = slices.index(Ellipsis)
         slices[where : where + 1] = [slice(None)] * (len(value.layout) - len(slices) + 1)
-    if not all(isinstance(one, slice) for one in slices) or slices[0] != slice(None):
-        raise ShapeError(f"{name}: takes [{index}] of a map, the summary follows slices of an image alone")
+    if not all(isinstance(entry, slice) for entry in slices) or slices[0] != slice(None):
+        raise ShapeError(f"{name}: takes [{index}] of a map, the summary follows only slices of an image")
     kept = {label: range(size)[one] for label, size, one in zip(value.layout, value.sizes, slices, strict=False)}
     return replace(
         value,

@@ -25,19 +25,12 @@ class ShapeError(UserError):
 
 @dataclass(frozen=True)
 class Axis:
-    """One spatial axis of a map.
-
-    Attributes:
-        size: number of outputs.
-        receptive_field: of an output, in input pixels; 0 for learned constants.
-        jump: effective stride, input pixels between neighbouring outputs.
-        offset: centre of the first output's receptive field, in input pixels from the edge.
-    """
+    """One spatial axis of a map of ``size`` outputs; the other numbers are in input pixels."""
 
     size: int
-    receptive_field: float = 1.0
-    jump: float = 1.0
-    offset: float = 0.5
+    receptive_field: float = 1.0  # of an output; 0 for learned constants
+    jump: float = 1.0  # effective stride, the distance of neighbouring outputs
+    offset: float = 0.5  # centre of the first output's receptive field, from the edge
 
     def slide(self, window: Window) -> "Axis":
         """The axis after a sliding window."""
@@ -55,12 +48,9 @@ class Axis:
     def join(self, other: "Axis") -> "Axis":
         """The axis after joining two branches: the receptive field covers both."""
         wide = self if self.size >= other.size else other  # a 1×1 branch is broadcast
-        if not (self.receptive_field and other.receptive_field):  # learned numbers see nothing of the image
-            return replace(
-                wide,
-                receptive_field=self.receptive_field or other.receptive_field,
-                offset=self.offset if self.receptive_field else other.offset,
-            )
+        if not (self.receptive_field and other.receptive_field):  # a learned constant does not depend on the image
+            seeing = self if self.receptive_field else other
+            return replace(wide, receptive_field=seeing.receptive_field, offset=seeing.offset)
         low = min(self.offset - self.receptive_field / 2, other.offset - other.receptive_field / 2)
         high = max(self.offset + self.receptive_field / 2, other.offset + other.receptive_field / 2)
         return replace(wide, receptive_field=high - low, offset=(low + high) / 2)
@@ -82,9 +72,8 @@ class Layer:
     Attributes:
         name: of the module, as in ``net.named_modules()``.
         kind: its class.
-        channels: channels of its output (units, after ``flatten``).
+        channels: of its output (units, after ``flatten``).
         rows, columns: the two axes of its output.
-        parameters: number of learned parameters.
         multiply_adds: MACs per image, of convolutions, linear layers and filters; norms and activations count as none.
         layout: order of the dimensions of its output; without h and w after ``flatten``, with c twice if the channels
             are split into groups.
@@ -110,7 +99,7 @@ class Layer:
         if self.layout.count("c") > 1:
             raise ShapeError(f"{self.name}: its channels are split into groups")
         size = {"n": 1, "c": self.channels, "h": self.rows.size, "w": self.columns.size}
-        return tuple(size[one] for one in self.layout)
+        return tuple(size[letter] for letter in self.layout)
 
     def seen(self, image: tuple[int, int]) -> float:
         """Fraction of the image in the receptive field of one output, in (0, 1]."""

@@ -1,7 +1,6 @@
-"""``RULES``: one formula per kind of layer.
+"""``RULES``: the rules of the kinds of layers; those of optional packages are in the table by name.
 
 A rule takes the name of a layer, the module and its input, and returns its output with parameters and multiply-adds.
-Layers of optional packages are in the table by name.
 """
 
 import math
@@ -15,14 +14,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 
 from ..pooling import Pool
-from ..pooling.geometry import Window
+from ..pooling.geometry import Window, pair
 from .layers import MAPS, Axis, Layer, ShapeError
 
 Rule = Callable[[str, Any, Layer], Layer]
-
-
-def _pair(value: Any) -> tuple[Any, Any]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
 
 
 def _maps(name: str, layer: Layer) -> None:
@@ -30,32 +25,21 @@ def _maps(name: str, layer: Layer) -> None:
         raise ShapeError(f"{name}: takes maps ({', '.join(MAPS)}), gets ({', '.join(layer.layout)})")
 
 
-# --- windows -------------------------------------------------------------------------------------------------------
-
-
 def slide(name: str, layer: Layer, windows: Sequence[Window], border: str = "") -> Layer:
-    """The map after sliding windows.
-
-    Raises:
-        ShapeError: the output would be empty, or the padding is larger than the map; gives the arithmetic.
-    """
+    """The map after sliding windows; ``ShapeError`` if it would be empty, or the padding is larger than the map."""
     _maps(name, layer)
     for axis, window in zip((layer.rows, layer.columns), windows, strict=True):
         n, k, s, p = axis.size, window.extent, window.stride, window.before
         if window.output_size(n) < 1:
             raise ShapeError(f"{name}: nothing is left: floor(({n} + 2·{p} - {k})/{s}) + 1 = {window.output_size(n)}")
-        beyond = max(p, *window.pads(n))
-        if (border == "reflect" and beyond >= n) or (border == "circular" and beyond > n):
-            raise ShapeError(f"{name}: {border} padding of {beyond} needs a map larger than {beyond}, this one has {n}")
+        most = max(p, *window.pads(n))
+        if (border == "reflect" and most >= n) or (border == "circular" and most > n):
+            raise ShapeError(f"{name}: {border} padding of {most} needs a map larger than {most}, this one has {n}")
     return replace(layer, rows=layer.rows.slide(windows[0]), columns=layer.columns.slide(windows[1]))
 
 
 def refuse_larger(name: str, module: nn.Module, layer: Layer) -> None:
-    """Refuse a stride, or a window with "same" padding, that is larger than its map: it would see mostly padding.
-
-    Raises:
-        ShapeError: with the sizes.
-    """
+    """``ShapeError`` if a stride, or a window with "same" padding, is larger than its map: mostly padding is seen."""
     if not isinstance(module, Pool | nn.Conv2d):
         return
     for window in module.windows if isinstance(module, Pool) else _windows(module, (0, 0)):
@@ -77,19 +61,16 @@ def pad(name: str, layer: Layer, left: int, right: int, top: int = 0, bottom: in
 
 def _windows(module: Any, padding: Sequence[int]) -> list[Window]:
     """The two windows of a PyTorch convolution or pool."""
-    kernel, dilation = _pair(module.kernel_size), _pair(getattr(module, "dilation", 1))
-    stride = _pair(module.stride or module.kernel_size)
-    return [
-        Window(k, s, p, d, ceil=getattr(module, "ceil_mode", False))
-        for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)
-    ]
+    kernel, dilation = pair(module.kernel_size), pair(getattr(module, "dilation", 1))
+    axes = zip(kernel, pair(module.stride or module.kernel_size), padding, dilation, strict=True)
+    return [Window(k, s, p, d, ceil=getattr(module, "ceil_mode", False)) for k, s, p, d in axes]
 
 
 def _reach(name: str, module: Any, layer: Layer) -> Layer:
     """The map after a PyTorch convolution or pool; ``padding="same"`` adds the odd sample after the map."""
     border, padding = getattr(module, "padding_mode", ""), getattr(module, "padding", 0)
     if not isinstance(padding, str):
-        return slide(name, layer, _windows(module, _pair(padding)), border)
+        return slide(name, layer, _windows(module, pair(padding)), border)
     windows = _windows(module, (0, 0))
     if padding == "same":
         top, left = ((window.extent - 1) // 2 for window in windows)
@@ -108,18 +89,13 @@ def _tensorflow(name: str, module: Any, layer: Layer) -> Layer:
     return slide(name, pad(name, layer, *pads), windows)
 
 
-def _size(layer: Layer) -> tuple[int, int]:
-    return layer.rows.size, layer.columns.size
-
-
 def _pool(name: str, pool: Pool, layer: Layer) -> Layer:
     out = layer
     for window in pool.windows:
         out = slide(name, out, (window, window), pool.border)
+    parameters = pool.parameters_by_formula(layer.channels)
     return replace(
-        out,
-        parameters=pool.parameters_by_formula(layer.channels),
-        multiply_adds=pool.multiply_adds(layer.channels, _size(layer), _size(out)),
+        out, parameters=parameters, multiply_adds=pool.multiply_adds(layer.channels, layer.shape[1:], out.shape[1:])
     )
 
 
@@ -127,8 +103,8 @@ def _adaptive(name: str, pool: nn.Module, layer: Layer) -> Layer:
     """Windows from floor(i n / m) to ceil((i + 1) n / m); if m does not divide n, the largest receptive field."""
     _maps(name, layer)
     axes = []
-    for axis, wanted in zip((layer.rows, layer.columns), _pair(pool.output_size), strict=True):
-        n, m = axis.size, wanted or axis.size
+    for axis, size in zip((layer.rows, layer.columns), pair(pool.output_size), strict=True):
+        n, m = axis.size, size or axis.size
         first, *others = (-(-(i + 1) * n // m) - i * n // m for i in range(m))
         centre = axis.offset + (first - 1) / 2 * axis.jump
         axes.append(Axis(m, axis.receptive_field + (max(first, *others, 0) - 1) * axis.jump, axis.jump * n / m, centre))
@@ -138,8 +114,8 @@ def _adaptive(name: str, pool: nn.Module, layer: Layer) -> Layer:
 def _resize(name: str, module: nn.Upsample, layer: Layer) -> Layer:
     """Interpolation; its own samples are not in the receptive field."""
     _maps(name, layer)
-    factors = _pair(module.scale_factor)
-    sizes = _pair(module.size) if module.size else [int(n * f) for n, f in zip(layer.shape[1:], factors, strict=True)]
+    factors = pair(module.scale_factor)
+    sizes = pair(module.size) if module.size else [int(n * f) for n, f in zip(layer.shape[1:], factors, strict=True)]
     return replace(layer, rows=layer.rows.resize(sizes[0]), columns=layer.columns.resize(sizes[1]))
 
 
@@ -150,20 +126,18 @@ def _blur_pool(name: str, blur: Any, layer: Layer) -> Layer:
     return replace(out, multiply_adds=blur.filt_size**2 * math.prod(out.shape))
 
 
-# --- weights -------------------------------------------------------------------------------------------------------
-
-
 def _convolution(name: str, conv: nn.Conv2d, layer: Layer, reach: Rule = _reach) -> Layer:
     if conv.in_channels != layer.channels:
         raise ShapeError(f"{name}: takes {conv.in_channels} channels, gets {layer.channels}")
     out = reach(name, conv, layer)
-    weights = conv.out_channels * (conv.in_channels // conv.groups) * math.prod(conv.kernel_size)
-    return replace(
-        out,
-        channels=conv.out_channels,
-        parameters=weights + (conv.out_channels if conv.bias is not None else 0),
-        multiply_adds=weights * out.rows.size * out.columns.size,
-    )
+    return _weighted(out, conv.out_channels, conv.in_channels // conv.groups * math.prod(conv.kernel_size), conv.bias)
+
+
+def _weighted(out: Layer, channels: int, weights: int, bias: object) -> Layer:
+    """The output with this many channels, each computed with ``weights`` weights and perhaps a bias."""
+    parameters = channels * (weights + (bias is not None))
+    cost = channels * weights * out.rows.size * out.columns.size
+    return replace(out, channels=channels, parameters=parameters, multiply_adds=cost)
 
 
 def _same_convolution(name: str, conv: nn.Conv2d, layer: Layer) -> Layer:
@@ -183,18 +157,12 @@ def _with_gain(rule: Rule) -> Rule:
 def _linear(name: str, linear: nn.Linear, layer: Layer) -> Layer:
     if layer.layout[-1] != "c" or linear.in_features != layer.channels:
         raise ShapeError(f"{name}: takes {linear.in_features} numbers, gets {layer.sizes[-1]}")
-    weights = linear.in_features * linear.out_features
-    return replace(
-        layer,
-        channels=linear.out_features,
-        parameters=weights + (linear.out_features if linear.bias is not None else 0),
-        multiply_adds=weights * layer.rows.size * layer.columns.size,
-    )
+    return _weighted(layer, linear.out_features, linear.in_features, linear.bias)
 
 
 def _norm(name: str, norm: nn.Module, layer: Layer) -> Layer:
     """A weight and a bias per channel, if it has them."""
-    learned = sum(getattr(norm, one, None) is not None for one in ("weight", "bias"))
+    learned = sum(getattr(norm, name, None) is not None for name in ("weight", "bias"))
     return replace(layer, parameters=learned * layer.channels)
 
 
@@ -220,7 +188,7 @@ def _prelu(name: str, activation: nn.PReLU, layer: Layer) -> Layer:
 def flatten(name: str, layer: Layer, start_dim: int = 0, end_dim: int = -1) -> Layer:
     """All values of an image as one vector."""
     if start_dim != 1 or end_dim not in (-1, len(layer.layout) - 1):
-        raise ShapeError(f"{name}: flattens dimensions {start_dim} to {end_dim}, the summary follows 1 to -1 alone")
+        raise ShapeError(f"{name}: flattens dimensions {start_dim} to {end_dim}, the summary follows 1 to -1 only")
     rows, columns = layer.rows.whole(), layer.columns.whole()
     return replace(layer, channels=math.prod(layer.shape), rows=rows, columns=columns, layout="nc")
 

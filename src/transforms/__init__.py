@@ -12,23 +12,8 @@ from .draws import draw_shifts
 from .sampling_grid import Jump, Point, SamplingGrid
 from .spatial import SHIFTS, crop, crop_margin, gather, roll, rotate, scale, to_float
 
-__all__ = [
-    "SHIFTS",
-    "TABLE",
-    "TRANSFORMS",
-    "Jump",
-    "Point",
-    "SamplingGrid",
-    "Transform",
-    "crop",
-    "crop_margin",
-    "draw_shifts",
-    "gather",
-    "roll",
-    "rotate",
-    "scale",
-    "to_float",
-]
+__all__ = ["SHIFTS", "TABLE", "TRANSFORMS", "Jump", "Point", "SamplingGrid", "Transform"]
+__all__ += ["crop", "crop_margin", "draw_shifts", "gather", "roll", "rotate", "scale", "to_float"]
 
 PIXELS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 QUARTERS = (90.0, 180.0, 270.0)

@@ -1,4 +1,4 @@
-"""A transform of images, together with what an equivariant layer makes of it on feature maps."""
+"""A transform of images, and its action on the feature maps of an equivariant layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,7 @@ from .spatial import crop_margin, disc_mask, is_integer, roll, to_float, zero_pa
 
 @dataclass(frozen=True)
 class Transform:
-    """One transform under one protocol. An image is treated as a map whose outputs are one pixel apart.
-
-    A new transform is one entry of ``TABLE``.
+    """One transform under one protocol; an entry of ``TABLE``. An image is a map whose outputs are one pixel apart.
 
     >>> from ..transforms import TRANSFORMS
     >>> quarter, x = TRANSFORMS["rotate/quarter"], torch.tensor([[[[1, 2], [3, 4]]]])
@@ -24,7 +22,6 @@ class Transform:
     [[[[2, 4], [1, 3]]]]
 
     Args:
-        name: of the transform.
         protocol: its variant, or its boundary mode; one word.
         unit: of the amounts: lengths in px are divided by a map's jump, other amounts are the same on every map.
         amounts: the default ones.
@@ -58,7 +55,7 @@ class Transform:
         Args:
             padded: images with ``margin`` pixels around them.
             parameters: as drawn.
-            margin: in pixels. "crop" needs as many as it shifts, "disc" one; a shrunk image shows black outside them.
+            margin: pixels; "crop" needs as many as it shifts, "disc" one; a shrunk image shows black outside them.
 
         Raises:
             UserError: a crop by more than the margin, or an image that the transform is not defined for.
@@ -77,9 +74,7 @@ class Transform:
         return images * disc_mask(images) if self.disc else images
 
     def can_recenter(self, point: Point) -> bool:
-        """Whether ``recenter`` is exact for this point: the transform has a ``matrix``, and the shift is a whole number
-        of pixels for all parameters.
-        """
+        """Whether ``recenter`` is exact: the transform has a ``matrix``, and the shift is whole for all parameters."""
         if self.matrix is None:
             return False
         drawn = torch.cat([self.draw(1, amount, torch.Generator()) for amount in self.amounts])

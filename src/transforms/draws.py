@@ -8,11 +8,7 @@ from ..errors import UserError
 
 
 def to_whole(amount: float, most: float = torch.inf) -> int:
-    """The amount as an int.
-
-    Raises:
-        UserError: it is no whole number from 1 to ``most``.
-    """
+    """The amount as an int; ``UserError`` if it is no whole number from 1 to ``most``."""
     if amount != int(amount) or not 1 <= amount <= most:
         raise UserError(f"{amount:g} steps: choose a whole number from 1 to {most:g}")
     return int(amount)

@@ -29,9 +29,7 @@ def gaussian_blur(images: Float[Tensor, "n c h w"], sigmas: Float[Tensor, "n 1"]
 def gaussian_noise(images: Float[Tensor, "n c h w"], parameters: Float[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
     """Add Gaussian noise, drawn on the CPU so that every device gets the same.
 
-    Args:
-        images: the images.
-        parameters: standard deviation (1 is the difference between black and white) and seed of each image.
+    ``parameters`` are the standard deviation (1 is the difference between black and white) and the seed.
     """
     seeds = (torch.Generator("cpu").manual_seed(int(seed)) for seed in parameters[:, 1].tolist())
     noise = torch.stack([torch.randn(images.shape[1:], generator=seed, device="cpu") for seed in seeds])
@@ -41,9 +39,7 @@ def gaussian_noise(images: Float[Tensor, "n c h w"], parameters: Float[Tensor, "
 def random_erasing(images: Float[Tensor, "n c h w"], parameters: Float[Tensor, "n 3"]) -> Float[Tensor, "n c h w"]:
     """Replace a square by the image's mean colour.
 
-    Args:
-        images: the images.
-        parameters: side of the square in pixels; its position between the borders, down and right, in [0, 1).
+    ``parameters`` are its side in pixels, and its position between the borders, down and right, in [0, 1).
     """
     side, down, right = parameters.split(1, 1)
 

@@ -12,17 +12,11 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class SamplingGrid:
-    """Positions of a map's outputs in its image, (down, right): output i lies at ``offset + i · jump`` pixels.
+    """Positions of a map's outputs in its image, (down, right): output i lies at ``offset + i · jump`` pixels."""
 
-    Attributes:
-        image: height and width.
-        jump: effective stride, pixels between neighbouring outputs.
-        offset: centre of the first output's receptive field, in pixels from the image's edge; 0.5 for the first pixel.
-    """
-
-    image: tuple[int, int]
-    jump: tuple[float, float]
-    offset: tuple[float, float]
+    image: tuple[int, int]  # (height, width)
+    jump: tuple[float, float]  # effective stride, pixels between neighbouring outputs
+    offset: tuple[float, float]  # centre of the first output's receptive field, pixels from the edge; pixel 0 has 0.5
 
     @classmethod
     def even(cls, image: tuple[int, int], size: tuple[int, int]) -> "SamplingGrid":
@@ -39,9 +33,7 @@ class SamplingGrid:
         return down, right
 
     def average(self, images: Float[Tensor, "n c h w"], size: tuple[int, int]) -> Float[Tensor, "n c p q"]:
-        """Average pooling on this grid: each output is the mean of the jump × jump pixels around its position, with
-        circular padding.
-        """
+        """The mean of the jump × jump pixels around each output's position, with circular padding."""
         rows, columns = (self._weights(axis, n).to(images) for axis, n in enumerate(size))
         return rows @ images @ columns.mT
 

@@ -14,13 +14,13 @@ from .sampling_grid import Jump, Point, SamplingGrid
 def gather(
     maps: Shaped[Tensor, "n c H W"], rows: Int64[Tensor, "n h"], columns: Int64[Tensor, "n w"]
 ) -> Shaped[Tensor, "n c h w"]:
-    """A window of its own for every image: ``out[i, :, y, x] = maps[i, :, rows[i, y], columns[i, x]]``."""
+    """A window per image: ``out[i, :, y, x] = maps[i, :, rows[i, y], columns[i, x]]``."""
     index = torch.arange(len(maps), device=maps.device)[:, None, None]
     return maps[index, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def roll(maps: Shaped[Tensor, "n c h w"], shifts: Int64[Tensor, "n 2"]) -> Shaped[Tensor, "n c h w"]:
-    """``torch.roll`` with a shift (down, right) of its own for every image."""
+    """``torch.roll`` with one shift (down, right) per image."""
     height, width = maps.shape[-2:]
     rows = (torch.arange(height, device=maps.device) - shifts[:, :1]) % height
     columns = (torch.arange(width, device=maps.device) - shifts[:, 1:]) % width
@@ -28,13 +28,7 @@ def roll(maps: Shaped[Tensor, "n c h w"], shifts: Int64[Tensor, "n 2"]) -> Shape
 
 
 def crop(padded: Shaped[Tensor, "n c H W"], shifts: Int64[Tensor, "n 2"], margin: int) -> Shaped[Tensor, "n c h w"]:
-    """Each image shifted (down, right); the pixels that come in are those of its margin.
-
-    Args:
-        padded: images with ``margin`` pixels around them.
-        shifts: of each image, in [-margin, margin].
-        margin: in pixels.
-    """
+    """Each image shifted (down, right) by up to ``margin`` pixels; the pixels that come in are those of its margin."""
     height, width = padded.shape[-2] - 2 * margin, padded.shape[-1] - 2 * margin
     rows = margin + torch.arange(height, device=padded.device) - shifts[:, :1]
     columns = margin + torch.arange(width, device=padded.device) - shifts[:, 1:]
@@ -109,8 +103,8 @@ def fourier_shift(maps: Shaped[Tensor, "n c p q"], steps: Shaped[Tensor, "n 2"])
 
 
 def warp(maps: Shaped[Tensor, "n c p q"], source: Float[Tensor, "n 2 3"]) -> Float[Tensor, "n c p q"]:
-    """Affine warp: the output at (x, y) is the input at ``source @ (x, y, 1)``, in steps right and down of the centre;
-    bilinear, with zeros outside.
+    """Bilinear warp, zeros outside: the output at (x, y), in steps right and down of the centre, is the input at
+    ``source @ (x, y, 1)``.
     """
     (n, _, height, width), maps = maps.shape, to_float(maps)
     half = torch.tensor([width / 2, height / 2, 1], device=maps.device, dtype=maps.dtype)  # grid_sample's unit
@@ -142,11 +136,7 @@ def scale(
 
 
 def rot90(maps: Shaped[Tensor, "n c p q"], quarters: Int64[Tensor, "n 1"]) -> Shaped[Tensor, "n c p q"]:
-    """``torch.rot90`` with a number of quarter turns of its own for every image.
-
-    Raises:
-        UserError: the maps are not square.
-    """
+    """``torch.rot90`` with one number of quarter turns per image; ``UserError`` if the maps are not square."""
     if maps.shape[-2] != maps.shape[-1]:
         raise UserError(f"rotate/quarter: {maps.shape[-2]} × {maps.shape[-1]} is not square; choose rotate/disc")
     rotations = torch.stack([maps.rot90(quarter, (2, 3)) for quarter in range(4)])

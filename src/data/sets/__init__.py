@@ -25,7 +25,7 @@ def load(name: str, root: str, image_size: int, canvas: int | None = None) -> So
     """A data set by name, cached for the next job of a sweep.
 
     Args:
-        name: of the set.
+        name: a key of ``SETS``.
         root: folder of data sets (for ``folder``: of the set itself).
         image_size: side of the images, for sets without a size of their own.
         canvas: side of the black square that every image is placed on; None: images as they are.
@@ -54,13 +54,7 @@ def _place_all(source: Source, side: int) -> Source:
 
 
 def place(part: Images, side: int, seed: int) -> Images:
-    """Each image on black, at a position uniform over those inside the square; the factors give it.
-
-    Args:
-        part: images of at most ``side``; their factors are transformed.
-        side: of the new images.
-        seed: of the positions.
-    """
+    """Each image on a black square, at a uniform position inside it, by which its factors are transformed."""
     n, channels, height, width = part.images.shape
     generator = torch.Generator().manual_seed(seed)
     top = torch.randint(0, side - height + 1, (n,), generator=generator)

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from ..images import DataError, DataSet, Images, Source
 
+Pixels = UInt8[Tensor, "n 3 h w"]
 CLASSES = ("red left of green", "green left of red")
 
 
-def render(
-    count: int, size: int, seed: int
-) -> tuple[UInt8[Tensor, "n 3 h w"], UInt8[Tensor, "n 3 h w"], Int64[Tensor, " n"]]:
+def render(count: int, size: int, seed: int) -> tuple[Pixels, Pixels, Int64[Tensor, " n"]]:
     """Two squares on black, one red, one green; which of them is on the left is the class.
 
     The first class lies in the upper half, the second in the lower, so position predicts the class as well as colour
@@ -22,11 +21,6 @@ def render(
 
     In units of side / 32: squares of 4; the left one starts at 0 … 9, the right one anywhere right of it with a gap of
     1 or more; each at its own height, 3 … 10 in the upper half, 16 more in the lower. All uniform; classes alternate.
-
-    Args:
-        count: images.
-        size: side of the image, a multiple of 32.
-        seed: of the positions.
 
     Returns:
         the images, their dissimilar versions, labels.

@@ -47,11 +47,7 @@ def render(
     Classes are balanced; centre, radius (0.12 to 0.25 of the side), angle and both grey levels are uniform. The shape
     lies inside the central ``size × size`` pixels; the background continues over the margin.
 
-    Args:
-        count: images.
-        size: side of the image.
-        margin: pixels around the image, on every side.
-        seed: the same images for the same seed, on any machine with the same torch.
+    The same ``seed`` gives the same images on any machine with the same torch.
 
     Returns:
         padded images (side ``size + 2 margin``), labels, and factors x, y, radius (of ``size``) and angle (radians).
