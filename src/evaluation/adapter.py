@@ -33,7 +33,6 @@ class ModelAdapter:
     """A net and how to use it: all that evaluation needs to know about a model.
 
     Attributes:
-        net: takes what ``normalise`` returns.
         layers: names of the modules to observe.
         normalise: pixels from 0 to 255 (n c h w), bytes or floats, to the net's input.
         select_output: the net's return value to the output that is measured (n d): the logits, or a position.
@@ -95,12 +94,8 @@ def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Ite
 def populations(
     adapter: ModelAdapter, batches: Iterable[Float[Tensor, "b c h w"]], layers: Sequence[str] | None = None
 ) -> dict[str, Population]:
-    """The ``Population`` of each layer and of the output (``OUTPUT``), which distances to other images refer to.
-
-    Args:
-        adapter: the net.
-        batches: all images, normalised for the net.
-        layers: names; None: those of the adapter.
+    """The ``Population`` of each layer (None: those of the adapter) and of the output (``OUTPUT``), which distances to
+    other images refer to; ``batches`` are all images, normalised for the net.
     """
     layers = adapter.layers if layers is None else layers
     found = {OUTPUT: Population(keep_outputs=True), **{layer: Population() for layer in layers}}

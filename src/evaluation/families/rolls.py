@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from ...metrics.base import Measure
+from ...metrics.base import Labels, Measure, Statistics
 from ...metrics.consistency import chance_corrected, consistency_interval
 from ...metrics.layer_outputs import LayerOutputs, Population, nan_where_not_finite, ratio_or_nan
 from ...metrics.quantities import Quantity
@@ -36,8 +36,6 @@ MIN_IMAGES = 8
 REFERENCE_FORWARDS = 1
 #: the size of a sample of shifts: as many as the shifts by up to 8 pixels, (2 · 8 + 1)²
 SAMPLE_SIZE = 17 * 17
-
-
 #: numbers that need labels
 NEED_LABELS = ("accuracy", "worst_case", "accuracy_in_place")
 
@@ -59,9 +57,7 @@ class ShiftOutputs(Measure):
         super().__init__(**options)
         self.classifies, self.population = classifies, population
 
-    def of_images(
-        self, outputs: Float[Tensor, "n rolls d"], labels: Int64[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, outputs: Float[Tensor, "n rolls d"], labels: Labels | None = None) -> Statistics:
         """The distance between shifts and between images; then the agreement of two shifts, correct for all shifts,
         correct, correct unshifted, and the share of each predicted class.
         """
@@ -90,15 +86,13 @@ class ShiftOutputs(Measure):
             }
         return numbers
 
-    def interval(
-        self, name: str, numbers: dict[str, Tensor], resampled: Tensor, means: Tensor, n: int
-    ) -> tuple[float, float]:
+    def interval(self, name: str, value: float, resampled: Tensor, means: Tensor, n: int) -> tuple[float, float]:
         """Wilson's, for shares."""
         if name == "output_distance":
-            return super().interval(name, numbers, resampled, means, n)
+            return super().interval(name, value, resampled, means, n)
         if name.startswith("consistency"):
-            return consistency_interval(name, numbers["consistency"], means[6:], n)
-        return wilson_interval(numbers[name].item(), n)
+            return consistency_interval(name, means[2], means[6:], n)
+        return wilson_interval(value, n)
 
 
 class ShiftLayer(Measure):
@@ -128,10 +122,8 @@ class ShiftLayer(Measure):
 
     def of_images(
         self, reference: LayerOutputs, squared: Float[Tensor, " n"], cosines: Float[Tensor, " n"]
-    ) -> Float[Tensor, "n k"]:
-        """The squared distance to other images and to its own shifts; the cosine with its shifts and with other
-        images.
-        """
+    ) -> Statistics:
+        """The squared distances to other images and to its own shifts; the cosines with its shifts and other images."""
         return torch.stack([reference.squared_distance, squared, cosines, reference.cosine], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
@@ -164,11 +156,7 @@ def sample(
     The sample has 289 shifts, or fewer if there would otherwise be fewer than 8 images. It never has more, so that nets
     measured on different numbers of images get the same number of shifts.
 
-    Args:
-        shifts: all, (0, 0) first.
-        forwards: forward passes to spend.
-        images: that there are.
-        seed: of the sample.
+    ``shifts`` are all, (0, 0) first; ``forwards`` the forward passes to spend; ``images`` how many there are.
     """
     count = min(images, max(MIN_IMAGES, forwards // (SAMPLE_SIZE + REFERENCE_FORWARDS)))
     size = min(SAMPLE_SIZE - 1, max(1, forwards // count - 1 - REFERENCE_FORWARDS))
@@ -181,12 +169,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet, forwards: int | None = 
     layer, and a note on how they were computed.
 
     The number of images is limited to ``forwards`` forward passes. If it would be less than 8, a ``sample`` of rolls is
-    measured instead (protocol ``sampled_rolls``).
-
-    Args:
-        adapter: the net.
-        test_set: the images.
-        forwards: forward passes to spend; None: ``allowance``.
+    measured instead (protocol ``sampled_rolls``). None: ``allowance``.
     """
     device = reference_tensor(adapter.net).device
     images = crop(test_set.padded, torch.zeros(len(test_set.padded), 2, dtype=torch.long), test_set.margin)

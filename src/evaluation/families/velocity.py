@@ -51,14 +51,6 @@ def _coordinates(x: Tensor) -> tuple[Tensor, Tensor]:
     return rows[:, None], columns[None, :]
 
 
-def _down(x: Tensor) -> Tensor:
-    return -slopes(x)[0]
-
-
-def _right(x: Tensor) -> Tensor:
-    return -slopes(x)[1]
-
-
 def _rotate(x: Tensor) -> Tensor:
     (by_row, by_column), (rows, columns) = slopes(x), _coordinates(x)
     return torch.pi / 180 * (columns * by_row - rows * by_column)
@@ -70,7 +62,9 @@ def _scale(x: Tensor) -> Tensor:
 
 
 #: by a pixel (down, right), by a degree, by a per cent
-MOTIONS: dict[str, Motion] = {"down": _down, "right": _right, "rotate": _rotate, "scale": _scale}
+MOTIONS: dict[str, Motion] = {
+    "down": lambda x: -slopes(x)[0], "right": lambda x: -slopes(x)[1], "rotate": _rotate, "scale": _scale,
+}  # fmt: skip
 
 
 class LEE(Measure):
