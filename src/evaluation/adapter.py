@@ -138,14 +138,9 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
     with_tensor = {row["name"] for row in list_layers(net, image)}
     if without := [name for name in layers if name not in with_tensor]:
         raise UserError(f"layers={','.join(without[:3])}: gives no single tensor when the net runs; see layers=list")
-    return ModelAdapter(
-        net,
-        layers,
-        normaliser(loaded.mean, loaded.std),
-        logits_of,
-        classifies=getattr(net, "num_classes", None) != 0,  # timm's way to mark nets that end in features
-        grids=sampling_grids(net, image, layers),
-    )
+    grids, normalise = sampling_grids(net, image, layers), normaliser(loaded.mean, loaded.std)
+    classifies = getattr(net, "num_classes", None) != 0  # timm's way to mark nets that end in features
+    return ModelAdapter(net, layers, normalise, logits_of, classifies, grids=grids)
 
 
 def sampling_grids(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, SamplingGrid]:

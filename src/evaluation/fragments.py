@@ -169,10 +169,8 @@ class Fragments(FxInterpreter):
         layers = {source: self.local[source] for source in inputs}
         if not isinstance(output, Tensor) or output.dim() != 4 or len({layer.steps for layer in layers.values()}) > 1:
             return None
-        noise = {
-            source: torch.randn(2, layer.channels, *(side + REACH for side in layer.size)).to(values[source])
-            for source, layer in layers.items()
-        }
+        shapes = {source: (layer.channels, *(side + REACH for side in layer.size)) for source, layer in layers.items()}
+        noise = {source: torch.randn(2, *shape).to(values[source]) for source, shape in shapes.items()}
 
         def run(down: int, right: int, more: int) -> Tensor:
             """The output for the window that begins there, extended by ``more`` pixels along each axis."""

@@ -16,7 +16,6 @@ from ..summary import graph, summarize
 #: (down, right) in pixels
 Steps = tuple[int, int]
 NO_STRIDE: Steps = (1, 1)
-
 #: outputs are equal if they differ by at most this share of the largest; rounding in float32 is about 1e-6
 TOLERANCE = 1e-4
 

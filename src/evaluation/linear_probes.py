@@ -26,7 +26,6 @@ QUANTITIES = (
         null="0: always the mean position"),
     Quantity("probe_dimension", low=1, formula="number of features that the probes get"),
 )  # fmt: skip
-
 #: of the gradient of the logistic regression's mean loss
 TOLERANCE = 1e-3
 #: of the map that a probe gets, after average pooling

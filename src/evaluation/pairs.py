@@ -89,12 +89,7 @@ class TransformMeasures:
     """
 
     def __init__(
-        self,
-        setting: Setting,
-        layers: Sequence[str],
-        metric_factory: MetricFactory,
-        complete: bool = False,
-        positions: bool = False,
+        self, setting: Setting, layers: Sequence[str], metric_factory: MetricFactory, complete: bool, positions: bool
     ) -> None:
         self.setting = setting
         self.position = [PositionEquivariance()] if positions and setting.transform.name == "shift" else []
@@ -119,14 +114,8 @@ class TransformMeasures:
         """The rows of all metrics, after the last batch."""
         transform, amount = self.setting.transform, self.setting.amount
         equivariance = {layer: [metric] for layer, metric in self.equivariance.items()}
-        groups: list[Mapping[str, Sequence[Measure]]] = [
-            self.metrics,
-            self.floors,
-            equivariance,
-            {OUTPUT: self.position},
-        ]
-        for metrics in groups:
-            suffix = "_floor" if metrics is self.floors else ""
+        groups = (self.metrics, ""), (self.floors, "_floor"), (equivariance, ""), ({OUTPUT: self.position}, "")
+        for metrics, suffix in groups:
             for layer, name, estimate in _estimates(metrics, weights):
                 yield Row(layer, transform.name, transform.protocol, amount, name + suffix, estimate)
 
@@ -195,10 +184,8 @@ def pair_rows(
     """
     complete, factory = metric_factory is None, metric_factory or every_metric(adapter, test_set)
     positions = complete and adapter.position is not None and test_set.positions is not None
-    measures = [
-        TransformMeasures(setting, adapter.layers, factory, complete, positions)
-        for setting in settings(test_set, names, amounts)
-    ]
+    drawn = settings(test_set, names, amounts)
+    measures = [TransformMeasures(setting, adapter.layers, factory, complete, positions) for setting in drawn]
     populations_by_disc = {disc: _populations(adapter, test_set, measures, disc, progress) for disc in (False, True)}
     forward = _Forward(adapter, positions)
     with stream_outputs(adapter.net, adapter.layers, forward.receive):
@@ -213,12 +200,9 @@ def pair_rows(
 
 
 def _populations(
-    adapter: ModelAdapter,
-    test_set: EvaluationSet,
-    measures: Sequence[TransformMeasures],
-    disc: bool,
+    adapter: ModelAdapter, test_set: EvaluationSet, measures: Sequence[TransformMeasures], disc: bool,
     progress: Progress,
-) -> Mapping[str, Population]:
+) -> Mapping[str, Population]:  # fmt: skip
     """The populations of the original images, whole or masked by a disc, if any metric needs them."""
     measures = [measure for measure in measures if measure.setting.transform.disc == disc]
     metrics = (metric for measure in measures for some in measure.metrics.values() for metric in some)
@@ -231,12 +215,9 @@ def _populations(
 
 
 def _measure_batch(
-    forward: _Forward,
-    test_set: EvaluationSet,
-    index: Tensor,
-    measures: Sequence[TransformMeasures],
+    forward: _Forward, test_set: EvaluationSet, index: Tensor, measures: Sequence[TransformMeasures],
     populations_by_disc: Mapping[bool, Mapping[str, Population]],
-) -> None:
+) -> None:  # fmt: skip
     """Update the metrics of all settings with one batch."""
     device, margin = reference_tensor(forward.adapter.net).device, test_set.margin
     padded, few = test_set.padded[index].to(device), int(index[0]) < FEWER_IMAGES
@@ -307,16 +288,9 @@ def _update_position(
 
 
 def _update_equivariance(
-    transform: Transform,
-    parameters: Tensor,
-    layer: str,
-    metric: EquivarianceError,
-    grid: SamplingGrid,
-    pixels: tuple[Tensor, Tensor],
-    inside: Bool[Tensor, "n h w"] | None,
-    name: str,
-    transformed: TransformedOutputs,
-) -> None:
+    transform: Transform, parameters: Tensor, layer: str, metric: EquivarianceError, grid: SamplingGrid,
+    pixels: tuple[Tensor, Tensor], inside: Bool[Tensor, "n h w"] | None, name: str, transformed: TransformedOutputs,
+) -> None:  # fmt: skip
     """Compare the transformed image's map with the original image's map transformed; the same for pixels (of the
     original and of the transformed images) averaged to the map's grid. ``inside`` are the transformed image's valid
     pixels; None: all. Layers of other names are ignored.
@@ -333,12 +307,9 @@ def _update_equivariance(
 
 
 def _by_fixed_point(
-    metrics: Mapping[str, EquivarianceError],
-    reference: Mapping[str, LayerOutputs],
-    transform: Transform,
-    grids: Mapping[str, SamplingGrid],
-    pixels: Tensor,
-) -> dict[Point, list[tuple[str, EquivarianceError, SamplingGrid]]]:
+    metrics: Mapping[str, EquivarianceError], reference: Mapping[str, LayerOutputs], transform: Transform,
+    grids: Mapping[str, SamplingGrid], pixels: Tensor,
+) -> dict[Point, list[tuple[str, EquivarianceError, SamplingGrid]]]:  # fmt: skip
     """The layers that are maps, with their grids, grouped by the fixed point that the transform must have for them.
 
     A mirror or a quarter turn maps a layer's grid onto itself only about the middle of that grid, and where windows do

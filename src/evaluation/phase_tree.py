@@ -199,10 +199,8 @@ class PhaseTree(FxInterpreter):
         if step is None:
             return self.call(node, lambda source: v.values if isinstance(v := values[source], Phases) else v)
         takes = step.takes if step.dense else step.steps
-        inputs = {
-            source: values[source].at(takes).values if source in self.steps else values[source]
-            for source in node.all_input_nodes
-        }
+        inputs = {source: values[source] for source in node.all_input_nodes}
+        inputs |= {source: phases.at(takes).values for source, phases in inputs.items() if source in self.steps}
         if step.dense is None:
             return Phases(self.call(node, inputs.__getitem__), step.steps, step.unit)
         (source,) = node.all_input_nodes
@@ -250,11 +248,9 @@ class PhaseTree(FxInterpreter):
 
         def run(down: int, right: int) -> Tensor:
             """The layer's output for the image rolled by (down, right) · ``takes``."""
-            inputs = {
-                source: maps.roll((down * units[source][0], right * units[source][1]), (2, 3))
-                if source in units else maps.clone()
-                for source, maps in noise.items()
-            }  # fmt: skip
+            inputs = {source: maps.clone() for source, maps in noise.items()}
+            for source, unit in units.items():
+                inputs[source] = noise[source].roll((down * unit[0], right * unit[1]), (2, 3))
             output: Tensor = self.call(node, (values | inputs).__getitem__)
             return output
 

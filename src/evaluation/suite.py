@@ -15,16 +15,12 @@ from .fuse_batch_norm import fuse_conv_bn
 from .pairs import Progress, no_progress, pair_rows
 
 Results = Iterator[Row | Heatmap | Note | PerImage]
-
-
 #: what ``measure.what`` can name (``config.MEASURES`` lists the same) → transforms, measured in one pass
 TRANSFORMS_OF: dict[str, list[str]] = {
     "shift": ["shift/roll", "shift/crop"],
     "embed": ["shift/embed"],
     **{t.name: [key for key in TRANSFORMS if key.startswith(f"{t.name}/")] for t in TABLE if t.name != "shift"},
 }
-
-
 #: every family of measures
 ALL = (*TRANSFORMS_OF, *FAMILIES)
 

@@ -16,7 +16,6 @@ QUANTITIES = (
         formula="mean over channels of (μ_max - μ_other) / (μ_max + μ_other), μ the classes' mean activations",
         null="class_selectivity_null: the mean over 100 shuffles of the labels", source="Morcos et al. 2018"),
 )  # fmt: skip
-
 #: of the labels, for the null
 SHUFFLES = 100
 

@@ -75,10 +75,7 @@ def jackknife_values(distances: Float[Tensor, " m"], mean_of_pairs: Float[Tensor
     pairs is a U-statistic (Hoeffding 1948): to resample each image's mean distance to the others instead would give
     half the standard error, as each image is in the means of the others too.
 
-    Args:
-        distances: each image's mean distance to the n - 1 others.
-        mean_of_pairs: the mean over all pairs.
-        n: images.
+    ``distances`` are each image's mean distance to the n - 1 others.
 
     >>> jackknife_values(torch.tensor([1.0, 2, 3]), torch.tensor(2.0), 3).tolist()
     [-2.0, 2.0, 6.0]

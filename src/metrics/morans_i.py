@@ -16,7 +16,6 @@ QUANTITIES = (
     Quantity("morans_i_relative", formula="morans_i of the maps / morans_i of the images",
         null="0: noise; 1: as smooth as the image"),
 )  # fmt: skip
-
 #: sides of smaller maps, where the border dominates, give nan
 SMALLEST = 8
 

@@ -20,8 +20,6 @@ from .columns import FACTS, GAPS, MEASURED, column_range
 TRAINING_DATA_ONLY = ("data.label_noise", "data.augment")
 #: what decides which images a run is measured on, beside its data's split
 IMAGE_CHOICE = ("measure.seed", "measure.images", "measure.max_shift")
-
-
 #: layer, protocol (with its transform), amount, measure
 Key = tuple[str, str, float, str]
 

@@ -20,7 +20,6 @@ QUANTITIES = (
         source="Luo et al. 2016"),
 )  # fmt: skip
 PREFIXES = ("effective_field",)
-
 #: images of a backward pass, and of the field
 BATCH = 64
 #: of a normal distribution, the share within two standard deviations
@@ -49,7 +48,7 @@ def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]
 
 
 def effective_fields(
-    net: nn.Module, layers: Sequence[str], batches: Iterable[Float[Tensor, "n c h w"]]
+    net: nn.Module, layers: Sequence[str], batches: Iterable[Float[Tensor, "_ c h w"]]
 ) -> dict[str, Float[Tensor, "h w"]]:
     """``effective_field`` of several layers, by their names in ``net.named_modules()``.
 

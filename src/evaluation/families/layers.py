@@ -19,7 +19,6 @@ from ..linear_probes import Features, probe_rows
 FUSES_NORMS = False
 #: what a probe learns depends on the number of images: nets are comparable at equal numbers only
 NEEDS_ALL_IMAGES = True
-
 #: the least number of images for probes and CKA
 MIN_IMAGES = 40
 #: measure: the CKA of a layer with one of another net

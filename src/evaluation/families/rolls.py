@@ -29,7 +29,6 @@ QUANTITIES = (
 )  # fmt: skip
 #: of the heatmaps and the note
 PREFIXES = ("roll",)
-
 #: the least number of images: rather than all shifts of fewer, a sample of shifts is measured
 MIN_IMAGES = 8
 #: forward passes an image for its distance to the other images
@@ -77,13 +76,9 @@ class ShiftOutputs(Measure):
         numbers = {"output_distance": ratio_or_nan(means[..., 0], means[..., 1])}
         if self.classifies:
             agreement, worst, correct, unshifted = means[..., 2:6].unbind(-1)
-            numbers |= {
-                "consistency": agreement,
-                "consistency_corrected": chance_corrected(agreement, means[..., 6:]),
-                "accuracy": correct,
-                "worst_case": worst,
-                "accuracy_in_place": unshifted,
-            }
+            corrected = chance_corrected(agreement, means[..., 6:])
+            numbers |= {"consistency": agreement, "consistency_corrected": corrected}
+            numbers |= {"accuracy": correct, "worst_case": worst, "accuracy_in_place": unshifted}
         return numbers
 
     def interval(self, name: str, value: float, resampled: Tensor, means: Tensor, n: int) -> tuple[float, float]:

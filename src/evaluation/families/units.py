@@ -26,7 +26,6 @@ QUANTITIES = (
 PREFIXES = ("goodfellow",)
 #: which units are the best depends on the number of images: nets are comparable at equal numbers only
 NEEDS_ALL_IMAGES = True
-
 #: in pixels
 SHIFTS = (1.0, 4.0)
 

@@ -24,7 +24,6 @@ QUANTITIES = (
     Quantity("lee_relative", low=0, better="lower", formula="lee / E‖f(x) - f(x')‖², x' all other images",
         null="0: locally invariant; 0.01 for a pixel: a tenth of the distance to another image a pixel"),
 )  # fmt: skip
-
 #: the number of images that derivatives are computed for
 IMAGES = 250
 
