@@ -38,9 +38,7 @@ def accuracy_rows(
 ) -> Iterator[Row | PerImage]:
     """Rows of a net's scores on a set of images: for classification, accuracy (Wilson interval) and expected
     calibration error (l1, 15 bins); for localisation, R² and error of the position (bootstrap over images); and the
-    training loss.
-
-    Batches are (normalised images, labels, positions); ``part`` names the set, in the rows' column ``protocol``.
+    training loss. Batches are (normalised images, labels, positions); ``part`` is the rows' ``protocol``.
     """
     device = reference_tensor(net).device
     # a single process measures: metrics must not wait for others

@@ -123,10 +123,8 @@ def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Ten
 def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequence[str] = ()) -> ModelAdapter:
     """The adapter of a net from ``load_net``.
 
-    Args:
-        loaded: the net; if it is not float32, a float32 copy is measured, with a warning.
-        image: (channels, height, width) of the images; None: the net's own.
-        patterns: names or patterns of layers; empty: ``default_layers``.
+    If the net is not float32, a float32 copy is measured, with a warning. ``image`` is (channels, height, width), by
+    default the net's own; ``patterns`` are names or patterns of layers, by default ``default_layers``.
 
     Raises:
         UserError: the net does not take such images or returns no output, is scripted, or a layer does not exist or

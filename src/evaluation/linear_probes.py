@@ -93,8 +93,7 @@ def _axes(x: Array, dim: int) -> Array:
 
 def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
     """The features by the training images' mean and standard deviation, clipped to their range: a unit that hardly
-    fires for any of them may be a thousand standard deviations away for another image, which no probe has learned to
-    use.
+    fires for any of them may be a thousand standard deviations away for another image.
     """
     mean, std = x[train].mean(0), x[train].std(0)
     clipped = np.clip(x, x[train].min(0), x[train].max(0))
@@ -111,13 +110,9 @@ def best_fit(models: list[Any], x: Array, y: np.ndarray, train: Int64[np.ndarray
 
 
 def probe_rows(
-    features: dict[str, Float[Tensor, "n _"]],
-    labels: Int64[Tensor, " n"] | None = None,
-    positions: Float[Tensor, "n 2"] | None = None,
-    dim: int = 64,
-    seed: int = 0,
-    shuffled: bool = False,
-) -> Iterator[Row]:
+    features: dict[str, Float[Tensor, "n _"]], labels: Int64[Tensor, " n"] | None = None,
+    positions: Float[Tensor, "n 2"] | None = None, dim: int = 64, seed: int = 0, shuffled: bool = False,
+) -> Iterator[Row]:  # fmt: skip
     """Rows of the probes of every layer or control, on the 30% of the images that are held out: of the class a
     multinomial logistic regression, of the position a ridge regression.
 
@@ -130,9 +125,7 @@ def probe_rows(
 
     Args:
         features: name of a layer or control, the row's ``layer`` → its features, as from ``Features``.
-        labels: of the images; None: no class probe.
-        positions: of the object; None: no position probe.
-        dim: largest dimension of the features that the probes get.
+        labels, positions: None: no class probe, no position probe.
         seed: of the split, the same for all layers, and of the shuffle.
         shuffled: the null: use labels and positions of other images; the measures' names end in ``_shuffled``.
     """

@@ -78,14 +78,8 @@ def settings(test_set: EvaluationSet, names: Sequence[str], amounts: Sequence[fl
 
 
 class TransformMeasures:
-    """All metrics of one setting.
-
-    Args:
-        setting: the transform.
-        layers: names of the observed layers.
-        metric_factory: makes the metrics of the output and of each layer.
-        complete: also measure the equivariance errors of the layers.
-        positions: also measure that of the predicted position.
+    """All metrics of one setting, made by ``metric_factory`` for the output and each layer; also the equivariance
+    errors of layers if it is ``complete``, and that of predicted ``positions``.
     """
 
     def __init__(
@@ -161,13 +155,9 @@ class _Forward:
 
 @torch.no_grad()
 def pair_rows(
-    adapter: ModelAdapter,
-    test_set: EvaluationSet,
-    names: Sequence[str],
-    metric_factory: MetricFactory | None = None,
-    amounts: Sequence[float] | None = None,
-    progress: Progress = no_progress,
-) -> Iterator[Row | PerImage]:
+    adapter: ModelAdapter, test_set: EvaluationSet, names: Sequence[str], metric_factory: MetricFactory | None = None,
+    amounts: Sequence[float] | None = None, progress: Progress = no_progress,
+) -> Iterator[Row | PerImage]:  # fmt: skip
     """Rows of metrics that compare an image x with the transformed image gx.
 
     Each image has its own parameters for each amount, the same for every net. With all registered metrics come the cost
@@ -175,12 +165,9 @@ def pair_rows(
     maps, for transforms that move pixels; and that of the predicted position, for shifts.
 
     Args:
-        adapter: the net.
-        test_set: n ≥ 2 images.
         names: of ``TRANSFORMS``.
         metric_factory: makes the only metrics to measure; None: all that are registered.
         amounts: only these; None: all of each transform.
-        progress: receives messages.
     """
     complete, factory = metric_factory is None, metric_factory or every_metric(adapter, test_set)
     positions = complete and adapter.position is not None and test_set.positions is not None

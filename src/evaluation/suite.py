@@ -26,20 +26,11 @@ ALL = (*TRANSFORMS_OF, *FAMILIES)
 
 
 def evaluate_families(
-    adapter: ModelAdapter,
-    test_set: EvaluationSet,
-    families: Collection[str] = ALL,
-    progress: Progress = no_progress,
+    adapter: ModelAdapter, test_set: EvaluationSet, families: Collection[str] = ALL, progress: Progress = no_progress,
     few: EvaluationSet | None = None,
-) -> Results:
-    """All results of a net on some images.
-
-    Args:
-        adapter: the net.
-        test_set: the images.
-        families: of ``ALL``.
-        progress: receives messages.
-        few: fewer images, for all families whose expectation does not depend on their number; None: all images.
+) -> Results:  # fmt: skip
+    """All results of a net on some images, for these families of ``ALL``; ``progress`` receives messages. ``few`` are
+    fewer images, for all families whose expectation does not depend on their number; None: all images.
 
     >>> from torch import nn
     >>> from src.evaluation.adapter import normaliser

@@ -12,12 +12,9 @@ from ..summary import Axis
 
 
 def class_activation(
-    net: nn.Module,
-    layer: str,
-    images: Float[Tensor, "n c h w"],
-    classes: Int64[Tensor, " n"],
+    net: nn.Module, layer: str, images: Float[Tensor, "n c h w"], classes: Int64[Tensor, " n"],
     select_output: Callable[[Tensor], Tensor] = identity,
-) -> Float[Tensor, "n p q"]:
+) -> Float[Tensor, "n p q"]:  # fmt: skip
     """``ReLU(Σ_k a_k A_k)`` with A_k the layer's maps and a_k the mean over positions of the class's gradient, ≥ 0, in
     eval mode, by captum. Before a global mean and a linear layer it is Zhou's CAM (2016) over the number of positions.
 
@@ -26,12 +23,9 @@ def class_activation(
     """
     from captum.attr import LayerGradCam  # here: it imports matplotlib
 
-    def logits(x: Tensor) -> Tensor:
-        return select_output(net(x))
-
     with torch.enable_grad(), eval_mode(net):
         x = images.detach().clone().requires_grad_()  # so that frozen nets have gradients too
-        explain = LayerGradCam(logits, net.get_submodule(layer))
+        explain = LayerGradCam(lambda x: select_output(net(x)), net.get_submodule(layer))
         # a copy, which an in-place module may overwrite
         maps: Tensor = explain.attribute(x.clone(), classes, relu_attributions=True)
     return maps.detach()[:, 0]

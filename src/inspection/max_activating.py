@@ -48,10 +48,7 @@ def max_activating(outputs: Float[Tensor, "n c *hw"], first: int = 0, k: int = T
 
     Over batches, ``result.join(max_activating(outputs, first)).top()`` needs the same memory for any number of images.
 
-    Args:
-        outputs: of a layer; a vector's units are maps of one position.
-        first: index of the batch's first image.
-        k: images of each channel; fewer if there are fewer images.
+    ``first`` is the index of the batch's first image. The units of a vector are maps of one position.
 
     >>> maps = torch.tensor([[[0.0, 2]], [[5, 1]], [[3, 3]]])  # three images, one channel with two positions
     >>> strongest = max_activating(maps, k=2)

@@ -54,13 +54,11 @@ def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) 
         net = {"name": name, "stages": stages, "geometry": stage_geometry(run), "analysis": analysis}
         nets.append(net | {"images": images_key})
     return {
-        "nets": nets,
-        "images": images,
-        "epochs": shown_epochs,
+        "nets": nets, "images": images, "epochs": shown_epochs,
         "left_out": {"epochs": len(all_epochs) - count, "analyses": sum(1 for net in nets if not net["analysis"])},
         "scales": shared_scales([run for _, run, _ in runs]),
         "colours": {name: colours(scale).tolist() for name, scale in COLOUR_SCALES.items()},
-    }
+    }  # fmt: skip
 
 
 def shared_scales(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:

@@ -31,19 +31,15 @@ MOST_BASELINES = 16
 
 
 def build_report(
-    folder: Path,
-    out: Path | None = None,
-    baseline: str | None = None,
-    compare_with: Path | None = None,
+    folder: Path, out: Path | None = None, baseline: str | None = None, compare_with: Path | None = None,
     where: str | None = None,
-) -> Path:
+) -> Path:  # fmt: skip
     """Compare the finished runs below a folder: print the tables, write them as CSV files, write and return the page.
 
     Args:
-        folder: of a sweep, or of any set of runs.
+        folder: of a sweep, or of any set of runs; with those of ``compare_with``.
         out: where to write; by default the same folder, or ``report_folder`` in it.
         baseline: name of the variant that differences are taken from; by default the first.
-        compare_with: another folder, whose runs join the comparison.
         where: only runs with these settings, as ``where.matching`` reads it.
 
     Raises:

@@ -48,20 +48,12 @@ def styles(count: int) -> list[tuple[str, str]]:
 
 
 def small_multiples(
-    variants: Sequence[Variant],
-    panels: Sequence[Panel],
-    y: str,
-    order: Sequence[str] = (),
-    bars: bool = False,
-    shared: bool = True,
-    columns: int = COLUMNS,
-    below: int = BELOW,
-) -> go.Figure:
+    variants: Sequence[Variant], panels: Sequence[Panel], y: str, order: Sequence[str] = (), bars: bool = False,
+    shared: bool = True, columns: int = COLUMNS, below: int = BELOW,
+) -> go.Figure:  # fmt: skip
     """Small multiples: the same variants in every panel; panels without a point are left out.
 
     Args:
-        variants: each in its colour with its mark.
-        panels: in reading order.
         y: title of the y axis.
         order: of the categories on the x axis, if it is categorical.
         bars: draw bars instead of lines.

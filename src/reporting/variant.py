@@ -137,9 +137,8 @@ class Variant:
 
 
 def _is_averaged(run: FinishedRun, value: float) -> bool:
-    """Whether a mean over seeds includes this value. A net with constant output has no distance between images to
-    compare with: such a nan of a collapsed run is left out, as the run is counted as collapsed. Any other nan makes
-    the mean nan.
+    """Whether a mean over seeds includes this value. A net with constant output has no distance between images: such a
+    nan of a collapsed run is left out, as the run is counted as collapsed. Any other nan makes the mean nan.
     """
     return not (math.isnan(value) and run.outcome == COLLAPSED)
 

@@ -38,12 +38,10 @@ POINTS = {
 }
 #: curves over epochs: title → history keys
 CURVES = {
-    "Loss": ("val/loss", "train/loss"),
-    "Accuracy": ("val/accuracy", "train/accuracy"),
-    "R² of the position": ("val/r2", "train/r2"),
-    "Learning rate": ("lr",),
+    "Loss": ("val/loss", "train/loss"), "Accuracy": ("val/accuracy", "train/accuracy"),
+    "R² of the position": ("val/r2", "train/r2"), "Learning rate": ("lr",),
     "Gradient norm": ("grad_norm", "grad_norm_max"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

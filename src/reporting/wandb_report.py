@@ -27,12 +27,7 @@ def write_wandb_report(folder: Path, out: Path | None = None, where: str | None 
     """Write the W&B Report of the finished runs below a folder; its definition goes to ``report.json``.
 
     Without a login nothing else happens. With one the report is saved at W&B and its id is kept in that file, so that
-    the same command updates the same report.
-
-    Args:
-        folder: of a sweep, or of any set of runs.
-        out: where to write; by default the same folder.
-        where: only runs with these settings.
+    the same command updates the same report. It is written to ``out``, by default the same folder.
 
     Raises:
         UserError: there is no finished run, none was logged, or W&B refuses the report.
@@ -86,9 +81,7 @@ def compose(
     """The whole report.
 
     Args:
-        folder: of the sweep.
-        runs: all finished runs.
-        logged: those that W&B has, or will have once they are synced.
+        logged: the runs that W&B has, or will have once they are synced.
         unfinished: name of a run → why it is not finished.
         entity: owner of the report and the run sets. With one, the library looks the project up at the server; without
             one, run sets are those of the report's own project.

@@ -57,11 +57,9 @@ def value_and_influences(per_image: Shaped[np.ndarray, "n k"]) -> tuple[float, F
 
 
 def paired_difference(
-    first: Shaped[np.ndarray, "n k"],
-    second: Shaped[np.ndarray, "n k"],
-    level: float = 0.95,
+    first: Shaped[np.ndarray, "n k"], second: Shaped[np.ndarray, "n k"], level: float = 0.95,
     within: tuple[float, float] = UNBOUNDED,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float]:  # fmt: skip
     """Difference, low, high of two nets' numbers on the same images: what an image does to both cancels.
 
     The interval is over draws of images, for these two nets; nets of other seeds may differ by more or less. Statistics

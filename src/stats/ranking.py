@@ -55,8 +55,7 @@ class Difference:
 
     Attributes:
         value: mean over the common seeds; without any, the difference of the means.
-        low: of the interval: Student's t over common seeds; of single runs, over their images; nan without either.
-        high: the same.
+        low, high: Student's t over common seeds; of single runs, over their images; nan without either.
         pairs: number of common seeds.
         images: number of images that the interval is over; 0 where it is over seeds, or there is none.
     """

@@ -59,7 +59,7 @@ class AliasingFraction(Measure):
         return torch.stack([(power * high).mean((1, 2)), power.mean((1, 2))], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """Their ratio."""
+        """The ratio of both energies."""
         return {"aliasing_fraction": means[..., 0] / means[..., 1]}
 
 

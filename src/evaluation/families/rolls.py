@@ -45,11 +45,8 @@ class ShiftOutputs(Measure):
     ``output_distance``: mean over all shifts g of ``‖f(gx) - f(x)‖``, relative to the mean distance between images. For
     classification also: ``consistency``, P[argmax f(gx) = argmax f(hx)] over all pairs of shifts, and the same
     corrected for chance; ``accuracy`` over all shifts; ``worst_case``, P[correct for every shift];
-    ``accuracy_in_place``, of the same images unshifted (the first shift is (0, 0)), to compare both with.
-
-    Args:
-        classifies: whether the outputs are class scores.
-        population: of the outputs for all images; None: each batch is all.
+    ``accuracy_in_place``, of the same images unshifted (the first shift is (0, 0)), to compare both with. The
+    population is that of the outputs for all images; None: each batch is all.
     """
 
     def __init__(self, classifies: bool = True, population: Population | None = None, **options: Any) -> None:
@@ -92,10 +89,7 @@ class ShiftOutputs(Measure):
 
 class ShiftLayer(Measure):
     """A layer under many shifts of each image: ``invariance_error``, ``cosine`` and ``cosine_random`` (of two different
-    images), as means over all shifts; and the first two for each shift.
-
-    Args:
-        population: of the layer's outputs for all images; None: each batch is all.
+    images), as means over all shifts; and the first two for each shift. The population as for ``ShiftOutputs``.
     """
 
     errors: Tensor

@@ -84,13 +84,9 @@ class Goodfellow(PairMeasure):
     units: Tensor
 
     def __init__(
-        self,
-        thresholds: Float[Tensor, " u"],
-        units: Int64[Tensor, " u"] | None = None,
-        rate: float = 0.01,
-        top: float = 0.2,
-        **options: Any,
-    ) -> None:
+        self, thresholds: Float[Tensor, " u"], units: Int64[Tensor, " u"] | None = None, rate: float = 0.01,
+        top: float = 0.2, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**options)
         self.rate, self.top = rate, top
         self.register_buffer("thresholds", thresholds, persistent=False)

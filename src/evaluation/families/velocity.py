@@ -70,10 +70,8 @@ class LEE(Measure):
     """``lee``: ``E‖d/dt f(g_t x)‖²`` at t = 0, ≥ 0; ``lee_relative``: the same over ``E‖f(x) - f(x')‖²``.
 
     The first depends on the scale of the outputs; the second is comparable between nets: 0.01 for a pixel is a tenth of
-    the distance to another image a pixel. Both are means of squares.
-
-    Args:
-        population: of all images, which x' are taken from; None: the batch.
+    the distance to another image a pixel. Both are means of squares. The population is that of all images, which x' are
+    taken from; None: the batch.
 
     >>> average = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> x = torch.randn(8, 1, 6, 6)
