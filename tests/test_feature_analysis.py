@@ -108,17 +108,19 @@ def test_a_patch_holds_exactly_the_pixels_with_a_gradient(name, axes):
             held = set(zip(*cut.reshape(2, -1).tolist(), strict=True)) - {(0, 0)}
             assert moving <= held
             if not axes:
-                assert moving == held and layer.rows.field < side, "and every pixel of it moves the unit"
+                assert moving == held and layer.rows.receptive_field < side, "and every pixel of it moves the unit"
 
 
 def test_a_patch_is_black_outside_the_image_and_a_wide_field_is_the_whole_image():
     image = np.full((3, 6, 8), 7, np.uint8)
-    near = patch(image, Axis(6, field=3), Axis(8, field=3), (0, 7))
+    near = patch(image, Axis(6, receptive_field=3), Axis(8, receptive_field=3), (0, 7))
     assert near.shape == (3, 3, 3)
     np.testing.assert_array_equal(near[0], [[0, 0, 0], [7, 7, 0], [7, 7, 0]])
-    assert patch(image, Axis(1, field=20, start=3), Axis(8, field=3), (0, 4)).shape == (3, 6, 3)
-    np.testing.assert_array_equal(patch(image, Axis(1, field=20), Axis(1, field=99), (0, 0)), image)
-    assert not patch(image, Axis(9, field=2, start=-9), Axis(8), (0, 0)).any(), "a unit that sees padding alone"
+    assert patch(image, Axis(1, receptive_field=20, offset=3), Axis(8, receptive_field=3), (0, 4)).shape == (3, 6, 3)
+    np.testing.assert_array_equal(patch(image, Axis(1, receptive_field=20), Axis(1, receptive_field=99), (0, 0)), image)
+    assert not patch(image, Axis(9, receptive_field=2, offset=-9), Axis(8), (0, 0)).any(), (
+        "a unit that sees padding alone"
+    )
 
 
 @every_architecture
@@ -236,7 +238,7 @@ def test_grad_cam_of_a_multitask_net_explains_its_classes():
 
 @given(st.integers(1, 7), st.sampled_from([1, 2, 3, 4]))
 def test_maps_that_tile_an_image_are_resized_bilinearly(size, jump):
-    maps, axis = torch.rand(2, size, size), Axis(size, jump=jump, start=jump / 2)
+    maps, axis = torch.rand(2, size, size), Axis(size, jump=jump, offset=jump / 2)
     side = size * jump
     wanted = F.interpolate(maps[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
     torch.testing.assert_close(resize_to_image(maps, axis, axis, (side, side)), wanted, **CLOSE)
@@ -276,7 +278,7 @@ def test_every_architecture_can_be_analyzed(name):
         assert found[f"{stage}/facts"].dtype == found[f"{stage}/field"].dtype == np.float32
         assert sorted(found[f"{stage}/order"]) == list(range(channels))
         top, left, bottom, right = found[f"{stage}/field"]
-        assert (bottom - top, right - left) == (layer.rows.field, layer.columns.field)
+        assert (bottom - top, right - left) == (layer.rows.receptive_field, layer.columns.receptive_field)
         assert ((top + bottom) / 2, (left + right) / 2) == tuple(
             sum(receptive_field(axis, axis.size // 2)) / 2 for axis in (layer.rows, layer.columns)
         )

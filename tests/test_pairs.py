@@ -170,7 +170,7 @@ def test_a_maps_grid_counts_its_borders():
     for name, grid in grids.items():
         measure = EquivarianceError()
         both, pair = (crop_margin(on.padded, MARGIN), images), TransformedOutputs(LayerOutputs(maps), transformed)
-        _update_equivariance({"maps": measure}, one, steps, both, grid, None, "maps", pair)
+        _update_equivariance(one, steps, "maps", measure, grid, both, None, "maps", pair)
         found[name] = measure.compute()["equivariance_error"].item()
     assert found["ledger"] < 1e-9
     assert found["even"] > 0.01, "the image over the map is more than 2 pixels"

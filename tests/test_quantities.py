@@ -11,7 +11,7 @@ import pytest
 from src.data.splits import split
 from src.evaluation.families import ALWAYS, FAMILIES, family_of
 from src.metrics import Row, quantities
-from src.metrics.quantities import CONTROLS, Quantity, declared, difference_range, quantity_of, range_of
+from src.metrics.quantities import CONTROLS, Quantity, declared, quantity_of, range_of
 from src.training.evaluate_run import measure
 from src.training.lightning_module import module
 from tests.helpers import ROOT, tiny
@@ -36,8 +36,6 @@ def test_ranges_are_what_they_were(expected, names, ending):
     for name in names.split():
         assert range_of(name + ending) == expected, name
         assert all(isinstance(end, float) for end in range_of(name + ending)), "an integer would change a table"
-        low, high = expected
-        assert difference_range(name + ending) == (low - high, high - low)
 
 
 @pytest.mark.parametrize("name", UNBOUNDED)

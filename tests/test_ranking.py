@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from src.config import flatten, from_dict
-from src.metrics.base import pair_measures, resamples
+from src.metrics.base import pair_measures
 from src.metrics.quantities import range_of
 from src.metrics.rows import Estimate, PerImage, Row
 from src.reporting.comparison import difference, ranking
@@ -20,6 +20,7 @@ from src.reporting.variant import Variant
 from src.results import files
 from src.results.measures import write_measures
 from src.results.runs import FinishedRun
+from src.stats.bootstrap import bootstrap_weights
 from src.stats.intervals import bonferroni_level, paired_difference, t_interval, value_and_influences
 
 TIMES, IMAGES = 300, 400
@@ -109,7 +110,7 @@ def test_the_standard_error_of_a_ratio_is_that_of_a_bootstrap():
     above = rng.gamma(2, 1, 500)
     both = np.stack([above, 3 + above * rng.random(500)], 1)
     ratio, adds = value_and_influences(both)
-    means = resamples(500, draws=4000).numpy() @ both
+    means = bootstrap_weights(500, draws=4000).numpy() @ both
     assert ratio == pytest.approx(above.mean() / both[:, 1].mean())
     assert adds.std() / math.sqrt(500) == pytest.approx((means[:, 0] / means[:, 1]).std(), rel=0.05)
 

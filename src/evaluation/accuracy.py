@@ -38,21 +38,12 @@ def accuracy_rows(
 ) -> Iterator[Row | PerImage]:
     """Rows of a net's scores on a set of images: for classification, accuracy (Wilson interval) and expected
     calibration error (l1, 15 bins); for localisation, R² and error of the position (bootstrap over images); and the
-    training loss.
-
-    Args:
-        net: takes the batches' images.
-        batches: (normalised images, labels, positions).
-        task: that the net was trained for.
-        part: name of the set, in the rows' column ``protocol``.
+    training loss. Batches are (normalised images, labels, positions); ``part`` is the rows' ``protocol``.
     """
     device = reference_tensor(net).device
     # a single process measures: metrics must not wait for others
     scores, loss = Scores(task, device, distributed=False), MeanMetric(math.nan, sync_on_compute=False).to(device)
-    predicted: list[Tensor] = []
-    true: list[Tensor] = []
-    correct: list[Tensor] = []
-    n = 0
+    predicted, true, correct = list[Tensor](), list[Tensor](), list[Tensor]()
     with eval_mode(net):
         for x, labels, positions in batches:
             outputs = net(x)
@@ -61,7 +52,7 @@ def accuracy_rows(
             predicted.append(task.position(outputs).detach().cpu())
             true.append(positions.cpu())
             correct.append(task.logits(outputs).argmax(1) == labels if task.classifies else labels.bool())
-            n += len(x)
+    n = sum(map(len, true))
     numbers = {name: number.item() for name, number in scores.compute()} | {"loss": loss.compute().item()}
     estimates = {name: Estimate(value, float("nan"), float("nan"), n) for name, value in numbers.items()}
     if task.classifies:

@@ -33,7 +33,6 @@ class ModelAdapter:
     """A net and how to use it: all that evaluation needs to know about a model.
 
     Attributes:
-        net: takes what ``normalise`` returns.
         layers: names of the modules to observe.
         normalise: pixels from 0 to 255 (n c h w), bytes or floats, to the net's input.
         select_output: the net's return value to the output that is measured (n d): the logits, or a position.
@@ -95,12 +94,8 @@ def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Ite
 def populations(
     adapter: ModelAdapter, batches: Iterable[Float[Tensor, "b c h w"]], layers: Sequence[str] | None = None
 ) -> dict[str, Population]:
-    """The ``Population`` of each layer and of the output (``OUTPUT``), which distances to other images refer to.
-
-    Args:
-        adapter: the net.
-        batches: all images, normalised for the net.
-        layers: names; None: those of the adapter.
+    """The ``Population`` of each layer (None: those of the adapter) and of the output (``OUTPUT``), which distances to
+    other images refer to; ``batches`` are all images, normalised for the net.
     """
     layers = adapter.layers if layers is None else layers
     found = {OUTPUT: Population(keep_outputs=True), **{layer: Population() for layer in layers}}
@@ -128,10 +123,8 @@ def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Ten
 def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequence[str] = ()) -> ModelAdapter:
     """The adapter of a net from ``load_net``.
 
-    Args:
-        loaded: the net; if it is not float32, a float32 copy is measured, with a warning.
-        image: (channels, height, width) of the images; None: the net's own.
-        patterns: names or patterns of layers; empty: ``default_layers``.
+    If the net is not float32, a float32 copy is measured, with a warning. ``image`` is (channels, height, width), by
+    default the net's own; ``patterns`` are names or patterns of layers, by default ``default_layers``.
 
     Raises:
         UserError: the net does not take such images or returns no output, is scripted, or a layer does not exist or
@@ -143,14 +136,9 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
     with_tensor = {row["name"] for row in list_layers(net, image)}
     if without := [name for name in layers if name not in with_tensor]:
         raise UserError(f"layers={','.join(without[:3])}: gives no single tensor when the net runs; see layers=list")
-    return ModelAdapter(
-        net,
-        layers,
-        normaliser(loaded.mean, loaded.std),
-        logits_of,
-        classifies=getattr(net, "num_classes", None) != 0,  # timm's way to mark nets that end in features
-        grids=sampling_grids(net, image, layers),
-    )
+    grids, normalise = sampling_grids(net, image, layers), normaliser(loaded.mean, loaded.std)
+    classifies = getattr(net, "num_classes", None) != 0  # timm's way to mark nets that end in features
+    return ModelAdapter(net, layers, normalise, logits_of, classifies, grids=grids)
 
 
 def sampling_grids(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, SamplingGrid]:

@@ -84,12 +84,8 @@ class Fragments(FxInterpreter):
     def __call__(
         self, padded: Float[Tensor, "n c H W"], corners: Int64[Tensor, "m 2"], batch: int = 256
     ) -> Float[Tensor, "n m d"]:
-        """The outputs for some windows of normalised images.
-
-        Args:
-            padded: the images with their margin.
-            corners: (down, right) of the windows' upper left corners, in [0, 2 · margin].
-            batch: windows that run at once after the last local layer.
+        """The outputs for some windows of normalised images with their margin, by (down, right) of the windows' upper
+        left corners, in [0, 2 · margin]. After the last local layer, ``batch`` windows run at once.
         """
         with eval_mode(self.net), torch.no_grad():
             fragments = self._fragments(padded)
@@ -173,10 +169,8 @@ class Fragments(FxInterpreter):
         layers = {source: self.local[source] for source in inputs}
         if not isinstance(output, Tensor) or output.dim() != 4 or len({layer.steps for layer in layers.values()}) > 1:
             return None
-        noise = {
-            source: torch.randn(2, layer.channels, *(side + REACH for side in layer.size)).to(values[source])
-            for source, layer in layers.items()
-        }
+        shapes = {source: (layer.channels, *(side + REACH for side in layer.size)) for source, layer in layers.items()}
+        noise = {source: torch.randn(2, *shape).to(values[source]) for source, shape in shapes.items()}
 
         def run(down: int, right: int, more: int) -> Tensor:
             """The output for the window that begins there, extended by ``more`` pixels along each axis."""

@@ -14,15 +14,12 @@ from ..summary import graph
 
 def fuse_conv_bn(net: nn.Module, keep: Collection[str] = ()) -> nn.Module:
     """A copy of a net in eval mode, with each batch norm fused into the convolution before it: about 10% faster,
-    the same up to rounding. The net itself if there is nothing to fuse or ``torch.fx`` cannot trace it.
+    the same up to rounding. The net itself if there is nothing to fuse or ``torch.fx`` cannot trace it. Convolutions to
+    ``keep`` are not fused, so that their outputs stay the same.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU())
     >>> fuse_conv_bn(net)[1], fuse_conv_bn(net, keep=["0"]) is net
     (Identity(), True)
-
-    Args:
-        net: is not changed.
-        keep: convolutions that are not fused, so that their outputs stay the same.
     """
     try:
         nodes = [node for node in graph(net).nodes if node.op == "call_module"]

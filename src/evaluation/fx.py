@@ -16,20 +16,12 @@ from ..summary import graph, summarize
 #: (down, right) in pixels
 Steps = tuple[int, int]
 NO_STRIDE: Steps = (1, 1)
-
 #: outputs are equal if they differ by at most this share of the largest; rounding in float32 is about 1e-6
 TOLERANCE = 1e-4
 
 
 class FxInterpreter:
-    """Runs the nodes of a net's graph one by one.
-
-    Args:
-        net: any net that ``torch.fx`` can trace.
-
-    Raises:
-        UserError: it cannot.
-    """
+    """Runs the nodes of a net's graph one by one. A ``UserError`` where ``torch.fx`` cannot trace the net."""
 
     def __init__(self, net: nn.Module) -> None:
         self.net, self.graph, self.modules = net, graph(net), dict(net.named_modules())

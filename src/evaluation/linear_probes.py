@@ -26,7 +26,6 @@ QUANTITIES = (
         null="0: always the mean position"),
     Quantity("probe_dimension", low=1, formula="number of features that the probes get"),
 )  # fmt: skip
-
 #: of the gradient of the logistic regression's mean loss
 TOLERANCE = 1e-3
 #: of the map that a probe gets, after average pooling
@@ -94,8 +93,7 @@ def _axes(x: Array, dim: int) -> Array:
 
 def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
     """The features by the training images' mean and standard deviation, clipped to their range: a unit that hardly
-    fires for any of them may be a thousand standard deviations away for another image, which no probe has learned to
-    use.
+    fires for any of them may be a thousand standard deviations away for another image.
     """
     mean, std = x[train].mean(0), x[train].std(0)
     clipped = np.clip(x, x[train].min(0), x[train].max(0))
@@ -111,32 +109,12 @@ def best_fit(models: list[Any], x: Array, y: np.ndarray, train: Int64[np.ndarray
     return models[int(np.argmax(scores))].fit(x[train], y[train])
 
 
-def fit_class_probe(x: Array, labels: Int64[np.ndarray, " n"], train: Int64[np.ndarray, " m"]) -> np.ndarray:
-    """The classes of all images, predicted by a multinomial logistic regression fitted on the training images."""
-    from sklearn.linear_model import LogisticRegression
-
-    models = [LogisticRegression(C=1 / penalty, tol=TOLERANCE, max_iter=500) for penalty in PENALTIES]
-    predicted: np.ndarray = best_fit(models, x, labels, train).predict(x)
-    return predicted
-
-
-def fit_position_probe(x: Array, positions: Float64[np.ndarray, "n 2"], train: Int64[np.ndarray, " m"]) -> np.ndarray:
-    """The positions in all images, predicted by a ridge regression fitted on the training images."""
-    from sklearn.linear_model import Ridge
-
-    predicted: np.ndarray = best_fit([Ridge(penalty) for penalty in PENALTIES], x, positions, train).predict(x)
-    return predicted
-
-
 def probe_rows(
-    features: dict[str, Float[Tensor, "n _"]],
-    labels: Int64[Tensor, " n"] | None = None,
-    positions: Float[Tensor, "n 2"] | None = None,
-    dim: int = 64,
-    seed: int = 0,
-    shuffled: bool = False,
-) -> Iterator[Row]:
-    """Rows of the probes of every layer or control, on the 30% of the images that are held out.
+    features: dict[str, Float[Tensor, "n _"]], labels: Int64[Tensor, " n"] | None = None,
+    positions: Float[Tensor, "n 2"] | None = None, dim: int = 64, seed: int = 0, shuffled: bool = False,
+) -> Iterator[Row]:  # fmt: skip
+    """Rows of the probes of every layer or control, on the 30% of the images that are held out: of the class a
+    multinomial logistic regression, of the position a ridge regression.
 
     ``probe_accuracy``: of the class, with Wilson's interval. ``probe_r2``: of the object's (x, y), 1 - SSE/SST with the
     held-out images' own mean, at most 1 and 0 at chance, by bootstrap over them. ``probe_dimension``: the number of
@@ -147,12 +125,12 @@ def probe_rows(
 
     Args:
         features: name of a layer or control, the row's ``layer`` → its features, as from ``Features``.
-        labels: of the images; None: no class probe.
-        positions: of the object; None: no position probe.
-        dim: largest dimension of the features that the probes get.
+        labels, positions: None: no class probe, no position probe.
         seed: of the split, the same for all layers, and of the shuffle.
         shuffled: the null: use labels and positions of other images; the measures' names end in ``_shuffled``.
     """
+    from sklearn.linear_model import LogisticRegression, Ridge
+
     n = len(next(iter(features.values())))
     rng = np.random.default_rng(seed)
     test, train = np.split(rng.permutation(n), [round(TEST * n)])
@@ -161,18 +139,16 @@ def probe_rows(
         if not outputs.isfinite().all():  # no solver takes such features
             continue
         x = reduced(outputs, train, dim)
-        found = {"probe_dimension": Estimate(x.shape[1], float("nan"), float("nan"), len(test))}
+        estimates = {"probe_dimension": Estimate(x.shape[1], float("nan"), float("nan"), len(test))}
         y = None if labels is None else labels.cpu().numpy()[order]
         if y is not None and len(np.unique(y[train])) > 1:  # a single class cannot be fitted
-            found["probe_accuracy"] = _share(fit_class_probe(x, y, train)[test] == y[test])
+            models = [LogisticRegression(C=1 / penalty, tol=TOLERANCE, max_iter=500) for penalty in PENALTIES]
+            share = float(np.mean(best_fit(models, x, y, train).predict(x)[test] == y[test]))
+            estimates["probe_accuracy"] = Estimate(share, *wilson_interval(share, len(test)), len(test))
         if positions is not None:
             z = positions.double().cpu().numpy()[order]
-            predicted, true = (torch.from_numpy(values[test]) for values in (fit_position_probe(x, z, train), z))
-            found["probe_r2"] = position_estimates(predicted, true)["r2"]
-        for measure, estimate in found.items():
+            predicted = best_fit([Ridge(penalty) for penalty in PENALTIES], x, z, train).predict(x)
+            tested = (torch.from_numpy(values[test]) for values in (predicted, z))
+            estimates["probe_r2"] = position_estimates(*tested)["r2"]
+        for measure, estimate in estimates.items():
             yield Row(name, "none", "test", 0, measure + "_shuffled" * shuffled, estimate)
-
-
-def _share(correct: np.ndarray) -> Estimate:
-    count, n = int(correct.sum()), len(correct)
-    return Estimate(count / n, *wilson_interval(count / n, n), n)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ..metrics.base import Measure, PairMeasure, estimates, pair_measures
@@ -64,52 +64,35 @@ class Setting:
 
 
 def settings(test_set: EvaluationSet, names: Sequence[str], amounts: Sequence[float] | None = None) -> list[Setting]:
-    """The settings of some transforms: their amounts (of shifts, up to the margin), with parameters drawn by the test
-    set's seed. The parameters of a setting do not depend on which other settings there are.
-
-    Args:
-        test_set: the images.
-        names: of ``TRANSFORMS``.
-        amounts: only these; None: all.
+    """The settings of the ``TRANSFORMS`` of these names: their amounts (of shifts, up to the margin), with parameters
+    drawn by the test set's seed. The parameters of a setting do not depend on which other settings there are.
     """
-    found = []
+    drawn = []
     for transform in (TRANSFORMS[name] for name in names):
         for amount in transform.amounts:
             generator = torch.Generator().manual_seed(test_set.seed)
             within_margin = transform.name != "shift" or amount <= test_set.margin
             if within_margin and (amounts is None or amount in amounts):
-                found.append(Setting(transform, amount, transform.draw(len(test_set.padded), amount, generator)))
-    return found
+                drawn.append(Setting(transform, amount, transform.draw(len(test_set.padded), amount, generator)))
+    return drawn
 
 
 class TransformMeasures:
-    """All metrics of one setting.
-
-    Args:
-        setting: the transform.
-        layers: names of the observed layers.
-        metric_factory: makes the metrics of the output and of each layer.
-        maps: also measure the equivariance error of the layers.
-        positions: also measure that of the predicted position.
+    """All metrics of one setting, made by ``metric_factory`` for the output and each layer; also the equivariance
+    errors of layers if it is ``complete``, and that of predicted ``positions``.
     """
 
     def __init__(
-        self,
-        setting: Setting,
-        layers: Sequence[str],
-        metric_factory: MetricFactory,
-        maps: bool = False,
-        positions: bool = False,
+        self, setting: Setting, layers: Sequence[str], metric_factory: MetricFactory, complete: bool, positions: bool
     ) -> None:
         self.setting = setting
         self.position = [PositionEquivariance()] if positions and setting.transform.name == "shift" else []
         self.metrics = {name: metric_factory(name) for name in [OUTPUT, *layers]}
-        self.floors: dict[str, list[PairMeasure]] = {}
-        if setting.interpolated:
-            self.floors = {
-                name: [metric for metric in metric_factory(name) if isinstance(metric, FLOORS)] for name in self.metrics
-            }
-        equivariant = layers if maps and setting.transform.is_spatial else []
+        self.floors: dict[str, list[PairMeasure]] = {
+            name: [metric for metric in metric_factory(name) if isinstance(metric, FLOORS)]
+            for name in (self.metrics if setting.interpolated else ())
+        }
+        equivariant = layers if complete and setting.transform.is_spatial else []
         self.equivariance = {layer: EquivarianceError() for layer in equivariant}
 
     def per_image(self) -> Iterator[PerImage]:
@@ -125,12 +108,8 @@ class TransformMeasures:
         """The rows of all metrics, after the last batch."""
         transform, amount = self.setting.transform, self.setting.amount
         equivariance = {layer: [metric] for layer, metric in self.equivariance.items()}
-        for metrics, suffix in (
-            (self.metrics, ""),
-            (self.floors, "_floor"),
-            (equivariance, ""),
-            ({OUTPUT: self.position}, ""),
-        ):
+        groups = (self.metrics, ""), (self.floors, "_floor"), (equivariance, ""), ({OUTPUT: self.position}, "")
+        for metrics, suffix in groups:
             for layer, name, estimate in _estimates(metrics, weights):
                 yield Row(layer, transform.name, transform.protocol, amount, name + suffix, estimate)
 
@@ -155,9 +134,8 @@ def every_metric(adapter: ModelAdapter, test_set: EvaluationSet) -> MetricFactor
 
 
 class _Forward:
-    """Runs the net on images and passes the outputs of its layers to a callback while it runs.
-
-    ``receive`` is the callback of the hooks; ``current`` changes with every forward pass.
+    """Runs the net on images and passes the outputs of its layers to a callback while it runs: the hooks call
+    ``receive``, which calls the callback of the present forward pass.
     """
 
     def __init__(self, adapter: ModelAdapter, positions: bool) -> None:
@@ -177,13 +155,9 @@ class _Forward:
 
 @torch.no_grad()
 def pair_rows(
-    adapter: ModelAdapter,
-    test_set: EvaluationSet,
-    names: Sequence[str],
-    metric_factory: MetricFactory | None = None,
-    amounts: Sequence[float] | None = None,
-    progress: Progress = no_progress,
-) -> Iterator[Row | PerImage]:
+    adapter: ModelAdapter, test_set: EvaluationSet, names: Sequence[str], metric_factory: MetricFactory | None = None,
+    amounts: Sequence[float] | None = None, progress: Progress = no_progress,
+) -> Iterator[Row | PerImage]:  # fmt: skip
     """Rows of metrics that compare an image x with the transformed image gx.
 
     Each image has its own parameters for each amount, the same for every net. With all registered metrics come the cost
@@ -191,19 +165,14 @@ def pair_rows(
     maps, for transforms that move pixels; and that of the predicted position, for shifts.
 
     Args:
-        adapter: the net.
-        test_set: the images, n ≥ 2.
         names: of ``TRANSFORMS``.
         metric_factory: makes the only metrics to measure; None: all that are registered.
         amounts: only these; None: all of each transform.
-        progress: receives messages.
     """
     complete, factory = metric_factory is None, metric_factory or every_metric(adapter, test_set)
     positions = complete and adapter.position is not None and test_set.positions is not None
-    measures = [
-        TransformMeasures(setting, adapter.layers, factory, complete, positions)
-        for setting in settings(test_set, names, amounts)
-    ]
+    drawn = settings(test_set, names, amounts)
+    measures = [TransformMeasures(setting, adapter.layers, factory, complete, positions) for setting in drawn]
     populations_by_disc = {disc: _populations(adapter, test_set, measures, disc, progress) for disc in (False, True)}
     forward = _Forward(adapter, positions)
     with stream_outputs(adapter.net, adapter.layers, forward.receive):
@@ -218,12 +187,9 @@ def pair_rows(
 
 
 def _populations(
-    adapter: ModelAdapter,
-    test_set: EvaluationSet,
-    measures: Sequence[TransformMeasures],
-    disc: bool,
+    adapter: ModelAdapter, test_set: EvaluationSet, measures: Sequence[TransformMeasures], disc: bool,
     progress: Progress,
-) -> Mapping[str, Population]:
+) -> Mapping[str, Population]:  # fmt: skip
     """The populations of the original images, whole or masked by a disc, if any metric needs them."""
     measures = [measure for measure in measures if measure.setting.transform.disc == disc]
     metrics = (metric for measure in measures for some in measure.metrics.values() for metric in some)
@@ -236,12 +202,9 @@ def _populations(
 
 
 def _measure_batch(
-    forward: _Forward,
-    test_set: EvaluationSet,
-    index: Tensor,
-    measures: Sequence[TransformMeasures],
+    forward: _Forward, test_set: EvaluationSet, index: Tensor, measures: Sequence[TransformMeasures],
     populations_by_disc: Mapping[bool, Mapping[str, Population]],
-) -> None:
+) -> None:  # fmt: skip
     """Update the metrics of all settings with one batch."""
     device, margin = reference_tensor(forward.adapter.net).device, test_set.margin
     padded, few = test_set.padded[index].to(device), int(index[0]) < FEWER_IMAGES
@@ -258,20 +221,14 @@ def _measure_batch(
             sides = torch.tensor(images.shape[-2:], device=device)
             positions = test_set.positions[index].to(device)
             callbacks.append(partial(_update_position, measure.position, positions, parameters / sides))
-        groups = _by_fixed_point(
-            measure.equivariance if few else {}, reference, transform, forward.adapter.grids, pixels
-        )
-        for metrics, grid in groups.pop(MIDDLE, []):
-            callbacks.append(
-                partial(_update_equivariance, metrics, transform, parameters, (pixels, images), grid, None)
-            )
+        equivariance = measure.equivariance if few else {}
+        groups = _by_fixed_point(equivariance, reference, transform, forward.adapter.grids, pixels)
+        update = partial(_update_equivariance, transform, parameters)
+        callbacks += [partial(update, *layer, (pixels, images), None) for layer in groups.pop(MIDDLE, [])]
         forward(images, partial(_compare, reference, callbacks))
         for point, group in groups.items():
             about_point, inside = transform.recenter(images, parameters, point)
-            callbacks = [
-                partial(_update_equivariance, metrics, transform, parameters, (pixels, about_point), grid, inside)
-                for metrics, grid in group
-            ]
+            callbacks = [partial(update, *layer, (pixels, about_point), inside) for layer in group]
             forward(about_point, partial(_compare, reference, callbacks))
         if measure.floors and few:
             # pixels around the image keep what a larger image would lose at its border on the way back
@@ -308,9 +265,7 @@ def _update(
 def _update_position(
     metrics: list[PositionEquivariance], positions: Tensor, shifts: Tensor, name: str, transformed: TransformedOutputs
 ) -> None:
-    """``shifts`` are (down, right) in units of the side, positions (x, y); objects that leave the image are left
-    out.
-    """
+    """Shifts are (down, right) in units of the side, positions (x, y). Objects that leave the image are left out."""
     if name != POSITION:
         return
     shifts = shifts.flip(1)
@@ -320,57 +275,34 @@ def _update_position(
 
 
 def _update_equivariance(
-    metrics: Mapping[str, EquivarianceError],
-    transform: Transform,
-    parameters: Tensor,
-    pixels: tuple[Tensor, Tensor],
-    grid: SamplingGrid,
-    inside: Tensor | None,
-    name: str,
-    transformed: TransformedOutputs,
-) -> None:
-    """Compare the transformed image's map with the original image's map transformed; the same for pixels averaged to
-    the map's grid.
-
-    Args:
-        metrics: of each layer of this grid.
-        transform: of the images.
-        parameters: of each image.
-        pixels: of the original and of the transformed images.
-        grid: where in the image the map's outputs lie.
-        inside: (n, h, w), the transformed image's valid pixels; None: all.
-        name: of a layer; ignored if it is not in ``metrics``.
-        transformed: its outputs.
+    transform: Transform, parameters: Tensor, layer: str, metric: EquivarianceError, grid: SamplingGrid,
+    pixels: tuple[Tensor, Tensor], inside: Bool[Tensor, "n h w"] | None, name: str, transformed: TransformedOutputs,
+) -> None:  # fmt: skip
+    """Compare the transformed image's map with the original image's map transformed; the same for pixels (of the
+    original and of the transformed images) averaged to the map's grid. ``inside`` are the transformed image's valid
+    pixels; None: all. Layers of other names are ignored.
     """
-    if name not in metrics:
+    if name != layer:
         return
     reference, size = transformed.reference.maps, (transformed.maps.shape[2], transformed.maps.shape[3])
     coarse, coarse_transformed = (grid.average(to_float(x), size) for x in pixels)
     valid = transform.valid(reference, parameters, grid)
     if inside is not None:
         valid = valid & (grid.average(inside[:, None].float(), size)[:, 0] > 1 - 1e-4)
-    metrics[name].update(
-        transformed.maps,
-        transform.maps(reference, parameters, grid),
-        valid,
-        coarse_transformed,
-        transform.maps(coarse, parameters, grid),
-    )
+    expected, expected_pixels = (transform.maps(maps, parameters, grid) for maps in (reference, coarse))
+    metric.update(transformed.maps, expected, valid, coarse_transformed, expected_pixels)
 
 
 def _by_fixed_point(
-    metrics: Mapping[str, EquivarianceError],
-    reference: Mapping[str, LayerOutputs],
-    transform: Transform,
-    grids: Mapping[str, SamplingGrid],
-    pixels: Tensor,
-) -> dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]]:
+    metrics: Mapping[str, EquivarianceError], reference: Mapping[str, LayerOutputs], transform: Transform,
+    grids: Mapping[str, SamplingGrid], pixels: Tensor,
+) -> dict[Point, list[tuple[str, EquivarianceError, SamplingGrid]]]:  # fmt: skip
     """The layers that are maps, with their grids, grouped by the fixed point that the transform must have for them.
 
     A mirror or a quarter turn maps a layer's grid onto itself only about the middle of that grid, and where windows do
     not tile the image this is not the image's middle. Other transforms interpolate maps, about the image's middle.
     """
-    groups: dict[Point, list[tuple[dict[str, EquivarianceError], SamplingGrid]]] = {}
+    groups: dict[Point, list[tuple[str, EquivarianceError, SamplingGrid]]] = {}
     for name, metric in metrics.items():
         maps = reference[name].maps
         if maps.dim() == 4 and min(maps.shape[2:]) > 1:
@@ -378,5 +310,5 @@ def _by_fixed_point(
             grid = grids.get(name) or SamplingGrid.even(image, size)
             point = grid.center_offset(size) if transform.matrix else MIDDLE
             if transform.matrix is None or transform.can_recenter(point):  # else no image shows it exactly
-                groups.setdefault(point, []).append(({name: metric}, grid))
+                groups.setdefault(point, []).append((name, metric, grid))
     return groups

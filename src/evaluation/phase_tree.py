@@ -117,11 +117,6 @@ class Step:
         """Of its output."""
         return self.takes[0] * self.stride[0], self.takes[1] * self.stride[1]
 
-    @property
-    def uneven(self) -> bool:
-        """Whether its stride does not divide its map."""
-        return self.unit is not None and any(s > 1 and u > 1 for s, u in zip(self.stride, self.unit, strict=True))
-
 
 class PhaseTree(FxInterpreter):
     """A net prepared for all rolls of its images.
@@ -161,7 +156,8 @@ class PhaseTree(FxInterpreter):
         self.observed: dict[fx.Node, list[str]] = {}
         for name in layers:
             self.observed.setdefault(self._last_in(name), []).append(name)
-        self.forwards = self._cost()
+        times = {str(node.target): math.prod(step.steps) for node, step in self.steps.items()}
+        self.forwards = self.forwards_of(image, lambda name: times.get(name, math.prod(self.size)))
         self.overwrites = any(getattr(module, "inplace", False) for module in net.modules())
 
     def __call__(self, x: Float[Tensor, "n c H W"]) -> dict[str, Phases]:
@@ -176,7 +172,7 @@ class PhaseTree(FxInterpreter):
 
     def stream_outputs(self, x: Float[Tensor, "n c H W"], callback: Callable[[str, Phases], None]) -> None:
         """Pass name and phases to a callback, one after the other, so that not all are in memory at once. The callback
-        must not keep the phases, as a layer that works in place may overwrite them.
+        must not keep them, as a layer that works in place may overwrite them.
         """
         values: dict[fx.Node, Any] = {}
         with eval_mode(self.net), torch.no_grad():
@@ -203,10 +199,8 @@ class PhaseTree(FxInterpreter):
         if step is None:
             return self.call(node, lambda source: v.values if isinstance(v := values[source], Phases) else v)
         takes = step.takes if step.dense else step.steps
-        inputs = {
-            source: values[source].at(takes).values if source in self.steps else values[source]
-            for source in node.all_input_nodes
-        }
+        inputs = {source: values[source] for source in node.all_input_nodes}
+        inputs |= {source: phases.at(takes).values for source, phases in inputs.items() if source in self.steps}
         if step.dense is None:
             return Phases(self.call(node, inputs.__getitem__), step.steps, step.unit)
         (source,) = node.all_input_nodes
@@ -240,7 +234,8 @@ class PhaseTree(FxInterpreter):
     def _step(self, node: fx.Node, values: dict[fx.Node, Any]) -> Step:
         """How a layer handles rolls, by testing it."""
         inputs = {source: self.steps[source] for source in node.all_input_nodes if source in self.steps}
-        takes = _common([step.steps for step in inputs.values()])
+        rows, columns = zip(*(step.steps for step in inputs.values()), strict=True)
+        takes = math.lcm(*rows), math.lcm(*columns)
         units = {
             source: (step.unit[0] * takes[0] // step.steps[0], step.unit[1] * takes[1] // step.steps[1])
             for source, step in inputs.items()
@@ -248,10 +243,20 @@ class PhaseTree(FxInterpreter):
         }
         if takes == self.size or not units:
             return Step(takes)
-        noise = {source: _noise_like(values[source]) for source in inputs}
-        test = LayerTest(self.size, takes, noise, units, lambda rolled: self.call(node, (values | rolled).__getitem__))
-        step = test.step()
-        if step is None or step.uneven:
+        floats = {source: values[source].is_floating_point() for source in inputs}
+        noise = {x: torch.randn_like(values[x]) if is_float else values[x] for x, is_float in floats.items()}
+
+        def run(down: int, right: int) -> Tensor:
+            """The layer's output for the image rolled by (down, right) · ``takes``."""
+            inputs = {source: maps.clone() for source, maps in noise.items()}
+            for source, unit in units.items():
+                inputs[source] = noise[source].roll((down * unit[0], right * unit[1]), (2, 3))
+            output: Tensor = self.call(node, (values | inputs).__getitem__)
+            return output
+
+        step = tested_step(self.size, takes, run)
+        pairs = zip(step.stride, step.unit, strict=True) if step and step.unit else ()
+        if step is None or any(stride > 1 and unit > 1 for stride, unit in pairs):  # a stride that does not divide
             self.alone.append(name_of(node))
         if step is None:
             return Step(self.size)
@@ -262,83 +267,46 @@ class PhaseTree(FxInterpreter):
 
     def _last_in(self, name: str) -> fx.Node:
         """The node that computes the output of a module: the last one inside it."""
-        nodes = [
-            node
-            for node in self.graph.nodes
-            if (node.op == "call_module" and node.target == name)
-            or name in (module for module, _ in node.meta.get("nn_module_stack", {}).values())
-        ]
-        if not nodes:
-            raise UserError(f"{name}: no call of what the net runs is in this layer")
-        last: fx.Node = nodes[-1]
-        return last
-
-    def _cost(self) -> float:
-        """The cost for an image, in forward passes."""
-        times = {str(node.target): math.prod(step.steps) for node, step in self.steps.items()}
-        return self.forwards_of(self.image, lambda name: times.get(name, math.prod(self.size)))
+        node: fx.Node
+        for node in reversed(self.graph.nodes):
+            inside = (module for module, _ in node.meta.get("nn_module_stack", {}).values())
+            if (node.op == "call_module" and node.target == name) or name in inside:
+                return node
+        raise UserError(f"{name}: no call of what the net runs is in this layer")
 
 
-def _common(steps: list[Steps]) -> Steps:
-    """The least common multiple along each axis."""
-    return math.lcm(*(step[0] for step in steps)), math.lcm(*(step[1] for step in steps))
+def tested_step(size: Steps, takes: Steps, run: Callable[[int, int], Tensor]) -> Step | None:
+    """How a layer handles rolls: invariant (unit None), or equivariant, with or without a stride; None if neither.
 
-
-def _noise_like(value: Tensor) -> Tensor:
-    return torch.randn_like(value) if value.is_floating_point() else value
-
-
-@dataclass(frozen=True)
-class LayerTest:
-    """A layer that runs on noise and on rolls of the noise, to find out how it handles rolls.
-
-    Attributes:
+    Args:
         size: (height, width) of the image.
         takes: the steps of the layer's inputs.
-        inputs: noise.
-        units: of the equivariant inputs.
-        run: the layer.
+        run: (down, right) → the layer's output for the image rolled by (down, right) · ``takes``.
     """
 
-    size: Steps
-    takes: Steps
-    inputs: dict[fx.Node, Tensor]
-    units: dict[fx.Node, Steps]
-    run: Callable[[dict[fx.Node, Tensor]], Tensor]
-
-    def step(self) -> Step | None:
-        """Invariant (unit None), or equivariant, with or without a stride; None if neither."""
-        reference = self.rolled(0, 0)
-        if all(all_close(self.rolled(*by), reference) for by in self.rolls(NO_STRIDE)):
-            return Step(self.takes)
-        if reference.dim() != 4:
-            return None
-        # the smallest stride at which rolls of the image are rolls of the map by whole pixels
-        axes = zip(self.size, self.takes, reference.shape[2:], strict=True)
-        stride = tuple(n // math.gcd(t * m, n) for n, t, m in axes)
-        steps = (self.takes[0] * stride[0], self.takes[1] * stride[1])
-        if any(n % s for n, s in zip(self.size, steps, strict=True)):
-            return None
-        unit = (steps[0] * reference.shape[2] // self.size[0], steps[1] * reference.shape[3] // self.size[1])
-        for rows, columns in self.rolls((stride[0], stride[1])):
-            output = self.rolled(rows * stride[0], columns * stride[1])
-            if not all_close(output, reference.roll((rows * unit[0], columns * unit[1]), (2, 3))):
-                return None
-        return Step(self.takes, (stride[0], stride[1]), unit)
-
-    def rolls(self, stride: Steps) -> list[Steps]:
+    def rolls(stride: Steps) -> list[Steps]:
         """The rolls that are tested, as multiples of the stride: along each axis, and along both."""
-        ends = [n // (t * s) - 1 for n, t, s in zip(self.size, self.takes, stride, strict=True)]
+        ends = [n // (t * s) - 1 for n, t, s in zip(size, takes, stride, strict=True)]
         down, right = min(ends[0], 1), min(ends[1], 1)
         return [roll for roll in {(down, 0), (0, right), (ends[0], min(ends[1], 2))} if roll != (0, 0)]
 
-    def rolled(self, rows: int, columns: int) -> Tensor:
-        """The layer's output for the image rolled by (rows, columns) · ``takes``."""
-        rolls = {source: (rows * unit[0], columns * unit[1]) for source, unit in self.units.items()}
-        return self.run({
-            source: noise.roll(rolls[source], (2, 3)) if source in rolls else noise.clone()
-            for source, noise in self.inputs.items()
-        })  # fmt: skip
+    reference = run(0, 0)
+    if all(all_close(run(*by), reference) for by in rolls(NO_STRIDE)):
+        return Step(takes)
+    if reference.dim() != 4:
+        return None
+    # the smallest stride at which rolls of the image are rolls of the map by whole pixels
+    axes = zip(size, takes, reference.shape[2:], strict=True)
+    rows, columns = (n // math.gcd(t * m, n) for n, t, m in axes)
+    steps = takes[0] * rows, takes[1] * columns
+    if any(n % s for n, s in zip(size, steps, strict=True)):
+        return None
+    unit = (steps[0] * reference.shape[2] // size[0], steps[1] * reference.shape[3] // size[1])
+    for down, right in rolls((rows, columns)):
+        output = run(down * rows, right * columns)
+        if not all_close(output, reference.roll((down * unit[0], right * unit[1]), (2, 3))):
+            return None
+    return Step(takes, (rows, columns), unit)
 
 
 def _unstrided(layer: nn.Module) -> nn.Module:

@@ -53,7 +53,6 @@ class Rolls:
     """How a net's outputs for rolls of its images are computed.
 
     Attributes:
-        adapter: the net.
         tree: shares computation between rolls; None: each roll is a forward pass of its own.
         size: (height, width) of the images; there are as many rolls as pixels.
         why: the reason why the tree is not used; empty if it is.
@@ -103,16 +102,12 @@ class Rolls:
 
 def all_shifts(size: Steps) -> Int64[Tensor, "rolls 2"]:
     """All rolls of a map of that size, (0, 0) first."""
-    return torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1]))
+    return torch.cartesian_prod(*map(torch.arange, size))
 
 
 def prepare(adapter: ModelAdapter, x: Float[Tensor, "n c H W"]) -> Rolls:
-    """By the phase tree, if it shares any computation and agrees with the net on random rolls of two images; else one
-    by one.
-
-    Args:
-        adapter: the net.
-        x: normalised images.
+    """By the phase tree, if it shares any computation and agrees with the net on random rolls of two of the normalised
+    images; else one by one.
     """
     height, width = x.shape[-2:]
     one_by_one = Rolls(adapter, None, (height, width), "", all_shifts((height, width)), height * width)
@@ -173,13 +168,8 @@ def one_by_one_rolls(
 def one_by_one(
     adapter: ModelAdapter, n: int, shifts: Int64[Tensor, "shifts 2"], shift_images: Callable[[Tensor], Tensor]
 ) -> ShiftTable:
-    """A forward pass for each shift.
-
-    Args:
-        adapter: the net.
-        n: images.
-        shifts: (0, 0) first.
-        shift_images: some shifts → the net's input: all images shifted by the first, then all by the second …
+    """A forward pass for each shift of n images; (0, 0) is the first. ``shift_images`` gives the net's input for some
+    shifts: all images shifted by the first, then all by the second …
     """
     outputs: list[Tensor] = []
     squared: dict[str, list[Tensor]] = {name: [] for name in adapter.layers}

@@ -15,35 +15,22 @@ from .fuse_batch_norm import fuse_conv_bn
 from .pairs import Progress, no_progress, pair_rows
 
 Results = Iterator[Row | Heatmap | Note | PerImage]
-
-
 #: what ``measure.what`` can name (``config.MEASURES`` lists the same) → transforms, measured in one pass
 TRANSFORMS_OF: dict[str, list[str]] = {
     "shift": ["shift/roll", "shift/crop"],
     "embed": ["shift/embed"],
     **{t.name: [key for key in TRANSFORMS if key.startswith(f"{t.name}/")] for t in TABLE if t.name != "shift"},
 }
-
-
 #: every family of measures
 ALL = (*TRANSFORMS_OF, *FAMILIES)
 
 
 def evaluate_families(
-    adapter: ModelAdapter,
-    test_set: EvaluationSet,
-    families: Collection[str] = ALL,
-    progress: Progress = no_progress,
+    adapter: ModelAdapter, test_set: EvaluationSet, families: Collection[str] = ALL, progress: Progress = no_progress,
     few: EvaluationSet | None = None,
-) -> Results:
-    """All results of a net on some images.
-
-    Args:
-        adapter: the net.
-        test_set: the images.
-        families: of ``ALL``.
-        progress: receives messages.
-        few: fewer images, for all families whose expectation does not depend on their number; None: all images.
+) -> Results:  # fmt: skip
+    """All results of a net on some images, for these families of ``ALL``; ``progress`` receives messages. ``few`` are
+    fewer images, for all families whose expectation does not depend on their number; None: all images.
 
     >>> from torch import nn
     >>> from src.evaluation.adapter import normaliser

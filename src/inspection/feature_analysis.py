@@ -4,11 +4,9 @@ For a few example images: the predicted class and its class activation map, and 
 shifted. For the test images: statistics of every channel, and the patches that activate it most.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, untransformed_batches
@@ -32,13 +30,9 @@ Arrays = dict[str, np.ndarray]
 
 
 def analyze_features(
-    adapter: ModelAdapter,
-    summary: ModelSummary,
-    test_set: EvaluationSet,
-    examples: EvaluationSet,
-    transform: Transform,
-    channels: int,
-) -> Arrays:
+    adapter: ModelAdapter, summary: ModelSummary, test_set: EvaluationSet, examples: EvaluationSet,
+    transform: Transform, channels: int,
+) -> Arrays:  # fmt: skip
     """The arrays of ``inside.npz``, at most ``MAX_FILE_BYTES``. For the example images:
 
     ``images`` uint8 (n, c, h, w); ``labels`` int64 (n), -1 where unknown; ``answers`` int64 (n), the predicted classes
@@ -64,8 +58,7 @@ def analyze_features(
       stride, shifting back interpolates, and a part of the difference is due to that blur.
 
     Args:
-        adapter: a net; its layers are the stages.
-        summary: of the net.
+        adapter, summary: of a net; its layers are the stages.
         test_set: test images, with labels if there are classes.
         examples: images to show, with a margin of ``SHIFT`` or more.
         transform: shift/crop or shift/roll.
@@ -124,12 +117,9 @@ def _maps(
 
 
 def _image_arrays(
-    adapter: ModelAdapter,
-    summary: ModelSummary,
-    examples: EvaluationSet,
-    reference: dict[str, Tensor],
+    adapter: ModelAdapter, summary: ModelSummary, examples: EvaluationSet, reference: dict[str, Tensor],
     outputs: Float[Tensor, "n d"],
-) -> Arrays:
+) -> Arrays:  # fmt: skip
     """The arrays with an entry for each example image; and the first filters."""
     images = crop_margin(examples.padded, examples.margin)
     labels = torch.full((len(images),), -1) if examples.labels is None else examples.labels
@@ -161,14 +151,11 @@ def _channels(
     facts = {name: ChannelFacts(classes, filters_of(adapter.net, name), sync_on_compute=False) for name in stages}
     strongest: dict[str, MaxActivating] = {}
     with record_outputs(adapter.net, stages) as outputs:
-        for index, x in (
-            zip(test_set.batches(), untransformed_batches(adapter, test_set), strict=True) if stages else ()
-        ):
+        for index, x in zip(test_set.batches(), untransformed_batches(adapter, test_set), strict=True):
             adapter.net(x)
+            labels = None if test_set.labels is None else test_set.labels[index].to(x.device)
             for name in stages:
-                facts[name].update(
-                    outputs[name], None if test_set.labels is None else test_set.labels[index].to(x.device)
-                )
+                facts[name].update(outputs[name], labels)
                 batch = max_activating(outputs[name], int(index[0]))
                 strongest[name] = strongest[name].join(batch).top() if name in strongest else batch
     return {name: metric.compute() for name, metric in facts.items()}, strongest
@@ -176,14 +163,13 @@ def _channels(
 
 def _patches(test_set: EvaluationSet, layer: Layer, channels: Int64[Tensor, " m"], strongest: MaxActivating) -> Arrays:
     """The patches of some channels."""
-
-    def cut_out() -> Iterator[np.ndarray]:
-        indices = zip(strongest.images.flatten().tolist(), strongest.positions.flatten().tolist(), strict=True)
-        for image, position in indices:
-            pixels = crop_margin(test_set.padded[image][None], test_set.margin)[0].cpu().numpy()
-            yield patch(pixels, layer.rows, layer.columns, divmod(position, layer.columns.size))
-
-    patches = np.stack(list(cut_out()))
+    cut = []
+    for image, position in zip(
+        strongest.images.flatten().tolist(), strongest.positions.flatten().tolist(), strict=True
+    ):
+        pixels = crop_margin(test_set.padded[image][None], test_set.margin)[0].cpu().numpy()
+        cut.append(patch(pixels, layer.rows, layer.columns, divmod(position, layer.columns.size)))
+    patches = np.stack(cut)
     return {
         "patch_channels": channels.numpy(),
         "patches": patches.reshape(*strongest.values.shape, *patches.shape[1:]),
@@ -201,11 +187,6 @@ def _shifted(transform: Transform, layer: Layer, reference: Tensor, shifted: Ten
         steps = steps.to(reference.device).expand(len(reference), 2)
         difference = transform.maps(shifted, steps) - reference
         arrays["back"] = difference.where(transform.valid(shifted, steps)[:, None], torch.nan)
-    return {name: _half(maps) for name, maps in arrays.items()}
-
-
-def _half(maps: Shaped[Tensor, "n k p q"]) -> Float[np.ndarray, "n k p q"]:
-    """The maps in float16, clipped to its range."""
     ends = torch.finfo(torch.half)
-    halved: Float[np.ndarray, "n k p q"] = maps.clamp(ends.min, ends.max).half().cpu().contiguous().numpy()
-    return halved
+    clipped = {name: maps.clamp(ends.min, ends.max).half() for name, maps in arrays.items()}
+    return {name: maps.cpu().contiguous().numpy() for name, maps in clipped.items()}

@@ -12,32 +12,20 @@ from ..summary import Axis
 
 
 def class_activation(
-    net: nn.Module,
-    layer: str,
-    images: Float[Tensor, "n c h w"],
-    classes: Int64[Tensor, " n"],
+    net: nn.Module, layer: str, images: Float[Tensor, "n c h w"], classes: Int64[Tensor, " n"],
     select_output: Callable[[Tensor], Tensor] = identity,
-) -> Float[Tensor, "n p q"]:
+) -> Float[Tensor, "n p q"]:  # fmt: skip
     """``ReLU(Σ_k a_k A_k)`` with A_k the layer's maps and a_k the mean over positions of the class's gradient, ≥ 0, in
     eval mode, by captum. Before a global mean and a linear layer it is Zhou's CAM (2016) over the number of positions.
 
-    The net is not changed: nothing is written to ``.grad``, and no hook remains.
-
-    Args:
-        net: takes the images.
-        layer: name of a layer whose outputs are maps.
-        images: normalised for the net.
-        classes: the class of each image that the map explains.
-        select_output: the net's return value to the scores of the classes.
+    The net is not changed: nothing is written to ``.grad``, and no hook remains. Images are normalised for it; each has
+    the class that its map explains; ``select_output`` turns the net's return value into the scores of the classes.
     """
     from captum.attr import LayerGradCam  # here: it imports matplotlib
 
-    def logits(x: Tensor) -> Tensor:
-        return select_output(net(x))
-
     with torch.enable_grad(), eval_mode(net):
         x = images.detach().clone().requires_grad_()  # so that frozen nets have gradients too
-        explain = LayerGradCam(logits, net.get_submodule(layer))
+        explain = LayerGradCam(lambda x: select_output(net(x)), net.get_submodule(layer))
         # a copy, which an in-place module may overwrite
         maps: Tensor = explain.attribute(x.clone(), classes, relu_attributions=True)
     return maps.detach()[:, 0]
@@ -47,14 +35,9 @@ def resize_to_image(
     maps: Float[Tensor, "n p q"], rows: Axis, columns: Axis, size: tuple[int, int]
 ) -> Float[Tensor, "n h w"]:
     """Maps resized to the image: bilinear, each output at the centre of its receptive field; constant outside the
-    outermost centres.
+    outermost centres. ``rows`` and ``columns`` are the layer's axes in the model summary.
 
-    Args:
-        maps: of a layer.
-        rows, columns: its axes, from the model summary.
-        size: (height, width) of the image.
-
-    >>> resize_to_image(torch.tensor([[[0.0, 4]]]), Axis(1), Axis(2, jump=4, start=2), (1, 8)).tolist()
+    >>> resize_to_image(torch.tensor([[[0.0, 4]]]), Axis(1), Axis(2, jump=4, offset=2), (1, 8)).tolist()
     [[[0.0, 0.0, 0.5, 1.5, 2.5, 3.5, 4.0, 4.0]]]
     """
     return _linear_weights(rows, size[0]).to(maps) @ maps @ _linear_weights(columns, size[1]).to(maps).T

@@ -48,10 +48,7 @@ def max_activating(outputs: Float[Tensor, "n c *hw"], first: int = 0, k: int = T
 
     Over batches, ``result.join(max_activating(outputs, first)).top()`` needs the same memory for any number of images.
 
-    Args:
-        outputs: of a layer; a vector's units are maps of one position.
-        first: index of the batch's first image.
-        k: images of each channel; fewer if there are fewer images.
+    ``first`` is the index of the batch's first image. The units of a vector are maps of one position.
 
     >>> maps = torch.tensor([[[0.0, 2]], [[5, 1]], [[3, 3]]])  # three images, one channel with two positions
     >>> strongest = max_activating(maps, k=2)
@@ -67,7 +64,7 @@ def max_activating(outputs: Float[Tensor, "n c *hw"], first: int = 0, k: int = T
 def receptive_field(axis: Axis, position: int) -> tuple[float, float]:
     """The edges of an output's receptive field along an axis, in input pixels; they may lie outside the image.
 
-    >>> receptive_field(Axis(4, field=10, jump=8, start=4), 1)
+    >>> receptive_field(Axis(4, receptive_field=10, jump=8, offset=4), 1)
     (7.0, 17.0)
     """
     middle = axis.offset + position * axis.jump
@@ -83,12 +80,8 @@ def patch(
     image: UInt8[np.ndarray, "c h w"], rows: Axis, columns: Axis, position: tuple[int, int]
 ) -> UInt8[np.ndarray, "c f g"]:
     """The part of an image in a unit's theoretical receptive field, black outside the image; the whole image along an
-    axis where the field is at least as large.
-
-    Args:
-        image: in pixels.
-        rows, columns: the layer's axes, from the model summary.
-        position: (row, column) of the unit in its map.
+    axis where the field is at least as large. ``rows`` and ``columns`` are the layer's axes in the model summary,
+    ``position`` is (row, column) of the unit in its map.
     """
     size = image.shape[1:]
     sides = [patch_size(axis, n) for axis, n in zip((rows, columns), size, strict=True)]

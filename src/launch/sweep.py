@@ -173,9 +173,7 @@ def summarize_config(cfg: Config) -> ModelSummary:
 
 def _check(jobs: dict[Path, Config]) -> None:
     """Check what the schema cannot: shapes, data, and what the folders hold already."""
-    nets: set[str] = (
-        set()
-    )  # jobs that differ in their seed alone have the same summary, which takes .3 s
+    nets: set[str] = set()  # jobs that differ in their seed alone have the same summary, which takes .3 s
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
         try:

@@ -21,6 +21,11 @@ from .layer_outputs import LayerOutputs, Population, TransformedOutputs, nan_whe
 from .quantities import range_of
 from .rows import Estimate
 
+Labels = Int64[Tensor, " n"]
+Images = Float[Tensor, "n _ _ _"]
+#: k numbers of each image
+Statistics = Shaped[Tensor, "n k"]
+
 
 def without_intervals(numbers: dict[str, Tensor], n: int) -> Iterator[tuple[str, Estimate]]:
     """(name, estimate) with nan intervals, for numbers that resampling images gives no interval: maxima, ranks, counts
@@ -40,7 +45,8 @@ class Measure(Metric):
     full_state_update = False
     is_differentiable = False
     higher_is_better: bool | None = None
-
+    #: numbers that the bootstrap gives no interval, as their value depends on how many distinct images there are
+    without_interval: ClassVar[tuple[str, ...]] = ()
     #: the statistics of every batch, (n, k)
     batches: list[Tensor]
 
@@ -48,7 +54,7 @@ class Measure(Metric):
         super().__init__(**options)
         self.add_state("batches", default=[], dist_reduce_fx="cat")
 
-    def of_images(self, *inputs: Any) -> Float[Tensor, "n k"]:
+    def of_images(self, *inputs: Any) -> Statistics:
         """The statistics of each image of a batch."""
         raise NotImplementedError
 
@@ -69,17 +75,10 @@ class Measure(Metric):
         return self.of_means(self.statistics().mean(0))
 
     def interval(
-        self, name: str, numbers: dict[str, Tensor], resampled: Float[Tensor, " draws"], means: Float[Tensor, " k"],
-        n: int,
-    ) -> tuple[float, float]:  # fmt: skip
-        """The 95% interval of one number; by bootstrap unless a subclass says otherwise.
-
-        Args:
-            name: of the number.
-            numbers: all numbers of the metric.
-            resampled: the number in the bootstrap samples.
-            means: of the statistics over images.
-            n: images.
+        self, name: str, value: float, resampled: Float[Tensor, " draws"], means: Float[Tensor, " k"], n: int
+    ) -> tuple[float, float]:
+        """The 95% interval of a number: by bootstrap, unless a subclass computes it from the value or from ``means``,
+        those of the statistics over n images. ``resampled`` is the number in the bootstrap samples.
         """
         return bootstrap_interval(resampled, n)
 
@@ -102,16 +101,15 @@ def estimates(
         means = table.mean(0)
         numbers, resampled = measure.of_means(means), measure.of_means(drawn)
         for name, value in numbers.items():
-            low, high = measure.interval(name, numbers, resampled[name], means, n)
+            low, high = float("nan"), float("nan")
+            if name not in measure.without_interval:
+                low, high = measure.interval(name, value.item(), resampled[name], means, n)
             least, most = range_of(name)
             yield measure, name, Estimate(value.item(), max(low, least), min(high, most), n)
 
 
 class PairMeasure(Measure):
-    """Compares a layer's outputs for images with those for the same images transformed.
-
-    A file of this folder registers its class as ``MEASURE``.
-    """
+    """Compares a layer's outputs for images with those for the same images transformed (``MEASURE`` of a file)."""
 
     #: where it is measured: "output" (the logits) or "layers" (every observed layer)
     on: ClassVar[str]
@@ -134,9 +132,7 @@ class PairMeasure(Measure):
         self.population = Population(self.keeps_outputs)
 
     def statistics(self) -> Float[Tensor, "n k"]:
-        """The statistics of all images so far. Batches that came without a ``Population`` are compared with all
-        images.
-        """
+        """The statistics of all images so far; batches that came without a ``Population`` are compared with all."""
         statistics = super().statistics()
         return self.over_all(statistics, self.population) if self.population.n else statistics
 
@@ -148,14 +144,9 @@ class PairMeasure(Measure):
         self,
         reference: LayerOutputs | Float[Tensor, "n ..."],
         transformed: TransformedOutputs | Float[Tensor, "n ..."],
-        labels: Int64[Tensor, " n"] | None = None,
+        labels: Labels | None = None,
     ) -> None:
-        """Add a batch.
-
-        Args:
-            reference: outputs for the original images.
-            transformed: outputs for the transformed images.
-            labels: of the images, if the metric needs them.
+        """Add a batch: outputs for the original and for the transformed images; labels if the metric needs them.
 
         Several metrics can share one ``LayerOutputs`` and one ``TransformedOutputs``, with what these have cached.
         """
@@ -168,18 +159,13 @@ class PairMeasure(Measure):
         if self.on == "output":
             self.batches[-1] = nan_where_not_finite(self.batches[-1], reference.outputs, transformed.outputs)
 
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> Shaped[Tensor, "n k"]:
+    def of_images(self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None) -> Statistics:
         """The statistics of each image of a batch."""
         raise NotImplementedError
 
 
 class LayerMeasure(Measure):
-    """Describes one layer's outputs for original images.
-
-    A file of this folder registers its class as ``LAYER_MEASURE``.
-    """
+    """Describes one layer's outputs for original images (``LAYER_MEASURE`` of a file)."""
 
     #: needs maps, not vectors
     of_maps: ClassVar[bool] = False
@@ -189,17 +175,14 @@ class LayerMeasure(Measure):
     needs_images: ClassVar[bool] = False
 
     def update(
-        self,
-        outputs: Float[Tensor, "n ..."],
-        labels: Int64[Tensor, " n"] | None = None,
-        images: Float[Tensor, "n c h w"] | None = None,
+        self, outputs: Float[Tensor, "n ..."], labels: Labels | None = None, images: Images | None = None
     ) -> None:
         """Add a batch: the layer's outputs, with the labels and the images if the metric needs them."""
         super().update(outputs, labels, images)
 
 
 def pair_measures() -> list[type[PairMeasure]]:
-    """All registered metrics of pairs: an image and the same transformed."""
+    """All registered metrics of pairs: an image and the same image transformed."""
     return _registered("MEASURE")
 
 

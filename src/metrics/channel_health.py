@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int32, Int64
+from jaxtyping import Bool, Float, Int32
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import beta
 from torch import Tensor
 from torchmetrics import Metric
 
-from .base import LayerMeasure, without_intervals
+from .base import Images, Labels, LayerMeasure, without_intervals
 from .quantities import Quantity
 from .rows import Estimate
 
@@ -71,10 +71,7 @@ class Health(LayerMeasure):
         self.add_state("high", torch.tensor(-float("inf")), dist_reduce_fx="max")
 
     def update(
-        self,
-        outputs: Float[Tensor, "n c *hw"],
-        labels: Int64[Tensor, " n"] | None = None,
-        images: Float[Tensor, "n _ _ _"] | None = None,
+        self, outputs: Float[Tensor, "n c *hw"], labels: Labels | None = None, images: Images | None = None
     ) -> None:
         """Add a batch: update the minimum and maximum of each channel."""
         low, high = outputs.detach().transpose(0, 1).flatten(1).aminmax(dim=1)
@@ -124,8 +121,7 @@ def max_cosine(filters: Float[Tensor, "c ..."]) -> float:
 
 
 def max_cosine_null(count: int, size: int) -> float:
-    """The median of ``max_cosine`` for ``count`` filters of ``size`` weights with random directions, as at
-    initialisation.
+    """The median of ``max_cosine`` for ``count`` filters of ``size`` weights with random directions, as untrained.
 
     The cosine of two such filters is a Beta variable on [-1, 1], and any two pairs are independent.
 

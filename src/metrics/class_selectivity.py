@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from .base import LayerMeasure
+from .base import Images, Labels, LayerMeasure, Statistics
 from .quantities import Quantity
 from .rows import Estimate
 
@@ -16,7 +16,6 @@ QUANTITIES = (
         formula="mean over channels of (μ_max - μ_other) / (μ_max + μ_other), μ the classes' mean activations",
         null="class_selectivity_null: the mean over 100 shuffles of the labels", source="Morcos et al. 2018"),
 )  # fmt: skip
-
 #: of the labels, for the null
 SHUFFLES = 100
 
@@ -25,9 +24,7 @@ def class_selectivity(pooled: Float[Tensor, "n c"], labels: Int64[Tensor, " n"])
     """``(μ_max - μ_other) / (μ_max + μ_other)`` of each channel, in [0, 1]: μ_max the largest class
     mean, μ_other the mean of the other class means (Morcos et al. 2018). nan for a channel that is always 0.
 
-    Args:
-        pooled: activations averaged over positions, not negative.
-        labels: of the images, two classes or more.
+    ``pooled`` are activations averaged over positions, not negative; the labels have two classes or more.
 
     >>> x = torch.tensor([[3.0, 1, 0], [3, 1, 0], [1, 1, 0]])
     >>> class_selectivity(x, torch.tensor([0, 0, 1])).tolist()
@@ -53,12 +50,7 @@ class Selectivity(LayerMeasure):
 
     needs_labels = True
 
-    def of_images(
-        self,
-        outputs: Float[Tensor, "n c *hw"],
-        labels: Int64[Tensor, " n"] | None,
-        images: Float[Tensor, "n _ _ _"] | None,
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, outputs: Float[Tensor, "n c *hw"], labels: Labels | None, images: Images | None) -> Statistics:
         """The label, then the mean positive activation of every channel."""
         assert labels is not None, "selectivity needs labels"
         pooled = outputs.relu().reshape(*outputs.shape[:2], -1).mean(2)
@@ -66,15 +58,12 @@ class Selectivity(LayerMeasure):
 
     def _numbers(self) -> tuple[Float[Tensor, ""], Float[Tensor, " shuffles"]]:
         """The selectivity, and its values for shuffled labels."""
-        pooled, labels = self._pooled_and_labels()
+        statistics = dim_zero_cat(self.batches).cpu()
+        pooled, labels = statistics[:, 1:].double(), statistics[:, 0].long()
         generator = torch.Generator().manual_seed(0)
         orders = (torch.randperm(len(labels), generator=generator) for _ in range(SHUFFLES))
         null = [class_selectivity(pooled, labels[order]).nanmean() for order in orders]
         return class_selectivity(pooled, labels).nanmean(), torch.stack(null)
-
-    def _pooled_and_labels(self) -> tuple[Float[Tensor, "n c"], Int64[Tensor, " n"]]:
-        statistics = dim_zero_cat(self.batches).cpu()
-        return statistics[:, 1:].double(), statistics[:, 0].long()
 
     def compute(self) -> dict[str, Tensor]:
         """Name → number, for all images so far."""
@@ -83,8 +72,7 @@ class Selectivity(LayerMeasure):
 
     def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
         """(name, estimate) for all images so far; the null's interval is the middle 95% of the shuffles."""
-        value, null = self._numbers()
-        n = weights.shape[1]
+        (value, null), n = self._numbers(), weights.shape[1]
         low, high = null.quantile(torch.tensor([0.025, 0.975], dtype=null.dtype)).tolist()
         yield "class_selectivity", Estimate(value.item(), float("nan"), float("nan"), n)
         yield "class_selectivity_null", Estimate(null.mean().item(), low, high, n)

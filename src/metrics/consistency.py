@@ -2,11 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from ..stats.bootstrap import wilson_interval
-from .base import PairMeasure
+from .base import Labels, PairMeasure, Statistics
 from .layer_outputs import LayerOutputs, TransformedOutputs
 from .quantities import Quantity
 
@@ -65,9 +65,7 @@ class Consistency(PairMeasure):
     of_classes = True
     higher_is_better = True
 
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None) -> Statistics:
         """Whether both predictions are the same; then the share of each class in the two."""
         predictions = torch.stack([reference.outputs.argmax(1), transformed.outputs.argmax(1)], 1)
         same = predictions[:, :1] == predictions[:, 1:]
@@ -78,11 +76,9 @@ class Consistency(PairMeasure):
         same, shares = means[..., 0], means[..., 1:]
         return {"consistency": same, "consistency_corrected": chance_corrected(same, shares)}
 
-    def interval(
-        self, name: str, numbers: dict[str, Tensor], resampled: Tensor, means: Tensor, n: int
-    ) -> tuple[float, float]:
+    def interval(self, name: str, value: float, resampled: Tensor, means: Tensor, n: int) -> tuple[float, float]:
         """Wilson's, as of any share."""
-        return consistency_interval(name, numbers["consistency"], means[1:], n)
+        return consistency_interval(name, means[0], means[1:], n)
 
 
 MEASURE = Consistency

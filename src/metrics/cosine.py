@@ -1,10 +1,10 @@
 """Cosine similarity of a layer's outputs before and after a transform, and that of two different images."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from .base import PairMeasure
+from .base import Labels, PairMeasure, Statistics
 from .layer_outputs import LayerOutputs, Population, TransformedOutputs
 from .quantities import Quantity
 
@@ -44,9 +44,7 @@ class Cosine(PairMeasure):
         product = (reference.norm.square() + transformed.norm.square() - difference) / 2
         return torch.where(norms == 0, 0, product / norms)
 
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None) -> Statistics:
         """The cosine with its own transformed image, and with the other images."""
         return torch.stack([self.of_pair(reference, transformed), reference.cosine], 1)
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from .base import LayerMeasure, without_intervals
+from .base import Images, Labels, LayerMeasure, Statistics, without_intervals
 from .quantities import Quantity
 from .rows import Estimate
 
@@ -34,9 +34,7 @@ def eigenvalues(x: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
 
 def effective_rank(spectrum: Float[Tensor, " k"]) -> Float[Tensor, ""]:
     """``exp(-Σ q ln q)``, q the singular values over their sum, in [1, k] (Roy & Vetterli 2007); nan without variance.
-
-    Args:
-        spectrum: the squared singular values, as from ``eigenvalues``.
+    ``spectrum`` are the squared singular values, as from ``eigenvalues``.
 
     >>> round(effective_rank(torch.tensor([9.0, 9, 9, 0])).item(), 4)
     3.0
@@ -71,12 +69,7 @@ class Dimension(LayerMeasure):
     grow with n, so compare them at equal n only. No intervals: a bootstrap sample has images twice, which lowers both.
     """
 
-    def of_images(
-        self,
-        outputs: Float[Tensor, "n d *hw"],
-        labels: Int64[Tensor, " n"] | None,
-        images: Float[Tensor, "n _ _ _"] | None,
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, outputs: Float[Tensor, "n d *hw"], labels: Labels | None, images: Images | None) -> Statistics:
         """The mean of each channel."""
         return outputs.reshape(*outputs.shape[:2], -1).mean(2)
 

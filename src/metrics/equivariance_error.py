@@ -26,11 +26,7 @@ def equivariance_error(
     valid: Bool[Tensor, "n h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """``E ‖φ(gx) - ρ(g)φ(x)‖ / ‖ρ(g)φ(x)‖`` over the valid region, in [0, ∞): 0 if the map moves as the image does.
-
-    Args:
-        transformed: φ(gx).
-        expected: ρ(g)φ(x), the original image's map, moved as the image is.
-        valid: where both can be compared; None: everywhere.
+    φ(gx) is ``transformed``; ρ(g)φ(x) is ``expected``: the original image's map, moved as the image is.
 
     >>> x = torch.arange(16.0).view(1, 1, 4, 4)
     >>> equivariance_error(x.roll(1, 3), x.roll(1, 3)).item()
@@ -67,7 +63,5 @@ class EquivarianceError(Measure):
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """Both numbers, over the images where they are defined."""
-        return {
-            "equivariance_error": means[..., 0] / means[..., 2],
-            "equivariance_floor": means[..., 1] / means[..., 3],
-        }
+        error, floor, images, floor_images = means.unbind(-1)
+        return {"equivariance_error": error / images, "equivariance_floor": floor / floor_images}

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ..stats.bootstrap import wilson_interval
-from .base import PairMeasure
+from .base import Labels, PairMeasure, Statistics
 from .layer_outputs import LayerOutputs, TransformedOutputs
 from .quantities import Quantity
 
@@ -40,9 +40,7 @@ class Fidelity(PairMeasure):
     needs_labels = True
     higher_is_better = True
 
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None) -> Statistics:
         """Correct for both, for x, for gx."""
         assert labels is not None, "fidelity needs labels"
         before, after = reference.outputs.argmax(1) == labels, transformed.outputs.argmax(1) == labels
@@ -53,11 +51,9 @@ class Fidelity(PairMeasure):
         both, before, after = means.unbind(-1)
         return {"fidelity": both, "stays_right": both / before, "accuracy": after}
 
-    def interval(
-        self, name: str, numbers: dict[str, Tensor], resampled: Tensor, means: Tensor, n: int
-    ) -> tuple[float, float]:
+    def interval(self, name: str, value: float, resampled: Tensor, means: Tensor, n: int) -> tuple[float, float]:
         """Wilson's, as of any share; ``stays_right`` is a share of the images that are correct before the transform."""
-        return wilson_interval(numbers[name].item(), n * means[1].item() if name == "stays_right" else n)
+        return wilson_interval(value, n * means[1].item() if name == "stays_right" else n)
 
 
 MEASURE = Fidelity

@@ -1,10 +1,10 @@
 """Invariance error: how far a layer's output moves, relative to the distance between the outputs of two images."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from .base import PairMeasure
+from .base import Labels, PairMeasure, Statistics
 from .layer_outputs import LayerOutputs, Population, TransformedOutputs, ratio_or_nan
 from .quantities import Quantity
 
@@ -22,8 +22,8 @@ def invariance_error(reference: Float[Tensor, "n ..."], transformed: Float[Tenso
     0.25
     """
     original = LayerOutputs(reference)
-    distances = InvarianceError.squared_distances(original, TransformedOutputs(original, transformed))
-    return InvarianceError.ratio(distances.mean(0))
+    distances = InvarianceError.of_images(original, TransformedOutputs(original, transformed))
+    return ratio_or_nan(*distances.mean(0))
 
 
 class InvarianceError(PairMeasure):
@@ -37,20 +37,9 @@ class InvarianceError(PairMeasure):
     higher_is_better = False
 
     @staticmethod
-    def squared_distances(reference: LayerOutputs, transformed: TransformedOutputs) -> Float[Tensor, "n 2"]:
-        """For each image: to its own original, and to the other images."""
+    def of_images(reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None = None) -> Statistics:
+        """The squared distance of each image to its own original, and to the other images."""
         return torch.stack([transformed.squared_difference.sum(1), reference.squared_distance], 1)
-
-    @staticmethod
-    def ratio(means: Float[Tensor, "... 2"]) -> Float[Tensor, "..."]:
-        """The ratio of both means."""
-        return ratio_or_nan(means[..., 0], means[..., 1])
-
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
-        """Both squared distances."""
-        return self.squared_distances(reference, transformed)
 
     def over_all(self, statistics: Float[Tensor, "n k"], population: Population) -> Float[Tensor, "n k"]:
         """With the mean squared distance between all images, which is twice the variance."""
@@ -59,7 +48,7 @@ class InvarianceError(PairMeasure):
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """The ratio of both means."""
-        return {"invariance_error": self.ratio(means)}
+        return {"invariance_error": ratio_or_nan(means[..., 0], means[..., 1])}
 
 
 MEASURE = InvarianceError

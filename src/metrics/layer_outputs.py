@@ -75,10 +75,7 @@ def jackknife_values(distances: Float[Tensor, " m"], mean_of_pairs: Float[Tensor
     pairs is a U-statistic (Hoeffding 1948): to resample each image's mean distance to the others instead would give
     half the standard error, as each image is in the means of the others too.
 
-    Args:
-        distances: each image's mean distance to the n - 1 others.
-        mean_of_pairs: the mean over all pairs.
-        n: images.
+    ``distances`` are each image's mean distance to the n - 1 others.
 
     >>> jackknife_values(torch.tensor([1.0, 2, 3]), torch.tensor(2.0), 3).tolist()
     [-2.0, 2.0, 6.0]
@@ -172,11 +169,8 @@ class Population:
 class LayerOutputs:
     """A layer's outputs for a batch of original images.
 
-    Comparisons with other images are ``jackknife_values`` of a mean over all pairs of images (n ≥ 2).
-
-    Args:
-        outputs: of the batch.
-        population: of all measured images, this batch included; None: this batch is all.
+    Comparisons with other images are ``jackknife_values`` of a mean over all pairs of images (n ≥ 2): those of the
+    population of all measured images, this batch included; None: this batch is all.
     """
 
     def __init__(self, outputs: Float[Tensor, "n ..."], population: Population | None = None) -> None:
@@ -242,12 +236,7 @@ class LayerOutputs:
 
 
 class TransformedOutputs(LayerOutputs):
-    """The same layer's outputs for the same images transformed.
-
-    Args:
-        reference: the outputs for the original images.
-        outputs: for the transformed ones.
-    """
+    """The same layer's outputs for the same images transformed; ``reference`` are those for the original images."""
 
     def __init__(self, reference: LayerOutputs, outputs: Float[Tensor, "n ..."]) -> None:
         super().__init__(outputs)

@@ -1,10 +1,10 @@
 """Moran's I: the spatial autocorrelation of a layer's maps, smooth or noise; relative to that of the image."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from .base import LayerMeasure
+from .base import Images, Labels, LayerMeasure, Statistics
 from .channel_health import is_constant
 from .layer_outputs import nan_where_not_finite
 from .quantities import Quantity
@@ -16,7 +16,6 @@ QUANTITIES = (
     Quantity("morans_i_relative", formula="morans_i of the maps / morans_i of the images",
         null="0: noise; 1: as smooth as the image"),
 )  # fmt: skip
-
 #: sides of smaller maps, where the border dominates, give nan
 SMALLEST = 8
 
@@ -49,12 +48,7 @@ class Moran(LayerMeasure):
     of_maps = True
     needs_images = True
 
-    def of_images(
-        self,
-        outputs: Float[Tensor, "n c h w"],
-        labels: Int64[Tensor, " n"] | None,
-        images: Float[Tensor, "n _ _ _"] | None,
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, outputs: Float[Tensor, "n c h w"], labels: Labels | None, images: Images | None) -> Statistics:
         """The sum of I over maps, the number of maps that are not constant; the same for the image's channels."""
         assert images is not None, "Moran's I of maps is relative to that of the images"
         if min(outputs.shape[2:]) < SMALLEST:

@@ -1,10 +1,10 @@
 """Normalised variance: how much a channel varies with the transform, relative to how much it varies with the image."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from .base import PairMeasure
+from .base import Labels, PairMeasure, Statistics
 from .layer_outputs import LayerOutputs, Population, TransformedOutputs
 from .quantities import Quantity
 
@@ -16,17 +16,6 @@ QUANTITIES = (
 )  # fmt: skip
 
 
-def variances(reference: LayerOutputs, transformed: TransformedOutputs) -> Float[Tensor, "n k"]:
-    """The contribution of each image to each channel's variance over the transform, then to that over images (n ≥ 2).
-
-    ``½(φ(gx) - φ(x))²`` is the variance of two values; a squared deviation from the mean of n images counts n/(n - 1).
-    So the means over images are unbiased. Each position has its own mean; variances are averaged over positions.
-    """
-    n, positions = reference.population.n, reference.maps[0, 0].numel()
-    over_transform, over_images = 0.5 * transformed.squared_difference, reference.squared_deviation * n / (n - 1)
-    return torch.cat([over_transform, over_images], 1) / positions
-
-
 def nvi(reference: Float[Tensor, "n c *hw"], transformed: Float[Tensor, "n c *hw"]) -> Float[Tensor, " c"]:
     """``sqrt(Var_g φ(gx) / Var_x φ(x))`` of each channel, in [0, ∞): 0 is invariant, about 1 is as different as another
     image. nan for a channel that is the same for all images (Quiroga et al. 2020, normalised variance).
@@ -36,7 +25,7 @@ def nvi(reference: Float[Tensor, "n c *hw"], transformed: Float[Tensor, "n c *hw
     [0.5, nan]
     """
     original = LayerOutputs(reference)
-    return NVI.ratio(variances(original, TransformedOutputs(original, transformed)).mean(0))
+    return NVI.ratio(NVI.of_images(original, TransformedOutputs(original, transformed)).mean(0))
 
 
 class NVI(PairMeasure):
@@ -54,6 +43,7 @@ class NVI(PairMeasure):
     on = "layers"
     needs_population = True
     higher_is_better = False
+    without_interval = ("constant_channels",)
 
     @staticmethod
     def ratio(means: Float[Tensor, "... k"]) -> Float[Tensor, "... c"]:
@@ -61,11 +51,17 @@ class NVI(PairMeasure):
         over_transform, over_images = means.chunk(2, -1)
         return torch.where(over_images > 0, over_transform / over_images, torch.nan).sqrt()
 
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
-        """Contributions to both variances of all channels."""
-        return variances(reference, transformed)
+    @staticmethod
+    def of_images(reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None = None) -> Statistics:
+        """The contribution of each image to each channel's variance over the transform, then to that over images.
+
+        ``½(φ(gx) - φ(x))²`` is the variance of two values; a squared deviation from the mean of n ≥ 2 images counts
+        n/(n - 1). So the means over images are unbiased. Each position has its own mean; variances are averaged over
+        positions.
+        """
+        n, positions = reference.population.n, reference.maps[0, 0].numel()
+        over_transform, over_images = 0.5 * transformed.squared_difference, reference.squared_deviation * n / (n - 1)
+        return torch.cat([over_transform, over_images], 1) / positions
 
     def over_all(self, statistics: Float[Tensor, "n k"], population: Population) -> Float[Tensor, "n k"]:
         """With the variance over all images, averaged over positions."""
@@ -80,14 +76,6 @@ class NVI(PairMeasure):
         varies = means.chunk(2, -1)[1] > 0
         share = torch.where(means.isnan().any(-1), torch.nan, varies.to(ratio).mean(-1))
         return {"nvi": torch.where(varies, ratio, 0).mean(-1) / share, "constant_channels": 1 - share}
-
-    def interval(
-        self, name: str, numbers: dict[str, Tensor], resampled: Tensor, means: Tensor, n: int
-    ) -> tuple[float, float]:
-        """None for the share of constant channels: a bootstrap sample has fewer distinct images, so it finds more."""
-        if name == "constant_channels":
-            return float("nan"), float("nan")
-        return super().interval(name, numbers, resampled, means, n)
 
 
 MEASURE = NVI

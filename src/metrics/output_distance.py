@@ -1,10 +1,10 @@
 """Output distance: how far the logits move, relative to the distance between the logits of two images."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
-from .base import PairMeasure
+from .base import Labels, PairMeasure, Statistics
 from .layer_outputs import LayerOutputs, Population, TransformedOutputs, ratio_or_nan
 from .quantities import Quantity
 
@@ -37,9 +37,7 @@ class OutputDistance(PairMeasure):
     keeps_outputs = True
     higher_is_better = False
 
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None) -> Statistics:
         """The distance to the original image's output, and to those of the others."""
         return torch.stack([transformed.squared_difference.sum(1).sqrt(), reference.distance], 1)
 

@@ -1,12 +1,10 @@
 """Position error under shifts: does the predicted position move as far as the object does?"""
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .base import Measure
+from .base import Measure, Statistics
 from .quantities import Quantity
 
 QUANTITIES = (
@@ -21,16 +19,13 @@ def position_equivariance_error(
 ) -> Float[Tensor, ""]:
     """``E‖f(gx) - f(x) - g‖ / E‖g‖``, in [0, ∞): 0 if the predicted position moves along, 1 if it stays.
 
-    Args:
-        reference: predicted positions (x, y) for images.
-        transformed: for the same images shifted.
-        shift: by how much (right, down), in the same units.
+    Predicted positions (x, y) for images and for the same images shifted; the shift (right, down) in the same units.
 
     >>> x, g = torch.tensor([[0.2, 0.5], [0.5, 0.4]]), torch.tensor([[0.1, 0.0], [0.0, -0.1]])
     >>> [round(position_equivariance_error(x, x + gain * g, g).item(), 4) for gain in (1, 0.5, 0)]
     [0.0, 0.5, 1.0]
     """
-    means = PositionEquivariance.distances(reference, transformed, shift).mean(0)
+    means = PositionEquivariance.of_images(reference, transformed, shift).mean(0)
     return means[0] / means[1]
 
 
@@ -43,13 +38,9 @@ class PositionEquivariance(Measure):
     higher_is_better = False
 
     @staticmethod
-    def distances(reference: Tensor, transformed: Tensor, shift: Tensor) -> Float[Tensor, "n 2"]:
+    def of_images(reference: Tensor, transformed: Tensor, shift: Tensor) -> Statistics:
         """For each image: from the prediction to where it should have moved; the length of the shift."""
         return torch.stack([(transformed - reference - shift).norm(dim=1), shift.norm(dim=1)], 1)
-
-    def of_images(self, *inputs: Any) -> Float[Tensor, "n k"]:
-        """Both distances."""
-        return self.distances(*inputs)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
         """The ratio of both means."""

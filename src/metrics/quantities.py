@@ -99,13 +99,3 @@ def range_of(measure: str) -> tuple[float, float]:
     """
     quantity = quantity_of(measure)
     return (float(quantity.low), float(quantity.high)) if quantity else (-math.inf, math.inf)
-
-
-def difference_range(measure: str) -> tuple[float, float]:
-    """The least and the largest value that the difference of two of a measure's numbers can have.
-
-    >>> difference_range("accuracy")
-    (-1.0, 1.0)
-    """
-    low, high = range_of(measure)
-    return low - high, high - low

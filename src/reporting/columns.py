@@ -25,22 +25,13 @@ GAPS = ("gap", "gap_trained_labels")
 FAILURES = tuple(RULES)
 #: column → heading, of those that terminal and page show where a variant has a value
 HEADINGS = {
-    "variant": "variant",
-    "seeds": "seeds",
-    "diverged": "di-\nverged",
-    "collapsed": "col-\nlapsed",
-    "test_accuracy": "accuracy",
-    "dissimilar_accuracy": "dis-\nsimilar",
-    "test_r2": "R²",
-    "gap": "gap",
-    "gap_trained_labels": "gap,\nnoisy",
-    "crop_1px_output_distance": "distance\n(crop)",
-    "roll_1px_output_distance": "distance\n(roll)",
+    "variant": "variant", "seeds": "seeds", "diverged": "di-\nverged", "collapsed": "col-\nlapsed",
+    "test_accuracy": "accuracy", "dissimilar_accuracy": "dis-\nsimilar", "test_r2": "R²",
+    "gap": "gap", "gap_trained_labels": "gap,\nnoisy",
+    "crop_1px_output_distance": "distance\n(crop)", "roll_1px_output_distance": "distance\n(roll)",
     "crop_1px_consistency": "consis-\ntency",
-    "parameters": "para-\nmeters",
-    "multiply_adds": "mult-adds",
-    "seconds": "seconds",
-}
+    "parameters": "para-\nmeters", "multiply_adds": "mult-adds", "seconds": "seconds",
+}  # fmt: skip
 LEGEND = {
     "diverged": f"diverged: {RULES['diverged']}; all means are over the other runs",
     "collapsed": f"collapsed: {RULES['collapsed']}; its values are included in the means where it has them",

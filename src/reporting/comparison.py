@@ -34,12 +34,12 @@ def axes(runs: Sequence[FinishedRun]) -> list[str]:
     keys[-1:] = _folder_axis(runs) if keys[-1] == PICTURES else keys[-1:]
     models = {run.settings["model.name"] for run in runs}
     groups = [[run for run in runs if run.settings["model.name"] == model] for model in models]
-    return [
-        key
-        for key in keys
-        if differ(key, runs)
-        and (key == "model.name" or not key.startswith("model.") or any(differ(key, group) for group in groups))
-    ]
+
+    def is_axis(key: str) -> bool:
+        of_one_model = key.startswith("model.") and key != "model.name"
+        return differ(key, runs) and (not of_one_model or any(differ(key, group) for group in groups))
+
+    return [key for key in keys if is_axis(key)]
 
 
 def _folder_axis(runs: Sequence[FinishedRun]) -> list[str]:
@@ -72,14 +72,12 @@ def group_into_variants(runs: Sequence[FinishedRun]) -> Variants:
     for run in runs:
         members = groups.setdefault(tuple(written(run.settings[key]) for key in varied), {})
         members.setdefault(run.settings["seed"], run)
-    return Variants(
-        Variant(
-            ", ".join(f"{short(key)}={value}" for key, value in zip(varied, values, strict=True)) or "the run",
-            {key: next(iter(members.values())).settings[key] for key in varied},
-            list(members.values()),
-        )
-        for values, members in groups.items()
-    )
+    variants = Variants()
+    for values, members in groups.items():
+        name = ", ".join(f"{short(key)}={value}" for key, value in zip(varied, values, strict=True)) or "the run"
+        seeds = list(members.values())
+        variants.append(Variant(name, {key: seeds[0].settings[key] for key in varied}, seeds))
+    return variants
 
 
 def short(axis: str) -> str:

@@ -12,15 +12,8 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, Int
 
-from ..stats.factorial import (
-    REST,
-    VarianceShare,
-    block_interval,
-    cell_means,
-    combinations_of,
-    is_balanced,
-    variance_shares,
-)
+from ..stats import factorial
+from ..stats.factorial import VarianceShare, combinations_of
 from .columns import GAPS, HEADINGS, MEASURED, one_line
 from .comparison import short
 from .plots import COLUMNS, Curve, Panel, apply_theme, small_multiples, subplots
@@ -77,7 +70,7 @@ class Factorial:
     def means(self, column: str, *axes: str) -> dict[tuple[str, ...], Float[np.ndarray, " seeds"]]:
         """A level of each of the axes → the column's mean over all other axes, for each seed."""
         indices = [list(self.axes).index(axis) for axis in axes]
-        means = cell_means(self.values(column), self.levels, indices)
+        means = factorial.cell_means(self.values(column), self.levels, indices)
         return {tuple(self.axes[axis][i] for axis, i in zip(axes, cell, strict=True)): m for cell, m in means.items()}
 
     def variance_shares(self, column: str) -> dict[str, VarianceShare]:
@@ -88,7 +81,7 @@ class Factorial:
             source = share.source
             return source if isinstance(source, str) else " × ".join(names[axis] for axis in source)
 
-        return {name(share): share for share in variance_shares(self.values(column), self.levels)}
+        return {name(share): share for share in factorial.variance_shares(self.values(column), self.levels)}
 
 
 def factorial_of(variants: Sequence[Variant]) -> Factorial | None:
@@ -110,7 +103,7 @@ def factorial_of(variants: Sequence[Variant]) -> Factorial | None:
         columns.append([names.index(" & ".join(map(str, row))) for row in rows])
     seeds = [seed for seed in variants[0].seeds if all(seed in variant.seeds for variant in variants)]
     levels = np.array(columns).T
-    return Factorial(axes, levels, variants, sorted(seeds)) if seeds and is_balanced(levels) else None
+    return Factorial(axes, levels, variants, sorted(seeds)) if seeds and factorial.is_balanced(levels) else None
 
 
 def _indices(values: Sequence[str]) -> tuple[int, ...]:
@@ -126,7 +119,7 @@ def main_effects(variants: Sequence[Variant]) -> go.Figure:
 
     def panel(column: str, axis: str) -> Panel:
         means, overall = design.means(column, axis), design.values(column).mean(0)
-        curve = [(level, *block_interval(mean, overall)) for (level,), mean in means.items()]
+        curve = [(level, *factorial.block_interval(mean, overall)) for (level,), mean in means.items()]
         return Panel(_title(column, axis), lambda _: {"": curve})
 
     lines = [Variant("mean over the other axes", {}, [])]
@@ -147,7 +140,7 @@ def interactions(variants: Sequence[Variant]) -> go.Figure:
 
         def curves(line: Variant) -> Mapping[str, Curve]:
             points = [(x, mean) for (x, level), mean in means.items() if (line_axis, level) == lines[line.name]]
-            return {"": [(x, *block_interval(mean, overall)) for x, mean in points]}
+            return {"": [(x, *factorial.block_interval(mean, overall)) for x, mean in points]}
 
         return Panel(_title(column, f"{x_axis} × {line_axis}"), curves)
 
@@ -156,12 +149,9 @@ def interactions(variants: Sequence[Variant]) -> go.Figure:
 
 
 def _figure(
-    design: Factorial,
-    lines: Sequence[Variant],
-    columns: Sequence[str],
-    parts: Sequence[Any],
+    design: Factorial, lines: Sequence[Variant], columns: Sequence[str], parts: Sequence[Any],
     panel: Callable[[str, Any], Panel],
-) -> go.Figure:
+) -> go.Figure:  # fmt: skip
     """A panel for each column and part, those of one column side by side and on one scale."""
     across = next((n for n in (4, 3) if n % len(parts) == 0 or len(parts) % n == 0), 4)
     panels = [panel(column, part) for column in columns for part in parts]
@@ -183,11 +173,10 @@ def variance_bars(variants: Sequence[Variant]) -> go.Figure:
     figure, cells = subplots(list(panels), -(-len(panels) // max(-(-len(panels) // COLUMNS), 1)))
     for i, (cell, sources) in enumerate(zip(cells, panels.values(), strict=True)):
         explained = [share.share for share in sources.values()]
-        expected = [None if share.source == REST else share.expected for share in sources.values()]
-        for name, x, colour in (
-            ("share of the variance", explained, "#0072B2"),
-            ("expected by chance", expected, "rgba(128,128,128,0.5)"),
-        ):
+        expected = [None if share.source == factorial.REST else share.expected for share in sources.values()]
+        colours = "#0072B2", "rgba(128,128,128,0.5)"
+        names = "share of the variance", "expected by chance"
+        for name, x, colour in zip(names, (explained, expected), colours, strict=True):
             figure.add_bar(
                 y=list(sources), x=x, orientation="h", marker={"color": colour}, name=name,
                 legendgroup=name, showlegend=i == 0, hovertemplate="%{y}: %{x:.3f}", **cell,

@@ -10,7 +10,6 @@ from .variant import Variant
 NAMED = 3
 #: seeds per variant from which a comparison counts as evidence
 ENOUGH_SEEDS = 5
-MOST_INVARIANT = "{} is the most invariant to a 1-px crop (output distance)"
 
 
 def headline(variants: Sequence[Variant]) -> str:
@@ -49,13 +48,9 @@ def _best_of(variants: Sequence[Variant]) -> str:
         return _values_of(variants[0])
     # of nets that localize, an output that does not move is no merit
     classifiers = [variant for variant in variants if variant.has("test_accuracy")]
+    most_invariant = "{} is the most invariant to a 1-px crop (output distance)"
     sentences = [
-        _winner(
-            classifiers,
-            "crop_1px_output_distance",
-            "{} is the most invariant to a 1-px crop (output distance)",
-            smallest=True,
-        ),
+        _winner(classifiers, "crop_1px_output_distance", most_invariant, smallest=True),
         _winner(classifiers, "test_accuracy", "{} is the most accurate", smallest=False),
         _winner(variants, "test_r2", "{} localizes best (R²)", smallest=False),
     ]
@@ -66,22 +61,18 @@ def _best_of(variants: Sequence[Variant]) -> str:
 
 
 def _values_of(variant: Variant) -> str:
-    """The main values of a variant by itself."""
+    """The main values of a variant by itself, with their 95% intervals over images or over seeds."""
     names = {
         "test_accuracy": "test accuracy",
         "test_r2": "R² of the position",
         "crop_1px_output_distance": "output distance for a 1-px crop (0 = invariant, 1 = as far as another image)",
         "crop_1px_output_distance_untrained": "untrained",
     }
-    values = [f"{name} {_with_interval(variant, column)}" for column, name in names.items() if variant.has(column)]
+    intervals = {name: variant.interval(column) for column, name in names.items() if variant.has(column)}
+    over = _over_seeds(variant)
+    values = [f"{name} {value:.3f} [{low:.3f}, {high:.3f}]{over}" for name, (value, low, high) in intervals.items()]
     text = "; ".join(values) or "nothing was measured"
     return f"{text[0].upper()}{text[1:]}."
-
-
-def _with_interval(variant: Variant, column: str) -> str:
-    """A value with its 95% interval, over images or over seeds."""
-    value, low, high = variant.interval(column)
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]{_over_seeds(variant)}"
 
 
 def _over_seeds(variant: Variant) -> str:

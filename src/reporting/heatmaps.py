@@ -38,13 +38,11 @@ def _error_maps(variants: Sequence[Variant], measure: str, arrange: Callable[[Pl
             plane = net[0].grid(layer, measure + net[1])
             assert plane is not None
             limits[layer] = 0, max(limits.get(layer, (0, 0))[1], float(plane.max()))
-    return _heatmaps(
-        variants,
-        measure,
-        lambda _, layer: f"{layer}: 0 to {limits[layer][1]:.2g}",
-        arrange,
-        lambda _, layer: limits[layer],
-    )
+
+    def title(_: Net, layer: str) -> str:
+        return f"{layer}: 0 to {limits[layer][1]:.2g}"
+
+    return _heatmaps(variants, measure, title, arrange, lambda _, layer: limits[layer])
 
 
 def sensitivity_maps(variants: Sequence[Variant]) -> go.Figure:
@@ -66,16 +64,9 @@ def receptive_fields(variants: Sequence[Variant]) -> go.Figure:
 
     def title(net: Net, layer: str) -> str:
         variant, suffix, _ = net
-        size, theoretical = (
-            variant.point(layer, "test", 0, f"{RECEPTIVE_FIELD}{suffix}"),
-            theoretical_field(variant, layer),
-        )
-        return (
-            layer
-            + (f": {size[0]:.1f}" if size else "")
-            + (f" of {theoretical:g}" if theoretical else "")
-            + " px" * bool(size)
-        )
+        size, theoretical = variant.point(layer, "test", 0, RECEPTIVE_FIELD + suffix), theoretical_field(variant, layer)
+        of = f" of {theoretical:g}" if theoretical else ""
+        return f"{layer}: {size[0]:.1f}{of} px" if size else layer + of
 
     return _heatmaps(variants, RECEPTIVE_FIELD, title)
 
@@ -125,10 +116,9 @@ def coarse(plane: Plane) -> Float[np.ndarray, "p q"]:
     """Means of square blocks, so that a side has at most ``MOST_CELLS``."""
     step = -(-max(plane.shape) // MOST_CELLS)
     rows, columns = (side // step for side in plane.shape)
-    blocks: Float[np.ndarray, "p q"] = (
-        plane[: rows * step, : columns * step].reshape(rows, step, columns, step).mean((1, 3))
-    )
-    return blocks
+    blocks = plane[: rows * step, : columns * step].reshape(rows, step, columns, step)
+    means: Float[np.ndarray, "p q"] = blocks.mean((1, 3))
+    return means
 
 
 def theoretical_field(variant: Variant, layer: str) -> float | None:
@@ -144,20 +134,11 @@ def _layers_with_heatmap(variants: Sequence[Variant], measure: str) -> list[str]
 
 
 def _heatmaps(
-    variants: Sequence[Variant],
-    measure: str,
-    title: Callable[[Net, str], str],
-    arrange: Callable[[Plane], Plane] = np.asarray,
-    limits: Callable[[Net, str], tuple[float, float]] | None = None,
-) -> go.Figure:
-    """Heatmaps of a measure: a row per net, a column per layer.
-
-    Args:
-        variants: to show.
-        measure: name of the heatmaps.
-        title: net, layer → title.
-        arrange: applied to each plane first.
-        limits: net, layer → ends of the colour scale; None: 0 to each heatmap's maximum.
+    variants: Sequence[Variant], measure: str, title: Callable[[Net, str], str],
+    arrange: Callable[[Plane], Plane] = np.asarray, limits: Callable[[Net, str], tuple[float, float]] | None = None,
+) -> go.Figure:  # fmt: skip
+    """Heatmaps of a measure: a row per net, a column per layer. ``arrange`` is applied to each plane first; ``limits``
+    are the ends of the colour scale, None: 0 to each heatmap's maximum.
     """
     shown = [net for net in shown_nets(variants) if _layers_with_heatmap([net[0]], measure + net[1])]
     order = merge_layers(_layers_with_heatmap([net[0]], measure + net[1]) for net in shown)
@@ -179,9 +160,8 @@ def _heatmaps(
          "yref": "paper", "xanchor": "left", "yanchor": "bottom", "yshift": 20, "showarrow": False}
         for row, (_, _, name) in enumerate(shown, start=1)
     ]  # fmt: skip
-    figure.update_layout(
-        annotations=[*figure.layout.annotations, *names]
-    )  # all at once: adding them one by one takes quadratic time
+    # all at once: adding them one by one takes quadratic time
+    figure.update_layout(annotations=[*figure.layout.annotations, *names])
     figure.update_xaxes(constrain="domain", showgrid=False, zeroline=False)
     figure.update_yaxes(constrain="domain", constraintoward="top", showgrid=False, zeroline=False, autorange="reversed")
     return apply_theme(figure)

@@ -1,4 +1,6 @@
-"""The feature maps of a comparison as plain data for its page, where ``map_browser.js`` draws them."""
+"""Feature maps and feature analyses as plain data for the page, where ``map_browser.js`` and ``feature_analysis.js``
+draw them.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..results.runs import FinishedRun
-from .feature_analysis import serialize_analysis
 from .inline_data import serialize_images, serialize_map_values
 from .maps import colours, epochs_of, read_maps, read_scale
 from .variant import Variant
@@ -15,17 +16,15 @@ from .variant import Variant
 MOST_VALUES = 10_000_000
 #: colour scales of maps, and of their changes under a shift
 COLOUR_SCALES = {"map": "Viridis", "change": "RdBu_r"}
+#: target of a stage's linear probe → its measure
+PROBE_MEASURES = {"class": "probe_accuracy", "position": "probe_r2"}
 
 
 def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) -> dict[str, Any]:
     """All data of the page's map browser; empty where no run has maps.
 
     Above ``most_values``, epochs are left out evenly (not the first and the last), then images; and the feature
-    analyses of the last nets.
-
-    Args:
-        variants: of each, its first seed is shown.
-        most_values: number of map values in all.
+    analyses of the last nets. Of each variant, the first seed is shown.
     """
     first_seeds = [(variant.name, variant.measured[0]) for variant in variants]
     runs = [(name, run, epochs_of(run.folder)) for name, run in first_seeds]
@@ -51,23 +50,15 @@ def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) 
             for stage, values in maps.items():
                 entry = stages.setdefault(stage, {"shape": [image_count, *values.shape[1:]], "epochs": {}})
                 entry["epochs"][epoch] = serialize_map_values(values[:image_count])
-        nets.append(
-            {
-                "name": name,
-                "stages": stages,
-                "geometry": stage_geometry(run),
-                "analysis": serialize_analysis(run) if analysis_budget >= 0 else {},
-                "images": images_key,
-            }
-        )
+        analysis = serialize_analysis(run) if analysis_budget >= 0 else {}
+        net = {"name": name, "stages": stages, "geometry": stage_geometry(run), "analysis": analysis}
+        nets.append(net | {"images": images_key})
     return {
-        "nets": nets,
-        "images": images,
-        "epochs": shown_epochs,
+        "nets": nets, "images": images, "epochs": shown_epochs,
         "left_out": {"epochs": len(all_epochs) - count, "analyses": sum(1 for net in nets if not net["analysis"])},
         "scales": shared_scales([run for _, run, _ in runs]),
         "colours": {name: colours(scale).tolist() for name, scale in COLOUR_SCALES.items()},
-    }
+    }  # fmt: skip
 
 
 def shared_scales(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
@@ -83,3 +74,48 @@ def shared_scales(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
 def stage_geometry(run: FinishedRun) -> dict[str, list[float]]:
     """Stage → where its map lies on the image: centre of its first unit and step to the next, in pixels."""
     return {row["layer"].split(".")[0]: [float(row["start"]), float(row["jump"])] for row in run.shapes}
+
+
+def serialize_analysis(run: FinishedRun) -> dict[str, Any]:
+    """The arrays of ``inside.npz`` that the page draws; empty where the run has none."""
+    arrays = run.inside
+    if not arrays:
+        return {}
+    net: dict[str, Any] = {name: arrays[name].tolist() for name in ("labels", "shift") if name in arrays}
+    if "answers" in arrays:
+        net["predictions"] = arrays["answers"].tolist()
+    if "filters" in arrays:
+        net["filters"] = _maps(arrays["filters"])
+    if "cam" in arrays:
+        net["cam"] = _maps(arrays["cam"][:, None])
+    stages = [name.removesuffix("/facts") for name in arrays if name.endswith("/facts")]
+    return net | {"classes": run.facts.get("classes", []), "stages": {stage: _stage(run, stage) for stage in stages}}
+
+
+def _stage(run: FinishedRun, stage: str) -> dict[str, Any]:
+    """Facts of the channels, patches, changes under a shift, and linear probes of a stage."""
+    prefix = f"{stage}/"
+    arrays = {name.removeprefix(prefix): array for name, array in run.inside.items() if name.startswith(prefix)}
+    data: dict[str, Any] = {
+        "facts": [[None if np.isnan(x) else round(float(x), 4) for x in row] for row in arrays["facts"]],
+        "order": arrays["order"].tolist(),
+        "field": arrays["field"].tolist(),
+        "probes": {target: _probe(run, stage, measure) for target, measure in PROBE_MEASURES.items()},
+    }
+    if "patches" in arrays:
+        data["patches"] = {"channels": arrays["patch_channels"].tolist(), **serialize_images(arrays["patches"])}
+    for name, key in (("moved", "change"), ("back", "change_after_inverse")):
+        if name in arrays:
+            largest = float(np.nanmax(np.abs(arrays[name].astype(np.float32)), initial=0))
+            data[key] = _maps(arrays[name]) | {"largest": largest}
+    return data
+
+
+def _maps(maps: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(maps.shape), "maps": serialize_map_values(maps)}
+
+
+def _probe(run: FinishedRun, stage: str, measure: str) -> list[float] | None:
+    """Of the stage, and of the pixels."""
+    values = [run.estimate(layer, "test", 0, measure)[0] for layer in (stage, "pixels")]
+    return None if np.isnan(values).any() else values

@@ -25,13 +25,8 @@ LARGEST = float(np.finfo(np.float16).max)
 def save_maps(
     run: Path, epoch: int, images: UInt8[np.ndarray, "n c h w"], maps: dict[str, Float[np.ndarray, "n k p q"]]
 ) -> None:
-    """Save and draw the maps of an epoch (0 is the untrained net), and widen the colour scale to include them.
-
-    Args:
-        run: the run's folder.
-        epoch: epochs trained.
-        images: the example images.
-        maps: stage → the maps of its first channels.
+    """Save and draw the maps of an epoch (0 is the untrained net), stage → those of its first channels, for the example
+    images; and widen the colour scale to include them.
     """
     folder = run / MAPS
     buffer = io.BytesIO()
@@ -104,7 +99,8 @@ def map_picture(
         inputs = pixels.repeat(3, 2) if pixels.shape[2] == 1 else pixels
         for column, tile in enumerate([inputs, *tiles[row]]):
             top, left = 2 * HEAD + row * step, column * step + (SIDE if column else 0)
-            canvas[top : top + TILE, left : left + TILE] = _nearest(tile)
+            tile_rows, tile_columns = (np.arange(TILE) * side // TILE for side in tile.shape[:2])
+            canvas[top : top + TILE, left : left + TILE] = tile[tile_rows[:, None], tile_columns]  # nearest neighbours
     picture = Image.fromarray(canvas)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
     label = f"{title}   {height} x {width}   channels 0 to {channels - 1}   scale {scale[0]:.2g} to {scale[1]:.2g}"
@@ -128,13 +124,6 @@ def heatmap_picture(name: str, plane: Float[np.ndarray, "h w"]) -> UInt8[np.ndar
     step = max(1, 4 * TILE // max(plane.shape))
     large: UInt8[np.ndarray, "H W 3"] = pixels.repeat(step, 0).repeat(step, 1)
     return large
-
-
-def _nearest(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "t t 3"]:
-    """A square tile by nearest-neighbour interpolation."""
-    rows, columns = (np.arange(TILE) * side // TILE for side in pixels.shape[:2])
-    tile: UInt8[np.ndarray, "t t 3"] = pixels[rows[:, None], columns]
-    return tile
 
 
 @cache

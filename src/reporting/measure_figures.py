@@ -1,6 +1,7 @@
 """Figures of measures, one per metric group: curves over amounts and over layers, as small multiples."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -20,7 +21,6 @@ EQUIVARIANCE_TRANSFORMS = {
 #: infinitesimal transforms of the Lie derivative → their unit
 LIE_UNITS = {"down": "per pixel", "right": "per pixel", "rotate": "per degree", "scale": "per 1%"}
 PIXELS = "pixels"
-
 #: suffix of a measure's name → what it says of the net
 SUFFIXES = {"": "", "_untrained": ", untrained"}
 
@@ -32,10 +32,8 @@ def transform_curves(variants: Sequence[Variant]) -> go.Figure:
         protocol = title = transform.protocol  # of shifts
         if transform.name != "shift":
             protocol, title = f"{transform.name}/{protocol}", f"{transform.name}, {protocol}"
-        return Panel(
-            title + f" ({transform.unit})" * bool(transform.unit),
-            lambda variant: {suffix: variant.curve(OUTPUT, protocol, f"output_distance{suffix}") for suffix in LINES},
-        )
+        title += f" ({transform.unit})" * bool(transform.unit)
+        return Panel(title, lambda v: {end: v.curve(OUTPUT, protocol, f"output_distance{end}") for end in LINES})
 
     return small_multiples(variants, [panel(transform) for transform in TABLE], "output distance", shared=False)
 
@@ -68,9 +66,8 @@ def position_curves(variants: Sequence[Variant]) -> go.Figure:
 def layer_curves(variants: Sequence[Variant], amount: float = 1) -> go.Figure:
     """Invariance error of every layer for shifts of one size, a panel per protocol."""
     order = layers_with(variants, "invariance_error")
-    panels = [
-        Panel(f"{protocol} {amount:g} px", _curves(order, "invariance_error", protocol, amount)) for protocol in SHIFTS
-    ]
+    curves = {protocol: _curves(order, "invariance_error", protocol, amount) for protocol in SHIFTS}
+    panels = [Panel(f"{protocol} {amount:g} px", by_variant) for protocol, by_variant in curves.items()]
     return small_multiples(variants, panels, "invariance error", order)
 
 
@@ -79,13 +76,8 @@ def equivariance_curves(variants: Sequence[Variant]) -> go.Figure:
     order = layers_with(variants, "equivariance_error")
     names = {"": "equivariance_error", "_untrained": "equivariance_error_untrained", "_floor": "equivariance_floor"}
 
-    def panel(title: str, protocol: str, amount: float) -> Panel:
-        return Panel(
-            title,
-            lambda variant: {
-                suffix: by_layer(variant, order, name, protocol, amount) for suffix, name in names.items()
-            },
-        )
+    def panel(title: str, *transform: Any) -> Panel:
+        return Panel(title, lambda v: {end: by_layer(v, order, name, *transform) for end, name in names.items()})
 
     panels = [panel(title, *transform) for title, transform in EQUIVARIANCE_TRANSFORMS.items()]
     return small_multiples(variants, panels, "equivariance error", order)
@@ -117,8 +109,8 @@ def worst_case_bars(variants: Sequence[Variant]) -> go.Figure:
     number is below the bars. Runs from before ``accuracy_in_place`` was measured have no bar for the first.
     """
 
-    def panel(title: str, protocols: Iterable[str], measure: str) -> Panel:
-        amounts = {(p, a) for variant in variants for p in protocols for a in variant.amounts(OUTPUT, p, measure)}
+    def panel(title: str, measure: str) -> Panel:
+        amounts = {(p, a) for variant in variants for p in ROLLS for a in variant.amounts(OUTPUT, p, measure)}
 
         def curves(variant: Variant) -> dict[str, Curve]:
             points = {at: variant.point(OUTPUT, *at, measure) for at in sorted(amounts)}
@@ -128,12 +120,8 @@ def worst_case_bars(variants: Sequence[Variant]) -> go.Figure:
 
     if not layers_with(variants, "worst_case"):
         return go.Figure()
-    panels = [
-        panel("no roll", ROLLS, "accuracy_in_place"),
-        panel("mean over rolls", ROLLS, "accuracy"),
-        panel("worst case over rolls", ROLLS, "worst_case"),
-    ]
-    return small_multiples(variants, panels, "accuracy", bars=True)
+    titles = {"no roll": "accuracy_in_place", "mean over rolls": "accuracy", "worst case over rolls": "worst_case"}
+    return small_multiples(variants, [panel(*entry) for entry in titles.items()], "accuracy", bars=True)
 
 
 def _scope(variant: Variant, protocol: str, amount: float, measure: str) -> str:
@@ -166,9 +154,8 @@ def _add_reference_lines(
     for i, (value, variant_name) in enumerate(values.items()):
         figure.add_scatter(
             x=order, y=[value] * len(order), mode="lines", name=label, legendgroup=label,
-            text=[variant_name] * len(order),
             line={"color": "#808080", "width": 1.5, "dash": dash}, showlegend=column == 1 and not i,
-            hovertemplate="%{y:.3f} (%{text})", row=1, col=column,
+            hovertemplate="%{y:.3f} (%{text})", text=[variant_name] * len(order), row=1, col=column,
         )  # fmt: skip
 
 
@@ -185,9 +172,7 @@ def channel_curves(variants: Sequence[Variant]) -> go.Figure:
 
     panels = [
         Panel("effective rank", _curves(order, "effective_rank")),
-        Panel(
-            "selectivity above chance", lambda variant: {suffix: above_chance(variant, suffix) for suffix in SUFFIXES}
-        ),
+        Panel("selectivity above chance", lambda variant: {end: above_chance(variant, end) for end in SUFFIXES}),
         Panel("dead channels", _curves(order, "dead_share")),
     ]
     return small_multiples(variants, panels, "", order, shared=False)
@@ -196,9 +181,8 @@ def channel_curves(variants: Sequence[Variant]) -> go.Figure:
 def unit_invariance(variants: Sequence[Variant]) -> go.Figure:
     """Goodfellow's invariance score of the units of every layer, a panel per size of shift."""
     order = layers_with(variants, "goodfellow")
-    amounts = sorted(
-        {a for variant in variants for layer in order for a in variant.amounts(layer, "crop", "goodfellow")}
-    )
+    pairs = [(variant, layer) for variant in variants for layer in order]
+    amounts = sorted({amount for variant, layer in pairs for amount in variant.amounts(layer, "crop", "goodfellow")})
     panels = [Panel(f"crop {amount:g} px", _curves(order, "goodfellow", "crop", amount)) for amount in amounts]
     return small_multiples(variants, panels, "invariance score", order)
 

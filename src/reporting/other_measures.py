@@ -16,12 +16,7 @@ BELOW = 84
 
 
 def other_by_amount(variants: Sequence[Variant], drawn: Collection[Key]) -> go.Figure:
-    """Measures of the output over several amounts, a panel per protocol and measure.
-
-    Args:
-        variants: to show.
-        drawn: keys of the measures that other figures show.
-    """
+    """Measures of the output over several amounts, a panel per protocol and measure; without those already drawn."""
 
     def panel(protocol: str, name: str) -> Panel:
         def curves(variant: Variant) -> dict[str, Curve]:
@@ -35,12 +30,7 @@ def other_by_amount(variants: Sequence[Variant], drawn: Collection[Key]) -> go.F
 
 
 def other_by_layer(variants: Sequence[Variant], drawn: Collection[Key]) -> go.Figure:
-    """All others as bars by layer, a panel per protocol, measure and amount (of several, the smallest and the largest).
-
-    Args:
-        variants: to show.
-        drawn: keys of the measures that other figures show.
-    """
+    """All others as bars by layer, a panel per protocol, measure and amount (of several, the least and the largest)."""
     groups = other_groups(variants, drawn)
     order = merge_layers(groups.values())
 

@@ -16,20 +16,13 @@ from plotly.offline import get_plotlyjs
 from ..config import NON_IDENTITY_KEYS, Config, fitting_name, flatten, plain_name, written
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
+from . import comparison
 from .columns import FACTS, FAILURES, legend, one_line
-from .comparison import (
-    axes,
-    baselines,
-    difference_rows,
-    group_by_task,
-    group_into_variants,
-    select_baseline,
-    shown_differences,
-)
+from .comparison import group_by_task, group_into_variants, shown_differences
 from .headline import headline
 from .map_browser import serialize_maps
 from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
-from .tables import comparison_rows, failures, run_rows, shown_columns, shown_rows
+from .tables import comparison_rows, failures, run_facts, run_rows, shown_columns, shown_rows
 from .terminal import console, show_comparison, show_differences, show_failures, si_prefix
 from .variant import Variant
 
@@ -38,23 +31,16 @@ MOST_BASELINES = 16
 
 
 def build_report(
-    folder: Path,
-    out: Path | None = None,
-    baseline: str | None = None,
-    compare_with: Path | None = None,
+    folder: Path, out: Path | None = None, baseline: str | None = None, compare_with: Path | None = None,
     where: str | None = None,
-) -> Path:
-    """Compare the finished runs below a folder: print the tables, write them as CSV files, and write ``report.html``.
+) -> Path:  # fmt: skip
+    """Compare the finished runs below a folder: print the tables, write them as CSV files, write and return the page.
 
     Args:
-        folder: of a sweep, or of any set of runs.
+        folder: of a sweep, or of any set of runs; with those of ``compare_with``.
         out: where to write; by default the same folder, or ``report_folder`` in it.
         baseline: name of the variant that differences are taken from; by default the first.
-        compare_with: another folder, whose runs join the comparison.
         where: only runs with these settings, as ``where.matching`` reads it.
-
-    Returns:
-        The page's path.
 
     Raises:
         UserError: there is no finished run, or the baseline does not exist.
@@ -67,10 +53,10 @@ def build_report(
         title += f" compared with {compare_with.resolve().name}"
     title += f" where {where}" * bool(where)
     variants = [variant for group in group_by_task(group_into_variants(runs)).values() for variant in group]
-    selected = select_baseline(variants, baseline)
+    selected = comparison.select_baseline(variants, baseline)
     out = out or folder / report_folder(compare_with, where)
     files.write_rows(out / files.COMPARISON, comparison_rows(variants, unfinished))
-    files.write_rows(out / files.DIFFERENCES, difference_rows(variants, selected))
+    files.write_rows(out / files.DIFFERENCES, comparison.difference_rows(variants, selected))
     files.write_rows(out / files.RUNS, run_rows(variants))
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, variants, unfinished, selected))
@@ -80,7 +66,7 @@ def build_report(
     console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
     if baseline or any(len(variant.runs) > 1 for variant in variants):
         measured = {column: heading for column, heading in columns.items() if column not in (*FACTS, *FAILURES)}
-        for reference, _ in baselines(variants, selected):
+        for reference, _ in comparison.baselines(variants, selected):
             show_differences(shown_differences(variants, reference), reference.name, measured)
     show_failures(failures(runs))
     for name, reason in unfinished.items():
@@ -111,62 +97,30 @@ def write_run_page(run: Path) -> Path:
 
 
 def render(
-    folder: Path,
-    title: str,
-    runs: list[FinishedRun],
-    variants: list[Variant],
-    unfinished: dict[str, str],
+    folder: Path, title: str, runs: list[FinishedRun], variants: list[Variant], unfinished: dict[str, str],
     baseline: Variant,
-) -> str:
-    """The page's HTML, with every name escaped.
-
-    Args:
-        folder: of the sweep, with its ``sweep.json``.
-        title: of the page.
-        runs: all finished runs.
-        variants: the same, grouped.
-        unfinished: name of a run → why it is not finished.
-        baseline: the variant that differences are taken from.
-    """
+) -> str:  # fmt: skip
+    """The page's HTML, with every name escaped; ``unfinished`` is name of a run → why it is not finished."""
     manifest = json.loads((folder / files.SWEEP).read_text()) if (folder / files.SWEEP).exists() else {}
     columns = shown_columns(variants)
+    references = variants if len(variants) <= MOST_BASELINES else [baseline]
     return _page(
-        variants,
-        SWEEP_SECTIONS,
-        title=title,
+        variants, SWEEP_SECTIONS, title=title, headline=headline(variants), legend=legend(columns),
         question=manifest.get("question") or runs[0].settings["question"],
-        headline=headline(variants),
-        columns={column: one_line(heading) for column, heading in columns.items()},
-        legend=legend(columns),
-        rows=shown_rows(variants),
+        columns={column: one_line(heading) for column, heading in columns.items()}, rows=shown_rows(variants),
         sort_keys=[{column: _sort_key(variant, column) for column in columns} for variant in variants],
-        baseline=baseline.name,
-        differences={
-            variant.name: shown_differences(variants, variant)
-            for variant in variants
-            if variant is baseline or len(variants) <= MOST_BASELINES
-        },
+        baseline=baseline.name, differences={v.name: shown_differences(variants, v) for v in references},
         summaries={variant.name: _stages(variant.measured[0]) for variant in variants},
-        maps=serialize_maps(variants),
-        axes=axes(runs),
-        shared=shared_settings(runs),
-        several=len(runs) > 1,
-        unfinished=unfinished,
-        failures=failures(runs),
+        maps=serialize_maps(variants), axes=comparison.axes(runs), shared=shared_settings(runs), several=len(runs) > 1,
+        unfinished=unfinished, failures=failures(runs), facts=run_facts(runs),
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
-        facts=_facts(runs),
-        images=_images(runs, "output_distance"),
-        untrained_images=_images(runs, "output_distance_untrained"),
-    )
+        images=_images(runs, "output_distance"), untrained_images=_images(runs, "output_distance_untrained"),
+    )  # fmt: skip
 
 
 def write_measure_page(run: FinishedRun, title: str, path: Path) -> Path:
-    """Write the page of one net's measures: trained, and untrained where that was measured.
-
-    Args:
-        run: with its ``table``; nothing else of its folder is needed.
-        title: what was measured.
-        path: of the page.
+    """Write the page of one net's measures, trained, and untrained where that was measured; of the run's folder, only
+    its ``table`` is needed.
     """
     table = run.table or run.folder / files.MEASURES
     files.write(path, _page([Variant(title, {}, [run])], MEASURED_SECTIONS, title=title, table=table.name))
@@ -183,17 +137,12 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
     for section, figure in sections_and_figures:
         meta = figure.layout.meta or {}
         if figure.data:
-            figures.append(
-                {
-                    "title": section.title,
-                    "reading": section.reading,
-                    "collapsed": section.collapsed,
-                    "height": figure.layout.height,
-                    "width": meta.get("width", 560),
-                    "notes": notes(variants, section.family) | meta.get("notes", {}),
-                    "json": Markup(figure.to_json()),  # plotly writes <, > and / as \u003c …
-                }
-            )
+            figures.append({
+                "title": section.title, "reading": section.reading, "collapsed": section.collapsed,
+                "height": figure.layout.height, "width": meta.get("width", 560),
+                "notes": notes(variants, section.family) | meta.get("notes", {}),
+                "json": Markup(figure.to_json()),  # plotly writes <, > and / as \u003c …
+            })  # fmt: skip
     return environment.get_template("page.html.j2").render(figures=figures, plotly=get_plotlyjs(), **context)
 
 
@@ -201,11 +150,8 @@ def shared_settings(runs: list[FinishedRun]) -> dict[str, str]:
     """The settings that are the same in all runs and not the default: key → value."""
     default = flatten(Config())
     same = {key: value for key, value in runs[0].settings.items() if all(run.settings[key] == value for run in runs)}
-    return {
-        key: written(value)
-        for key, value in same.items()
-        if key != "seed" and key not in NON_IDENTITY_KEYS and value != default.get(key, value)
-    }
+    names = [key for key in same if key not in ("seed", *NON_IDENTITY_KEYS)]
+    return {key: written(same[key]) for key in names if same[key] != default.get(key, same[key])}
 
 
 def notes(variants: Sequence[Variant], family: str) -> dict[str, str]:
@@ -241,24 +187,10 @@ def _stages(run: FinishedRun) -> list[dict[str, str]]:
         parameters[stage] = parameters.get(stage, 0) + int(row["parameters"])
         multiply_adds[stage] = multiply_adds.get(stage, 0) + int(row["multiply_adds"])
         stages[stage] = {
-            "stage": stage,
-            "output": f"{row['channels']}×{row['height']}×{row['width']}",
-            "RF": f"{float(row['receptive_field']):g}",
-            "stride": f"{float(row['jump']):g}",
+            "stage": stage, "output": f"{row['channels']}×{row['height']}×{row['width']}",
+            "RF": f"{float(row['receptive_field']):g}", "stride": f"{float(row['jump']):g}",
             "input seen": f"{float(row['input_seen']):.0%}",
-        }
+        }  # fmt: skip
     for stage, line in stages.items():
         line |= {"params": f"{parameters[stage]:,}", "mult-adds": si_prefix(multiply_adds[stage])}
     return list(stages.values())
-
-
-def _facts(runs: list[FinishedRun]) -> dict[str, str]:
-    """Hardware, versions and data of the runs: name → all values that occur."""
-    keys = {
-        "hardware": "hardware",
-        "torch": "torch",
-        "split_checksum": "split checksum",
-        "probe_checksum": "example images checksum",
-        "realised_label_noise": "label noise",
-    }
-    return {name: ", ".join(sorted({str(run.facts[key]) for run in runs})) for key, name in keys.items()}

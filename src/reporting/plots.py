@@ -36,12 +36,7 @@ Curve = Sequence[tuple[Any, float, float, float]]
 
 @dataclass(frozen=True)
 class Panel:
-    """A small plot among others.
-
-    Args:
-        title: above it.
-        curves: variant → suffix of a measure's name (of ``LINES``) → its curve.
-    """
+    """A small plot among others; its curves are variant → suffix of a measure's name (of ``LINES``) → curve."""
 
     title: str
     curves: Callable[[Variant], Mapping[str, Curve]]
@@ -53,26 +48,17 @@ def styles(count: int) -> list[tuple[str, str]]:
 
 
 def small_multiples(
-    variants: Sequence[Variant],
-    panels: Sequence[Panel],
-    y: str,
-    order: Sequence[str] = (),
-    bars: bool = False,
-    shared: bool = True,
-    columns: int = COLUMNS,
-    below: int = BELOW,
-) -> go.Figure:
+    variants: Sequence[Variant], panels: Sequence[Panel], y: str, order: Sequence[str] = (), bars: bool = False,
+    shared: bool = True, columns: int = COLUMNS, below: int = BELOW,
+) -> go.Figure:  # fmt: skip
     """Small multiples: the same variants in every panel; panels without a point are left out.
 
     Args:
-        variants: each in its colour with its mark.
-        panels: in reading order.
         y: title of the y axis.
         order: of the categories on the x axis, if it is categorical.
         bars: draw bars instead of lines.
         shared: one scale for the y axes of all panels; else each has its own.
-        columns: number of panels side by side.
-        below: space below a panel in pixels.
+        columns, below: number of panels side by side; space below a panel in pixels.
     """
     by_panel = {panel: [panel.curves(variant) for variant in variants] for panel in panels}
     by_panel = {panel: curves for panel, curves in by_panel.items() if any(any(each.values()) for each in curves)}
@@ -137,9 +123,7 @@ def _points(curve: Curve) -> tuple[list[Any], list[float], dict[str, Any]]:
 
 
 def trade_off(variants: list[Variant]) -> go.Figure:
-    """Test score against output distance for a 1-px crop, where it was measured, and against cost; empty for one
-    variant.
-    """
+    """Test score against output distance for a 1-px crop, if measured, and against cost; empty for one variant."""
     if len(variants) < 2:
         return go.Figure()
     titles = {"crop_1px_output_distance": "output distance (1-px crop)", "multiply_adds": "multiply-adds per image"}
@@ -169,9 +153,10 @@ def training_curves(variants: list[Variant]) -> go.Figure:
         for i, run in enumerate(variant.runs):
             for panel, name in ((1, "loss"), (2, MEASURED[variant.score][-1])):
                 for part, dash in (("val", "solid"), ("train", "dot")):
+                    values = [number(row.get(f"{part}/{name}", "")) for row in run.history]
                     figure.add_scatter(
                         x=[int(row["epoch"]) for row in run.history],
-                        y=[_or_gap(row.get(f"{part}/{name}", "")) for row in run.history],
+                        y=[value if math.isfinite(value) else None for value in values],  # None: a gap
                         mode="lines+markers", name=variant.name, legendgroup=variant.name,
                         showlegend=i == 0 and panel == 1 and part == "val", opacity=1 if part == "val" else 0.6,
                         line={"color": colour, "dash": dash}, marker={"symbol": mark, "size": 6},
@@ -180,12 +165,6 @@ def training_curves(variants: list[Variant]) -> go.Figure:
     epochs = max(len(run.history) for variant in variants for run in variant.runs)
     figure.update_xaxes(title="epoch", dtick=max(1, epochs // 10))
     return apply_theme(figure)
-
-
-def _or_gap(text: str) -> float | None:
-    """A value of the history; None, which plotly draws as a gap, where it is infinite, nan or missing."""
-    value = number(text)
-    return value if math.isfinite(value) else None
 
 
 def _scores(variants: list[Variant], prefix: str = "") -> str:

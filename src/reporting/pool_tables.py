@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.columns import Columns
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -39,27 +39,24 @@ class Sheet:
         """For the terminal, at any width."""
         table = Table(title=self.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for i, heading in enumerate(self.columns):
-            right = i > 0 and (self.numbers or self._numeric(i))
-            table.add_column(
-                heading, justify="right" if right else "left", no_wrap=i == 0 or right, vertical="top", overflow="fold"
-            )
+            right = self._is_right(i)
+            justify: JustifyMethod = "right" if right else "left"
+            table.add_column(heading, justify=justify, no_wrap=i == 0 or right, vertical="top", overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(cell, style="bold" if cell == "exact" else "") for cell in row))
         return Group(table, Text(self.legend, style="dim"), "") if self.legend else Group(table, "")
 
     def markdown(self) -> str:
         """For a page."""
-        bars = ["-:" if i and (self.numbers or self._numeric(i)) else "-" for i in range(len(self.columns))]
+        bars = ["-:" if self._is_right(i) else "-" for i in range(len(self.columns))]
         headings = [heading.replace("-\n", "").replace("\n", " ") for heading in self.columns]
         lines = [headings, bars, *([cell.replace("|", "\\|") for cell in row] for row in self.rows)]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"## {self.title}\n\n{body}\n" + (f"\n{self.legend}\n" if self.legend else "")
 
-    def _numeric(self, column: int) -> bool:
-        return all(row[column][:1] in "0123456789·–" for row in self.rows)
-
-
-# --- the list --------------------------------------------------------------------------------------------------------
+    def _is_right(self, column: int) -> bool:
+        """Whether a column is right-aligned, as numbers are."""
+        return column > 0 and (self.numbers or all(row[column][:1] in "0123456789·–" for row in self.rows))
 
 
 def pool_sheets() -> list[Sheet]:
@@ -72,43 +69,30 @@ def pool_sheets() -> list[Sheet]:
         costs.append((name, facts.formula, f"{parameters:,}", f"{multiply_adds:.3g}", by_max.get(name, "·")))
     size = f"{MAP[0]}×{MAP[1]}×{MAP[2]}"
     sheets = [
-        Sheet(
-            "Formula and cost",
-            ("pool", "one output", "para-\nmeters", "MACs per\noutput", "time"),
-            costs,
+        Sheet("Formula and cost", ("pool", "one output", "para-\nmeters", "MACs per\noutput", "time"), costs,
             "x: the map; R: the window of an output; x[i::s, j::s]: a phase, of s² at stride s; σ: the sigmoid; "
             f"W, F: learned. On a map of {size}, stride 2, default windows. MACs: multiply-adds. Time: "
             f"forward and backward, in units of max (channels_last, as nets run, a batch of {BATCH}, one thread)"
-            + measured_on(times),
-        ),
-        Sheet(
-            "Properties",
-            ("pool", "keeps", "exact"),
+            + measured_on(times)),
+        Sheet("Properties", ("pool", "keeps", "exact"),
             [(name, facts.keeps, facts.exact) for name, facts in FACTS.items()],
             "keeps: constants, range and mean of any map with a circular border, for any weights. exact: identities "
-            "that hold exactly. Aliasing: a frequency above the new Nyquist frequency returns as a lower one.",
-        ),
-        Sheet(
-            "Differences from the authors' implementations",
-            ("pool", "differs"),
+            "that hold exactly. Aliasing: a frequency above the new Nyquist frequency returns as a lower one."),
+        Sheet("Differences from the authors' implementations", ("pool", "differs"),
             [(name, facts.differs) for name, facts in FACTS.items() if facts.differs],
-            "N: side of the map; m: taps; s: stride.",
-        ),
+            "N: side of the map; m: taps; s: stride."),
         Sheet("Sources", ("pool", "source"), [(name, facts.source) for name, facts in FACTS.items()]),
-    ]
+    ]  # fmt: skip
     against = [row for row in times if row["against"] != "max"]
     if against:
         rows = [(row["pool"], row["against"], row["ratio"], f"{row['low']} to {row['high']}") for row in against]
+        columns = "pool", "other implementation", "time, ours / other", "range of pairs"
         sheets.append(
-            Sheet(
-                "Speed against other implementations",
-                ("pool", "other implementation", "time, ours / other", "range of pairs"),
-                rows,
+            Sheet("Speed against other implementations", columns, rows,
                 "One thread, the same map. (overflows): squares or exponentials overflow float32; (zeros): zero "
                 "padding. The limit is 1.2 against implementations that always compute the same. Measured"
-                + measured_on(times).removeprefix(";"),
-            )
-        )
+                + measured_on(times).removeprefix(";"))
+        )  # fmt: skip
     return sheets
 
 
@@ -127,22 +111,16 @@ def measured_on(times: Sequence[Mapping[str, str]]) -> str:
     return f"; on {times[0]['machine']}, torch {times[0]['torch']}, {times[0]['date']}." if times else "."
 
 
-# --- the matrix ------------------------------------------------------------------------------------------------------
-
-
 def exactness_sheets(cells: Sequence[Cell], setting: Setting) -> list[Sheet]:
     """A sheet per protocol: pools down, paddings across."""
-    by = {(cell.pool, cell.padding, cell.protocol): cell for cell in cells}
+    texts = {(cell.pool, cell.padding, cell.protocol): cell_text(cell) for cell in cells}
     pools = list(dict.fromkeys(cell.pool for cell in cells))
-    return [
-        Sheet(
-            meaning.replace("of S", f"of S = {setting.total}"),
-            ("pool", *PADDINGS),
-            [(pool, *(cell_text(by[pool, padding, protocol]) for padding in PADDINGS)) for pool in pools],
-            numbers=True,
-        )
-        for protocol, meaning in PROTOCOLS.items()
-    ]
+    sheets = []
+    for protocol, meaning in PROTOCOLS.items():
+        rows = [(pool, *(texts[pool, padding, protocol] for padding in PADDINGS)) for pool in pools]
+        title = meaning.replace("of S", f"of S = {setting.total}")
+        sheets.append(Sheet(title, ("pool", *PADDINGS), rows, numbers=True))
+    return sheets
 
 
 def cell_text(cell: Cell) -> str:
@@ -164,9 +142,6 @@ def setting_text(setting: Setting) -> str:
     )
 
 
-# --- out -------------------------------------------------------------------------------------------------------------
-
-
 def show_sheets(sheets: Sequence[Sheet]) -> None:
     """Print sheets one below the other."""
     for sheet in sheets:
@@ -181,11 +156,6 @@ def show_matrix(cells: Sequence[Cell], setting: Setting) -> None:
 
 def markdown_page(cells: Sequence[Cell], setting: Setting, made: str) -> str:
     """The Markdown page: the list, which a test compares with the code, and the matrix of one run."""
-    parts = [
-        "# Pools\n",
-        *(sheet.markdown() for sheet in pool_sheets()),
-        "# The exactness matrix\n",
-        setting_text(setting) + "\n",
-    ]
-    parts += [sheet.markdown() for sheet in exactness_sheets(cells, setting)]
-    return "\n".join([*parts, made]) + "\n"
+    pools, matrix = ([sheet.markdown() for sheet in s] for s in (pool_sheets(), exactness_sheets(cells, setting)))
+    parts = ["# Pools\n", *pools, "# The exactness matrix\n", setting_text(setting) + "\n", *matrix, made]
+    return "\n".join(parts) + "\n"

@@ -10,6 +10,12 @@ from .columns import FACTS, FAILURES, GAPS, HEADINGS, MEASURED
 from .terminal import si_prefix
 from .variant import Variant
 
+#: name → key of ``run.json``
+SHARED_FACTS = {
+    "hardware": "hardware", "torch": "torch", "split checksum": "split_checksum",
+    "example images checksum": "probe_checksum", "label noise": "realised_label_noise",
+}  # fmt: skip
+
 
 def comparison_rows(variants: Sequence[Variant], unfinished: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """``comparison.csv``: one row per variant, every value with its standard deviation over seeds.
@@ -56,6 +62,12 @@ def _flattened(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             yield key, value
 
 
+def run_facts(runs: Iterable[FinishedRun]) -> dict[str, str]:
+    """Hardware, versions and data of the runs: name → all values that occur."""
+    facts = [run.facts for run in runs]
+    return {name: ", ".join(sorted({str(each[key]) for each in facts})) for name, key in SHARED_FACTS.items()}
+
+
 def shown_rows(variants: Sequence[Variant]) -> list[dict[str, str]]:
     """The comparison for people: three decimals, ± 95% where there are several seeds."""
     rows = []
@@ -85,14 +97,8 @@ def shown_columns(variants: Sequence[Variant]) -> dict[str, str]:
 
 
 def shown_value(column: str, mean: float, low: float, high: float, sign: str = "") -> str:
-    """A value for people, with its interval where it has one and is not a cost.
-
-    Args:
-        column: of the value.
-        mean: the value.
-        low: end of its interval; nan without one.
-        high: the same.
-        sign: ``+`` to mark positive values, for differences.
+    """A value for people, with its interval where it has one (else nan) and is not a cost; for differences the sign
+    ``+`` marks positive values.
     """
     if column in FACTS:
         text = f"{mean:.0f}" if column == "seconds" else si_prefix(mean)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -45,20 +45,14 @@ def show_summary(summary: ModelSummary, title: str) -> None:
     for layer in summary.layers:
         rows, columns = layer.rows, layer.columns
         size = f"{rows.size}×{columns.size}" if (rows.size, columns.size) != (1, 1) else "1"
+        costs = layer.parameters or layer.multiply_adds or (rows.jump != 1 and "pool" in layer.name)
         table.add_row(
-            layer.name,
-            str(layer.channels),
-            size,
-            f"{max(rows.receptive_field, columns.receptive_field):g}",
-            f"{max(rows.jump, columns.jump):g}",
-            f"{rows.offset:g}",
+            layer.name, str(layer.channels), size, f"{max(rows.receptive_field, columns.receptive_field):g}",
+            f"{max(rows.jump, columns.jump):g}", f"{rows.offset:g}",
             f"{layer.parameters:,}" if layer.parameters else "·",
             si_prefix(layer.multiply_adds) if layer.multiply_adds else "·",
-            f"{layer.seen(summary.image[1:]):.0%}",
-            style=None
-            if layer.parameters or layer.multiply_adds or (rows.jump != 1 and "pool" in layer.name)
-            else "dim",
-        )
+            f"{layer.seen(summary.image[1:]):.0%}", style=None if costs else "dim",
+        )  # fmt: skip
     console.print(table)
     channels, height, width = summary.image
     console.print(
@@ -88,9 +82,8 @@ def _width(table: Table) -> int:
 def _comparison(rows: Sequence[Mapping[str, Any]], title: str, columns: Mapping[str, str]) -> Table:
     table = _table(title, padding=(0, 1))
     for i, heading in enumerate(columns.values()):
-        table.add_column(
-            heading, justify="left" if i == 0 else "right", overflow="fold", no_wrap=i > 0, vertical="bottom"
-        )
+        justify: JustifyMethod = "right" if i else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=i > 0, vertical="bottom")
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in columns))
     table.collapse_padding = _width(table) > console.width  # narrower gaps before names are wrapped
@@ -132,14 +125,10 @@ def show_layers(layers: Sequence[Mapping[str, Any]], default: Sequence[str], tit
     for column, justify in {"layer": "left", "kind": "left", "output": "right", "parameters": "right"}.items():
         table.add_column(column, justify=justify, no_wrap=column == "layer")  # type: ignore[arg-type]
     for layer in layers:
-        is_default = layer["name"] in default
-        table.add_row(
-            escape(layer["name"]) + " *" * is_default,
-            layer["kind"],
-            "×".join(map(str, layer["shape"])),
-            f"{layer['parameters']:,}" if layer["parameters"] else "·",
-            style="bold" if is_default else None,
-        )
+        is_default, shape = layer["name"] in default, "×".join(map(str, layer["shape"]))
+        cells = escape(layer["name"]) + " *" * is_default, layer["kind"], shape
+        parameters = f"{layer['parameters']:,}" if layer["parameters"] else "·"
+        table.add_row(*cells, parameters, style="bold" if is_default else None)
     console.print(table)
     console.print("*: measured by default; choose others by names or patterns: layers='layer?,avgpool'\n")
 
@@ -152,12 +141,8 @@ def show_measured(rows: Sequence["Row"], out: Path) -> None:
     shifted = [row for row in rows if row.transform == "shift" and row.protocol in SHIFTS]
     amounts = sorted({row.amount for row in shifted})
     shifts = [(protocol, amount) for amount in dict.fromkeys([*amounts[:1], *amounts[-1:]]) for protocol in SHIFTS]
-    columns = [
-        (protocol, amount, suffix)
-        for protocol, amount in shifts
-        for suffix in ("", "_untrained")
-        if ("output", protocol, amount, f"output_distance{suffix}") in values
-    ]
+    columns = [(*shift, suffix) for shift in shifts for suffix in ("", "_untrained")]
+    columns = [shift for shift in columns if ("output", *shift[:2], f"output_distance{shift[2]}") in values]
     table = Table(box=None, pad_edge=False)
     table.add_column("layer")
     for protocol, amount, suffix in columns:

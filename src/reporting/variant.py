@@ -21,8 +21,6 @@ from .columns import FACTS, GAPS, MEASURED, column_range
 TRAINING_DATA_ONLY = ("data.label_noise", "data.augment")
 #: what decides which images a run is measured on, beside its data's split
 IMAGE_CHOICE = ("measure.seed", "measure.images", "measure.max_shift")
-
-
 #: layer, protocol (with its transform), amount, measure
 Key = tuple[str, str, float, str]
 
@@ -140,9 +138,8 @@ class Variant:
 
 
 def _is_averaged(run: FinishedRun, value: float) -> bool:
-    """Whether a mean over seeds includes this value. A net with constant output has no distance between images to
-    compare with: such a nan of a collapsed run is left out, as the run is counted as collapsed. Any other nan makes
-    the mean nan.
+    """Whether a mean over seeds includes this value. A net with constant output has no distance between images: such a
+    nan of a collapsed run is left out, as the run is counted as collapsed. Any other nan makes the mean nan.
     """
     return not (math.isnan(value) and run.outcome == COLLAPSED)
 

@@ -18,11 +18,8 @@ FULL, LAST = 1, 4
 
 
 def logged_before(run: Path, run_id: str) -> dict[tuple[str, Any], int]:
-    """What earlier parts of a run logged, (name, epoch) → W&B's step (-1 offline); their logs are repaired.
-
-    Args:
-        run: its folder. No process may be writing to it.
-        run_id: at W&B; logs of other runs may be in the same folder.
+    """What earlier parts of a run logged, (name, epoch) → W&B's step (-1 offline); their logs are repaired. No process
+    may be writing to the run's folder, which may have logs of runs with other ids at W&B.
     """
     logged: dict[tuple[str, Any], int] = {}
     for log in sorted(run.glob(f"wandb/*run-*/run-{run_id}.wandb")):

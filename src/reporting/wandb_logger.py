@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from wandb import Run, Settings
 
-
 #: largest number of characters of a group, a run's name and a report's title; the server refuses longer ones
 LONGEST = 128
 #: environment variable of W&B without a corresponding setting
@@ -124,12 +123,9 @@ def settings() -> "Settings":
     import wandb
 
     return wandb.Settings(
-        console="off",
-        silent=True,
-        x_disable_stats=True,
-        disable_git=True,
+        console="off", silent=True, x_disable_stats=True, disable_git=True,
         x_transaction_log_flush_interval=0.1,  # seconds of rows that a killed process can lose
-    )
+    )  # fmt: skip
 
 
 class WandbLogger:
@@ -169,29 +165,21 @@ class WandbLogger:
 
         training = {"name": self.folder.name, "group": group_of(self.folder), "job_type": "train"}
         init_kwargs: dict[str, Any] = self.init_kwargs or training | {"config": to_dict(self.cfg)}
-        run_id = new_wandb_id() if self.init_kwargs else self._run_id()
+        if not self.init_kwargs and wandb_id(self.folder) is None:
+            write(self.folder / WANDB_ID, new_wandb_id())
+        run_id = new_wandb_id() if self.init_kwargs else wandb_id(self.folder) or ""
         before = logged_before(self.folder, run_id)
         experiment = wandb.init(
-            project=self.cfg.wandb.project,
-            entity=self.cfg.wandb.entity,
-            id=run_id,
-            resume="allow",
-            dir=self.folder,
-            mode="online" if mode == "online" else "offline",
-            settings=settings(),
+            project=self.cfg.wandb.project, entity=self.cfg.wandb.entity, id=run_id, resume="allow", dir=self.folder,
+            mode="online" if mode == "online" else "offline", settings=settings(),
             **init_kwargs | {"name": shorten_name(init_kwargs["name"])},
-        )
+        )  # fmt: skip
         sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
         self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)
         for keys in ("train/*", "val/*", "lr", "grad_norm*", "step", "maps/*", "invariance/*"):
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
-
-    def _run_id(self) -> str:
-        if wandb_id(self.folder) is None:
-            write(self.folder / WANDB_ID, new_wandb_id())
-        return wandb_id(self.folder) or ""
 
     def _log(self, row: Mapping[str, Any]) -> None:
         """Log a row unless it was logged before."""

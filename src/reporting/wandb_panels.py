@@ -38,12 +38,10 @@ POINTS = {
 }
 #: curves over epochs: title → history keys
 CURVES = {
-    "Loss": ("val/loss", "train/loss"),
-    "Accuracy": ("val/accuracy", "train/accuracy"),
-    "R² of the position": ("val/r2", "train/r2"),
-    "Learning rate": ("lr",),
+    "Loss": ("val/loss", "train/loss"), "Accuracy": ("val/accuracy", "train/accuracy"),
+    "R² of the position": ("val/r2", "train/r2"), "Learning rate": ("lr",),
     "Gradient norm": ("grad_norm", "grad_norm_max"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,21 +68,15 @@ class Panels:
         has = {name for run in self.runs for name in [*run.numbers, *run.facts]}
         bars = [
             wr.BarPlot(
-                title=title,
-                metrics=[key for key in keys if key in has],
-                groupby_aggfunc="mean",
-                groupby_rangefunc="minmax",
-                max_runs_to_show=100,
-                max_bars_to_show=100,
+                title=title, metrics=[key for key in keys if key in has], groupby_aggfunc="mean",
+                groupby_rangefunc="minmax", max_runs_to_show=100, max_bars_to_show=100,
             )
-            for title, keys in BARS.items()
-            if keys[0] in has
-        ]
+            for title, keys in BARS.items() if keys[0] in has
+        ]  # fmt: skip
         points = [
             wr.ScatterPlot(title=title, x=wr.SummaryMetric(x), y=wr.SummaryMetric(y))
-            for title, (x, y) in POINTS.items()
-            if {x, y} <= has
-        ]
+            for title, (x, y) in POINTS.items() if {x, y} <= has
+        ]  # fmt: skip
         return [*self._grid(bars, 3, 8), *self._grid(points, 2, 10, grouped=False)]
 
     def training(self) -> list[Any]:
@@ -131,45 +123,26 @@ class Panels:
         """The settings in which runs differ."""
         return self._grid([wr.RunComparer(diff_only="split")], 1, 12, grouped=False) if len(self.runs) > 1 else []
 
-    def _history(self) -> dict[str, None]:
-        """The keys that the runs logged by epoch, in order."""
-        return dict.fromkeys(key for run in self.runs for row in run.history for key, value in row.items() if value)
-
     def _curves(self, wanted: Mapping[str, tuple[str, ...]]) -> Iterator[Any]:
-        has = self._history()
+        """A plot over epochs for each title → keys, where the first key was logged."""
+        has = {key for run in self.runs for row in run.history for key, value in row.items() if value}
         for title, keys in wanted.items():
             if keys[0] in has:
                 yield wr.LinePlot(
-                    title=title,
-                    x="epoch",
-                    y=[key for key in keys if key in has],
-                    title_x="epoch",
-                    groupby_aggfunc="mean",
-                    groupby_rangefunc="minmax",
-                    max_runs_to_show=100,
-                )
+                    title=title, x="epoch", y=[key for key in keys if key in has], title_x="epoch",
+                    groupby_aggfunc="mean", groupby_rangefunc="minmax", max_runs_to_show=100,
+                )  # fmt: skip
 
     def _media(self, title: str, key: str, columns: int) -> Any:
         """Pictures of one key, runs side by side, one step at a time."""
-        return wr.MediaBrowser(
-            title=title,
-            media_keys=[key],
-            num_columns=min(columns, len(self.variants)),
-            mode="gallery",
-            gallery_axis="run",
-        )
+        columns = min(columns, len(self.variants))
+        return wr.MediaBrowser(title=title, media_keys=[key], num_columns=columns, mode="gallery", gallery_axis="run")
 
     def _grid(
         self, panels: Sequence[Any], columns: int, height: int, grouped: bool = True, first_seed: bool = False
     ) -> list[Any]:
-        """Panels of one size in reading order; empty without panels.
-
-        Args:
-            panels: not laid out yet.
-            columns: number of panels side by side.
-            height: of each, in W&B's rows.
-            grouped: whether the seeds of a variant are grouped.
-            first_seed: whether only the first seed of a variant is shown.
+        """Panels of one size, in W&B's rows, in reading order; empty without panels. The seeds of a variant are
+        ``grouped``, or only its ``first_seed`` is shown.
         """
         if not panels:
             return []
@@ -189,21 +162,20 @@ class Panels:
             ids = [wandb_id(run.folder) for run in own]
             if first_seed and not ids:
                 continue
+            filters = f'Metric("ID") in {ids}' if first_seed else f'Metric("Group") == {filter_string(group)}'
             yield wr.Runset(
-                entity=self.entity,
-                project=project if self.entity else "",
-                name=group,
-                filters=f'Metric("ID") in {ids}' if first_seed else f'Metric("Group") == {filter_string(group)}',
-                groupby=[f"config.{key}" for key in by],
-                order=[wr.OrderBy("Name", ascending=True)],
-            )
+                entity=self.entity, project=project if self.entity else "", name=group, filters=filters,
+                groupby=[f"config.{key}" for key in by], order=[wr.OrderBy("Name", ascending=True)],
+            )  # fmt: skip
 
     def _colours(self, runsets: Sequence[Any], by: Sequence[str]) -> dict[Any, str]:
         """The colour of each variant as on the page, for its single runs or for the group."""
         colours: dict[Any, str] = {}
         for variant, (colour, _) in zip(self.variants, styles(len(self.variants)), strict=True):
             if by:
-                keys = tuple(wr.RunsetGroupKey(wr.Config(key), _shown(variant.settings[key])) for key in by)
+                values = {key: variant.settings[key] for key in by}
+                shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+                keys = tuple(wr.RunsetGroupKey(wr.Config(key), value) for key, value in shown.items())
                 colours |= {wr.RunsetGroup(runset.name, keys): colour for runset in runsets}
             else:
                 colours |= {name: colour for run in variant.runs if (name := wandb_id(run.folder))}
@@ -222,8 +194,3 @@ def filter_string(text: str) -> str:
 def _project_and_group(run: FinishedRun) -> tuple[str, str]:
     """At W&B."""
     return str(run.settings["wandb.project"]), group_of(run.folder)
-
-
-def _shown(value: Any) -> str:
-    """A setting as W&B writes it."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -17,7 +17,7 @@ from ..results.runs import FinishedRun, find_runs
 from .columns import legend, one_line
 from .comparison import group_into_variants
 from .headline import headline
-from .tables import shown_columns, shown_rows
+from .tables import run_facts, shown_columns, shown_rows
 from .terminal import console
 from .wandb_logger import default_entity, has_unsynced_logs, logged_in, shorten_name
 from .wandb_panels import Panels
@@ -27,15 +27,7 @@ def write_wandb_report(folder: Path, out: Path | None = None, where: str | None 
     """Write the W&B Report of the finished runs below a folder; its definition goes to ``report.json``.
 
     Without a login nothing else happens. With one the report is saved at W&B and its id is kept in that file, so that
-    the same command updates the same report.
-
-    Args:
-        folder: of a sweep, or of any set of runs.
-        out: where to write; by default the same folder.
-        where: only runs with these settings.
-
-    Returns:
-        The definition's path.
+    the same command updates the same report. It is written to ``out``, by default the same folder.
 
     Raises:
         UserError: there is no finished run, none was logged, or W&B refuses the report.
@@ -89,9 +81,7 @@ def compose(
     """The whole report.
 
     Args:
-        folder: of the sweep.
-        runs: all finished runs.
-        logged: those that W&B has, or will have once they are synced.
+        logged: the runs that W&B has, or will have once they are synced.
         unfinished: name of a run → why it is not finished.
         entity: owner of the report and the run sets. With one, the library looks the project up at the server; without
             one, run sets are those of the report's own project.
@@ -103,6 +93,8 @@ def compose(
     question = sweep.get("question") or str(runs[0].settings["question"])
     seeds = {run.settings["seed"] for run in runs}
     missing = "; ".join(f"{name}: {reason}" for name, reason in unfinished.items())
+    report = f"python -m src.report runs={shlex.quote(str(folder))} wandb=true"
+    commands = [*filter(None, [sweep.get("command")]), sync_command(folder), report]
     columns = shown_columns(variants)
     table = markdown_table(list(columns.values()), [[row[key] for key in columns] for row in shown_rows(variants)])
     blocks: list[Any] = [
@@ -116,40 +108,27 @@ def compose(
         wr.P(f"{legend(columns)}. Bars and curves: mean, minimum and maximum over seeds."),
         *panels.comparison(),
         *_section("Training", "First line of each variant: validation; second: training.", panels.training()),
-        *_section(
-            "Invariance over training",
+        *_section("Invariance over training",
             "Output distance and invariance error of each layer for a 1-px crop, by epoch: 0 = no change, 1 = as much "
-            "as to another image.",
-            panels.invariance(),
-        ),
+            "as to another image.", panels.invariance()),
         *_section("Parallel coordinates", "A line per run; drag along an axis to filter.", panels.axes()),
-        *_section(
-            "Feature maps",
+        *_section("Feature maps",
             "The same test images in every run, an image per row, a channel per column; one colour scale for all "
             "epochs of a stage. The slider below a panel selects the epoch; epoch 0 is the untrained net. The table "
-            "has the same pictures by variant, stage and epoch.",
-            panels.maps(),
-        ),
-        *_section(
-            "Invariance error by roll",
+            "has the same pictures by variant, stage and epoch.", panels.maps()),
+        *_section("Invariance error by roll",
             "Invariance error for each roll, no roll in the middle: dark = no change, yellow = the maximum of each "
-            "picture. A periodic pattern shows the net's strides.",
-            panels.roll_maps(),
-        ),
+            "picture. A periodic pattern shows the net's strides.", panels.roll_maps()),
         *_section("All values", "Every measure with its interval, and the model summaries.", panels.tables()),
         *_section("Differences of the configs", "", panels.configs()),
         wr.H1("How to reproduce"),
-        wr.CodeBlock("\n".join(_commands(folder, sweep.get("command")))),
-        wr.UnorderedList([f"{name}: {', '.join(values)}" for name, values in _facts(runs).items()]),
-    ]
+        wr.CodeBlock("\n".join(commands)),
+        wr.UnorderedList([f"{name}: {values}" for name, values in run_facts(runs).items() if name != "label noise"]),
+    ]  # fmt: skip
     return wr.Report(
-        project=panels.project,
-        entity=entity,
-        title=shorten_name(folder.resolve().name),
-        description=question,
-        blocks=[block for block in blocks if block != wr.P("")],
-        width="fluid",
-    )
+        project=panels.project, entity=entity, title=shorten_name(folder.resolve().name), description=question,
+        blocks=[block for block in blocks if block != wr.P("")], width="fluid",
+    )  # fmt: skip
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -161,12 +140,8 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     | a&#124;b | 72.7 k |
     """
     marks = [":--", *["--:"] * (len(headings) - 1)]
-    lines = [
-        [escape_markdown(one_line(heading)) for heading in headings],
-        marks,
-        *[[escape_markdown(cell) for cell in row] for row in rows],
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head, *body = [[escape_markdown(cell) for cell in row] for row in ([*map(one_line, headings)], *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, marks, *body))
 
 
 def escape_markdown(text: str) -> str:
@@ -181,19 +156,3 @@ def _section(title: str, reading: str, grids: list[Any]) -> list[Any]:
 
 def _counted(items: Sized, noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
-
-
-def _commands(folder: Path, command: str | None) -> list[str]:
-    report = f"python -m src.report runs={shlex.quote(str(folder))} wandb=true"
-    return [*([command] if command else []), sync_command(folder), report]
-
-
-def _facts(runs: list[FinishedRun]) -> dict[str, list[str]]:
-    """Hardware, versions and data of the runs: name → all values that occur."""
-    keys = {
-        "hardware": "hardware",
-        "torch": "torch",
-        "split checksum": "split_checksum",
-        "example images checksum": "probe_checksum",
-    }
-    return {name: sorted({str(run.facts[key]) for run in runs}) for name, key in keys.items()}

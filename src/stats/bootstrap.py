@@ -27,11 +27,7 @@ def bootstrap_interval(resampled: Float[Tensor, " draws"], n: int) -> tuple[floa
     images, the plain percentiles cover 88%. Samples in which the number is nan are left out.
 
     It undercovers with fewer than 8 images, and where one image in ten decides the number (79% at 20 images, 88% at
-    60): such a sample does not show how much other images may differ.
-
-    Args:
-        resampled: the number in each bootstrap sample.
-        n: images; nan for n < 2.
+    60): such a sample does not show how much other images may differ. nan for n < 2 images.
     """
     if n < 2 or resampled.isnan().all():
         return float("nan"), float("nan")

@@ -90,10 +90,8 @@ def variance_shares(values: Values, levels: Levels) -> list[VarianceShare]:
     rest = runs - 1 - sum(freedom for _, freedom in sources.values())
     if rest > 0:
         sources[REST] = total - sum(square for square, _ in sources.values()), rest
-    return [
-        VarianceShare(source, max(square, 0.0) / total, freedom / (runs - 1))
-        for source, (square, freedom) in sources.items()
-    ]
+    shares = ((source, max(square, 0.0) / total, freedom) for source, (square, freedom) in sources.items())
+    return [VarianceShare(source, share, freedom / (runs - 1)) for source, share, freedom in shares]
 
 
 def block_interval(

@@ -45,10 +45,8 @@ def interval_at_level(
 
 
 def value_and_influences(per_image: Shaped[np.ndarray, "n k"]) -> tuple[float, Float[np.ndarray, " n"]]:
-    """A number, and the influence of each image on it: of mean 0, with the number's standard error (delta method).
-
-    Args:
-        per_image: the statistics whose mean (k = 1) or ratio of means (k = 2) is the number.
+    """A number, and the influence of each image on it: of mean 0, with the number's standard error (delta method). The
+    number is the mean (k = 1) or the ratio of the means (k = 2) of the statistics of each image.
     """
     numerator, *denominators = per_image.astype(np.float64).T
     if not denominators:
@@ -59,19 +57,13 @@ def value_and_influences(per_image: Shaped[np.ndarray, "n k"]) -> tuple[float, F
 
 
 def paired_difference(
-    first: Shaped[np.ndarray, "n k"],
-    second: Shaped[np.ndarray, "n k"],
-    level: float = 0.95,
+    first: Shaped[np.ndarray, "n k"], second: Shaped[np.ndarray, "n k"], level: float = 0.95,
     within: tuple[float, float] = UNBOUNDED,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float]:  # fmt: skip
     """Difference, low, high of two nets' numbers on the same images: what an image does to both cancels.
 
-    The interval is over draws of images, for these two nets; nets of other seeds may differ by more or less.
-
-    Args:
-        first, second: the statistics of each net, as for ``value_and_influences``.
-        level: of the interval.
-        within: the possible values of the difference.
+    The interval is over draws of images, for these two nets; nets of other seeds may differ by more or less. Statistics
+    are as for ``value_and_influences``; ``within`` are the possible values of the difference.
     """
     (value, influences), (other_value, other_influences) = value_and_influences(first), value_and_influences(second)
     error = float((influences - other_influences).std(ddof=1))

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Shaped
 
-from .intervals import bonferroni_level, interval_at_level, paired_difference, t_interval
+from .intervals import UNBOUNDED, bonferroni_level, interval_at_level, paired_difference, t_interval
 
 Range = tuple[float, float]
 #: value, low, high
 Interval = tuple[float, float, float]
-ANY: Range = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Sample:
         """Over seeds."""
         return statistics.fmean(self.by_seed.values())
 
-    def interval(self, level: float = 0.95, within: Range = ANY) -> Interval:
+    def interval(self, level: float = 0.95, within: Range = UNBOUNDED) -> Interval:
         """Mean, low, high: over images for a single run, Student's t over seeds for several; nan where unknown."""
         if self.over_images is not None:
             return interval_at_level(*self.over_images, level, within)
@@ -56,8 +55,7 @@ class Difference:
 
     Attributes:
         value: mean over the common seeds; without any, the difference of the means.
-        low: of the interval: Student's t over common seeds; of single runs, over their images; nan without either.
-        high: the same.
+        low, high: Student's t over common seeds; of single runs, over their images; nan without either.
         pairs: number of common seeds.
         images: number of images that the interval is over; 0 where it is over seeds, or there is none.
     """
@@ -69,14 +67,9 @@ class Difference:
     images: int = 0
 
 
-def difference(variant: Sample, baseline: Sample, level: float = 0.95, within: Range = ANY) -> Difference:
-    """Paired difference: by seed where two or more are common, else by image where both saw the same images.
-
-    Args:
-        variant: its values.
-        baseline: the values to subtract.
-        level: of the interval.
-        within: least and largest possible value of the quantity; the interval is cut off where no difference can lie.
+def difference(variant: Sample, baseline: Sample, level: float = 0.95, within: Range = UNBOUNDED) -> Difference:
+    """Paired difference: by seed where two or more are common, else by image where both saw the same images. The
+    interval is cut off where no difference can lie, as values are ``within`` a range.
     """
     ours, theirs = variant.by_seed, baseline.by_seed
     paired = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
@@ -111,24 +104,15 @@ class Ranking:
     tied: list[int]
 
 
-def rank(samples: Sequence[Sample], smallest: bool, within: Range = ANY) -> Ranking:
-    """Rank at least two samples.
-
-    Args:
-        samples: one per variant.
-        smallest: whether the smallest mean is the best.
-        within: least and largest possible value of the quantity.
-    """
+def rank(samples: Sequence[Sample], smallest: bool, within: Range = UNBOUNDED) -> Ranking:
+    """Rank at least two samples, whose values are ``within`` a range, the smallest or the largest mean first."""
     order = sorted(range(len(samples)), key=lambda i: samples[i].mean, reverse=not smallest)
     best, *others = (samples[i] for i in order)
     level = bonferroni_level(math.comb(len(samples), 2))
     pairs = [(other, best) if smallest else (best, other) for other in others]
     behind = [difference(worse, better, level, within) for worse, better in pairs]
-    tied = [
-        i
-        for i, other, gap in zip(order[1:], others, behind, strict=True)
-        if not _distinguishable(best, other, gap, level, within)
-    ]
+    rest = zip(order[1:], others, behind, strict=True)
+    tied = [i for i, other, gap in rest if not _distinguishable(best, other, gap, level, within)]
     return Ranking(order, best.interval(bonferroni_level(len(samples)), within), behind, tied)
 
 

@@ -39,7 +39,7 @@ def aliasing_fraction(maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tens
     >>> [aliasing_fraction(x, 2).item() for x in (stripes, torch.ones(1, 1, 8, 8))]
     [1.0, 0.0]
     """
-    means = AliasingFraction.energies(maps, stride).mean(0)
+    means = AliasingFraction.of_images(maps, stride).mean(0)
     return means[0] / means[1]
 
 
@@ -49,7 +49,7 @@ class AliasingFraction(Measure):
     higher_is_better = False
 
     @staticmethod
-    def energies(maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tensor, "n 2"]:
+    def of_images(maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tensor, "n 2"]:
         """Each image's energy above the new Nyquist frequency, and in total: means over frequencies and channels."""
         power = fft.fft2(maps.float() if maps.dtype == torch.half else maps).abs().square().mean(1)
         # in integers: with floats, rounding may put the new Nyquist frequency above itself
@@ -58,12 +58,8 @@ class AliasingFraction(Measure):
         high = above[0][:, None] | above[1]
         return torch.stack([(power * high).mean((1, 2)), power.mean((1, 2))], 1)
 
-    def of_images(self, maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tensor, "n k"]:
-        """Both energies."""
-        return self.energies(maps, stride)
-
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """Their ratio."""
+        """The ratio of both energies."""
         return {"aliasing_fraction": means[..., 0] / means[..., 1]}
 
 
@@ -95,12 +91,7 @@ def strided(net: nn.Module) -> Iterator[tuple[str, nn.Module, int]]:
 
 @torch.no_grad()
 def aliasing(net: nn.Module, batches: Iterator[Float[Tensor, "n c h w"]]) -> dict[str, AliasingFraction]:
-    """Layer → ``AliasingFraction``, of all strided layers, in one forward pass a batch.
-
-    Args:
-        net: runs in eval mode.
-        batches: its inputs.
-    """
+    """Layer → ``AliasingFraction``, of all strided layers, by one forward pass in eval mode for each batch."""
     metrics = {name: AliasingFraction() for name, _, _ in strided(net)}
     running: list[str] = []
 

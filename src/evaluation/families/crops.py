@@ -47,7 +47,6 @@ class Crops:
     """How a net's outputs for shifted windows are computed.
 
     Attributes:
-        adapter: the net.
         margin: around the images, in pixels; the largest shift.
         forwards: the cost of all windows of an image, in forward passes.
         fragments: share computation between neighbouring windows; None: each window is a forward pass of its own.
@@ -100,11 +99,7 @@ def one_by_one_crops(
 
 def prepare(adapter: ModelAdapter, padded: UInt8[Tensor, "n c H W"], margin: int) -> Crops:
     """By fragments, if they are cheaper and agree with the net on random windows of two images; else one by one.
-
-    Args:
-        adapter: the net.
-        padded: two or more images with their margin.
-        margin: in pixels.
+    ``padded`` are two or more images with their margin in pixels.
     """
     shifts, images = every_shift(margin), padded[:2]
     alone = Crops(adapter, margin, len(shifts))
@@ -139,12 +134,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet, forwards: int | None = 
 
     The number of images is limited to ``forwards`` forward passes. If it would be less than 8, a ``sample`` of shifts
     is measured instead (protocol ``sampled_crops``). Layers always run on every window one by one: where the output
-    does not, they are measured on fewer images.
-
-    Args:
-        adapter: the net.
-        test_set: the images.
-        forwards: forward passes to spend; None: ``allowance``.
+    does not, they are measured on fewer images. None: ``allowance``.
     """
     shifts, available, protocol = every_shift(test_set.margin), len(test_set.padded), "all_crops"
     device = reference_tensor(adapter.net).device

@@ -1,6 +1,6 @@
 """Effective receptive field: the input pixels that influence the unit in the middle of a layer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,6 @@ QUANTITIES = (
         source="Luo et al. 2016"),
 )  # fmt: skip
 PREFIXES = ("effective_field",)
-
 #: images of a backward pass, and of the field
 BATCH = 64
 #: of a normal distribution, the share within two standard deviations
@@ -44,23 +43,26 @@ def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"
 
 
 def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "h w"]:
-    """The mean of ``gradients`` over images (Luo et al. 2016), in eval mode, ≥ 0.
+    """The mean of ``gradients`` over images that are normalised for the net (Luo et al. 2016), ≥ 0."""
+    return effective_fields(net, [layer], images.split(BATCH))[layer]
 
-    In eval mode no image influences another's output, so a batch needs one backward pass. The net is not changed:
-    nothing is written to ``.grad``, and the modules' train/eval flags are restored.
 
-    Args:
-        net: takes the images.
-        layer: name of the layer, as in ``net.named_modules()``.
-        images: normalised for the net.
+def effective_fields(
+    net: nn.Module, layers: Sequence[str], batches: Iterable[Float[Tensor, "_ c h w"]]
+) -> dict[str, Float[Tensor, "h w"]]:
+    """``effective_field`` of several layers, by their names in ``net.named_modules()``.
+
+    In eval mode no image influences another's output, so a batch needs one backward pass for each layer. The net is not
+    changed: nothing is written to ``.grad``, and the modules' train/eval flags are restored.
     """
-    field = EffectiveField()
-    with torch.enable_grad(), record_outputs(net, [layer]) as outputs:
-        for batch in images.split(BATCH):
+    fields = {layer: EffectiveField() for layer in layers}
+    with torch.enable_grad(), record_outputs(net, layers) as outputs:
+        for batch in batches:
             x = batch.detach().clone().requires_grad_()
             net(x.clone())  # an in-place module may write to the copy
-            field.update(outputs[layer], x)
-    return field.compute()
+            for layer, field in fields.items():
+                field.update(outputs[layer], x)
+    return {layer: field.compute() for layer, field in fields.items()}
 
 
 def effective_size(field: Float[Tensor, "h w"], share: float = SHARE) -> float:
@@ -100,15 +102,9 @@ class EffectiveField(Metric):
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Heatmap]:
     """The effective receptive field of every layer: its size, and a heatmap."""
     few = test_set.take(torch.arange(min(BATCH, len(test_set.padded))))
-    fields = {layer: EffectiveField() for layer in adapter.layers}
-    with torch.enable_grad(), record_outputs(adapter.net, adapter.layers) as outputs:
-        for images in untransformed_batches(adapter, few):
-            x = images.detach().clone().requires_grad_()
-            adapter.net(x.clone())
-            for layer, field in fields.items():
-                field.update(outputs[layer], x)
+    fields = effective_fields(adapter.net, adapter.layers, untransformed_batches(adapter, few))
     for layer, field in fields.items():
-        values = field.compute().cpu()
+        values = field.cpu()
         size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.padded))
         yield Row(layer, "none", "test", 0, "effective_field", size)
         yield Heatmap(layer, "effective_field", values.float().numpy())

@@ -19,7 +19,6 @@ from ..linear_probes import Features, probe_rows
 FUSES_NORMS = False
 #: what a probe learns depends on the number of images: nets are comparable at equal numbers only
 NEEDS_ALL_IMAGES = True
-
 #: the least number of images for probes and CKA
 MIN_IMAGES = 40
 #: measure: the CKA of a layer with one of another net
@@ -28,7 +27,8 @@ AGAINST = "cka_against"
 
 @torch.no_grad()
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
-    """Rows of every layer: health, duplicates, dimension, selectivity, Moran's I, probes, and CKA between layers.
+    """Rows of every layer: health, duplicates, dimension, selectivity, Moran's I, probes, and CKA between layers (of a
+    pair, the row's protocol is the earlier layer).
 
     Memory holds one batch of maps, and the few numbers an image that the metrics keep.
     """
@@ -62,18 +62,18 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
         if correlation.update_called:
             yield from _duplicates(layer, filters[layer], correlation.compute(), len(test_set.padded))
     if enough:
-        yield from _similarities(adapter.layers, cka)
+        yield from (
+            _row(layer, "cka", Estimate(*values, int(cka.n)), other)
+            for layer, other, values in _pairs(adapter.layers, adapter.layers, cka)
+            if adapter.layers.index(other) < adapter.layers.index(layer)
+        )
         yield from _probes(test_set, {name: metric.compute() for name, metric in features.items()})
 
 
 @torch.no_grad()
 def against_rows(adapter: ModelAdapter, other: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
-    """CKA of every layer of a net with every layer of another, on the same images. ``protocol`` is the other layer.
-
-    Args:
-        adapter: a net.
-        other: another net, or the same.
-        test_set: at least 4 images; each net normalises them in its own way.
+    """CKA of every layer of a net with every layer of another, on the same images (4 or more), which each net
+    normalises in its own way. ``protocol`` is the other layer.
     """
     cka = CKAMatrix()
     with record_outputs(adapter.net, adapter.layers) as maps, record_outputs(other.net, other.layers) as others:
@@ -103,20 +103,12 @@ def _duplicates(layer: str, filters: Tensor, correlation: Tensor, n: int) -> Ite
     undefined = bool(correlation.isnan().all())  # all channels are constant, or outputs are nan
     if count < 2 or size < 2:
         return
-    numbers = {
-        "duplicate_share": float("nan") if undefined else duplicate_share(filters, correlation),
-        "max_filter_cosine": max_cosine(filters),
-        "max_filter_cosine_null": max_cosine_null(count, size),
-    }
-    for name, value in numbers.items():
+    for name, value in (
+        ("duplicate_share", float("nan") if undefined else duplicate_share(filters, correlation)),
+        ("max_filter_cosine", max_cosine(filters)),
+        ("max_filter_cosine_null", max_cosine_null(count, size)),
+    ):
         yield _row(layer, name, Estimate(value, float("nan"), float("nan"), n))
-
-
-def _similarities(layers: list[str], cka: CKAMatrix) -> Iterator[Row]:
-    """The CKA of every pair of layers once; the row's protocol is the earlier layer."""
-    for layer, other, values in _pairs(layers, layers, cka):
-        if layers.index(other) < layers.index(layer):
-            yield _row(layer, "cka", Estimate(*values, int(cka.n)), other)
 
 
 def _pairs(
@@ -131,8 +123,7 @@ def _pairs(
 
 def _probes(test_set: EvaluationSet, features: dict[str, Tensor]) -> Iterator[Row]:
     """Class and position probes of every layer and of the pixels; and of the last layer with shuffled targets."""
-    targets = test_set.labels, test_set.positions
-    labels, positions = (values if values is None else values.cpu() for values in targets)
+    labels, positions = test_set.labels, test_set.positions
     if labels is None and positions is None:
         return
     yield from probe_rows(features, labels, positions, seed=test_set.seed)

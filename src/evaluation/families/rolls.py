@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from ...metrics.base import Measure
+from ...metrics.base import Labels, Measure, Statistics
 from ...metrics.consistency import chance_corrected, consistency_interval
 from ...metrics.layer_outputs import LayerOutputs, Population, nan_where_not_finite, ratio_or_nan
 from ...metrics.quantities import Quantity
@@ -29,15 +29,12 @@ QUANTITIES = (
 )  # fmt: skip
 #: of the heatmaps and the note
 PREFIXES = ("roll",)
-
 #: the least number of images: rather than all shifts of fewer, a sample of shifts is measured
 MIN_IMAGES = 8
 #: forward passes an image for its distance to the other images
 REFERENCE_FORWARDS = 1
 #: the size of a sample of shifts: as many as the shifts by up to 8 pixels, (2 · 8 + 1)²
 SAMPLE_SIZE = 17 * 17
-
-
 #: numbers that need labels
 NEED_LABELS = ("accuracy", "worst_case", "accuracy_in_place")
 
@@ -48,20 +45,15 @@ class ShiftOutputs(Measure):
     ``output_distance``: mean over all shifts g of ``‖f(gx) - f(x)‖``, relative to the mean distance between images. For
     classification also: ``consistency``, P[argmax f(gx) = argmax f(hx)] over all pairs of shifts, and the same
     corrected for chance; ``accuracy`` over all shifts; ``worst_case``, P[correct for every shift];
-    ``accuracy_in_place``, of the same images unshifted (the first shift is (0, 0)), to compare both with.
-
-    Args:
-        classifies: whether the outputs are class scores.
-        population: of the outputs for all images; None: each batch is all.
+    ``accuracy_in_place``, of the same images unshifted (the first shift is (0, 0)), to compare both with. The
+    population is that of the outputs for all images; None: each batch is all.
     """
 
     def __init__(self, classifies: bool = True, population: Population | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.classifies, self.population = classifies, population
 
-    def of_images(
-        self, outputs: Float[Tensor, "n rolls d"], labels: Int64[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n k"]:
+    def of_images(self, outputs: Float[Tensor, "n rolls d"], labels: Labels | None = None) -> Statistics:
         """The distance between shifts and between images; then the agreement of two shifts, correct for all shifts,
         correct, correct unshifted, and the share of each predicted class.
         """
@@ -81,32 +73,23 @@ class ShiftOutputs(Measure):
         numbers = {"output_distance": ratio_or_nan(means[..., 0], means[..., 1])}
         if self.classifies:
             agreement, worst, correct, unshifted = means[..., 2:6].unbind(-1)
-            numbers |= {
-                "consistency": agreement,
-                "consistency_corrected": chance_corrected(agreement, means[..., 6:]),
-                "accuracy": correct,
-                "worst_case": worst,
-                "accuracy_in_place": unshifted,
-            }
+            corrected = chance_corrected(agreement, means[..., 6:])
+            numbers |= {"consistency": agreement, "consistency_corrected": corrected}
+            numbers |= {"accuracy": correct, "worst_case": worst, "accuracy_in_place": unshifted}
         return numbers
 
-    def interval(
-        self, name: str, numbers: dict[str, Tensor], resampled: Tensor, means: Tensor, n: int
-    ) -> tuple[float, float]:
+    def interval(self, name: str, value: float, resampled: Tensor, means: Tensor, n: int) -> tuple[float, float]:
         """Wilson's, for shares."""
         if name == "output_distance":
-            return super().interval(name, numbers, resampled, means, n)
+            return super().interval(name, value, resampled, means, n)
         if name.startswith("consistency"):
-            return consistency_interval(name, numbers["consistency"], means[6:], n)
-        return wilson_interval(numbers[name].item(), n)
+            return consistency_interval(name, means[2], means[6:], n)
+        return wilson_interval(value, n)
 
 
 class ShiftLayer(Measure):
     """A layer under many shifts of each image: ``invariance_error``, ``cosine`` and ``cosine_random`` (of two different
-    images), as means over all shifts; and the first two for each shift.
-
-    Args:
-        population: of the layer's outputs for all images; None: each batch is all.
+    images), as means over all shifts; and the first two for each shift. The population as for ``ShiftOutputs``.
     """
 
     errors: Tensor
@@ -128,10 +111,8 @@ class ShiftLayer(Measure):
 
     def of_images(
         self, reference: LayerOutputs, squared: Float[Tensor, " n"], cosines: Float[Tensor, " n"]
-    ) -> Float[Tensor, "n k"]:
-        """The squared distance to other images and to its own shifts; the cosine with its shifts and with other
-        images.
-        """
+    ) -> Statistics:
+        """The squared distances to other images and to its own shifts; the cosines with its shifts and other images."""
         return torch.stack([reference.squared_distance, squared, cosines, reference.cosine], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
@@ -164,11 +145,7 @@ def sample(
     The sample has 289 shifts, or fewer if there would otherwise be fewer than 8 images. It never has more, so that nets
     measured on different numbers of images get the same number of shifts.
 
-    Args:
-        shifts: all, (0, 0) first.
-        forwards: forward passes to spend.
-        images: that there are.
-        seed: of the sample.
+    ``shifts`` are all, (0, 0) first; ``forwards`` the forward passes to spend; ``images`` how many there are.
     """
     count = min(images, max(MIN_IMAGES, forwards // (SAMPLE_SIZE + REFERENCE_FORWARDS)))
     size = min(SAMPLE_SIZE - 1, max(1, forwards // count - 1 - REFERENCE_FORWARDS))
@@ -181,12 +158,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet, forwards: int | None = 
     layer, and a note on how they were computed.
 
     The number of images is limited to ``forwards`` forward passes. If it would be less than 8, a ``sample`` of rolls is
-    measured instead (protocol ``sampled_rolls``).
-
-    Args:
-        adapter: the net.
-        test_set: the images.
-        forwards: forward passes to spend; None: ``allowance``.
+    measured instead (protocol ``sampled_rolls``). None: ``allowance``.
     """
     device = reference_tensor(adapter.net).device
     images = crop(test_set.padded, torch.zeros(len(test_set.padded), 2, dtype=torch.long), test_set.margin)

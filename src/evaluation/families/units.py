@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ...metrics.base import PairMeasure
+from ...metrics.base import Labels, PairMeasure, Statistics
 from ...metrics.layer_outputs import LayerOutputs, TransformedOutputs
 from ...metrics.quantities import Quantity
 from ...metrics.rows import PerImage, Row
@@ -26,7 +26,6 @@ QUANTITIES = (
 PREFIXES = ("goodfellow",)
 #: which units are the best depends on the number of images: nets are comparable at equal numbers only
 NEEDS_ALL_IMAGES = True
-
 #: in pixels
 SHIFTS = (1.0, 4.0)
 
@@ -79,17 +78,15 @@ class Goodfellow(PairMeasure):
 
     on = "layers"
     higher_is_better = True
+    #: the best units of a sample look better than they are, and those of a bootstrap sample even more
+    without_interval = ("goodfellow", "goodfellow_dead")
     thresholds: Tensor
     units: Tensor
 
     def __init__(
-        self,
-        thresholds: Float[Tensor, " u"],
-        units: Int64[Tensor, " u"] | None = None,
-        rate: float = 0.01,
-        top: float = 0.2,
-        **options: Any,
-    ) -> None:
+        self, thresholds: Float[Tensor, " u"], units: Int64[Tensor, " u"] | None = None, rate: float = 0.01,
+        top: float = 0.2, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**options)
         self.rate, self.top = rate, top
         self.register_buffer("thresholds", thresholds, persistent=False)
@@ -101,9 +98,7 @@ class Goodfellow(PairMeasure):
         fired, both = means.chunk(2, -1)
         return torch.where(fired > 0, both / fired, torch.nan)
 
-    def of_images(
-        self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Int64[Tensor, " n"] | None
-    ) -> UInt8[Tensor, "n k"]:
+    def of_images(self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None) -> Statistics:
         """Whether each unit fires for the image, and whether it fires for both."""
         fires = reference.outputs[:, self.units] > self.thresholds
         fires_shifted = transformed.outputs[:, self.units] > self.thresholds
@@ -117,12 +112,6 @@ class Goodfellow(PairMeasure):
         is_top = torch.arange(local.shape[-1], device=local.device) < count[..., None]
         score = torch.where(is_top, best, 0).sum(-1) / count / self.rate
         return {"goodfellow": score, "goodfellow_dead": 1 - alive / local.shape[-1]}
-
-    def interval(
-        self, name: str, numbers: dict[str, Tensor], resampled: Tensor, means: Tensor, n: int
-    ) -> tuple[float, float]:
-        """None: the best units of a sample look better than they are, and those of a bootstrap sample even more."""
-        return float("nan"), float("nan")
 
 
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | PerImage]:

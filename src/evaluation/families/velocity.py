@@ -24,7 +24,6 @@ QUANTITIES = (
     Quantity("lee_relative", low=0, better="lower", formula="lee / E‖f(x) - f(x')‖², x' all other images",
         null="0: locally invariant; 0.01 for a pixel: a tenth of the distance to another image a pixel"),
 )  # fmt: skip
-
 #: the number of images that derivatives are computed for
 IMAGES = 250
 
@@ -51,14 +50,6 @@ def _coordinates(x: Tensor) -> tuple[Tensor, Tensor]:
     return rows[:, None], columns[None, :]
 
 
-def _down(x: Tensor) -> Tensor:
-    return -slopes(x)[0]
-
-
-def _right(x: Tensor) -> Tensor:
-    return -slopes(x)[1]
-
-
 def _rotate(x: Tensor) -> Tensor:
     (by_row, by_column), (rows, columns) = slopes(x), _coordinates(x)
     return torch.pi / 180 * (columns * by_row - rows * by_column)
@@ -70,17 +61,17 @@ def _scale(x: Tensor) -> Tensor:
 
 
 #: by a pixel (down, right), by a degree, by a per cent
-MOTIONS: dict[str, Motion] = {"down": _down, "right": _right, "rotate": _rotate, "scale": _scale}
+MOTIONS: dict[str, Motion] = {
+    "down": lambda x: -slopes(x)[0], "right": lambda x: -slopes(x)[1], "rotate": _rotate, "scale": _scale,
+}  # fmt: skip
 
 
 class LEE(Measure):
     """``lee``: ``E‖d/dt f(g_t x)‖²`` at t = 0, ≥ 0; ``lee_relative``: the same over ``E‖f(x) - f(x')‖²``.
 
     The first depends on the scale of the outputs; the second is comparable between nets: 0.01 for a pixel is a tenth of
-    the distance to another image a pixel. Both are means of squares.
-
-    Args:
-        population: of all images, which x' are taken from; None: the batch.
+    the distance to another image a pixel. Both are means of squares. The population is that of all images, which x' are
+    taken from; None: the batch.
 
     >>> average = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> x = torch.randn(8, 1, 6, 6)
