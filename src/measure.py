@@ -31,12 +31,16 @@ import sys
 def main() -> None:
     """Measure, write the table, and show its main numbers."""
     from .config import cli_errors, from_command_line
-    from .measuring.options import Options, check_options
+    from .measuring.options import LIST, Options, check_options
 
     with cli_errors():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         check_options(options)
-        if options.net:
+        if options.net and options.layers == LIST:
+            from .measuring.layers import show_layers_of_net
+
+            show_layers_of_net(options)
+        elif options.net:
             from .measuring.net import measure_net
 
             measure_net(options)

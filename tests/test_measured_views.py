@@ -291,7 +291,9 @@ def test_styles_of_many_variants_are_distinct() -> None:
 
 
 def test_a_net_without_a_run_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net, "rows", lambda *_: iter([*rows(TABLE), *grids()]))  # measuring has its own tests
+    monkeypatch.setattr(
+        net, "evaluate_families", lambda *_: iter([*rows(TABLE), *grids()])
+    )  # measuring has its own tests
     out = tmp_path / "net" / files.MEASURES
     options = Options(net="torchvision/squeezenet1_1", weights="none", images=2, max_shift=1, size=32)
     options.out, options.data = str(out), Images("shapes", None)

@@ -6,9 +6,9 @@ from html import escape
 
 import torch
 from PIL import Image
-from src.data.shapes import render
 from torch import Tensor
 
+from src.data.sets.shapes import render
 from src.pooling import POOLS
 from src.pooling.facts import FACTS
 

@@ -44,8 +44,8 @@ def evaluate(
     >>> table = evaluate(net, images, max_shift=2, quiet=True)
     >>> list(table.columns)
     ['layer', 'transform', 'protocol', 'amount', 'measure', 'value', 'low', 'high', 'n']
-    >>> sorted(set(table[table.layer == "1"].measure))[:3]
-    ['cosine', 'cosine_random', 'equivariance_error']
+    >>> "invariance_error" in set(table[table.layer == "1"].measure)
+    True
 
     Args:
         net: takes float images (n, c, h, w) and gives a vector for each image; measured in eval mode, on its device.

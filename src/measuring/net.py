@@ -6,42 +6,34 @@ from typing import Any
 
 from ..data.checksums import folder_checksum
 from ..data.external import check, sample
-from ..errors import UserError
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
 from ..evaluation.suite import evaluate_families
 from ..models.norm import calibrate
-from ..nets.external import Image, default_layers, is_own, list_layers, load_net, output_size
-from ..reporting.terminal import console, show_layers, show_measured, show_notes
+from ..nets.external import Image, is_own, load_net, output_size
+from ..reporting.terminal import console, show_measured, show_notes
 from ..results import files
 from ..results.runs import FinishedRun
-from .options import LIST, NET, Options, families_of, names_of, numbers_of
+from .layers import image_of
+from .options import NET, Options, families_of, names_of, numbers_of
 from .output import fastest_device, log, show_page
 from .table import Table
 
 
 def measure_net(options: Options) -> None:
-    """Measure a net of a library, and the same with random weights; or list its layers.
+    """Measure a net of a library, and the same with random weights; .
 
     Raises:
         UserError: no such net, weights, layers or images.
     """
-    name, listing = options.net or "", options.layers == LIST
-    if not listing:
-        check(options.data.name, options.data.root or options.root)
-    loaded = load_net(name, "none" if listing else options.weights, options.classes)
-    channels, *sides = loaded.image
-    height, width = (options.size, options.size) if options.size else sides
-    if height != width:
-        raise UserError(f"net={name}: meant for {height}×{width} images, and those here are square: give size=PIXELS")
-    image = channels, height, width
+    name = options.net or ""
+    check(options.data.name, options.data.root or options.root)
+    loaded = load_net(name, options.weights, options.classes)
+    image = image_of(loaded, options)
+    channels, side, _ = image
     if options.mean:
         loaded = replace(loaded, mean=numbers_of("mean", options.mean, channels))
     if options.std:
         loaded = replace(loaded, std=numbers_of("std", options.std, channels))
-    if listing:
-        show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), f"{name}, {height}×{width}")
-        return
-
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-").replace(":", "-"), files.MEASURES))
     families = families_of(options.what)
     table = Table(out, families, provenance_of_net(options), bool(options.out))
@@ -52,7 +44,7 @@ def measure_net(options: Options) -> None:
     if options.weights == "none":
         calibrate_untrained(adapter, test_set)
     console.print(
-        f"  {name}, weights {options.weights}: {len(test_set.padded)} images of {options.data.name}, {height}×{width}"
+        f"  {name}, weights {options.weights}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}"
     )
     with console.status("measuring") as status:
         found = list(evaluate_families(adapter, test_set, families, status.update))
@@ -67,7 +59,7 @@ def measure_net(options: Options) -> None:
     title = f"{name}, weights {options.weights}"
     show_page(run, title, out)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
-    log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": height})
+    log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": side})
 
 
 def has_untrained_twin(options: Options) -> bool:
