@@ -62,7 +62,7 @@ def _declare_missing_operators() -> torch.library.Library | None:
 
 
 def _keep_freed_memory() -> None:
-    """glibc gives freed memory back to the kernel, and every batch asks for the same anew, page by page: a fifth of the
+    """glibc gives freed memory back to the kernel, and every batch asks for it again, page by page: a fifth of the
     time that training takes on a CPU. Other C libraries have no such setting.
     """
     trim_threshold, mmap_threshold = -1, -3  # as malloc.h has them

@@ -1,4 +1,4 @@
-"""The shape ledger of a config, from its arithmetic alone: no data, no training, no running.
+"""The model summary of a config, by arithmetic alone: shapes, receptive fields, FLOPs; no data, no training.
 
 python -m src.shapes model.depth=4 model.pool=blur
 python -m src.shapes model=resnet data=cifar10

@@ -46,7 +46,7 @@ class Factorial:
 
     @property
     def columns(self) -> list[str]:
-        """The columns, costs aside, in which every variant has a value for all seeds."""
+        """The columns without costs in which every variant has a value for all seeds."""
         columns = [column for column in HEADINGS if column in (*MEASURED, *GAPS)]
         columns = [column for column in columns if all(variant.has(column) for variant in self.variants)]
         seeds = {*self.seeds}

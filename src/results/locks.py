@@ -1,4 +1,4 @@
-"""One process at a time in a folder. The kernel lets go of a lock when its process ends, however it ends."""
+"""Locks: one process at a time works in a folder. The kernel frees a lock when its process ends, also by kill -9."""
 
 import fcntl
 import os
@@ -17,10 +17,10 @@ TRIES = 5
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if it is not there.
+    """Lock a folder, which is made if it is missing.
 
-    On a network file system this holds between machines where it supports ``flock`` (NFS since Linux 2.6.12, Lustre
-    mounted with ``flock``); where it has no locks at all, nothing is held, and nothing refused.
+    On a network file system the lock holds between machines if it supports ``flock`` (NFS since Linux 2.6.12, Lustre
+    mounted with ``flock``). A file system without locks has no protection.
 
     Raises:
         UserError: another process holds it.
@@ -30,10 +30,10 @@ def folder_lock(folder: Path) -> Iterator[None]:
         for _ in range(TRIES):
             if taken := _taken(file):
                 break
-            time.sleep(0.1)  # it may be someone who only looks
+            time.sleep(0.1)  # another process may only be checking
         if not taken:
             raise UserError(f"{folder}: {_holder(file)} is at work in it; wait for its end, or choose another folder")
-        with suppress(OSError):  # a full disk: the lock holds without a name in it
+        with suppress(OSError):  # a full disk; the lock works without a name in it
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
@@ -41,16 +41,16 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def lock_holder(folder: Path) -> str | None:
-    """The process that holds a folder, in words; None where nobody does."""
+    """The process that has locked a folder, in words; None if there is none."""
     try:
         with (folder / LOCK).open("r+") as file:
             return None if _taken(file) else _holder(file)
-    except OSError:  # there is no lock, or none of ours to try
+    except OSError:  # there is no lock, or no right to open it
         return None
 
 
 def _taken(file: IO[str]) -> bool:
-    """Whether this process has got the lock."""
+    """Try to lock; whether this process has the lock now."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

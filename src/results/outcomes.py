@@ -1,4 +1,4 @@
-"""How the training of a run ended: a diverged run is finished too, and its outcome is a result like any other."""
+"""How training ended: trained, collapsed or diverged. A diverged run is finished too; its outcome is a result."""
 
 from collections.abc import Iterable
 

@@ -1,6 +1,6 @@
 """One run, from its config to its files.
 
-    config → data → net and its ledger → training → measures → files
+    config → data → net and its summary → training → measures → files
 
 A run's folder holds ``config.yaml``, ``shapes.csv``, ``history.csv``, ``checkpoints/``, ``maps/``, ``measures.csv``,
 ``inside.npz`` and, once it is finished, ``run.json``. A run whose training diverged is finished too, and not measured.
