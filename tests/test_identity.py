@@ -125,7 +125,7 @@ def test_the_same_pictures_elsewhere_are_the_same_run(tmp_path: Path) -> None:
 
 def test_other_pictures_are_another_run(tmp_path: Path) -> None:
     begun(tmp_path / "run", on(leave_pictures(tmp_path / "here")))
-    with pytest.raises(UserError, match=r"holds a run of other pictures: data\.root=.*here, .*data\.root=.*there"):
+    with pytest.raises(UserError, match=r"holds a run of other image files: data\.root=.*here, .*data\.root=.*there"):
         is_finished(tmp_path / "run", on(leave_pictures(tmp_path / "there", seed=1)))
 
 
@@ -149,7 +149,7 @@ def test_a_folder_that_changed_is_never_used_as_if_it_had_not(change: str, done:
         picture.rename(root / "dog" / "99.bmp")
     else:
         shutil.rmtree(root)
-    with pytest.raises(UserError, match=r"holds a run of other pictures") as caught:
+    with pytest.raises(UserError, match=r"holds a run of other image files") as caught:
         is_finished(tmp_path / "run", on(root))
     assert "\n" not in str(caught.value)
 
@@ -158,7 +158,7 @@ def test_a_run_of_before_checksums_is_held_to_the_folder_it_names(tmp_path: Path
     here, there = leave_pictures(tmp_path / "here"), leave_pictures(tmp_path / "there", seed=1)
     leave(tmp_path / "run", on(here))
     assert is_finished(tmp_path / "run", on(here))
-    with pytest.raises(UserError, match="other pictures"):
+    with pytest.raises(UserError, match="other image files"):
         is_finished(tmp_path / "run", on(there))
 
 
@@ -168,7 +168,7 @@ def test_pictures_to_look_at_are_part_of_a_run_too(tmp_path: Path) -> None:
     begun(tmp_path / "run", cfg)
     assert is_finished(tmp_path / "run", cfg)
     shutil.copy(picture.with_name("01.bmp"), picture)
-    with pytest.raises(UserError, match=r"other pictures: probe\.files="):
+    with pytest.raises(UserError, match=r"other image files: probe\.files="):
         is_finished(tmp_path / "run", cfg)
 
 
@@ -217,5 +217,5 @@ def test_a_run_leaves_what_it_is(tmp_path: Path) -> None:
     run(on(root), tmp_path / "run")
     assert is_finished(tmp_path / "run", on(root))
     (root / "cat" / "00.bmp").unlink()
-    with pytest.raises(UserError, match="other pictures"):
+    with pytest.raises(UserError, match="other image files"):
         run(on(root), tmp_path / "run")

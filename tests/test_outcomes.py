@@ -66,7 +66,7 @@ def test_a_training_that_diverges_ends_there_and_is_finished(tmp_path: Path, ste
     assert steps == [0, 1, 2, 3], "one epoch of two"
     done = FinishedRun(tmp_path, settings_of(tmp_path))
     assert (done.outcome, done.facts["diverged_in_epoch"]) == (DIVERGED, 1)
-    assert done.rows == [] and len(done.history) == 1
+    assert done.results == [] and len(done.history) == 1
     (tmp_path / files.RUN).unlink()  # killed before it was finished: it goes on, and trains no more
     run(cfg, tmp_path)
     assert len(steps) == 4 and FinishedRun(tmp_path, {}).facts["diverged_in_epoch"] == 1
