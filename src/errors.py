@@ -1,4 +1,4 @@
-"""What a user is meant to read: a refusal, and that a run was stopped."""
+"""Errors that a user reads in one line: bad input, and that a signal stopped a run."""
 
 import signal
 

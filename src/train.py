@@ -38,9 +38,9 @@ def main() -> None:
                 failure: BaseException | None = None
                 try:
                     run_hydra(made.arguments)
-                except Interrupted:  # whoever stops it wants it gone
+                except Interrupted:  # a signal: end at once, without a comparison
                     raise
-                except BaseException as error:  # what is finished is compared all the same
+                except BaseException as error:  # finished runs are compared all the same
                     failure = error
                 sweep_ends(made.folder, failure)
         else:
@@ -51,7 +51,7 @@ def main() -> None:
             from .training.run import run
 
             ((folder, cfg),) = made.jobs.items()
-            if made.store and cfg.trainer.devices * cfg.trainer.num_nodes == 1:  # else other ranks have begun already
+            if made.store and cfg.trainer.devices * cfg.trainer.num_nodes == 1:  # else other ranks have started already
                 reuse(made.jobs, made.store)
             run(cfg, folder)
             if is_main_process() and not (folder.parent / files.SWEEP).exists():  # else it is on the sweep's page
@@ -65,10 +65,10 @@ def sweep_ends(folder: Path, failure: BaseException | None) -> None:
 
     try:
         build_report(folder)
-    except UserError as refusal:  # nothing is finished
+    except UserError as error:  # nothing is finished
         if failure is None:
             raise
-        print(refusal, file=sys.stderr)
+        print(error, file=sys.stderr)
     except OSError as error:  # a full disk; it must not hide what else failed
         print(f"the comparison could not be written: {error}", file=sys.stderr)
         failure = failure or error

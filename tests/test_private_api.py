@@ -70,22 +70,23 @@ def test_hydra_parses_a_command_line_and_splits_a_sweep() -> None:
     args = get_args_parser().parse_args(["-m", "a=1", "--cfg", "job"])
     assert (args.multirun, args.cfg, args.overrides) == (True, "job", ["a=1"]), "compose.compose_jobs"
     assert hasattr(BasicSweeper, "split_arguments"), "Hydra's sweeper has moved: compose.compose_jobs"
-    found = compose.compose_jobs(["-m", "model.pool=max,avg", "seed=1,0", "wandb.mode=disabled"])
-    assert found is not None
-    composed, overrides = found
+    composed = compose.compose_jobs(["-m", "model.pool=max,avg", "seed=1,0", "wandb.mode=disabled"])
+    assert composed is not None
     names = [f"model.pool={pool},seed={seed}" for pool in ("max", "avg") for seed in (1, 0)]
     assert composed.folders == names, "jobs or the names of their folders have changed: compose.job_folder"
     assert [(str(job.model.pool), job.seed) for job in composed.jobs] == [
         (pool, seed) for pool in ("max", "avg") for seed in (1, 0)
     ]
-    assert overrides[-1] == "wandb.mode=disabled"
+    assert composed.overrides[-1] == "wandb.mode=disabled"
 
 
 def test_names_of_folders_are_those_that_hydra_made() -> None:
     """Hydra 1.4 deprecates ``override_dirname``; folders of earlier sweeps are found again without it."""
-    found = compose.compose_jobs(["-m", "model=resnet", "model.pool=max,avg", "data.root=a/b", "measure.what=[shift]"])
-    assert found is not None
-    for job, name in zip(found[0].jobs, found[0].folders, strict=True):
+    composed = compose.compose_jobs(
+        ["-m", "model=resnet", "model.pool=max,avg", "data.root=a/b", "measure.what=[shift]"]
+    )
+    assert composed is not None
+    for job, name in zip(composed.jobs, composed.folders, strict=True):
         by_hydra = str(job.hydra.job.override_dirname).split(",")
         assert sorted(word for word in by_hydra if not word.startswith("data.root=")) == name.split(",")
 

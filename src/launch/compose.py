@@ -74,20 +74,22 @@ class Composed:
         jobs: of each job.
         folders: names of the jobs' folders, where it is a sweep.
         multirun: whether it is a sweep.
+        overrides: of the command line.
         named: keys of ``NON_IDENTITY_KEYS`` that the jobs of a sweep differ in.
-        arguments: what Hydra has to be told beside the command line, so that folders are named so.
+        arguments: overrides that Hydra needs beside those of the command line, for these names of folders.
     """
 
     master: DictConfig
     jobs: list[DictConfig]
     folders: list[str]
     multirun: bool
-    named: list[str]
+    overrides: list[str]
+    named: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
 
 
-def compose_jobs(arguments: list[str]) -> tuple[Composed, list[str]] | None:
-    """Compose every job of a command line exactly as Hydra will; also its overrides. None where it only asks for help.
+def compose_jobs(arguments: list[str]) -> Composed | None:
+    """Compose every job of a command line exactly as Hydra will; None where it only asks for help.
 
     Raises:
         UserError: a key, type or choice is wrong.
@@ -104,11 +106,11 @@ def compose_jobs(arguments: list[str]) -> tuple[Composed, list[str]] | None:
             for override in _parsed(loader, args.overrides):
                 if override.is_sweep_override():
                     raise UserError(f"{override.input_line}: a list of values is a sweep; add -m")
-            return Composed(master, [master], [], False, []), args.overrides
+            return Composed(master, [master], [], False, args.overrides)
         params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
         parsed = _parsed(loader, [*params, *args.overrides])
-        named = [one.key_or_group for one in parsed if one.is_sweep_override()]
-        named = [key for key in named if key in NON_IDENTITY_KEYS]
+        swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
+        named = [key for key in swept if key in NON_IDENTITY_KEYS]
         told = []
         if named and not given(args.overrides, SUBDIR):
             told = [f"{SUBDIR}='${{job_folder:${{hydra.overrides.task}},{','.join(named)}}}'"]
@@ -120,7 +122,8 @@ def compose_jobs(arguments: list[str]) -> tuple[Composed, list[str]] | None:
         for number, job in enumerate(jobs):
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)
-        return Composed(master, jobs, [str(job.hydra.sweep.subdir) for job in jobs], True, named, told), args.overrides
+        folders = [str(job.hydra.sweep.subdir) for job in jobs]
+        return Composed(master, jobs, folders, True, args.overrides, named, told)
 
 
 def compose_one(overrides: list[str]) -> Config:
@@ -144,7 +147,7 @@ def _parsed(loader: Any, overrides: list[str]) -> list[Override]:
 
 @contextmanager
 def _composing() -> Iterator[Any]:
-    """Hydra's loader of configs; its errors are refusals."""
+    """Hydra's loader of configs; its errors become a ``UserError``."""
     with hydra_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 

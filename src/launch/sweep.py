@@ -61,10 +61,10 @@ def plan(arguments: list[str]) -> Plan | None:
         UserError: a key, type, choice or value is wrong, a map would vanish, a data set is missing, or a folder holds
             another run. Nothing has been written then.
     """
-    found = compose_jobs(arguments)
-    if found is None:
+    composed = compose_jobs(arguments)
+    if composed is None:
         return None
-    composed, overrides = found
+    overrides = composed.overrides
     configs = [from_omegaconf(one) for one in composed.jobs]
     name = _name_of(configs) or sweep_name(overrides, composed.named)
     if composed.multirun:
@@ -180,9 +180,9 @@ def _check(jobs: dict[Path, Config]) -> None:
             if net not in nets:
                 summarize_config(cfg)
                 nets.add(net)
-        except UserError as refusal:
+        except UserError as error:
             where = f"{run.name}: " if len(jobs) > 1 else ""
-            raise UserError(f"{where}{refusal}") from None
+            raise UserError(f"{where}{error}") from None
         if str(cfg.wandb.mode) == "online":  # only then, as W&B takes a second to import
             mode_of(cfg)
     for run, cfg in jobs.items():
