@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from src.data.splits import split
-from src.evaluation.accuracy import accuracy_rows, location_leak, position_estimates
+from src.evaluation.accuracy import accuracy_rows, location_leak, position_estimates, share_estimate
 from src.evaluation.families.aliasing import AliasingFraction
 from src.evaluation.families.rolls import ShiftLayer, ShiftOutputs
 from src.evaluation.families.velocity import LEE
-from src.evaluation.linear_probes import _share
 from src.evaluation.shift_table import ShiftTable
 from src.metrics import Row
 from src.metrics.base import LayerMeasure, Measure, layer_measures, pair_measures
@@ -158,8 +157,9 @@ def shares(n: int, generator: torch.Generator) -> Found:
     ]  # fmt: skip
     yield "accuracy", row.estimate
     right, wrong = torch.rand(2, n, generator=generator) < torch.tensor([[0.95], [0.6]])
-    yield "probe_accuracy", _share(right.numpy())
-    yield "location_leak", location_leak(_share(right.numpy()), _share(wrong.numpy()))
+    similar, dissimilar = (share_estimate(correct.double().mean().item(), n) for correct in (right, wrong))
+    yield "probe_accuracy", similar
+    yield "location_leak", location_leak(similar, dissimilar)
 
 
 def places(n: int, generator: torch.Generator) -> Found:

@@ -56,7 +56,7 @@ def accuracy_rows(
     numbers = {name: number.item() for name, number in scores.compute()} | {"loss": loss.compute().item()}
     estimates = {name: Estimate(value, float("nan"), float("nan"), n) for name, value in numbers.items()}
     if task.classifies:
-        estimates["accuracy"] = Estimate(numbers["accuracy"], *wilson_interval(numbers["accuracy"], n), n)
+        estimates["accuracy"] = share_estimate(numbers["accuracy"], n)
     if task.localizes:
         estimates |= position_estimates(torch.cat(predicted), torch.cat(true))
     for name, estimate in estimates.items():
@@ -65,6 +65,11 @@ def accuracy_rows(
         yield PerImage("output", part, 0, "accuracy", torch.cat(correct)[:, None].cpu().numpy())
     if task.localizes:
         yield PerImage("output", part, 0, "r2", r2_of_images(torch.cat(predicted), torch.cat(true)).numpy())
+
+
+def share_estimate(share: float, n: int) -> Estimate:
+    """A share of n images, with Wilson's interval."""
+    return Estimate(share, *wilson_interval(share, n), n)
 
 
 def location_leak(similar: Estimate, dissimilar: Estimate) -> Estimate:

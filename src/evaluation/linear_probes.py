@@ -14,8 +14,7 @@ from torchmetrics.utilities.data import dim_zero_cat
 from ..metrics.channel_health import ROUNDING
 from ..metrics.quantities import Quantity
 from ..metrics.rows import Estimate, Row
-from ..stats.bootstrap import wilson_interval
-from .accuracy import position_estimates
+from .accuracy import position_estimates, share_estimate
 
 QUANTITIES = (
     Quantity("probe_accuracy", low=0, high=1, better="higher",
@@ -144,7 +143,7 @@ def probe_rows(
         if y is not None and len(np.unique(y[train])) > 1:  # a single class cannot be fitted
             models = [LogisticRegression(C=1 / penalty, tol=TOLERANCE, max_iter=500) for penalty in PENALTIES]
             share = float(np.mean(best_fit(models, x, y, train).predict(x)[test] == y[test]))
-            estimates["probe_accuracy"] = Estimate(share, *wilson_interval(share, len(test)), len(test))
+            estimates["probe_accuracy"] = share_estimate(share, len(test))
         if positions is not None:
             z = positions.double().cpu().numpy()[order]
             predicted = best_fit([Ridge(penalty) for penalty in PENALTIES], x, z, train).predict(x)
