@@ -1,16 +1,15 @@
-"""The page of measures: what each module of ``src/metrics`` and each family says of its own numbers."""
+"""The page of measures: formula, range, null and source of every number of ``measures.csv``, as its file declares it."""
 
 import ast
 import dataclasses
-import inspect
-from collections.abc import Iterable, Mapping
-from importlib import import_module
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
+from src import metrics
 from src.evaluation.families import FAMILIES
-from src.metrics import MODULES
+from src.metrics.quantities import Quantity, declared
 
+ROOT = Path(metrics.__file__).parent.parent
 INTRO = """# Measures
 
 Each run writes `measures.csv`: one row a number, with the columns
@@ -35,56 +34,33 @@ output, ρ(g) the same transform on the layer's grid. Each measure is a function
 
 The rest of this page is made from the code.
 """
-PAGES = {
-    "Metrics": ("src.metrics", [name for name in MODULES if name not in ("base", "rows")]),
-    "Families beside transforms": ("src.evaluation.families", FAMILIES),
-    "Linear probes": ("src.evaluation", ("linear_probes",)),
+FILES = {
+    "Metrics of a layer or of the output": [ROOT / "metrics" / f"{name}.py" for name in metrics.MODULES],
+    "Scores and linear probes": sorted((ROOT / "evaluation").glob("*.py")),
+    "Families beside transforms": [ROOT / "evaluation" / "families" / f"{name}.py" for name in FAMILIES],
 }
 
 
 def page() -> str:
-    """Markdown: a section a module."""
+    """Markdown: a section for each file that declares quantities, and for each family."""
     parts = [INTRO]
-    for title, (package, names) in PAGES.items():
-        parts += [f"## {title}\n", *(section(import_module(f"{package}.{name}"), name) for name in names)]
+    for title, paths in FILES.items():
+        parts.append(f"## {title}\n")
+        for path in paths:
+            quantities = tuple(declared(path))
+            if quantities or path.stem in FAMILIES:
+                about = ast.get_docstring(ast.parse(path.read_text())) or ""
+                parts.append(f"### {path.stem}\n\n{about}\n\n{table(quantities)}\n")
     return "\n".join(parts)
 
 
-def section(module: ModuleType, name: str) -> str:
-    """One module: its docstring, then its table of quantities, or what its functions and metrics say."""
-    about, quantities = inspect.getdoc(module) or "", getattr(module, "QUANTITIES", None)
-    body = table(quantities) if quantities else "\n".join(definitions(module))
-    return f"### {name}\n\n{about}\n\n{body}\n"
-
-
-def table(quantities: Mapping[str, Any] | Iterable[Any]) -> str:
-    """Of dataclasses, with or without names: their fields are the columns, those that are empty everywhere left out."""
-    named = quantities.items() if isinstance(quantities, Mapping) else [("", one) for one in quantities]
-    rows = [({"measure": name} if name else {}) | record(one) for name, one in named]
-    columns = [key for key in rows[0] if any(row.get(key) not in ("", None) for row in rows)]
-    lines = [columns, ["-"] * len(columns), *([cell(key, row.get(key)) for key in columns] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def record(quantity: Any) -> dict[str, Any]:
-    """A quantity's fields by name."""
-    return {one.name: getattr(quantity, one.name) for one in dataclasses.fields(quantity)}
-
-
-def cell(key: str, value: Any) -> str:
-    """A value in a table; names are code."""
-    if isinstance(value, tuple):
-        value = f"[{', '.join(f'{end:g}' for end in value)}]".replace("inf", "∞")
-    words = " ".join(str("" if value is None else value).split()).replace("|", "\\|")
-    return f"`{words}`" if key in ("name", "measure") else words
-
-
-def definitions(module: ModuleType) -> Iterable[str]:
-    """What the module's public functions and metrics say of themselves, without their examples and arguments."""
-    for node in ast.parse(inspect.getsource(module)).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            text = (ast.get_docstring(node) or "").split("\n\n>>>")[0]
-            for heading in ("\n\nArgs:", "\n\nRaises:", "\n\nAttributes:"):
-                text = text.split(heading)[0]
-            if "``" in text:
-                yield f"**{node.name}**: {text}\n"
+def table(quantities: Sequence[Quantity]) -> str:
+    """The quantities as Markdown: a row each; columns that are empty for all of them are left out."""
+    rows = [dataclasses.asdict(quantity) for quantity in quantities]
+    for row in rows:
+        row["name"], low, high = f"`{row['name']}`", row.pop("low"), row.pop("high")
+        row["range"] = f"{'[' if low > -float('inf') else '('}{low:g}, {high:g}{']' if high < float('inf') else ')'}"
+        row["range"] = row["range"].replace("inf", "∞")
+    columns = [key for key in ("name", "formula", "range", "better", "null", "source") if any(row[key] for row in rows)]
+    lines = [columns, ["-"] * len(columns), *([str(row[key]).replace("|", "\\|") for key in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
