@@ -1,4 +1,4 @@
-"""The page of measures: formula, range, null and source of every number of ``measures.csv``, as its file declares it."""
+"""The page of measures: formula, range, null and source of every number, as the file that computes it declares them."""
 
 import ast
 import dataclasses
