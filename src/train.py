@@ -13,6 +13,10 @@ used.
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .launch.sweep import Plan
 
 
 def main() -> None:
@@ -26,36 +30,71 @@ def main() -> None:
         made = sweep.plan(sys.argv[1:])
         if made is None:  # --help, --cfg …
             run_hydra([SEARCHPATH])
+        elif made.looks:
+            add_seeds_until_decided(sys.argv[1:], made.looks)
         elif made.multirun:
-            from .errors import Interrupted
-            from .launch.reuse import reuse
-            from .results.locks import folder_lock
-
-            with folder_lock(made.folder):
-                sweep.start(made, sys.argv[1:])
-                if made.store:
-                    reuse(made.jobs, made.store)
-                failure: BaseException | None = None
-                try:
-                    run_hydra(made.arguments)
-                except Interrupted:  # a signal: end at once, without a comparison
-                    raise
-                except BaseException as error:  # finished runs are compared all the same
-                    failure = error
-                sweep_ends(made.folder, failure)
+            run_sweep(made, sys.argv[1:])
         else:
-            from .launch.reuse import reuse
-            from .reporting.page import write_run_page
-            from .results import files
-            from .training.ranks import is_main_process
-            from .training.run import run
+            run_single(made)
 
-            ((folder, cfg),) = made.jobs.items()
-            if made.store and cfg.trainer.devices * cfg.trainer.num_nodes == 1:  # else other ranks have started already
-                reuse(made.jobs, made.store)
-            run(cfg, folder)
-            if is_main_process() and not (folder.parent / files.SWEEP).exists():  # else it is on the sweep's page
-                write_run_page(folder)
+
+def run_sweep(made: "Plan", arguments: list[str], alpha: float | None = None) -> None:
+    """Run the jobs of a sweep and compare them; ``alpha``: the error probability of its verdicts."""
+    from .errors import Interrupted
+    from .launch import sweep
+    from .launch.compose import run_hydra
+    from .launch.reuse import reuse
+    from .results.locks import folder_lock
+
+    with folder_lock(made.folder):
+        sweep.start(made, arguments, *(() if alpha is None else (alpha,)))
+        if made.store:
+            reuse(made.jobs, made.store)
+        failure: BaseException | None = None
+        try:
+            run_hydra(made.arguments)
+        except Interrupted:  # a signal: end at once, without a comparison
+            raise
+        except BaseException as error:  # finished runs are compared all the same
+            failure = error
+        sweep_ends(made.folder, failure)
+
+
+def add_seeds_until_decided(arguments: list[str], looks: list[int]) -> None:
+    """Run a sweep with more and more seeds, until each of its claims has a verdict.
+
+    Every look spends its part of the error probability (``stats.decisions.spent``): the verdict of the last look is as
+    sure as one by a number of seeds that was fixed before.
+    """
+    from .claims.judge import ALPHA
+    from .claims.record import undecided
+    from .launch import sweep
+    from .stats.decisions import spent
+
+    program = sys.argv[0]
+    for seeds, alpha in zip(looks, spent(looks, looks[-1], ALPHA), strict=True):
+        sys.argv = [program, *arguments, f"++hydra.sweeper.params.seed='range({seeds})'"]
+        made = sweep.plan(sys.argv[1:])
+        assert made is not None
+        run_sweep(made, arguments, alpha)
+        if not undecided(made.folder):
+            return
+
+
+def run_single(made: "Plan") -> None:
+    """Run the one job of a command line, and write its page."""
+    from .launch.reuse import reuse
+    from .reporting.page import write_run_page
+    from .results import files
+    from .training.ranks import is_main_process
+    from .training.run import run
+
+    ((folder, cfg),) = made.jobs.items()
+    if made.store and cfg.trainer.devices * cfg.trainer.num_nodes == 1:  # else other ranks have started already
+        reuse(made.jobs, made.store)
+    run(cfg, folder)
+    if is_main_process() and not (folder.parent / files.SWEEP).exists():  # else it is on the sweep's page
+        write_run_page(folder)
 
 
 def sweep_ends(folder: Path, failure: BaseException | None) -> None:

@@ -23,6 +23,7 @@ ROOMS = [
     {"inspection"},
     {"config"},
     {"results"},
+    {"claims"},
     {"reporting"},
     {"training"},
     {"launch", "measuring"},

@@ -5,17 +5,25 @@ from ..models.options import Model
 from .cli_errors import cli_errors, omegaconf_errors
 from .command_line import from_command_line
 from .convert import fitting_name, flatten, from_dict, from_omegaconf, plain_name, to_dict, written
-from .schema import MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb
+from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb
+from .study import QUICK, Claim, Command, Contrast, Reading, Study, study_of
 
 __all__ = [
+    "COMMAND_KEYS",
     "MEASURES",
     "MEASURE_NAMES",
     "NON_IDENTITY_KEYS",
+    "QUICK",
+    "Claim",
+    "Command",
     "Config",
+    "Contrast",
     "Data",
     "Measure",
     "Model",
     "Probe",
+    "Reading",
+    "Study",
     "Train",
     "Trainer",
     "Wandb",
@@ -27,6 +35,7 @@ __all__ = [
     "from_omegaconf",
     "omegaconf_errors",
     "plain_name",
+    "study_of",
     "to_dict",
     "written",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from .cli_errors import omegaconf_errors
-from .schema import Config
+from .schema import COMMAND_KEYS, Config
 
 
 def plain_name(words: str) -> str:
@@ -29,7 +29,8 @@ def from_omegaconf(cfg: Any) -> Config:
     """The dataclasses of a composed DictConfig, checked."""
     tree = OmegaConf.to_container(cfg)
     assert isinstance(tree, dict)
-    tree.pop("hydra", None)
+    for key in ("hydra", *COMMAND_KEYS):
+        tree.pop(key, None)
     typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), tree))
     assert isinstance(typed, Config)
     typed.check()

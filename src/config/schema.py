@@ -120,3 +120,5 @@ NON_IDENTITY_KEYS = (
     "question",
     "name",
 )
+#: keys of a command line that are none of a job's (``config.study.Command``)
+COMMAND_KEYS = ("study", "preset", "seeds")

@@ -11,7 +11,6 @@ from typing import Any
 
 import hydra
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -22,10 +21,22 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..config import NON_IDENTITY_KEYS, Config, from_omegaconf, omegaconf_errors, plain_name
+from ..config import (
+    COMMAND_KEYS,
+    NON_IDENTITY_KEYS,
+    Command,
+    Config,
+    Study,
+    from_omegaconf,
+    omegaconf_errors,
+    plain_name,
+    study_of,
+)
 from ..config.cli_errors import one_line
 from ..errors import UserError
 from ..naming import command
+from .options import PLUGINS
+from .sweeper import grid_settings, jobs_of
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: the folder that holds ``conf`` and ``sweeps``: that of the package where it is installed, else that of the checkout
@@ -45,7 +56,7 @@ def job_folder(overrides: Sequence[str], named: Collection[str] = ()) -> str:
     >>> job_folder(["seed=0", "model.pool=max", "data.root=/scratch"])
     'model.pool=max,seed=0'
     """
-    excluded = {"sweeps", *NON_IDENTITY_KEYS}.difference(named)
+    excluded = {"sweeps", *COMMAND_KEYS, *NON_IDENTITY_KEYS}.difference(named)
     return plain_name(",".join(sorted(one for one in overrides if key_of(one) not in excluded)))
 
 
@@ -58,7 +69,7 @@ def key_of(override: str) -> str:
     return re.split("[=@]", override.lstrip("+~"), maxsplit=1)[0]
 
 
-ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="schema", node=Command)
 OmegaConf.register_new_resolver("command", command, replace=True)
 OmegaConf.register_new_resolver(
     "job_folder", lambda overrides, *named: job_folder(list(overrides), named) or "default", replace=True
@@ -75,6 +86,7 @@ class Composed:
         folders: names of the jobs' folders, where it is a sweep.
         multirun: whether it is a sweep.
         overrides: of the command line.
+        study: the claims that the sweep puts to the test; an empty one where it has none.
         named: keys of ``NON_IDENTITY_KEYS`` that the jobs of a sweep differ in.
         arguments: overrides that Hydra needs beside those of the command line, for these names of folders.
     """
@@ -84,6 +96,7 @@ class Composed:
     folders: list[str]
     multirun: bool
     overrides: list[str]
+    study: Study = field(default_factory=Study)
     named: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
 
@@ -107,8 +120,11 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
                 if override.is_sweep_override():
                     raise UserError(f"{override.input_line}: a list of values is a sweep; add -m")
             return Composed(master, [master], [], False, args.overrides)
-        params = [f"{key}={value}" for key, value in (master.hydra.sweeper.get("params") or {}).items()]
-        parsed = _parsed(loader, [*params, *args.overrides])
+        study = study_of(master)
+        if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
+            raise UserError("a study with variants is run by its own sweeper: leave out hydra/sweeper=")
+        grid = grid_settings(master)
+        parsed = _parsed(loader, [*grid, *args.overrides])
         swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
         named = [key for key in swept if key in NON_IDENTITY_KEYS]
         told = []
@@ -116,14 +132,14 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
             told = [f"{SUBDIR}='${{job_folder:${{hydra.overrides.task}},{','.join(named)}}}'"]
             overrides += told
             master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
-        # the jobs as Hydra's own sweeper makes them: ``hydra.sweeper.params``, then the command line
-        (batch,) = BasicSweeper.split_arguments(_parsed(loader, [*params, *master.hydra.overrides.task]), None)
+        # the jobs as the sweeper makes them: the grid of the file, then the command line
+        batch = jobs_of(_parsed(loader, [*grid, *master.hydra.overrides.task]), study.variants)
         jobs = [loader.load_sweep_config(master, list(one)) for one in batch]
         for number, job in enumerate(jobs):
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)
         folders = [str(job.hydra.sweep.subdir) for job in jobs]
-        return Composed(master, jobs, folders, True, args.overrides, named, told)
+        return Composed(master, jobs, folders, True, args.overrides, study, named, told)
 
 
 def compose_one(overrides: list[str]) -> Config:

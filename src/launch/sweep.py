@@ -4,13 +4,16 @@ import json
 import re
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config import NON_IDENTITY_KEYS, Config, fitting_name, from_omegaconf, plain_name
+from ..claims.check import check_study
+from ..claims.judge import ALPHA
+from ..claims.record import state
+from ..config import NON_IDENTITY_KEYS, QUICK, Config, Study, fitting_name, from_omegaconf, plain_name
 from ..data.batches import learned_sizes
 from ..data.options import image_shape
 from ..data.splits import split
@@ -45,6 +48,9 @@ class Plan:
         multirun: whether it is a sweep.
         arguments: overrides that Hydra needs beside those of the command line.
         store: folder in which finished runs are searched for; None: nowhere.
+        study: the claims that it puts to the test; an empty one where it has none.
+        preset: of the study.
+        looks: numbers of seeds, with seeds=auto; empty: the grid says which seeds.
     """
 
     folder: Path
@@ -52,6 +58,9 @@ class Plan:
     multirun: bool
     arguments: list[str]
     store: Path | None = None
+    study: Study = field(default_factory=Study)
+    preset: str = QUICK
+    looks: list[int] = field(default_factory=list)
 
 
 def plan(arguments: list[str]) -> Plan | None:
@@ -84,7 +93,10 @@ def plan(arguments: list[str]) -> Plan | None:
         folder, jobs, extra = run.parent, {run: configs[0]}, []
         store = None if chosen else OUTPUTS
     _check(jobs)
-    return Plan(folder, jobs, composed.multirun, extra, store)
+    if composed.study.judge:
+        check_study(composed.study, jobs)
+    looks = composed.study.looks if composed.master.seeds == "auto" else []
+    return Plan(folder, jobs, composed.multirun, extra, store, composed.study, str(composed.master.preset), looks)
 
 
 def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
@@ -103,7 +115,7 @@ def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
 
 def _names_a_folder(override: str, named: Collection[str]) -> bool:
     key = key_of(override)
-    return not key.startswith("hydra") and (key not in NON_IDENTITY_KEYS or key in named)
+    return not key.startswith(("hydra", "study.", "seeds")) and (key not in NON_IDENTITY_KEYS or key in named)
 
 
 def _name_of(configs: list[Config]) -> str:
@@ -142,9 +154,9 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
     return jobs
 
 
-def start(made: Plan, arguments: list[str]) -> None:
+def start(made: Plan, arguments: list[str], alpha: float = ALPHA) -> None:
     """Write the list of jobs to the sweep's folder, for the comparison to know which are missing; jobs of an earlier
-    command that have started stay on it.
+    command that have started stay on it. And what its study claims, with the error probability of the verdicts.
     """
     files.remove_parts(made.folder, deep=False)  # not those of running jobs
     kept = made.folder / files.SWEEP
@@ -157,6 +169,9 @@ def start(made: Plan, arguments: list[str]) -> None:
         "question": next(iter(made.jobs.values())).question,
         "jobs": [*others, *jobs],
     }
+    if made.study.claims and made.study.judge:
+        finished = sum((made.folder / one / files.RUN).exists() for one in tree["jobs"])
+        tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, alpha)
     files.write_json(kept, tree)
 
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from ..claims.record import StudyVerdict, judge_sweep, write_verdict
 from ..config import NON_IDENTITY_KEYS, Config, fitting_name, flatten, plain_name, written
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
@@ -25,6 +26,7 @@ from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
 from .tables import comparison_rows, failures, run_facts, run_rows, shown_columns, shown_rows
 from .terminal import console, show_comparison, show_differences, show_failures, si_prefix
 from .variant import Variant
+from .verdicts import page_of, show_verdicts
 
 #: with at most so many variants, the page holds the differences from each of them to choose from
 MOST_BASELINES = 16
@@ -58,8 +60,9 @@ def build_report(
     files.write_rows(out / files.COMPARISON, comparison_rows(variants, unfinished))
     files.write_rows(out / files.DIFFERENCES, comparison.difference_rows(variants, selected))
     files.write_rows(out / files.RUNS, run_rows(variants))
+    study = None if compare_with or where else judge_sweep(folder, runs, unfinished)
     page = out / files.PAGE
-    files.write(page, render(folder, title, runs, variants, unfinished, selected))
+    files.write(page, render(folder, title, runs, variants, unfinished, selected, study))
     columns = shown_columns(variants)
     count = sum(len(variant.runs) for variant in variants)  # a run found twice counts once
     show_comparison(shown_rows(variants), f"{title}: {count} run{'s' * (count > 1)}", columns)
@@ -71,8 +74,11 @@ def build_report(
     show_failures(failures(runs))
     for name, reason in unfinished.items():
         console.print(f"  missing: {name}: {reason}", markup=False)
-    text = f"\n{headline(variants)}\n\n  {out / files.COMPARISON}\n  {page.resolve()}"
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(f"\n{headline(variants)}", markup=False, soft_wrap=True)
+    if study is not None:
+        write_verdict(out, study)
+        show_verdicts(study)
+    console.print(f"\n  {out / files.COMPARISON}\n  {page.resolve()}", markup=False, soft_wrap=True)
     return page
 
 
@@ -98,14 +104,17 @@ def write_run_page(run: Path) -> Path:
 
 def render(
     folder: Path, title: str, runs: list[FinishedRun], variants: list[Variant], unfinished: dict[str, str],
-    baseline: Variant,
+    baseline: Variant, study: StudyVerdict | None = None,
 ) -> str:  # fmt: skip
-    """The page's HTML, with every name escaped; ``unfinished`` is name of a run → why it is not finished."""
+    """The page's HTML, with every name escaped; ``unfinished`` is name of a run → why it is not finished; ``study``
+    holds the verdicts of its claims.
+    """
     manifest = json.loads((folder / files.SWEEP).read_text()) if (folder / files.SWEEP).exists() else {}
     columns = shown_columns(variants)
     references = variants if len(variants) <= MOST_BASELINES else [baseline]
     return _page(
         variants, SWEEP_SECTIONS, title=title, headline=headline(variants), legend=legend(columns),
+        verdict=page_of(study) if study else None,
         question=manifest.get("question") or runs[0].settings["question"],
         columns={column: one_line(heading) for column, heading in columns.items()}, rows=shown_rows(variants),
         sort_keys=[{column: _sort_key(variant, column) for column in columns} for variant in variants],

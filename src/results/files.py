@@ -21,6 +21,7 @@ IDENTITY = "identity.json"  # format and checksums of image files
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"
 SWEEP, COMPARISON, DIFFERENCES, RUNS = "sweep.json", "comparison.csv", "differences.csv", "runs.csv"
 PAGE, REPORT = "report.html", "report.json"
+VERDICT = "verdict.json"  # of a study's claims
 LOG = "log.txt"  # output of a run in a process of its own
 LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"
 LOCK, PART = ".lock", ".part"

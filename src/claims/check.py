@@ -1,0 +1,146 @@
+"""A study is refused before the first job where its runs could not decide it."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import Config, Contrast, Reading, Study, flatten
+from ..data.options import image_shape
+from ..errors import UserError
+from ..evaluation.families import ALWAYS
+from ..metrics.quantities import quantities, quantity_of
+from ..metrics.rows import Estimate, Row
+from ..models import network
+from ..models.tasks import Task
+from ..results.measures import family_of_row
+from ..results.where import matching
+from ..stats.decisions import MINIMUM_SEEDS
+from ..stats.shares import least_runs
+from ..transforms import TABLE
+
+#: numbers of a run's ``run.json`` that can be compared
+FACTS = ("train_seconds", "seconds", "steps", "parameters", "multiply_adds", "realised_label_noise")
+#: columns of ``history.csv`` that every run has, and beginnings of those that measuring while training adds
+HISTORY = ("grad_norm", "grad_norm_max", "lr", "seconds", "step")
+HISTORY_GROUPS = ("train/", "val/", "invariance/", "layers/")
+
+
+def check_study(study: Study, jobs: Mapping[Path, Config]) -> None:
+    """Check that the jobs of a sweep could decide every claim.
+
+    Raises:
+        UserError: a selection matches no job, no job makes a number that is compared, or there are too few seeds for
+            any verdict.
+    """
+    for number, claim in enumerate(study.claims):
+        for index, contrast in enumerate(claim.contrasts):
+            _check_contrast(contrast, list(jobs.values()), f"study.claims[{number}].contrasts[{index}]")
+
+
+def _check_contrast(contrast: Contrast, jobs: Sequence[Config], place: str) -> None:
+    chosen: dict[str, list[Config]] = {}
+    for side, reading in {**contrast.readings(), **{f"floor of {k}": v for k, v in contrast.floors().items()}}.items():
+        chosen[side] = _selected(reading, jobs, f"{place}.{side}")
+        if not contrast.share:
+            _check_reading(reading, chosen[side], f"{place}.{side}")
+    if contrast.slope:
+        _check_axis(contrast.slope, chosen["a"], place)
+    _check_seeds(contrast, chosen, place)
+
+
+def _selected(reading: Reading, jobs: Sequence[Config], place: str) -> list[Config]:
+    if not reading.where:
+        return list(jobs)
+    try:
+        kept = matching(reading.where, [flatten(cfg) for cfg in jobs])
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    return [cfg for cfg, keep in zip(jobs, kept, strict=True) if keep]
+
+
+def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None:
+    """Refuse a number that some job does not make."""
+    if reading.history:
+        if reading.history not in HISTORY and not reading.history.startswith(HISTORY_GROUPS):
+            known = _meant(reading.history, HISTORY)
+            raise UserError(f"{place}.history={reading.history}: no column of history.csv; {known}")
+        return
+    if reading.fact:
+        if reading.fact not in FACTS:
+            raise UserError(f"{place}.fact={reading.fact}: {_meant(reading.fact, FACTS)}")
+        return
+    measure = str(reading.measure)
+    if quantity_of(measure) is None:
+        raise UserError(f"{place}.measure={measure}: no such measure; {_meant(measure, quantities())}")
+    family = _family(reading, place)
+    for cfg in {repr((job.model, job.data, job.measure)): job for job in jobs}.values():
+        if family not in (ALWAYS, *cfg.measure.what):
+            raise UserError(
+                f"{place}: {reading.label()} is measured by measure.what=[{family}], and the runs measure "
+                f"[{','.join(cfg.measure.what)}]"
+            )
+        if reading.layer not in (layers := _layers(cfg)):
+            raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), layers)}")
+        if reading.protocol in ("roll", "crop") and not 0 < float(reading.amount or 0) <= cfg.measure.max_shift:
+            raise UserError(
+                f"{place}.amount={reading.amount:g}: shifts are of 1 to measure.max_shift={cfg.measure.max_shift} px"
+            )
+
+
+def _family(reading: Reading, place: str) -> str:
+    """The entry of ``measure.what`` that a number comes from."""
+    protocols = {t.protocol: t.name for t in TABLE if reading.transform in (None, t.name)}
+    transform = protocols.get(str(reading.protocol), "none")
+    if reading.transform not in (None, transform):
+        names = [t.protocol for t in TABLE if t.name == reading.transform] or [t.name for t in TABLE]
+        given = f"transform={reading.transform}, protocol={reading.protocol}"
+        raise UserError(f"{place}: {given}: choose one of {', '.join(names)}")
+    nothing = Estimate(0, 0, 0, 0)
+    return family_of_row(Row(str(reading.layer), transform, str(reading.protocol), 0, str(reading.measure), nothing))
+
+
+def _layers(cfg: Config) -> tuple[str, ...]:
+    """The layers that a run is measured at."""
+    image, classes = image_shape(cfg.data)
+    with torch.device("meta"):
+        net = network(cfg.model, image, Task(str(cfg.data.task), classes).outputs)
+    return "output", *net.stages, "features", "pixels"
+
+
+def _check_axis(axis: str, jobs: Sequence[Config], place: str) -> None:
+    settings = [flatten(cfg) for cfg in jobs]
+    if axis not in settings[0]:
+        raise UserError(f"{place}.slope={axis}: no such setting; {_meant(axis, settings[0])}")
+    values = {setting[axis] for setting in settings}
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        raise UserError(f"{place}.slope={axis}: must be a setting that holds numbers")
+    if len(values) < 2:
+        raise UserError(f"{place}.slope={axis}: all jobs have {axis}={values.pop()}; sweep over it")
+
+
+def _check_seeds(contrast: Contrast, chosen: Mapping[str, list[Config]], place: str) -> None:
+    if contrast.share:
+        least = least_runs()
+        counts = {side: len(chosen[side]) for side in ("a", "b")}
+        if min(counts.values()) < least:
+            raise UserError(
+                f"{place}: {counts['a']} and {counts['b']} runs; an exact test of shares needs {least} a side to show "
+                "any difference"
+            )
+        return
+    seeds = [{cfg.seed for cfg in some} for side, some in chosen.items() if not side.startswith("floor")]
+    pairs = len(set.intersection(*seeds)) or min(map(len, seeds))
+    if pairs < MINIMUM_SEEDS:
+        raise UserError(
+            f"{place}: {pairs} {'seed' if pairs == 1 else 'seeds'}, and a verdict needs {MINIMUM_SEEDS}; add seeds, or "
+            "look without a verdict: study.judge=false"
+        )
+
+
+def _meant(word: str, names: Iterable[Any]) -> str:
+    names = [str(name) for name in names]
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"

@@ -1,0 +1,212 @@
+"""Verdicts: each claim of a study, by the runs of its sweep."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..config import Claim, Contrast, Study
+from ..results.runs import FinishedRun
+from ..stats.decisions import MINIMUM_SEEDS, Effect, Verdict, decide_claim, detectable, seeds_needed  # fmt: skip
+from ..stats.effects import MeanEffect, ShareEffect, crossed_effect, paired_effect, unpaired_effect
+from .readings import BySeed, Numbers, numbers_of, share_counts
+
+#: error probability of a claim's verdict
+ALPHA = 0.05
+#: the largest share of runs that may be left out because their training failed
+MOST_FAILED = 0.2
+
+
+@dataclass(frozen=True)
+class ContrastVerdict:
+    """What came out of one contrast.
+
+    Attributes:
+        name, number, expect, margin: as the study states them; ``number`` is what is compared, in words.
+        verdict: of this contrast alone; ``reason`` says why it is inadmissible.
+        a, b: means of the two sides.
+        value, low, high: ``a - b`` and its interval at ``level``, which is corrected for the claim's other contrasts.
+        pairs: seeds that both sides have (of a share: the runs of the smaller side).
+        paired: whether differences are taken seed by seed.
+        images: test images, where the interval is over seeds and images; 0: over seeds alone.
+        detectable: the smallest difference that would be seen with a probability of 80%.
+        needed: seeds with which the rule would decide with that probability; None where it is decided, or never would.
+        floor: what the sides are held against, where the contrast names it.
+        failed, unmeasured: runs left out.
+    """
+
+    name: str
+    number: str
+    expect: str
+    margin: float
+    verdict: Verdict
+    reason: str = ""
+    a: float = math.nan
+    b: float = math.nan
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    level: float = math.nan
+    pairs: int = 0
+    paired: bool = True
+    images: int = 0
+    detectable: float = math.nan
+    needed: int | None = None
+    floor: float = math.nan
+    failed: list[str] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """What came out of a claim."""
+
+    text: str
+    need: str
+    verdict: Verdict
+    contrasts: list[ContrastVerdict]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is inadmissible."""
+        return list(dict.fromkeys(contrast.reason for contrast in self.contrasts if contrast.reason))
+
+
+def judge(study: Study, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> list[ClaimVerdict]:
+    """The verdict of every claim of a study.
+
+    Args:
+        study: its claims.
+        runs: finished runs of its sweep.
+        alpha: the error probability of each claim's verdict.
+    """
+    return [judge_claim(claim, runs, alpha) for claim in study.claims]
+
+
+def judge_claim(claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> ClaimVerdict:
+    """The verdict of a claim: inadmissible if one of its contrasts is, else by ``stats.decisions.decide_claim``."""
+    measured = [_Measured(contrast, runs) for contrast in claim.contrasts]
+    effects = [one.effect for one in measured]
+    if any(one.reason for one in measured) or not all(effects):
+        verdicts = [one.verdict(Verdict.INADMISSIBLE if one.reason else Verdict.UNDECIDED) for one in measured]
+        return ClaimVerdict(claim.text, claim.need, Verdict.INADMISSIBLE, verdicts)
+    expectations = [contrast.expect for contrast in claim.contrasts]
+    margins = [float(contrast.margin or 0) for contrast in claim.contrasts]
+    verdict, decisions = decide_claim(effects, expectations, margins, claim.need, alpha)  # type: ignore[arg-type]
+    return ClaimVerdict(
+        claim.text, claim.need, verdict,
+        [one.verdict(single, level) for one, (single, level, _, _) in zip(measured, decisions, strict=True)],
+    )  # fmt: skip
+
+
+class _Measured:
+    """A contrast with its effect, or the reason why it has none."""
+
+    def __init__(self, contrast: Contrast, runs: Sequence[FinishedRun]) -> None:
+        self.contrast = contrast
+        self.effect: Effect | None = None
+        self.found = ContrastVerdict(
+            contrast.name or _name(contrast), _number(contrast), contrast.expect, float(contrast.margin or 0),
+            Verdict.INADMISSIBLE,
+        )  # fmt: skip
+        self.reason = self._of_shares(runs) if contrast.share else self._of_numbers(runs)
+
+    def verdict(self, verdict: Verdict, level: float = 1 - ALPHA) -> ContrastVerdict:
+        """What is known of the contrast, with its verdict."""
+        found = replace(self.found, verdict=verdict, reason=self.reason)
+        if self.effect is None:
+            return found
+        low, high = self.effect.interval(level)
+        needed = None
+        if verdict is Verdict.UNDECIDED:
+            needed = seeds_needed(self.effect, found.expect, found.margin, level)  # type: ignore[arg-type]
+        return replace(
+            found, value=self.effect.value, low=low, high=high, level=level, needed=needed,
+            detectable=detectable(self.effect, level),
+        )  # fmt: skip
+
+    def _of_shares(self, runs: Sequence[FinishedRun]) -> str:
+        (hits, n), (other_hits, other_n) = share_counts(self.contrast, runs)
+        self.effect = ShareEffect(hits, n, other_hits, other_n)
+        self.found = replace(self.found, a=hits / n, b=other_hits / other_n, pairs=min(n, other_n), paired=False)
+        return ""
+
+    def _of_numbers(self, runs: Sequence[FinishedRun]) -> str:
+        numbers = numbers_of(self.contrast, runs)
+        self.found = replace(
+            self.found, failed=sorted(numbers.failed), unmeasured=sorted(numbers.unmeasured),
+            a=_mean(numbers.a), b=_mean(numbers.b) if numbers.b else self.contrast.against,
+        )  # fmt: skip
+        paired = numbers.paired
+        shared = bool(paired) or not numbers.b
+        pairs = len(paired) if shared else min(len(numbers.a), len(numbers.b))
+        self.found = replace(self.found, pairs=pairs, paired=shared)
+        if len(numbers.failed) > MOST_FAILED * numbers.runs:
+            return f"{len(numbers.failed)} of {numbers.runs} runs failed to train"
+        if pairs < MINIMUM_SEEDS:
+            return f"{pairs} {'seed' if pairs == 1 else 'seeds'}, and the rule needs {MINIMUM_SEEDS}"
+        if floor := self._floor_reason(runs):
+            return floor
+        self.effect = self._effect(numbers, shared)
+        return ""
+
+    def _effect(self, numbers: Numbers, shared: bool) -> MeanEffect:
+        if not shared:
+            return unpaired_effect(np.array(list(numbers.a.values())), np.array(list(numbers.b.values())))
+        seeds = numbers.paired
+        if numbers.per_image is not None and set(seeds) <= numbers.per_image.keys():
+            differences = np.stack([numbers.per_image[seed] for seed in seeds]) - self._against(numbers)
+            self.found = replace(self.found, images=differences.shape[1])
+            return crossed_effect(differences)
+        return paired_effect(
+            np.array([numbers.a[seed] - (numbers.b[seed] if numbers.b else self.contrast.against) for seed in seeds])
+        )
+
+    def _against(self, numbers: Numbers) -> float:
+        return 0.0 if numbers.b else self.contrast.against
+
+    def _floor_reason(self, runs: Sequence[FinishedRun]) -> str:
+        """Why the difference means nothing: no side lies above its floor."""
+        floors = self.contrast.floors()
+        if not floors:
+            return ""
+        above = False
+        for side, floor in floors.items():
+            held = Contrast(a=self.contrast.readings()[side], b=floor, margin=0.0)
+            numbers = numbers_of(held, runs)
+            seeds = numbers.paired
+            if len(seeds) < MINIMUM_SEEDS:
+                return f"the floor {floor.label()} was measured with {len(seeds)} seeds only"
+            effect = paired_effect(np.array([numbers.a[seed] - numbers.b[seed] for seed in seeds]))
+            above = above or effect.interval(1 - ALPHA)[0] > 0
+            if side == "a":
+                self.found = replace(self.found, floor=_mean(numbers.b))
+        return "" if above else "neither side lies above its floor"
+
+
+def _mean(numbers: BySeed) -> float:
+    return float(np.mean(list(numbers.values()))) if numbers else math.nan
+
+
+def _name(contrast: Contrast) -> str:
+    """What is compared: ``pool=max - pool=none``."""
+    sides = contrast.readings()
+    a = sides["a"]
+    if "b" not in sides:
+        versus = f" - {contrast.against:g}" * bool(contrast.against)
+        return f"{a.where or a.label()}{versus}"
+    b = sides["b"]
+    if a.where != b.where:
+        return f"{a.where or 'all'} - {b.where or 'all'}"
+    return f"{a.label()} - {b.label()}"
+
+
+def _number(contrast: Contrast) -> str:
+    """The number that is compared, in words."""
+    if contrast.share:
+        return f"share of runs that {'failed' if contrast.share == 'failed' else contrast.share}"
+    label = contrast.readings()["a"].label()
+    if contrast.slope:
+        return f"slope of {label} over {contrast.slope}"
+    return label

@@ -1,0 +1,201 @@
+"""The numbers of a contrast: one for each seed, and where it can be, one for each seed and test image."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from ..config import Contrast, Reading
+from ..errors import UserError
+from ..results.measures import UNTRAINED, number, per_image_name
+from ..results.outcomes import TRAINED
+from ..results.runs import FinishedRun
+from ..results.where import matching
+from ..stats.decisions import slope
+from ..stats.intervals import value_and_influences
+
+#: seed → numbers of its runs
+BySeed = dict[int, float]
+
+
+@dataclass
+class Numbers:
+    """What a contrast is decided by.
+
+    Attributes:
+        a, b: seed → the number of each side, less what is subtracted; ``b`` is empty where there is no other side.
+        per_image: seed → the difference for each test image, whose mean is the difference; None where a side has no
+            values per image.
+        runs: that were read.
+        failed: runs that were left out, as their training failed: folder's name → how.
+        unmeasured: runs without the number: folder's names.
+    """
+
+    a: BySeed
+    b: BySeed
+    per_image: dict[int, Float[np.ndarray, " n"]] | None
+    runs: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    unmeasured: list[str] = field(default_factory=list)
+
+    @property
+    def paired(self) -> list[int]:
+        """Seeds that both sides have."""
+        return sorted(self.a.keys() & self.b.keys()) if self.b else sorted(self.a)
+
+
+def numbers_of(contrast: Contrast, runs: Sequence[FinishedRun]) -> Numbers:
+    """Read both sides of a contrast.
+
+    Raises:
+        UserError: a selection matches no run.
+    """
+    sides = contrast.readings()
+    numbers = Numbers({}, {}, None)
+    values = {name: _Side(reading, contrast.slope, runs, numbers) for name, reading in sides.items()}
+    numbers.a = _minus(values["a"].by_seed, values["a_minus"].by_seed if "a_minus" in values else None)
+    if "b" in values:
+        numbers.b = _minus(values["b"].by_seed, values["b_minus"].by_seed if "b_minus" in values else None)
+    numbers.runs = len({run.folder for side in values.values() for run in side.runs})
+    images = {name: side.per_image for name, side in values.items()}
+    if all(images.values()):
+        signs = {"a": 1.0, "a_minus": -1.0, "b": -1.0, "b_minus": 1.0}
+        numbers.per_image = _combined([(signs[name], image) for name, image in images.items() if image])
+    return numbers
+
+
+def _minus(first: BySeed, second: BySeed | None) -> BySeed:
+    if second is None:
+        return first
+    return {seed: value - second[seed] for seed, value in first.items() if seed in second}
+
+
+def _combined(
+    terms: Sequence[tuple[float, dict[int, Float[np.ndarray, " n"]]]],
+) -> dict[int, Float[np.ndarray, " n"]] | None:
+    """The sum of terms for each seed and image; None where they are of different images."""
+    seeds = reduce(set.intersection, (set(image) for _, image in terms))  # type: ignore[arg-type]
+    if len({len(image[seed]) for _, image in terms for seed in seeds}) != 1:
+        return None
+    return {seed: np.sum([sign * image[seed] for sign, image in terms], axis=0) for seed in seeds}
+
+
+class _Side:
+    """One reading: the runs it selects, and their numbers, averaged over the runs of a seed.
+
+    With ``axis``, a seed's number is the slope over that setting.
+    """
+
+    def __init__(self, reading: Reading, axis: str, runs: Sequence[FinishedRun], numbers: Numbers) -> None:
+        self.reading = reading
+        self.runs = selected(runs, reading.where)
+        points: dict[int, list[tuple[float, float]]] = {}
+        images: dict[int, list[Float[np.ndarray, " n"]]] = {}
+        for run in self.runs:
+            if run.outcome != TRAINED:
+                numbers.failed[run.folder.name] = run.failure
+                continue
+            value = value_of(run, reading)
+            if np.isnan(value):
+                if run.folder.name not in numbers.unmeasured:
+                    numbers.unmeasured.append(run.folder.name)
+                continue
+            seed = int(run.settings["seed"])
+            points.setdefault(seed, []).append((float(run.settings[axis]) if axis else 0.0, value))
+            if not axis and (image := _per_image(run, reading)) is not None:
+                images.setdefault(seed, []).append(image)
+        self.by_seed = {seed: _number(pairs, axis) for seed, pairs in points.items()}
+        complete = bool(images) and all(len(images.get(seed, [])) == len(pairs) for seed, pairs in points.items())
+        same = len({len(image) for group in images.values() for image in group}) == 1
+        self.per_image = {seed: np.mean(group, axis=0) for seed, group in images.items()} if complete and same else {}
+
+
+def _number(pairs: Sequence[tuple[float, float]], axis: str) -> float:
+    places, values = zip(*pairs, strict=True)
+    return slope(np.array(places), np.array(values)) if axis else float(np.mean(values))
+
+
+def selected(runs: Sequence[FinishedRun], where: str | None) -> list[FinishedRun]:
+    """The runs that a reading selects.
+
+    Raises:
+        UserError: none matches.
+    """
+    if not where:
+        return list(runs)
+    kept = matching(where, [run.settings for run in runs])
+    return [run for run, keep in zip(runs, kept, strict=True) if keep]
+
+
+def value_of(run: FinishedRun, reading: Reading) -> float:
+    """The number of a run; nan where it has none."""
+    if reading.history:
+        return _of_history([number(row.get(reading.history) or "") for row in run.history], reading)
+    if reading.fact:
+        value = run.facts.get(reading.fact)
+        return float(value) if isinstance(value, int | float) else float("nan")
+    return run.estimate(*_key(reading))[0]
+
+
+def _of_history(column: Sequence[float], reading: Reading) -> float:
+    """A number of a column: of its last row, its first, or a statistic of all rows that have one."""
+    values = [value for value in column if not np.isnan(value)]
+    if not values:
+        return float("nan")
+    lower = str(reading.history).endswith(("loss", "error"))
+    of_look: dict[str, Callable[[Iterable[float]], float]] = {
+        "last": lambda _: values[-1],
+        "first": lambda _: values[0],
+        "best": min if lower else max,
+        "min": min,
+        "max": max,
+        "mean": lambda column: float(np.mean(list(column))),
+    }
+    return of_look[reading.look or "last"](values)
+
+
+def _key(reading: Reading) -> tuple[str, str, float, str]:
+    """As ``FinishedRun.measures`` has it."""
+    protocol = f"{reading.transform}/{reading.protocol}" if reading.transform else str(reading.protocol)
+    return str(reading.layer), protocol, float(reading.amount or 0), f"{reading.measure}{UNTRAINED * _twin(reading)}"
+
+
+def _twin(reading: Reading) -> bool:
+    return bool(reading.untrained)
+
+
+def _per_image(run: FinishedRun, reading: Reading) -> Float[np.ndarray, " n"] | None:
+    """A number for each test image whose mean is the run's number; None where a run has none."""
+    if reading.source != "measures" or reading.untrained:
+        return None
+    layer, protocol, amount, measure = _key(reading)
+    statistics: Shaped[np.ndarray, "n k"] | None = run.per_image.get(per_image_name(layer, protocol, amount, measure))
+    if statistics is None:
+        return None
+    value, influences = value_and_influences(statistics)
+    return value + influences
+
+
+def share_counts(contrast: Contrast, runs: Sequence[FinishedRun]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(runs that ended as ``contrast.share`` says, all runs), of ``a`` and of ``b``."""
+    sides = contrast.readings()
+
+    def counts(reading: Reading) -> tuple[int, int]:
+        chosen = selected(runs, reading.where)
+        ends = [run.outcome for run in chosen]
+        hits = sum(end != TRAINED if contrast.share == "failed" else end == contrast.share for end in ends)
+        return hits, len(chosen)
+
+    return counts(sides["a"]), counts(sides["b"])
+
+
+def check_axis(axis: str, runs: Sequence[FinishedRun]) -> None:
+    """Raises:
+    UserError: a setting is none of the runs', or holds no numbers.
+    """
+    for run in runs:
+        value = run.settings.get(axis)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"slope={axis}: must be a setting that holds numbers, and {run.folder.name} has {value}")

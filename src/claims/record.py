@@ -1,0 +1,151 @@
+"""A study in its sweep's ``sweep.json``, stated before the first job, and its verdicts in ``verdict.json``."""
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ..config import QUICK, Study, omegaconf_errors
+from ..results import files
+from ..results.runs import FinishedRun
+from ..stats.decisions import Verdict
+from .judge import ALPHA, ClaimVerdict, judge
+from .rule import statement, study_hash
+
+
+@dataclass(frozen=True)
+class StudyVerdict:
+    """The verdicts of a study, and what they rest on: the content of ``verdict.json``.
+
+    Attributes:
+        number, question, untested, preset: of the study.
+        claims: their verdicts.
+        hash: of the claims and the rule, when they were stated.
+        stated: when (UTC).
+        edits: later statements of other claims, or by another rule: when, and how many jobs were finished by then.
+        finished_before: jobs that were finished when the claims were first stated.
+        jobs, finished: of the sweep.
+        missing: unfinished jobs → the reason.
+        failed: finished runs whose training failed → how.
+        alpha: error probability of a claim's verdict.
+        command: that runs the study.
+        data, hardware: of the runs.
+    """
+
+    number: str
+    question: str
+    untested: str
+    preset: str
+    claims: list[ClaimVerdict]
+    hash: str
+    stated: str
+    edits: list[dict[str, Any]]
+    finished_before: int
+    jobs: int
+    finished: int
+    missing: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    alpha: float = ALPHA
+    command: str = ""
+    data: list[str] = field(default_factory=list)
+    hardware: list[str] = field(default_factory=list)
+
+
+def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, alpha: float = ALPHA) -> dict[str, Any]:
+    """The entry ``study`` of ``sweep.json``: the claims with their hash and date; a later edit is added, not hidden.
+
+    Args:
+        before: the entry that is there; empty for a new sweep.
+        study: as stated now.
+        preset: by which it is run.
+        finished: jobs of the sweep that are finished now.
+        alpha: error probability of a claim's verdict.
+    """
+    now = {"hash": study_hash(study), "date": datetime.now(UTC).isoformat(timespec="seconds"), "finished": finished}
+    first, edits = before.get("first", now), list(before.get("edits", []))
+    latest = edits[-1] if edits else first
+    if latest["hash"] != now["hash"]:
+        edits.append(now)
+    return {
+        "preset": preset,
+        "untested": study.untested,
+        "alpha": alpha,
+        **statement(study),
+        "first": first,
+        "edits": edits,
+    }
+
+
+def stated(folder: Path) -> tuple[Study, dict[str, Any]] | None:
+    """The study that a sweep's folder holds, and its entry in ``sweep.json``; None where it has no claims."""
+    entry = files.read_json(folder / files.SWEEP, {}).get("study")
+    if not entry or not entry.get("claims"):
+        return None
+    tree = {"number": entry["number"], "claims": entry["claims"], "untested": entry.get("untested", "")}
+    with omegaconf_errors():
+        study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), tree))
+    assert isinstance(study, Study)
+    study.check()
+    return study, entry
+
+
+def judge_sweep(folder: Path, runs: Sequence[FinishedRun], missing: Mapping[str, str]) -> StudyVerdict | None:
+    """The verdicts of the study in a sweep's folder; None where it states no claims."""
+    found = stated(folder)
+    if found is None:
+        return None
+    study, entry = found
+    alpha = float(entry.get("alpha", ALPHA))
+    sweep = files.read_json(folder / files.SWEEP, {})
+    return StudyVerdict(
+        number=study.number, question=sweep.get("question", ""), untested=study.untested,
+        preset=entry.get("preset", QUICK), claims=judge(study, runs, alpha), hash=entry["first"]["hash"],
+        stated=entry["first"]["date"], edits=_edits(study, entry), finished_before=entry["first"]["finished"],
+        jobs=len(sweep.get("jobs", ())), finished=len(runs), missing=dict(missing),
+        failed={run.folder.name: run.failure for run in runs if run.failure}, alpha=alpha,
+        command=sweep.get("command", "").splitlines()[-1] if sweep.get("command") else "",
+        data=_values(run.settings.get("data.name") for run in runs),
+        hardware=_values(run.facts.get("hardware") for run in runs),
+    )  # fmt: skip
+
+
+def _edits(study: Study, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The edits on record, and one that is not: claims or a rule that are others than those stated last."""
+    edits = list(entry.get("edits", []))
+    latest = (edits or [entry["first"]])[-1]
+    if study_hash(study) != latest["hash"]:
+        edits.append({"hash": study_hash(study), "date": "not on record", "finished": None})
+    return edits
+
+
+def _values(values: Any) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value))
+
+
+def write_verdict(folder: Path, verdict: StudyVerdict) -> None:
+    """Write ``verdict.json``; numbers that are nan become null."""
+    files.write_json(folder / files.VERDICT, _plain(asdict(verdict)))
+
+
+def read_verdict(path: Path) -> dict[str, Any]:
+    """The tree of a ``verdict.json``."""
+    return dict(json.loads(path.read_text()))
+
+
+def undecided(folder: Path) -> bool:
+    """Whether some claim of a sweep has no verdict yet."""
+    claims = files.read_json(folder / files.VERDICT, {}).get("claims", [])
+    return any(claim["verdict"] == Verdict.UNDECIDED for claim in claims)
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {str(key): _plain(value) for key, value in tree.items()}
+    if isinstance(tree, Collection) and not isinstance(tree, str):
+        return [_plain(value) for value in tree]
+    return None if isinstance(tree, float) and math.isnan(tree) else tree

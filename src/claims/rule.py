@@ -1,0 +1,40 @@
+"""The rule of all verdicts, in words, and the hash that shows whether it or a claim was changed after the runs."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ..config import Study
+from ..stats.decisions import MINIMUM_SEEDS
+from .judge import ALPHA, MOST_FAILED
+
+#: changed whenever the rule is
+RULE = f"""\
+A contrast is a difference a - b with a margin, the smallest difference that matters. Its interval is Student's over
+seeds, paired where both sides have the same seeds, and over seeds and test images (crossed) where runs keep a value for
+each image; of shares of runs, exact. The error probability of a claim is {ALPHA}: Holm's levels over its contrasts.
+Expected a > b: equivalent if the interval lies within the margin on both sides; holds if it lies above 0; does not hold
+if it lies below the margin; else undecided. Expected a < b: mirrored. Expected a = b: holds if the interval lies within
+the margin; does not hold if it does not contain 0; else undecided.
+A claim that needs all contrasts holds if all hold, is equivalent if all are, does not hold if one does not or is
+equivalent; one that needs any holds if one does, is equivalent if all are, does not hold if none can; else undecided.
+Inadmissible: fewer than {MINIMUM_SEEDS} seeds, more than {MOST_FAILED:.0%} of the runs failed to train, or no side
+above its floor.
+"""
+
+
+def study_hash(study: Study) -> str:
+    """The checksum of a study's claims and of the rule that decides them."""
+    return hashlib.sha256((RULE + json.dumps(statement(study), sort_keys=True)).encode()).hexdigest()[:16]
+
+
+def statement(study: Study) -> dict[str, Any]:
+    """What a study states before its runs: claims, without the fields that they leave out."""
+    return {"number": study.number, "claims": _given([asdict(claim) for claim in study.claims])}
+
+
+def _given(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _given(value) for key, value in tree.items() if value is not None}
+    return [_given(value) for value in tree] if isinstance(tree, list) else tree

@@ -1,0 +1,200 @@
+"""A study: a question, claims that answer it, and the variants that put them to the test. Stated before the first job.
+
+It stands under ``study:`` in a file of ``sweeps/``. What a claim compares are numbers that runs leave: rows of
+``measures.csv``, columns of ``history.csv``, facts of ``run.json``, and how training ended. How verdicts are computed
+from them: ``claims``.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ..errors import UserError
+from ..fields import choice, refuse_wrong_values
+from .schema import Config
+
+EXPECTATIONS = ("a<b", "a>b", "a=b")
+#: the number of a history column that a run is compared by
+LOOKS = ("last", "best", "first", "min", "max", "mean")
+QUICK = "quick"
+SEEDS = ("fixed", "auto")
+
+
+@dataclass
+class Reading:
+    """One number of a run, and which runs it is read from.
+
+    Fields that are left out are those of the reading it is compared with; without one, ``layer`` is ``output``,
+    ``protocol`` is ``test``, ``amount`` is 0.
+    """
+
+    where: str | None = None  # which runs: pool=max,data.task=what; empty: all
+    measure: str | None = None  # a row of measures.csv, with the next four
+    layer: str | None = None
+    transform: str | None = None  # where a protocol's name is that of several transforms
+    protocol: str | None = None
+    amount: float | None = None
+    untrained: bool | None = None  # of the net that training started from
+    history: str | None = None  # a column of history.csv
+    look: str | None = field(default=None, metadata={"names": (*LOOKS, None)})
+    fact: str | None = None  # a number of run.json
+
+    @property
+    def source(self) -> str:
+        """Which file it is read from: ``measures``, ``history`` or ``facts``; empty where it does not say."""
+        return "history" if self.history else "facts" if self.fact else "measures" if self.measure else ""
+
+    def after(self, other: "Reading") -> "Reading":
+        """This reading, with the fields of another where it has none of its own.
+
+        What names a number goes together: a reading of a history column has no measure.
+        """
+        named = self.source
+        skipped = {"measure", "history", "fact"} if named else set()
+        taken = {
+            one.name: getattr(other, one.name)
+            for one in fields(self)
+            if getattr(self, one.name) is None and one.name not in skipped
+        }
+        return replace(self, **taken)
+
+    def label(self) -> str:
+        """The number in words: ``output_distance, crop 1, layer output``."""
+        if self.history:
+            return f"{self.history} ({self.look or 'last'})"
+        if self.fact:
+            return self.fact
+        amount = f" {self.amount:g}" if self.amount else ""
+        protocol = "" if self.protocol in (None, "test") else f", {self.protocol}{amount}"
+        layer = "" if self.layer in (None, "output") else f", {self.layer}"
+        return f"{self.measure}{protocol}{layer}" + ", untrained net" * bool(self.untrained)
+
+
+@dataclass
+class Contrast:
+    """One comparison of a claim: ``a - b``, and what is expected of it.
+
+    A seed gives one number: ``a - b``, each less what ``a_minus`` and ``b_minus`` name (a difference of differences),
+    or with ``slope`` the least-squares slope of ``a`` over a setting (less that of ``b``, if there is one). With
+    ``share``, the shares of runs that ended so are compared, by an exact test.
+    """
+
+    a: Reading = field(default_factory=Reading)
+    b: Reading | None = None
+    a_minus: Reading | None = None
+    b_minus: Reading | None = None
+    against: float = 0.0  # what a is compared with where there is no b
+    expect: str = choice("a>b", EXPECTATIONS)
+    margin: float | None = None  # the smallest difference that matters
+    slope: str = ""  # a setting that holds numbers: train.lr, model.depth
+    share: str = ""  # how training ended: collapsed, diverged, failed (one of both)
+    floor: Reading | None = None  # what a or b must lie above, for their difference to mean anything
+    name: str = ""  # in the table; empty: made of what is compared
+
+    def readings(self) -> dict[str, Reading]:
+        """``a``, ``b``, ``a_minus``, ``b_minus``, those that it has, with all their fields."""
+        default = Reading(layer="output", protocol="test", amount=0.0, untrained=False, look="last")
+        a = self.a.after(default)
+        sides = {"a": a}
+        if self.b is not None:
+            sides["b"] = self.b.after(a)
+        if self.a_minus is not None:
+            sides["a_minus"] = self.a_minus.after(a)
+        if self.b_minus is not None:
+            sides["b_minus"] = self.b_minus.after(sides.get("a_minus", sides.get("b", a)))
+        return sides
+
+    def floors(self) -> dict[str, Reading]:
+        """What ``a`` and ``b`` must lie above; none where the contrast names no floor."""
+        if self.floor is None:
+            return {}
+        return {side: self.floor.after(reading) for side, reading in self.readings().items() if side in ("a", "b")}
+
+    def check(self, place: str) -> None:
+        """Raises:
+        UserError: a field is wrong, or fields do not go together.
+        """
+        refuse_wrong_values(self, f"{place}.")
+        for name, reading in {"a": self.a, "b": self.b, "a_minus": self.a_minus, "b_minus": self.b_minus}.items():
+            if reading is not None:
+                refuse_wrong_values(reading, f"{place}.{name}.")
+        if self.margin is None or not self.margin >= 0:
+            raise UserError(f"{place}.margin={self.margin}: state the smallest difference that matters, 0 or more")
+        if self.expect == "a=b" and self.margin == 0:
+            raise UserError(f"{place}.margin=0: equality needs a margin above 0, as no data can show a difference of 0")
+        if self.b_minus is not None and self.b is None:
+            raise UserError(f"{place}.b_minus: there is no b to subtract it from")
+        if self.share:
+            if self.b is None or self.slope or self.a_minus or self.floor:
+                raise UserError(f"{place}.share={self.share}: compares the runs of a with those of b, and nothing else")
+            if self.share not in ("collapsed", "diverged", "failed"):
+                raise UserError(f"{place}.share={self.share}: choose one of collapsed, diverged, failed")
+        elif not self.a.source:
+            raise UserError(f"{place}.a: name a number: measure=, history= or fact=")
+
+
+@dataclass
+class Claim:
+    """What a study puts to the test, in the claim's own words, and the contrasts that decide it."""
+
+    text: str = ""
+    contrasts: list[Contrast] = field(default_factory=list)
+    need: str = choice("all", ("all", "any"))  # of the contrasts, for the claim to hold
+
+    def check(self, place: str) -> None:
+        """Raises:
+        UserError: a field is wrong.
+        """
+        refuse_wrong_values(self, f"{place}.")
+        if not self.text or not self.contrasts:
+            raise UserError(f"{place}: a claim has a text and at least one contrast")
+        for number, contrast in enumerate(self.contrasts):
+            contrast.check(f"{place}.contrasts[{number}]")
+
+
+@dataclass
+class Study:
+    """Claims, the variants that are compared, and presets: other settings under a name."""
+
+    number: str = ""  # of the question: Q3
+    claims: list[Claim] = field(default_factory=list)
+    variants: dict[str, list[str]] = field(default_factory=dict)  # name → overrides; each is run with the whole grid
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → key → value or grid, as sweeper.params
+    untested: str = ""  # what the claims do not test, in a sentence or two
+    looks: list[int] = field(default_factory=lambda: [6, 10, 16, 24])  # seeds=auto: of them, until all is decided
+    judge: bool = True  # false: run and compare without verdicts, with any number of seeds
+
+    def check(self) -> None:
+        """Raises:
+        UserError: a claim is wrong.
+        """
+        for number, claim in enumerate(self.claims):
+            claim.check(f"study.claims[{number}]")
+        if not self.looks or sorted({*self.looks}) != self.looks or self.looks[0] < 1:
+            raise UserError(f"study.looks={self.looks}: must be growing numbers of seeds")
+
+
+@dataclass
+class Command(Config):
+    """What a command line holds: the config of its jobs, and the study they belong to."""
+
+    study: Study = field(default_factory=Study)
+    preset: str = QUICK
+    seeds: str = choice("fixed", SEEDS)  # auto: more and more, until every claim is decided
+
+
+def study_of(master: Any) -> Study:
+    """The study of a command line, checked.
+
+    Raises:
+        UserError: it is wrong, or has no such preset.
+    """
+    study = OmegaConf.to_object(master.study)
+    assert isinstance(study, Study)
+    study.check()
+    if master.seeds not in SEEDS:
+        raise UserError(f"seeds={master.seeds}: choose one of {', '.join(SEEDS)}; a list of seeds is seed=0,1,2")
+    if master.preset not in (names := [QUICK, *study.presets]):
+        raise UserError(f"preset={master.preset}: choose one of {', '.join(dict.fromkeys(names))}")
+    return study

@@ -1,0 +1,89 @@
+"""The sweeper: a grid of settings, times the variants of a study, with the settings of its preset."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
+
+from ..errors import UserError
+from .options import PLUGINS
+
+
+@dataclass
+class StudySweeperOptions:
+    """The options of ``hydra/sweeper=study``."""
+
+    _target_: str = f"{PLUGINS}.StudySweeper"
+    params: dict[str, Any] | None = None  # the grid: key → value or list of values; the command line replaces them
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySweeperOptions)
+
+
+class StudySweeper(Sweeper):
+    """Runs every variant of ``study.variants`` with every point of the grid (``hydra.sweeper.params`` and the command
+    line); ``preset`` chooses settings of ``study.presets``, which take the place of the grid's.
+    """
+
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+        self.params = params
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Called by Hydra before ``sweep``."""
+        self.config, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch all jobs; called by Hydra with the command line's overrides. An error of a job is raised here."""
+        parser = OverridesParser.create(config_loader=self.loader)
+        overrides = parser.parse_overrides([*grid_settings(self.config), *arguments])
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        returned = self.launcher.launch(jobs_of(overrides, self.config.study.variants), initial_job_idx=0)
+        return [[job.return_value for job in returned]]
+
+
+def grid_settings(master: Any) -> list[str]:
+    """The settings and axes that a sweep's file gives, ``key=value``: those of the preset replace others."""
+    settings = dict(master.hydra.sweeper.get("params") or {})
+    preset = dict(master.study.presets.get(master.preset, {}))
+    if master.seeds == "auto":
+        preset.pop("seed", None)  # each look has its own
+    settings |= preset
+    return [f"{key}={'null' if value is None else value}" for key, value in settings.items()]
+
+
+def jobs_of(overrides: Iterable[Override], variants: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """The overrides of every job: each variant's, with those of each point of the grid; of a key that is given twice
+    the last counts.
+
+    Raises:
+        UserError: a variant and the grid set the same key, or an axis has no end.
+    """
+    axes = {override.get_key_element(): _values(override) for override in overrides}
+    grid = [[f"{key}={value}" for key, value in zip(axes, point, strict=True)] for point in product(*axes.values())]
+    for name, settings in variants.items():
+        for setting in settings:
+            if (key := setting.partition("=")[0]) in axes:
+                raise UserError(f"{key}: variant {name} of the study sets it, {setting}; sweep over other keys")
+    return [[*settings, *point] for settings in variants.values() for point in grid] if variants else grid
+
+
+def _values(override: Override) -> list[str]:
+    """The values of an axis, or the one value of a setting, as a command has them."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if not override.is_discrete_sweep():
+        raise UserError(f"{override.input_line}: list the values, as in {override.get_key_element()}=1,2,4")
+    return list(override.sweep_string_iterator())
