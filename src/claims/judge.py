@@ -8,8 +8,10 @@ import numpy as np
 
 from ..config import Claim, Contrast, Study
 from ..results.runs import FinishedRun
-from ..stats.decisions import MINIMUM_SEEDS, Effect, Verdict, decide_claim, detectable, seeds_needed  # fmt: skip
-from ..stats.effects import MeanEffect, ShareEffect, crossed_effect, paired_effect, unpaired_effect
+from ..stats.decisions import MINIMUM_SEEDS, Verdict, decide_claim
+from ..stats.effects import MeanEffect, crossed_effect, paired_effect, unpaired_effect
+from ..stats.power import detectable, seeds_needed
+from ..stats.shares import ShareEffect
 from .readings import BySeed, Numbers, numbers_of, share_counts
 
 #: error probability of a claim's verdict
@@ -87,8 +89,8 @@ def judge(study: Study, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> li
 def judge_claim(claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> ClaimVerdict:
     """The verdict of a claim: inadmissible if one of its contrasts is, else by ``stats.decisions.decide_claim``."""
     measured = [_Measured(contrast, runs) for contrast in claim.contrasts]
-    effects = [one.effect for one in measured]
-    if any(one.reason for one in measured) or not all(effects):
+    effects = [one.effect for one in measured if one.effect is not None]
+    if len(effects) < len(measured):
         verdicts = [one.verdict(Verdict.INADMISSIBLE if one.reason else Verdict.UNDECIDED) for one in measured]
         return ClaimVerdict(claim.text, claim.need, Verdict.INADMISSIBLE, verdicts)
     expectations = [contrast.expect for contrast in claim.contrasts]
@@ -105,7 +107,7 @@ class _Measured:
 
     def __init__(self, contrast: Contrast, runs: Sequence[FinishedRun]) -> None:
         self.contrast = contrast
-        self.effect: Effect | None = None
+        self.effect: MeanEffect | ShareEffect | None = None
         self.found = ContrastVerdict(
             contrast.name or _name(contrast), _number(contrast), contrast.expect, float(contrast.margin or 0),
             Verdict.INADMISSIBLE,

@@ -13,7 +13,7 @@ from ..results.measures import UNTRAINED, number, per_image_name
 from ..results.outcomes import TRAINED
 from ..results.runs import FinishedRun
 from ..results.where import matching
-from ..stats.decisions import slope
+from ..stats.effects import slope
 from ..stats.intervals import value_and_influences
 
 #: seed → numbers of its runs
@@ -76,7 +76,7 @@ def _combined(
     terms: Sequence[tuple[float, dict[int, Float[np.ndarray, " n"]]]],
 ) -> dict[int, Float[np.ndarray, " n"]] | None:
     """The sum of terms for each seed and image; None where they are of different images."""
-    seeds = reduce(set.intersection, (set(image) for _, image in terms))  # type: ignore[arg-type]
+    seeds = reduce(set.intersection, (set(image) for _, image in terms))
     if len({len(image[seed]) for _, image in terms for seed in seeds}) != 1:
         return None
     return {seed: np.sum([sign * image[seed] for sign, image in terms], axis=0) for seed in seeds}

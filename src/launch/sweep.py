@@ -164,7 +164,7 @@ def start(made: Plan, arguments: list[str], alpha: float = ALPHA) -> None:
     jobs, line = [run.name for run in made.jobs], f"{command('train')} {shlex.join(arguments)}"
     others = [one for one in before["jobs"] if one not in jobs and (made.folder / one / files.CONFIG).exists()]
     earlier = [one for one in before["command"].splitlines() if one != line] if others else []
-    tree = {
+    tree: dict[str, Any] = {
         "command": "\n".join([*earlier, line]),
         "question": next(iter(made.jobs.values())).question,
         "jobs": [*others, *jobs],

@@ -43,8 +43,7 @@ def show_verdicts(study: StudyVerdict) -> None:
 
 def expected(contrast: ContrastVerdict) -> str:
     """What the claim says of ``a`` and ``b``, with the margin: ``a > b, by .01 to matter``."""
-    a, sign, b = contrast.expect
-    return f"{a} {sign} {b}, margin {_short(contrast.margin)}"
+    return f"{' '.join(contrast.expect)}, margin {_short(contrast.margin)}"
 
 
 def difference(contrast: ContrastVerdict) -> str:
