@@ -1,0 +1,357 @@
+"""Claims of a study: refused where runs cannot decide them, read from runs of known numbers, judged, and recorded."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from scipy import stats
+
+from src.claims.check import check_study
+from src.claims.judge import judge_claim
+from src.claims.readings import numbers_of
+from src.claims.record import judge_sweep, read_verdict, state, write_verdict
+from src.claims.rule import study_hash
+from src.config import Claim, Config, Contrast, Reading, Study, from_dict, to_dict
+from src.errors import UserError
+from src.launch.compose import compose_jobs
+from src.metrics.rows import Estimate, PerImage, Row
+from src.reporting.page import build_report
+from src.results import files
+from src.results.measures import write_measures
+from src.results.runs import FinishedRun, find_runs
+from src.stats.decisions import MINIMUM_SEEDS, Verdict
+from tests.test_comparison import leave_run
+
+SEEDS = range(8)
+
+
+def written_run(
+    folder: Path, accuracy: float, distance: float = 0.1, outcome: str = "trained", images: Any = None, **settings: Any
+) -> None:
+    """A finished run with chosen numbers: accuracy on the test set, output distance of a 1-px crop (untrained: 0.5)."""
+    leave_run(folder, accuracy, distance, **settings)
+    rows: list[Any] = [
+        Row("output", "none", "test", 0, "accuracy", Estimate(accuracy, accuracy, accuracy, 100)),
+        Row("output", "none", "train", 0, "accuracy", Estimate(accuracy + 0.05, 0, 0, 100)),
+        Row("output", "shift", "crop", 1, "output_distance", Estimate(distance, distance, distance, 100)),
+        Row("output", "shift", "crop", 1, "output_distance_untrained", Estimate(0.5, 0.5, 0.5, 100)),
+    ]
+    if images is not None:
+        rows.append(PerImage("output", "test", 0, "accuracy", images[:, None]))
+    write_measures(folder / files.MEASURES, rows)
+    facts = json.loads((folder / files.RUN).read_text()) | {"outcome": outcome, "diverged_in_epoch": 1}
+    files.write_json(folder / files.RUN, facts)
+    history = [{"epoch": epoch, "val/accuracy": accuracy - 0.1 * (3 - epoch)} for epoch in (1, 2, 3)]
+    files.write_rows(folder / files.HISTORY, history)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[FinishedRun]:
+    """max and none at two depths, paired by seed: max is better by .05 ± .01, and by .02 more at the larger depth."""
+    folder = tmp_path_factory.mktemp("study")
+    generator = np.random.default_rng(0)
+    for seed in SEEDS:
+        common, own = generator.normal(0, 0.1), generator.normal(0, 0.01, 4)
+        for i, (pool, depth) in enumerate([("max", 2), ("max", 4), ("none", 2), ("none", 4)]):
+            accuracy = 0.5 + common + own[i] + 0.05 * (pool == "max") + 0.02 * (pool == "max") * (depth == 4)
+            settings = {"seed": seed, "model": {"pool": pool, "depth": depth}}
+            written_run(folder / f"pool={pool},depth={depth},seed={seed}", accuracy, 0.1 + 0.01 * depth, **settings)
+    return find_runs(folder)[0]
+
+
+def accuracies(runs: list[FinishedRun], pool: str, depth: int) -> np.ndarray:
+    """By seed."""
+    chosen = [run for run in runs if run.settings["model.pool"] == pool and run.settings["model.depth"] == depth]
+    return np.array([run.estimate("output", "test", 0, "accuracy")[0] for run in chosen])
+
+
+MAX, NONE = Reading(where="pool=max,depth=2", measure="accuracy"), Reading(where="pool=none,depth=2")
+
+
+def test_a_paired_contrast_has_the_interval_of_a_paired_t_test(runs: list[FinishedRun]) -> None:
+    verdict = judge_claim(Claim("max is better", [Contrast(MAX, NONE, margin=0.01)]), runs)
+    (contrast,) = verdict.contrasts
+    expected = stats.ttest_rel(accuracies(runs, "max", 2), accuracies(runs, "none", 2))
+    interval = expected.confidence_interval(0.95)
+    assert verdict.verdict == contrast.verdict == Verdict.HOLDS
+    assert (contrast.low, contrast.high) == pytest.approx((interval.low, interval.high))
+    assert contrast.pairs == len(SEEDS) and contrast.paired and contrast.images == 0
+
+
+def test_a_difference_of_differences_is_that_of_each_seed(runs: list[FinishedRun]) -> None:
+    contrast = Contrast(
+        Reading(where="pool=max,depth=4", measure="accuracy"), Reading(where="pool=max,depth=2"),
+        Reading(where="pool=none,depth=4"), Reading(where="pool=none,depth=2"), margin=0.01,
+    )  # fmt: skip
+    numbers = numbers_of(contrast, runs)
+    by_hand = (accuracies(runs, "max", 4) - accuracies(runs, "none", 4)) - (
+        accuracies(runs, "max", 2) - accuracies(runs, "none", 2)
+    )
+    assert [numbers.a[seed] - numbers.b[seed] for seed in SEEDS] == pytest.approx(by_hand)
+
+
+def test_a_slope_is_the_difference_by_the_step_where_an_axis_has_two_levels(runs: list[FinishedRun]) -> None:
+    contrast = Contrast(Reading(where="pool=max", measure="accuracy"), slope="model.depth", margin=0.0)
+    by_hand = (accuracies(runs, "max", 4) - accuracies(runs, "max", 2)) / 2
+    assert [numbers_of(contrast, runs).a[seed] for seed in SEEDS] == pytest.approx(by_hand)
+
+
+def test_a_net_is_compared_with_itself_before_training(runs: list[FinishedRun]) -> None:
+    reading = Reading(where="depth=2", measure="output_distance", protocol="crop", amount=1)
+    numbers = numbers_of(Contrast(reading, Reading(untrained=True), margin=0.0), runs)
+    assert [*numbers.a.values()] == pytest.approx([0.12] * 8) and [*numbers.b.values()] == pytest.approx([0.5] * 8)
+
+
+@pytest.mark.parametrize(
+    ("look", "value"), [("last", 0.0), ("first", -0.2), ("best", 0.0), ("min", -0.2), ("max", 0.0), ("mean", -0.1)]
+)
+def test_a_history_column_is_read_at_a_look(runs: list[FinishedRun], look: str, value: float) -> None:
+    numbers = numbers_of(
+        Contrast(Reading(where="pool=max,depth=2", history="val/accuracy", look=look), margin=0.0), runs
+    )
+    assert [*numbers.a.values()] == pytest.approx(accuracies(runs, "max", 2) + value)
+
+
+def test_a_fact_of_a_run_is_read(runs: list[FinishedRun]) -> None:
+    assert {*numbers_of(Contrast(Reading(fact="parameters"), margin=0.0), runs).a.values()} == {40.0}
+
+
+def test_where_images_have_values_the_interval_is_over_seeds_and_images(tmp_path: Path) -> None:
+    """Nets of all seeds err on the same images: over seeds alone, the interval would be far too short."""
+    generator = np.random.default_rng(1)
+    hard = generator.random(100) < 0.3
+    for seed in SEEDS:
+        right = ~hard & (generator.random(100) < 0.98)
+        written_run(tmp_path / str(seed), float(right.mean()), images=right, seed=seed)
+    contrast = Contrast(Reading(measure="accuracy"), against=0.5, margin=0.01)
+    (verdict,) = judge_claim(Claim("accurate", [contrast]), find_runs(tmp_path)[0]).contrasts
+    values = [run.estimate("output", "test", 0, "accuracy")[0] for run in find_runs(tmp_path)[0]]
+    half = stats.sem(values) * stats.t.ppf(0.975, len(SEEDS) - 1)
+    assert verdict.images == 100 and verdict.value == pytest.approx(np.mean(values) - 0.5)
+    of_images = 1.98 * np.sqrt(0.3 * 0.7 / 100)  # of a share of about .7 of 100 images
+    assert (verdict.high - verdict.low) / 2 == pytest.approx(np.hypot(half, of_images), rel=0.15)
+
+
+def test_seeds_that_the_sides_do_not_share_are_not_paired(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        written_run(tmp_path / str(seed), 0.5 + seed / 100, seed=seed, model={"pool": "max" if seed < 4 else "none"})
+    for seed in (20, 21, 22, 23):
+        written_run(tmp_path / str(seed), 0.5 + seed / 100, seed=seed, model={"pool": "max" if seed < 22 else "none"})
+    contrast = Contrast(Reading(where="pool=max", measure="accuracy"), Reading(where="pool=none"), margin=0.01)
+    found = find_runs(tmp_path)[0]
+    (verdict,) = judge_claim(Claim("max", [contrast]), found).contrasts
+    sides = [[run.estimate("output", "test", 0, "accuracy")[0] for run in found if run.settings["model.pool"] == pool]
+             for pool in ("max", "none")]  # fmt: skip
+    interval = stats.ttest_ind(*sides, equal_var=False).confidence_interval(0.95)
+    assert not verdict.paired and (verdict.low, verdict.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_failed_runs_are_left_out_and_counted_and_too_many_make_a_claim_inadmissible(tmp_path: Path) -> None:
+    for seed in range(10):
+        outcome = "collapsed" if seed == 0 else "trained"
+        written_run(tmp_path / f"max{seed}", 0.9, outcome=outcome, seed=seed)
+        written_run(tmp_path / f"none{seed}", 0.8 + seed / 1000, seed=seed, model={"pool": "none"})
+    claim = Claim(
+        "max", [Contrast(Reading(where="pool=max", measure="accuracy"), Reading(where="pool=none"), margin=0.01)]
+    )
+    verdict = judge_claim(claim, find_runs(tmp_path)[0])
+    assert verdict.contrasts[0].failed == ["max0"] and verdict.contrasts[0].pairs == 9
+    assert verdict.verdict == Verdict.HOLDS
+    for seed in range(1, 5):
+        written_run(tmp_path / f"max{seed}", 0.9, outcome="diverged", seed=seed)
+    verdict = judge_claim(claim, find_runs(tmp_path)[0])
+    assert verdict.verdict == Verdict.INADMISSIBLE and verdict.reasons == ["5 of 20 runs failed to train"]
+
+
+def test_shares_of_failed_runs_are_compared_exactly(tmp_path: Path) -> None:
+    for seed in range(10):
+        written_run(tmp_path / f"max{seed}", 0.9, outcome="collapsed" if seed < 9 else "trained", seed=seed)
+        written_run(tmp_path / f"none{seed}", 0.9, seed=seed, model={"pool": "none"})
+    contrast = Contrast(
+        Reading(where="pool=max"), Reading(where="pool=none"), share="collapsed", expect="a>b", margin=0.1
+    )
+    verdict = judge_claim(Claim("max collapses more often", [contrast]), find_runs(tmp_path)[0])
+    assert verdict.verdict == Verdict.HOLDS
+    assert (verdict.contrasts[0].a, verdict.contrasts[0].b) == (0.9, 0.0)
+
+
+@pytest.mark.parametrize(("floor", "verdict"), [(0.95, Verdict.INADMISSIBLE), (0.1, Verdict.HOLDS)])
+def test_a_difference_between_sides_at_their_floor_means_nothing(
+    tmp_path: Path, floor: float, verdict: Verdict
+) -> None:
+    for seed in SEEDS:
+        for pool, accuracy in (("max", 0.9), ("none", 0.8)):
+            folder = tmp_path / f"{pool}{seed}"
+            written_run(folder, accuracy + seed / 1000, seed=seed, model={"pool": pool})
+            rows = [Row("output", "none", "test", 0, "accuracy_shuffled", Estimate(floor, 0, 0, 9))]
+            write_measures(folder / files.MEASURES, [*find_runs(folder)[0][0].results, *rows])
+    contrast = Contrast(
+        Reading(where="pool=max", measure="accuracy"), Reading(where="pool=none"), margin=0.01,
+        floor=Reading(measure="accuracy_shuffled"),
+    )  # fmt: skip
+    assert judge_claim(Claim("max", [contrast]), find_runs(tmp_path)[0]).verdict == verdict
+
+
+def test_too_few_seeds_make_a_claim_inadmissible(runs: list[FinishedRun]) -> None:
+    few = [run for run in runs if run.settings["seed"] < MINIMUM_SEEDS - 1]
+    verdict = judge_claim(Claim("max", [Contrast(MAX, NONE, margin=0.01)]), few)
+    assert verdict.verdict == Verdict.INADMISSIBLE
+    assert verdict.reasons == [f"{MINIMUM_SEEDS - 1} seeds, and the rule needs {MINIMUM_SEEDS}"]
+
+
+# before the first job
+
+
+def jobs(**settings: Any) -> dict[Path, Config]:
+    cfgs = [
+        from_dict({"seed": seed, "model": {"pool": pool, "depth": 2}, **settings})
+        for seed in range(5)
+        for pool in ("max", "none")
+    ]
+    return {Path(str(number)): cfg for number, cfg in enumerate(cfgs)}
+
+
+def change(**fields: Any) -> Callable[[], Study]:
+    """A study with one contrast, max - none, with some fields changed."""
+    tree = {"a": {"where": "pool=max", "measure": "accuracy"}, "b": {"where": "pool=none"}, "margin": 0.01, **fields}
+    claims = [{"text": "a claim", "contrasts": [tree]}]
+    return lambda: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), {"claims": claims}))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (change(a={"where": "pool=blur", "measure": "accuracy"}), "no run has it; model.pool is max, none"),
+        (change(a={"where": "pool=max", "measure": "acuracy"}), "did you mean accuracy?"),
+        (change(a={"where": "pool=max", "measure": "probe_r2", "layer": "stage2"}), "measure.what=[layers]"),
+        (change(a={"where": "pool=max", "measure": "cosine", "layer": "stage9", "protocol": "crop", "amount": 1}),
+         "did you mean stage"),
+        (change(a={"where": "pool=max", "measure": "output_distance", "protocol": "crop", "amount": 9}), "max_shift=8"),
+        (change(a={"where": "pool=max", "measure": "output_distance", "protocol": "crop", "transform": "rotate"}),
+         "choose one of disc, quarter"),
+        (change(a={"where": "pool=max", "history": "val_accuracy"}), "no column of history.csv"),
+        (change(a={"where": "pool=max", "fact": "parameter"}), "did you mean parameters?"),
+        (change(a={"where": "pool=max,seed=0", "measure": "accuracy"}), "1 seed, and a verdict needs 5"),
+        (change(slope="model.widht"), "did you mean model.width?"),
+        (change(slope="model.width"), "all jobs have model.width=16; sweep over it"),
+        (change(slope="model.pool"), "must be a setting that holds numbers"),
+    ],
+)  # fmt: skip
+def test_a_study_that_its_jobs_could_not_decide_is_refused(study: Callable[[], Study], words: str) -> None:
+    with pytest.raises(UserError, match=r"study\.claims\[0\]\.contrasts\[0\]") as caught:
+        check_study(study(), jobs(measure={"what": ["shift"]}))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        (change(margin=None), "state the smallest difference that matters"),
+        (change(expect="a=b", margin=0.0), "equality needs a margin above 0"),
+        (change(expect="a>c"), "choose one of a<b, a>b, a=b"),
+        (change(a={"where": "pool=max"}), "name a number"),
+        (change(share="broken"), "choose one of collapsed, diverged, failed"),
+    ],
+)
+def test_a_claim_that_does_not_say_what_it_expects_is_refused(study: Callable[[], Study], words: str) -> None:
+    with pytest.raises(UserError, match=r"study\.claims\[0\]\.contrasts\[0\]") as caught:
+        study().check()
+    assert words in str(caught.value)
+
+
+def test_a_study_that_its_jobs_can_decide_passes() -> None:
+    check_study(change()(), jobs(measure={"what": ["shift"]}))
+
+
+# variants, presets, seeds
+
+
+def folders(*arguments: str) -> list[str]:
+    composed = compose_jobs(["-m", *arguments])
+    assert composed is not None
+    return composed.folders
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A named sweep of two variants and a preset."""
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/mine.yaml").write_text(
+        "# @package _global_\nstudy:\n  variants: {pool: [model.pool=max], two: [model.pool=none, model.convs=1]}\n"
+        "  presets: {full: {train.epochs: 9, seed: '3,4'}}\n"
+        "hydra:\n  mode: MULTIRUN\n  sweeper: {params: {seed: '0,1'}}\n"
+    )
+    monkeypatch.setattr("src.launch.compose.SEARCHPATH", f"hydra.searchpath=['file://{tmp_path}']")
+    return "sweeps=mine"
+
+
+def test_every_variant_is_run_with_the_whole_grid(study: str) -> None:
+    pairs = [
+        f"{variant},seed={seed}" for variant in ("model.pool=max", "model.convs=1,model.pool=none") for seed in (0, 1)
+    ]
+    assert folders(study) == pairs
+
+
+def test_a_preset_replaces_settings_of_the_grid_and_the_command_line_those_of_a_preset(study: str) -> None:
+    full = folders(study, "preset=full")
+    assert full[:2] == [f"model.pool=max,seed={seed},train.epochs=9" for seed in (3, 4)]
+    assert folders(study, "preset=full", "seed=7")[0] == "model.pool=max,seed=7,train.epochs=9"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["preset=fast"], "choose one of quick, full"),
+        (["model.pool=avg"], "variant pool of the study sets it"),
+        (["seeds=many"], "choose one of fixed, auto"),
+        (["train.lr=interval(0,1)"], "list the values"),
+        (["hydra/sweeper=basic"], "leave out hydra/sweeper="),
+    ],
+)
+def test_what_a_study_cannot_be_run_with_is_refused(study: str, arguments: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        folders(study, *arguments)
+
+
+# the record
+
+
+def test_an_edit_of_the_claims_shows_on_the_verdict(runs: list[FinishedRun], tmp_path: Path) -> None:
+    first = Study(number="Q0", claims=[Claim("max is better", [Contrast(MAX, NONE, margin=0.01)])])
+    later = Study(number="Q0", claims=[Claim("max is better", [Contrast(MAX, NONE, margin=0.001)])])
+    assert study_hash(first) != study_hash(later)
+    entry = state({}, first, "quick", finished=0)
+    assert state(entry, first, "quick", finished=3)["edits"] == []
+    entry = state(entry, later, "quick", finished=3)
+    files.write_json(tmp_path / files.SWEEP, {"study": entry, "jobs": [], "command": ""})
+    verdict = judge_sweep(tmp_path, runs, {})
+    assert verdict is not None and verdict.hash == study_hash(first)
+    assert [edit["finished"] for edit in verdict.edits] == [3]
+    entry["claims"][0]["contrasts"][0]["margin"] = 0.0  # by hand, in the file
+    files.write_json(tmp_path / files.SWEEP, {"study": entry, "jobs": [], "command": ""})
+    verdict = judge_sweep(tmp_path, runs, {})
+    assert verdict is not None and [edit["date"] for edit in verdict.edits][1:] == ["not on record"]
+    write_verdict(tmp_path, verdict)
+    assert read_verdict(tmp_path / files.VERDICT)["claims"][0]["verdict"] == "holds"
+
+
+def test_the_page_and_the_terminal_of_a_sweep_begin_with_its_verdicts(
+    runs: list[FinishedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs[0].folder.parent
+    text = "<b>max</b> is better"
+    study = Study(number="Q0", claims=[Claim(text, [Contrast(MAX, NONE, margin=0.01)])], untested="much")
+    files.write_json(
+        folder / files.SWEEP, {"study": state({}, study, "quick", 2), "jobs": [], "command": "", "question": "?"}
+    )
+    page = build_report(folder).read_text()
+    shown = capsys.readouterr().out
+    assert "HOLDS" in shown and "Not tested: much" in shown
+    assert "&lt;b&gt;max&lt;/b&gt; is better" in page and text not in page
+    assert page.index('id="verdict"') < page.index('id="comparison"')
+    assert json.loads((folder / files.VERDICT).read_text())["finished_before"] == 2
+    assert to_dict(from_dict({})).keys().isdisjoint({"study", "preset", "seeds"})
