@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup data demo test test-faults test-slurm check format bench docs clean
+.PHONY: help setup data demo answers test test-faults test-slurm check format bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,9 @@ debian-data:
 
 demo: data  ## from a fresh clone to a comparison to look at: max, avg, none
 	@$(PY) -m src.train -m model.pool=max,avg,none
+
+answers: data  ## put every claim to the test: all studies, small, under an hour on 2 cores; preset=full: large
+	@$(PY) -m src.answers preset=$(or $(preset),quick)
 
 test: $(READY)  ## the tests, on all cores
 	@$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal

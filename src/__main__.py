@@ -3,6 +3,7 @@
     whatwhere train -m model.pool=max,avg,none     train and measure one net, or every net of a sweep
     whatwhere measure net=torchvision/resnet18     measure any net, or a finished run again
     whatwhere report runs=outputs/SWEEP            compare finished runs: table, page, W&B Report
+    whatwhere answers preset=quick                 run every study, and put all verdicts into one table
     whatwhere shapes model.depth=4                 the model summary of a config
     whatwhere pools                                all poolings: formula, cost, where each is exact
 
@@ -13,7 +14,7 @@ import difflib
 import sys
 from importlib import import_module
 
-COMMANDS = ("train", "measure", "report", "shapes", "pools")
+COMMANDS = ("train", "measure", "report", "answers", "shapes", "pools")
 
 
 def main() -> None:

@@ -1,11 +1,44 @@
 """What the package is called here: ``src`` in a checkout, ``whatwhere`` where it is installed."""
 
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
 PACKAGE = __name__.partition(".")[0]
+
+
+def code_version() -> str:
+    """The commit of the checkout, with a + where files differ from it; of an installed package, its version."""
+    root = Path(__file__).parent.parent
+    if (root / ".git").exists() and shutil.which("git"):
+        words = ["git", "-C", str(root), "describe", "--always", "--dirty=+"]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    with suppress(PackageNotFoundError):
+        return version("whatwhere")
+    return ""
 
 
 def command(name: str) -> str:
     """How a person starts a command: ``python -m src.train`` in a checkout, else ``whatwhere train``."""
     return f"python -m {PACKAGE}.{name}" if PACKAGE == "src" else f"{PACKAGE} {name}"
+
+
+def command_words(name: str) -> list[str]:
+    """The words that start a command in a new process, with this Python."""
+    return [sys.executable, "-m", *([f"{PACKAGE}.{name}"] if PACKAGE == "src" else [PACKAGE, name])]
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names by the numbers in them.
+
+    >>> sorted(["q10_b", "q2_a"], key=natural_order)
+    ['q2_a', 'q10_b']
+    """
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def commands_here(text: str) -> str:

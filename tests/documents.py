@@ -20,7 +20,7 @@ from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"(?:python -m src\.|whatwhere )(train|shapes|pools|measure|report)\b")
+COMMAND = re.compile(r"(?:python -m src\.|whatwhere )(train|shapes|pools|measure|report|answers)\b")
 #: what stands for something else: the command is no whole one
 PLACEHOLDER = re.compile(r"…|NAME|LIBRARY")
 

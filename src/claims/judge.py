@@ -196,12 +196,12 @@ def _name(contrast: Contrast) -> str:
     sides = contrast.readings()
     a = sides["a"]
     if "b" not in sides:
-        versus = f" - {contrast.against:g}" * bool(contrast.against)
+        versus = f" − {contrast.against:g}" * bool(contrast.against)
         return f"{a.where or a.label()}{versus}"
     b = sides["b"]
     if a.where != b.where:
-        return f"{a.where or 'all'} - {b.where or 'all'}"
-    return f"{a.label()} - {b.label()}"
+        return f"{a.where or 'all'} − {b.where or 'all'}"
+    return f"{a.label()} − {b.label()}"
 
 
 def _number(contrast: Contrast) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..config import QUICK, Study, omegaconf_errors
+from ..naming import code_version
 from ..results import files
 from ..results.runs import FinishedRun
 from ..stats.decisions import Verdict
@@ -35,6 +36,7 @@ class StudyVerdict:
         alpha: error probability of a claim's verdict.
         command: that runs the study.
         data, hardware: of the runs.
+        code: the commit, or the version, that the claims were stated with.
     """
 
     number: str
@@ -54,6 +56,7 @@ class StudyVerdict:
     command: str = ""
     data: list[str] = field(default_factory=list)
     hardware: list[str] = field(default_factory=list)
+    code: str = ""
 
 
 def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, alpha: float = ALPHA) -> dict[str, Any]:
@@ -66,7 +69,8 @@ def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, a
         finished: jobs of the sweep that are finished now.
         alpha: error probability of a claim's verdict.
     """
-    now = {"hash": study_hash(study), "date": datetime.now(UTC).isoformat(timespec="seconds"), "finished": finished}
+    now = {"hash": study_hash(study), "date": datetime.now(UTC).isoformat(timespec="seconds"), "finished": finished,
+           "code": code_version()}  # fmt: skip
     first, edits = before.get("first", now), list(before.get("edits", []))
     latest = edits[-1] if edits else first
     if latest["hash"] != now["hash"]:
@@ -110,7 +114,7 @@ def judge_sweep(folder: Path, runs: Sequence[FinishedRun], missing: Mapping[str,
         failed={run.folder.name: run.failure for run in runs if run.failure}, alpha=alpha,
         command=sweep.get("command", "").splitlines()[-1] if sweep.get("command") else "",
         data=_values(run.settings.get("data.name") for run in runs),
-        hardware=_values(run.facts.get("hardware") for run in runs),
+        hardware=_values(run.facts.get("hardware") for run in runs), code=entry["first"].get("code", ""),
     )  # fmt: skip
 
 

@@ -20,13 +20,13 @@ from ..data.splits import split
 from ..errors import UserError
 from ..models import network
 from ..models.tasks import Task
-from ..naming import command
+from ..naming import command, natural_order
 from ..reporting.wandb_logger import mode_of
 from ..results import files
 from ..results.identity import is_finished
 from ..summary import ModelSummary, summarize
 from . import launchers
-from .compose import SEARCHPATH, compose_jobs, given, key_of
+from .compose import ROOT, SEARCHPATH, compose_jobs, given, key_of
 from .jobs import quoted
 
 #: the folder of all runs; finished ones are searched for below it
@@ -173,6 +173,25 @@ def start(made: Plan, arguments: list[str], alpha: float = ALPHA) -> None:
         finished = sum((made.folder / one / files.RUN).exists() for one in tree["jobs"])
         tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, alpha)
     files.write_json(kept, tree)
+
+
+def study_names(chosen: str = "all") -> list[str]:
+    """The named sweeps that state claims, in the order of their questions.
+
+    Args:
+        chosen: ``all``, or some of their names, with commas.
+
+    Raises:
+        UserError: a name is none of theirs.
+    """
+    paths = (ROOT / "sweeps").glob("*.yaml")
+    names = sorted((path.stem for path in paths if "\nstudy:" in path.read_text()), key=natural_order)
+    if chosen == "all":
+        return names
+    for name in chosen.split(","):
+        if name not in names:
+            raise UserError(f"studies={name}: choose some of {', '.join(names)}")
+    return chosen.split(",")
 
 
 def summarize_config(cfg: Config) -> ModelSummary:

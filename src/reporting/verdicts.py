@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +24,8 @@ MARKS = {
 }
 #: width of a row's plot, in its own units
 PLOT = 240
+#: of the picture of a study: width of its plot, height of a row, and how many margins it reaches to either side
+FOREST, ROW, REACH = 300, 34, 8
 
 
 def show_verdicts(study: StudyVerdict) -> None:
@@ -138,6 +142,36 @@ def _signed(number: float) -> str:
     ('+0.5', '-0.25')
     """
     return f"{'+' if number > 0 else ''}{_short(number)}"
+
+
+def forest(study: dict[str, Any]) -> str:
+    """An SVG picture of all contrasts of a study: difference and interval, each in units of its own margin.
+
+    Args:
+        study: the tree of its ``verdict.json``.
+    """
+    rows = [(claim, contrast) for claim in study["claims"] for contrast in claim["contrasts"]]
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    return environment.get_template("forest.svg.j2").render(
+        question=study["question"], rows=[_picture(claim, contrast) for claim, contrast in rows], width=FOREST, row=ROW
+    )
+
+
+def _picture(claim: dict[str, Any], contrast: dict[str, Any]) -> dict[str, Any]:
+    """One row of ``forest``: names, verdict, and places; an interval that leaves the picture is cut, with an arrow."""
+    texts = {"name": contrast["name"], "number": contrast["number"], "verdict": contrast["verdict"],
+             "mark": MARKS[contrast["verdict"]][0], "claim": claim["text"]}  # fmt: skip
+    if contrast["low"] is None:
+        return texts | {"places": None}
+    unit = contrast["margin"] or max(abs(contrast["low"]), abs(contrast["high"])) or 1.0
+    ends = {key: contrast[key] / unit for key in ("low", "value", "high")}
+    places = {key: round(FOREST / 2 * (1 + max(min(end, REACH), -REACH) / REACH), 1) for key, end in ends.items()}
+    band = FOREST / 2 / REACH * bool(contrast["margin"])
+    return texts | {
+        "places": places, "left": FOREST / 2 - band, "right": FOREST / 2 + band, "zero": FOREST / 2,
+        "cut_low": ends["low"] < -REACH, "cut_high": ends["high"] > REACH,
+        "text": f"{contrast['value']:+.3g} [{contrast['low']:+.3g}, {contrast['high']:+.3g}]",
+    }  # fmt: skip
 
 
 def summary_line(claims: Sequence[ClaimVerdict]) -> str:

@@ -1,0 +1,126 @@
+"""The table of all verdicts: a row a claim, from the ``verdict.json`` of every study."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..claims.record import read_verdict
+from ..naming import natural_order
+from ..results import files
+from .verdicts import MARKS, forest
+
+#: of the answers below ``docs``
+FOLDER = "answers"
+INTRO = """# Answers
+
+The lab exists to put claims about CNNs to the test. They come from a practitioner's essay on looking inside nets "with
+debugging, not hype". Each has a study: a file in `sweeps/` that states, before it runs, what is compared, what is
+expected, and the smallest difference that matters. One command runs a study and ends with its verdict; `make answers`
+runs them all and writes this page.
+
+**Read a row** as: what was claimed; the verdict; the difference that decided it, with its interval, over the seeds of
+the same nets. *Holds*: the difference has the sign that was claimed. *Does not hold*: it has not, or is too small to
+matter. *Equivalent*: it is too small to matter, whatever its sign. *Undecided*: more seeds are needed. *Inadmissible*:
+the runs cannot say. What would have refuted a claim is its margin: a difference on the wrong side of it.
+"""
+
+
+def collect(name: str, folder: Path, out: Path) -> None:
+    """Copy the verdicts of a study's sweep to the folder of answers, with the picture of its contrasts."""
+    verdict = folder / files.VERDICT
+    if not verdict.exists():
+        return
+    target = out / FOLDER / f"{name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(verdict, target)
+    files.write(target.with_suffix(".svg"), forest(read_verdict(verdict)))
+
+
+def write_answers(out: Path) -> Path:
+    """Write ``answers.md`` from the collected verdicts; returns its path."""
+    page = out / "answers.md"
+    files.write(page, answers_page(out / FOLDER))
+    return page
+
+
+def answers_page(folder: Path) -> str:
+    """Markdown: the table of all claims, then a section for each study."""
+    studies = {
+        path.stem: read_verdict(path)
+        for path in sorted(folder.glob("*.json"), key=lambda path: natural_order(path.stem))
+    }
+    return "\n".join([INTRO, verdict_table(studies), *(_section(name, study) for name, study in studies.items())])
+
+
+def verdict_table(studies: dict[str, dict[str, Any]]) -> str:
+    """A row a claim: number, claim, verdict, the difference that decided it, seeds, and the study's name."""
+    lines = ["| | claim | verdict | difference [interval] | seeds | study |", "|-|-|-|-|-|-|"]
+    for name, study in studies.items():
+        for claim in study["claims"]:
+            lines.append(
+                f"| {study['number']} | {claim['text']} | **{MARKS[claim['verdict']][0]} {claim['verdict']}** "
+                f"| {'<br>'.join(_shown(contrast) for contrast in claim['contrasts'])} "
+                f"| {_seeds(claim)} | [`{name}`](#{name}) |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _shown(contrast: dict[str, Any]) -> str:
+    """``max - none, accuracy: +0.01 [0.002, 0.018] (margin 0.01)``."""
+    if contrast["value"] is None:
+        return f"{contrast['name']}: {contrast['reason'] or 'not measured'}"
+    value, low, high = (f"{contrast[key]:+.3g}" for key in ("value", "low", "high"))
+    return f"{contrast['name']}: {value} [{low}, {high}]"
+
+
+def _seeds(claim: dict[str, Any]) -> str:
+    counts = sorted({contrast["pairs"] for contrast in claim["contrasts"]})
+    return "–".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
+
+
+def _section(name: str, study: dict[str, Any]) -> str:
+    """A study's question, picture, contrasts, and what they rest on."""
+    lines = [f"## {name}", "", f"**{study['question']}** ({study['number']})", ""]
+    lines += [f"![differences and their intervals](answers/{name}.svg)", ""]
+    for claim in study["claims"]:
+        lines += [f"**{MARKS[claim['verdict']][0]} {claim['verdict']}**: {claim['text']}", ""]
+        lines += ["| contrast | number | expected | a | b | difference [interval] | rests on |", "|-|-|-|-|-|-|-|"]
+        lines += [_row(contrast) for contrast in claim["contrasts"]] + [""]
+    lines += [*_remarks(study), "", f"`{study['command']}`", ""]
+    return "\n".join(lines)
+
+
+def _row(contrast: dict[str, Any]) -> str:
+    a, b = ("" if contrast[side] is None else f"{contrast[side]:.3g}" for side in ("a", "b"))
+    images = f" × {contrast['images']:,} images" * bool(contrast["images"])
+    needed = f"; {contrast['needed'] or 0:,} seeds would decide" * bool(contrast["needed"])
+    detectable = "" if contrast["detectable"] is None else f"; detectable {contrast['detectable']:.2g}"
+    shown = _shown(contrast).partition(": ")[2]
+    expected = f"{' '.join(contrast['expect'])}, margin {contrast['margin']:g}"
+    cells = (
+        f"{MARKS[contrast['verdict']][0]} {contrast['name']}", contrast["number"], expected, a, b, shown,
+        f"{contrast['pairs']} seeds{images}{detectable}{needed}",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _remarks(study: dict[str, Any]) -> Iterator[str]:
+    yield f"Not tested: {study['untested']}" if study["untested"] else ""
+    counts = f"{study['finished']} of {study['jobs']} runs finished, {len(study['failed'])} failed to train"
+    edited = f"; edited after they were stated: {len(study['edits'])} times" * bool(study["edits"])
+    where = f"data: {', '.join(study['data'])}; {', '.join(study['hardware'])}"
+    stated = f"claims stated {study['stated'][:10]}, code {study['code']}{edited}"
+    yield f"\n{counts}. Preset {study['preset']}; {where}; {stated}."
+
+
+def progress_line(folder: Path) -> str:
+    """``12 of 30 runs``, and the verdicts once they are there."""
+    jobs = files.read_json(folder / files.SWEEP, {}).get("jobs", [])
+    finished = sum((folder / job / files.RUN).exists() for job in jobs)
+    line = f"{finished} of {len(jobs)} runs"
+    verdict = folder / files.VERDICT
+    if finished == len(jobs) and jobs and verdict.exists():
+        verdicts = [claim["verdict"] for claim in read_verdict(verdict)["claims"]]
+        line += f"  {', '.join(verdicts)}"
+    return line
