@@ -203,6 +203,18 @@ def test_too_few_seeds_make_a_claim_inadmissible(runs: list[FinishedRun]) -> Non
     assert verdict.reasons == [f"{MINIMUM_SEEDS - 1} seeds, and the rule needs {MINIMUM_SEEDS}"]
 
 
+def test_a_tuned_setting_is_chosen_by_validation_scores_not_by_those_that_are_compared(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        for lr, accuracy, validation in ((0.1, 0.7, 0.9), (0.01, 0.8, 0.6), (1.0, 0.9, 0.95)):
+            folder = tmp_path / f"{lr},{seed}"
+            outcome = "diverged" if lr == 1.0 and seed == 0 else "trained"
+            written_run(folder, accuracy + seed / 1000, outcome=outcome, seed=seed, train={"lr": lr})
+            files.write_rows(folder / files.HISTORY, [{"epoch": 1, "val/accuracy": validation}])
+    found = find_runs(tmp_path)[0]
+    numbers = numbers_of(Contrast(Reading(measure="accuracy", tuned="train.lr"), margin=0.0), found)
+    assert [*numbers.a.values()] == pytest.approx([0.7 + seed / 1000 for seed in SEEDS]) and not numbers.failed
+
+
 # before the first job
 
 

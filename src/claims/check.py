@@ -63,6 +63,8 @@ def _selected(reading: Reading, jobs: Sequence[Config], place: str) -> list[Conf
 
 def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None:
     """Refuse a number that some job does not make."""
+    if reading.tuned and reading.tuned not in (settings := flatten(jobs[0])):
+        raise UserError(f"{place}.tuned={reading.tuned}: no such setting; {_meant(reading.tuned, settings)}")
     if reading.history:
         if reading.history not in HISTORY and not reading.history.startswith(HISTORY_GROUPS):
             known = _meant(reading.history, HISTORY)
@@ -107,7 +109,7 @@ def _layers(cfg: Config) -> tuple[str, ...]:
     image, classes = image_shape(cfg.data)
     with torch.device("meta"):
         net = network(cfg.model, image, Task(str(cfg.data.task), classes).outputs)
-    return "output", *net.stages, "features", "pixels"
+    return "output", *net.stages, "features", "pixels", *(name for name, _ in net.named_modules() if name)
 
 
 def _check_axis(axis: str, jobs: Sequence[Config], place: str) -> None:

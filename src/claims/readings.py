@@ -1,5 +1,6 @@
 """The numbers of a contrast: one for each seed, and where it can be, one for each seed and test image."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -7,7 +8,7 @@ from functools import reduce
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from ..config import Contrast, Reading
+from ..config import Contrast, Reading, written
 from ..errors import UserError
 from ..results.measures import UNTRAINED, number, per_image_name
 from ..results.outcomes import TRAINED
@@ -90,7 +91,7 @@ class _Side:
 
     def __init__(self, reading: Reading, axis: str, runs: Sequence[FinishedRun], numbers: Numbers) -> None:
         self.reading = reading
-        self.runs = selected(runs, reading.where)
+        self.runs = tuned(selected(runs, reading.where), reading.tuned)
         points: dict[int, list[tuple[float, float]]] = {}
         images: dict[int, list[Float[np.ndarray, " n"]]] = {}
         for run in self.runs:
@@ -127,6 +128,27 @@ def selected(runs: Sequence[FinishedRun], where: str | None) -> list[FinishedRun
         return list(runs)
     kept = matching(where, [run.settings for run in runs])
     return [run for run, keep in zip(runs, kept, strict=True) if keep]
+
+
+def tuned(runs: Sequence[FinishedRun], key: str | None) -> Sequence[FinishedRun]:
+    """Of runs that differ in a setting, those with the value whose mean validation score over seeds is best.
+
+    The score is the best of each run's training, on images that no contrast is measured on; a run that failed has the
+    worst there is.
+    """
+    if key is None:
+        return runs
+    by_value: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        by_value.setdefault(written(run.settings[key]), []).append(run)
+    return max(by_value.values(), key=lambda group: float(np.mean([_validation_score(run) for run in group])))
+
+
+def _validation_score(run: FinishedRun) -> float:
+    columns = [name for name in ("val/accuracy", "val/r2") if run.history and name in run.history[0]]
+    if run.outcome != TRAINED or not columns:
+        return -math.inf
+    return float(np.nanmax([number(row.get(columns[0]) or "") for row in run.history]))
 
 
 def value_of(run: FinishedRun, reading: Reading) -> float:

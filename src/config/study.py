@@ -39,6 +39,7 @@ class Reading:
     history: str | None = None  # a column of history.csv
     look: str | None = field(default=None, metadata={"names": (*LOOKS, None)})
     fact: str | None = None  # a number of run.json
+    tuned: str | None = None  # a setting, of which the runs with the best validation score count: train.lr
 
     @property
     def source(self) -> str:
