@@ -140,7 +140,7 @@ def _lower_end(effect: ShareEffect, tail: float) -> float:
     while high - low > 1e-6:
         middle = (low + high) / 2
         low, high = (low, middle) if effect.p_above(middle) > tail else (middle, high)
-    return min(high, effect.value)
+    return float(min(high, effect.value))
 
 
 @lru_cache(maxsize=32)
