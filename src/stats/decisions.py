@@ -107,7 +107,7 @@ def p_of_decision(
         case "a=b":
             equal = np.maximum(above(-margin), below(margin))
             one_sided = np.minimum(equal, np.minimum(above(0.0), below(0.0)))
-    return 2 * np.asarray(one_sided)
+    return np.asarray(2 * one_sided)
 
 
 def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:

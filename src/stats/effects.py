@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
 
+@runtime_checkable
 class Effect(Protocol):
     """An estimated difference a − b, positive where a is larger.
 

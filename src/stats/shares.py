@@ -60,7 +60,7 @@ class ShareEffect:
             ValueError: the level is not between 0 and 1.
         """
         tail = tail_of(level)
-        return self._lower_end(tail), -self._mirrored()._lower_end(tail)
+        return _lower_end(self, tail), -_lower_end(self.mirrored(), tail)
 
     def p_above(self, bound: float) -> float:
         """See ``effects.Effect``."""
@@ -68,22 +68,11 @@ class ShareEffect:
 
     def p_below(self, bound: float) -> float:
         """See ``effects.Effect``."""
-        return self._mirrored().p_above(-bound)
+        return self.mirrored().p_above(-bound)
 
-    def _mirrored(self) -> "ShareEffect":
+    def mirrored(self) -> "ShareEffect":
+        """The same runs with the sides swapped."""
         return ShareEffect(self.other_hits, self.other_runs, self.hits, self.runs)
-
-    def _lower_end(self, tail: float) -> float:
-        """The least difference with a p-value above the tail, from above; at most the value."""
-        p_values = _p_values_at_bounds(self.runs, self.other_runs)[:, self.hits, self.other_hits]
-        above = int(np.argmax(p_values > tail))
-        if above == 0:
-            return -1.0
-        low, high = BOUNDS[above - 1], BOUNDS[above]
-        while high - low > 1e-6:
-            middle = (low + high) / 2
-            low, high = (low, middle) if self.p_above(middle) > tail else (middle, high)
-        return min(float(high), self.value)
 
 
 def p_values_above(bound: float, runs: int, other_runs: int) -> Outcomes:
@@ -138,6 +127,20 @@ def least_runs(level: float = 0.95) -> int:
     while 2 * p_values_above(0.0, runs, runs)[runs, 0] > 1 - level:
         runs += 1
     return runs
+
+
+@lru_cache(maxsize=1024)
+def _lower_end(effect: ShareEffect, tail: float) -> float:
+    """The least difference with a p-value above the tail, from above; at most the value."""
+    p_values = _p_values_at_bounds(effect.runs, effect.other_runs)[:, effect.hits, effect.other_hits]
+    above = int(np.argmax(p_values > tail))
+    if above == 0:
+        return -1.0
+    low, high = BOUNDS[above - 1 : above + 1].tolist()
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (low, middle) if effect.p_above(middle) > tail else (middle, high)
+    return float(min(high, effect.value))
 
 
 @lru_cache(maxsize=32)
