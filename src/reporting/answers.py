@@ -12,6 +12,8 @@ from .verdicts import MARKS, forest
 
 #: of the answers below ``docs``
 FOLDER = "answers"
+#: in the README, around its short table
+MARKERS = ("<!-- --8<-- [start:answers] -->", "<!-- --8<-- [end:answers] -->")
 INTRO = """# Answers
 
 The lab exists to put claims about CNNs to the test. They come from a practitioner's essay on looking inside nets "with
@@ -38,18 +40,36 @@ def collect(name: str, folder: Path, out: Path) -> None:
 
 
 def write_answers(out: Path) -> Path:
-    """Write ``answers.md`` from the collected verdicts; returns its path."""
-    page = out / "answers.md"
+    """Write ``answers.md`` from the collected verdicts, and the short table of the README beside; returns its path."""
+    page, readme = out / "answers.md", out.parent / "README.md"
     files.write(page, answers_page(out / FOLDER))
+    if readme.exists() and all(mark in (text := readme.read_text()) for mark in MARKERS):
+        head, rest = text.split(MARKERS[0], 1)
+        files.write(readme, head + MARKERS[0] + short_table(out / FOLDER) + MARKERS[1] + rest.split(MARKERS[1], 1)[1])
     return page
+
+
+def short_table(folder: Path) -> str:
+    """Markdown: a row a claim, with its verdict alone."""
+    lines = ["\n| | claim | verdict |", "|-|-|-|"]
+    for name, study in collected(folder).items():
+        for claim in study["claims"]:
+            mark = MARKS[claim["verdict"]][0]
+            lines.append(
+                f"| {study['number']} | {claim['text']} | [{mark} {claim['verdict']}](docs/answers.md#{name}) |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def collected(folder: Path) -> dict[str, dict[str, Any]]:
+    """Study → the tree of its ``verdict.json``, in the order of the questions."""
+    names = sorted((path.stem for path in folder.glob("*.json")), key=natural_order)
+    return {name: read_verdict(folder / f"{name}.json") for name in names}
 
 
 def answers_page(folder: Path) -> str:
     """Markdown: the table of all claims, then a section for each study."""
-    studies = {
-        path.stem: read_verdict(path)
-        for path in sorted(folder.glob("*.json"), key=lambda path: natural_order(path.stem))
-    }
+    studies = collected(folder)
     return "\n".join([INTRO, verdict_table(studies), *(_section(name, study) for name, study in studies.items())])
 
 
