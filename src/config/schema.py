@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from ..data.options import Data, Probe
 from ..errors import UserError
 from ..evaluation.families import DIMENSIONS, FAMILIES, ON_REQUEST
+from ..evaluation.followed import FOLLOWED, OF_CLASSES
 from ..fields import choice, choices, count, counts, refuse_wrong_values, seed, within
 from ..models.optimisers import OPTIMIZERS, SCHEDULES
 from ..models.options import Model
@@ -62,6 +63,8 @@ class Measure:
     seed: int = seed()  # which images, which directions
     dimensions: list[int] = counts(DIMENSIONS)  # of the features that equal_dimension compares
     every: int = within(0, 0, float("inf"), "0 (never) or a number of epochs")  # between looks at a 1-px shift
+    # statistics that are computed every measure.every epochs (0: each epoch) while the net trains, for history.csv
+    follow: list[str] = choices((), FOLLOWED)
 
     def check(self) -> None:
         """Raises:
@@ -106,6 +109,9 @@ class Config:
             refuse_wrong_values(group := getattr(self, name), f"{name}.")
             if hasattr(group, "check"):
                 group.check()
+        without = [name for name in self.measure.follow if name in OF_CLASSES and self.data.task == "where"]
+        if without:
+            raise UserError(f"measure.follow={without[0]}: is of nets that classify, not of data.task=where")
         devices, nodes = self.trainer.devices, self.trainer.num_nodes
         if self.train.batch_size < devices * nodes:
             times = f" times trainer.num_nodes={nodes}" * (nodes > 1)
