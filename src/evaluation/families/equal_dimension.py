@@ -96,7 +96,8 @@ def _projected(features: Array, train: Index, dim: int, protocol: str, seed: int
         axes = principal_axes(centred[train], dim)
     else:
         axes = np.random.default_rng([seed, 2]).standard_normal((features.shape[1], min(dim, features.shape[1])))
-    return centred @ axes
+    projected: Array = centred @ axes
+    return projected
 
 
 def _rows(
