@@ -26,6 +26,13 @@ def count(default: int | None, least: int = 1) -> Any:
     return field(default=default, metadata={"low": least, "high": math.inf, "right": right})
 
 
+def counts(default: Iterable[int], least: int = 1) -> Any:
+    """A field that holds a list of whole numbers, each at least ``least``."""
+    kept = list(default)
+    right = f"must be whole numbers of at least {least}"
+    return field(default_factory=lambda: list(kept), metadata={"low": least, "high": math.inf, "right": right})
+
+
 def within(default: float, low: float, high: float, right: str) -> Any:
     """A field that holds a number in [low, high); ``right`` says so in words."""
     return field(default=default, metadata={"low": low, "high": high, "right": f"must be {right}"})
@@ -53,5 +60,6 @@ def refuse_wrong_values(options: Any, prefix: str = "") -> None:
                 close = difflib.get_close_matches(str(name), known["names"], n=1)
                 meant = f"did you mean {close[0]}? " if close else ""
                 raise UserError(f"{prefix}{one.name}={name}: {meant}choose one of {', '.join(known['names'])}")
-        if "low" in known and value is not None and not known["low"] <= value < known["high"]:
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        if "low" in known and not all(known["low"] <= number < known["high"] for number in numbers):
             raise UserError(f"{prefix}{one.name}={value}: {known['right']}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.config import MEASURE_NAMES, MEASURES
 from src.data.splits import split
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
+from src.evaluation.families import ON_REQUEST
 from src.evaluation.families.layers import against_rows
 from src.evaluation.families.layers import rows as capture_rows
 from src.evaluation.suite import FAMILIES, TRANSFORMS_OF, evaluate_families
@@ -148,7 +149,8 @@ def test_too_few_images_give_no_probes_and_no_similarities():
 
 
 def test_what_can_be_measured_is_what_the_config_can_name():
-    assert set(FAMILIES) | set(TRANSFORMS_OF) == {*MEASURES, "embed"} == set(MEASURE_NAMES)
+    assert set(FAMILIES) | set(TRANSFORMS_OF) == {*MEASURES, *ON_REQUEST, "embed"} == set(MEASURE_NAMES)
+    assert not set(MEASURES) & set(ON_REQUEST), "what costs much is measured when it is named"
     assert not set(FAMILIES) & set(TRANSFORMS_OF)
     assert sorted(name for names in TRANSFORMS_OF.values() for name in names) == sorted(TRANSFORMS)
 

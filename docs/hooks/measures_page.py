@@ -28,6 +28,11 @@ A name that ends in `_untrained` is the same number of the untrained net of the 
 
 --8<-- "docs/hooks/families.md"
 
+`measure.follow` chooses statistics that are computed while the net trains, every `measure.every` epochs (0: each epoch),
+always on the same images, and written to `history.csv`. They do not change training.
+
+--8<-- "docs/hooks/followed.md"
+
 Notation: x an image, x′ another one, g a transform of it, f(x) the answer (logits or a position), φ(x) a layer's
 output, ρ(g) the same transform on the layer's grid. Each measure is a function and a torchmetrics `Metric`:
 `from whatwhere.metrics import InvarianceError`.
@@ -38,6 +43,7 @@ FILES = {
     "Metrics of a layer or of the output": [ROOT / "metrics" / f"{name}.py" for name in metrics.MODULES],
     "Scores and linear probes": sorted((ROOT / "evaluation").glob("*.py")),
     "Families beside transforms": [ROOT / "evaluation" / "families" / f"{name}.py" for name in FAMILIES],
+    "Followed while a net trains": sorted((ROOT / "evaluation" / "followed").glob("of_*.py")),
 }
 
 

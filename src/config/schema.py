@@ -8,15 +8,20 @@ from dataclasses import dataclass, field, fields
 
 from ..data.options import Data, Probe
 from ..errors import UserError
-from ..evaluation.families import FAMILIES
-from ..fields import choice, choices, count, refuse_wrong_values, seed, within
+from ..evaluation.families import DIMENSIONS, FAMILIES, ON_REQUEST
+from ..evaluation.followed import FOLLOWED, OF_CLASSES
+from ..fields import choice, choices, count, counts, refuse_wrong_values, seed, within
 from ..models.optimisers import OPTIMIZERS, SCHEDULES
 from ..models.options import Model
 from ..transforms import TABLE
 
 #: what a run measures by default: what each transform does, and the families of ``evaluation/families``
-MEASURES = (*dict.fromkeys(one.name for one in TABLE), *FAMILIES)
-MEASURE_NAMES = (*MEASURES, "embed")  # shifts on black, which is what a crop is where a set's images lie on black
+MEASURES = (*dict.fromkeys(one.name for one in TABLE), *(name for name in FAMILIES if name not in ON_REQUEST))
+MEASURE_NAMES = (
+    *MEASURES,
+    *ON_REQUEST,
+    "embed",
+)  # shifts on black, which is what a crop is where a set's images lie on black
 #: weights are float32 in all of them, as measuring wants them; the last three are Lightning's other names
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
 
@@ -56,7 +61,10 @@ class Measure:
     images: int = count(1000)
     max_shift: int = count(8)  # shifts of 1 … this many pixels
     seed: int = seed()  # which images, which directions
+    dimensions: list[int] = counts(DIMENSIONS)  # of the features that equal_dimension compares
     every: int = within(0, 0, float("inf"), "0 (never) or a number of epochs")  # between looks at a 1-px shift
+    # statistics that are computed every measure.every epochs (0: each epoch) while the net trains, for history.csv
+    follow: list[str] = choices((), FOLLOWED)
 
     def check(self) -> None:
         """Raises:
@@ -101,6 +109,9 @@ class Config:
             refuse_wrong_values(group := getattr(self, name), f"{name}.")
             if hasattr(group, "check"):
                 group.check()
+        without = [name for name in self.measure.follow if name in OF_CLASSES and self.data.task == "where"]
+        if without:
+            raise UserError(f"measure.follow={without[0]}: is of nets that classify, not of data.task=where")
         devices, nodes = self.trainer.devices, self.trainer.num_nodes
         if self.train.batch_size < devices * nodes:
             times = f" times trainer.num_nodes={nodes}" * (nodes > 1)

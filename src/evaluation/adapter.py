@@ -16,6 +16,7 @@ from ..nets.external import Image, LoadedNet, default_layers, list_layers, logit
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
 from ..transforms import SamplingGrid, crop_margin
+from .families import DIMENSIONS
 
 #: images of a forward pass
 BATCH = 125
@@ -64,6 +65,7 @@ class EvaluationSet:
         positions: (x, y) of the object in each image, in units of its side, if known.
         seed: of all random draws.
         batch: images of a forward pass; changes results by rounding at most.
+        dimensions: that features are reduced to, for the family ``equal_dimension``.
     """
 
     padded: Shaped[Tensor, "n c H W"]
@@ -72,6 +74,7 @@ class EvaluationSet:
     positions: Float[Tensor, "n _"] | None = None
     seed: int = 0
     batch: int = BATCH
+    dimensions: Sequence[int] = DIMENSIONS
 
     def batches(self) -> Sequence[Int64[Tensor, " b"]]:
         """The indices of each batch; sizes differ by at most 1, so that no batch has a single image."""

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..metrics.rows import COLUMNS, Note, Row
 from ..nets.external import LoadedNet
 from .adapter import EvaluationSet, ModelAdapter, adapt_model
+from .families import ON_REQUEST
 from .suite import ALL, evaluate_families
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def evaluate(
 
     test_set = _evaluation_set(images, labels, max_shift, out_of_frame, seed, batch)
     for name in what:
-        if name not in ALL:
-            raise UserError(f"what={name}: choose among {', '.join(ALL)}")
+        if name not in (*ALL, *ON_REQUEST):
+            raise UserError(f"what={name}: choose among {', '.join((*ALL, *ON_REQUEST))}")
     adapter = _adapter(net, images, layers, mean, std)
     nets = [(adapter, "")]
     if untrained is not None:

@@ -74,12 +74,12 @@ def reduced(features: Float[Tensor, "n d"], train: Int64[np.ndarray, " m"], dim:
     channels, are hard for a solver. Directions without variance are dropped. Everything is fitted on the training
     images, and the features of other images are clipped to their range.
     """
-    x = _standardised(features.double().numpy(), train)
-    axes = _axes(x[train], dim)
-    return _standardised(x @ axes, train)
+    x = standardised(features.double().numpy(), train)
+    axes = principal_axes(x[train], dim)
+    return standardised(x @ axes, train)
 
 
-def _axes(x: Array, dim: int) -> Array:
+def principal_axes(x: Array, dim: int) -> Array:
     """The first principal axes, as columns that are not normalised; from the smaller of the two Gram matrices, in a
     third of the time of a singular value decomposition.
     """
@@ -90,14 +90,14 @@ def _axes(x: Array, dim: int) -> Array:
     return x.T @ axes if wide else axes
 
 
-def _standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
+def standardised(x: Array, train: Int64[np.ndarray, " m"]) -> Array:
     """The features by the training images' mean and standard deviation, clipped to their range: a unit that hardly
     fires for any of them may be a thousand standard deviations away for another image.
     """
     mean, std = x[train].mean(0), x[train].std(0)
     clipped = np.clip(x, x[train].min(0), x[train].max(0))
-    standardised: Array = (clipped - mean) / np.where(std > ROUNDING * np.abs(mean), std, np.inf)
-    return standardised
+    scaled: Array = (clipped - mean) / np.where(std > ROUNDING * np.abs(mean), std, np.inf)
+    return scaled
 
 
 def best_fit(models: list[Any], x: Array, y: np.ndarray, train: Int64[np.ndarray, " m"]) -> Any:
@@ -106,6 +106,20 @@ def best_fit(models: list[Any], x: Array, y: np.ndarray, train: Int64[np.ndarray
     validation, rest = train[:count], train[count:]
     scores = [model.fit(x[rest], y[rest]).score(x[validation], y[validation]) for model in models]
     return models[int(np.argmax(scores))].fit(x[train], y[train])
+
+
+def split(n: int, seed: int) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " k"]]:
+    """The images that probes learn from, and the 30% that are held out."""
+    test, train = np.split(np.random.default_rng(seed).permutation(n), [round(TEST * n)])
+    return train, test
+
+
+def class_share(x: Array, y: np.ndarray, train: Int64[np.ndarray, " m"], test: Int64[np.ndarray, " k"]) -> float:
+    """The held-out accuracy of a multinomial logistic regression, with the penalty of ``best_fit``."""
+    from sklearn.linear_model import LogisticRegression
+
+    models = [LogisticRegression(C=1 / penalty, tol=TOLERANCE, max_iter=500) for penalty in PENALTIES]
+    return float(np.mean(best_fit(models, x, y, train).predict(x)[test] == y[test]))
 
 
 def probe_rows(
@@ -128,7 +142,7 @@ def probe_rows(
         seed: of the split, the same for all layers, and of the shuffle.
         shuffled: the null: use labels and positions of other images; the measures' names end in ``_shuffled``.
     """
-    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.linear_model import Ridge
 
     n = len(next(iter(features.values())))
     rng = np.random.default_rng(seed)
@@ -141,9 +155,7 @@ def probe_rows(
         estimates = {"probe_dimension": Estimate(x.shape[1], float("nan"), float("nan"), len(test))}
         y = None if labels is None else labels.cpu().numpy()[order]
         if y is not None and len(np.unique(y[train])) > 1:  # a single class cannot be fitted
-            models = [LogisticRegression(C=1 / penalty, tol=TOLERANCE, max_iter=500) for penalty in PENALTIES]
-            share = float(np.mean(best_fit(models, x, y, train).predict(x)[test] == y[test]))
-            estimates["probe_accuracy"] = share_estimate(share, len(test))
+            estimates["probe_accuracy"] = share_estimate(class_share(x, y, train, test), len(test))
         if positions is not None:
             z = positions.double().cpu().numpy()[order]
             predicted = best_fit([Ridge(penalty) for penalty in PENALTIES], x, z, train).predict(x)

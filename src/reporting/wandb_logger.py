@@ -177,7 +177,7 @@ class WandbLogger:
         sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
         self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)
-        for keys in ("train/*", "val/*", "lr", "grad_norm*", "step", "maps/*", "invariance/*"):
+        for keys in ("train/*", "val/*", "lr", "grad_norm*", "step", "maps/*", "invariance/*", "layers/*"):
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 

@@ -123,7 +123,8 @@ def named_values(rows: Iterable[Row]) -> dict[str, float]:
     for row in rows:
         layer = "" if row.layer == "output" else f"{row.layer}/"
         if row.transform == "none":
-            values[f"{row.protocol}/{layer}{row.measure}"] = row.estimate.value
+            protocol = f"{row.protocol}/{row.amount:g}" if row.amount else row.protocol
+            values[f"{protocol}/{layer}{row.measure}"] = row.estimate.value
         elif row.transform == "shift" or row.layer == "output":
             values[f"invariance/{_setting(row)}/{layer}{row.measure}"] = row.estimate.value
     return values

@@ -170,7 +170,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         The net with the weights of ``train.keep``, the data, the model summary, and the epoch in which training
         diverged, or None.
     """
-    from lightning.pytorch import Trainer
+    from lightning.pytorch import Callback, Trainer
 
     from .callbacks import (
         History,
@@ -182,6 +182,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         StopOnDivergence,
     )
     from .checkpoints import AtomicCheckpointIO, SaveCheckpoints, resume_from
+    from .following import FollowStatistics
     from .lightning_module import module
 
     _silence_lightning()
@@ -200,7 +201,9 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     saving = SaveCheckpoints(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, on_saved=track.log)
     first = partial(first_images, cfg, splits)
     maps = SaveFeatureMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
-    follow = [OnlineEvaluation(_online_evaluation(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
+    looks: list[Callback] = [FollowStatistics(cfg, splits)] if cfg.measure.follow else []
+    if cfg.measure.every:
+        looks.append(OnlineEvaluation(_online_evaluation(cfg, splits), cfg.measure.every))
     trainer = Trainer(
         max_epochs=cfg.train.epochs,
         devices=cfg.trainer.devices,
@@ -209,7 +212,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see LogToWandb
-        callbacks=[SaveConfig(cfg), diverged, track, *follow, history, maps, ProgressBar(console), saving],
+        callbacks=[SaveConfig(cfg), diverged, track, *looks, history, maps, ProgressBar(console), saving],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -7,6 +7,8 @@ A family's file has:
 - ``PREFIXES``, if names of its measures without a transform, heatmaps and notes do not begin with the family's name;
 - ``FUSES_NORMS = False``, if it needs the batch norms as they are; ``NEEDS_ALL_IMAGES = True``, if its numbers depend
   on how many images there are.
+
+A family that costs much is in ``ON_REQUEST``.
 """
 
 from functools import cache
@@ -17,6 +19,10 @@ from ...registry import registered
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))
 #: the family of what is measured whatever ``measure.what`` is: the scores on original images, and the suite's note
 ALWAYS = ""
+#: families that a run measures only if ``measure.what`` names them: they cost as much as several others
+ON_REQUEST = ("equal_dimension",)
+#: numbers of features that ``equal_dimension`` compares layers at
+DIMENSIONS = (4, 8, 16, 32, 64)
 
 
 @cache

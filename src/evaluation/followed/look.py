@@ -1,0 +1,85 @@
+"""A look at a net while it trains: fixed images, and what the net makes of them, computed once for all statistics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from ...metrics.channel_health import Health
+from ...metrics.dimension import Dimension
+from ...models.tasks import Task
+from ...nets.hooks import record_outputs
+
+#: images, labels, positions; sizes differ between batches
+Batch = tuple[Float[Tensor, "_ c h w"], Int64[Tensor, " _"], Float[Tensor, "_ _"]]
+
+
+@dataclass
+class Look:
+    """A net at one moment, in eval mode.
+
+    Attributes:
+        net: gives (n, task.outputs).
+        layers: of the net; the last is what its head reads.
+        task: the net's, with its loss.
+        images: batches of normalised validation images.
+        train: batches of normalised training images, with the labels that they are trained with.
+        lr: learning rate of the step that ``susceptibility`` takes.
+        seed: of its random labels.
+        before: the predictions of the look before this one; None for the first.
+    """
+
+    net: nn.Module
+    layers: Sequence[str]
+    task: Task
+    images: Sequence[Float[Tensor, "_ c h w"]]
+    train: Sequence[Batch]
+    lr: float
+    seed: int
+    before: Int64[Tensor, " n"] | None = None
+
+    @cached_property
+    def _layers(self) -> tuple[dict[str, dict[str, float]], Tensor]:
+        metrics = {layer: (Dimension(), Health()) for layer in self.layers}
+        head: list[Tensor] = []
+        with torch.no_grad(), record_outputs(self.net, self.layers) as outputs:
+            for images in self.images:
+                self.net(images.clone())  # the net may overwrite its input
+                for layer, some in metrics.items():
+                    for metric in some:
+                        metric.update(outputs[layer])
+                head.append(outputs[self.layers[-1]].flatten(1).clone())
+        numbers = {
+            layer: {name: value.item() for metric in some for name, value in metric.compute().items()}
+            for layer, some in metrics.items()
+        }
+        return numbers, torch.cat(head)
+
+    @property
+    def numbers_of_layers(self) -> dict[str, dict[str, float]]:
+        """Layer → name → number, of the metrics of single layers."""
+        return self._layers[0]
+
+    @property
+    def head_features(self) -> Float[Tensor, "n d"]:
+        """What the head reads, of all validation images."""
+        return self._layers[1]
+
+    @cached_property
+    def train_logits(self) -> Float[Tensor, "n classes"]:
+        """The class logits of all training images of the look."""
+        with torch.no_grad():
+            return torch.cat([self.task.logits(self.net(images.clone())) for images, _, _ in self.train])
+
+    @property
+    def train_labels(self) -> Int64[Tensor, " n"]:
+        """Their labels."""
+        return torch.cat([labels for _, labels, _ in self.train])
+
+    @cached_property
+    def predictions(self) -> Int64[Tensor, " n"]:
+        """The classes that the net gives the training images of the look."""
+        return self.train_logits.argmax(1).cpu()
