@@ -26,6 +26,8 @@ class Train:
     """One optimisation."""
 
     epochs: int = count(2)
+    # optimiser steps after which training ends, whatever epochs is: to compare at equal steps; null: by epochs
+    steps: int | None = count(None)
     batch_size: int = count(128)
     lr: float = within(0.01, 1e-12, float("inf"), "a positive number")
     optimizer: str = choice("adamw", OPTIMIZERS)

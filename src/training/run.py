@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from ..config import Config, to_dict
-from ..data.batches import EVALUATION_BATCH, Batches
+from ..data.batches import EVALUATION_BATCH, Batches, epochs_of_steps, learned_sizes
 from ..data.example_images import probe_images
 from ..data.splits import Splits, split
 from ..errors import Interrupted
@@ -179,6 +179,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         ProgressBar,
         SaveConfig,
         SaveFeatureMaps,
+        StopAfterSteps,
         StopOnDivergence,
     )
     from .checkpoints import AtomicCheckpointIO, SaveCheckpoints, resume_from
@@ -201,15 +202,19 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     first = partial(first_images, cfg, splits)
     maps = SaveFeatureMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
     follow = [OnlineEvaluation(_online_evaluation(cfg, splits), cfg.measure.every)] if cfg.measure.every else []
+    epochs, passes = cfg.train.epochs, 1
+    if cfg.train.steps:
+        epochs, passes = epochs_of_steps(cfg.train.steps, len(learned_sizes(len(splits.train), cfg.train.batch_size)))
+    cut = [StopAfterSteps(cfg.train.steps)] if cfg.train.steps else []
     trainer = Trainer(
-        max_epochs=cfg.train.epochs,
+        max_epochs=epochs,
         devices=cfg.trainer.devices,
         num_nodes=cfg.trainer.num_nodes,
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see LogToWandb
-        callbacks=[SaveConfig(cfg), diverged, track, *follow, history, maps, ProgressBar(console), saving],
+        callbacks=[SaveConfig(cfg), *cut, diverged, track, *follow, history, maps, ProgressBar(console), saving],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -219,7 +224,9 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     )
     device = trainer.strategy.root_device
     batches = partial(Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size)
-    train = batches(splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment))
+    train = batches(
+        splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment), passes=passes
+    )
     val = batches(splits.val.to(device), EVALUATION_BATCH)
     saved = resume_from(checkpoints, progress=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
     if saved is None:
