@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..fields import choice, count, seed, within
-from .names import AUGMENTATIONS, TASKS, class_folders, halves
+from .names import AUGMENTATIONS, LABEL_NOISE, TASKS, class_folders, halves
 from .sets import SETS
 
 
@@ -20,7 +20,9 @@ class Data:
     train_size: int | None = count(None)  # a seeded subset of the training images; null: all
     val_size: int = count(5000)  # held out of the training images
     split_seed: int = seed()  # of validation images and subset: the same in all runs of a sweep
-    label_noise: float = within(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels replaced by another
+    label_noise: float = within(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels that are replaced …
+    # … by another class, never the true one; or by one drawn from all classes, so that at 1.0 labels say nothing
+    label_noise_kind: str = choice("wrong", LABEL_NOISE)
     augment: str = choice("none", AUGMENTATIONS)
     image_size: int = count(64)  # folder, shapes, red_green: side of the square the images come in
 

@@ -25,7 +25,7 @@ class Splits:
     classes: list[str]
     mean: Float[Tensor, " c"]  # of the training part's pixels in [0, 1] (0 and 1 if the set is not centred)
     std: Float[Tensor, " c"]
-    noise_rate: float  # realised share of noisy training labels
+    noise_rate: float  # realised share of training labels that are not the true ones
     checksum: str  # of the split: the images of each part, and their labels
     out_of_frame: str
     others: dict[str, Images]
@@ -95,7 +95,8 @@ def _split(data: Data, pictures: str) -> Splits:
         )
     val, train = order[: data.val_size], order[data.val_size : data.val_size + train_size]
     clean = source.train.take(train)
-    labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator)
+    kind = str(data.label_noise_kind)
+    labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator, kind)
     mean, std = pixel_statistics(clean.images)
     if not source.centred:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)
@@ -115,12 +116,14 @@ def _split(data: Data, pictures: str) -> Splits:
 
 
 def flip_labels(
-    labels: Int64[Tensor, " n"], classes: int, share: float, generator: torch.Generator
+    labels: Int64[Tensor, " n"], classes: int, share: float, generator: torch.Generator, kind: str = "wrong"
 ) -> Int64[Tensor, " n"]:
-    """Labels with ``round(share · n)`` of them replaced by another class, uniformly."""
+    """Labels with ``round(share · n)`` of them replaced, uniformly: by another class (``wrong``), or by any class, the
+    true one included (``random``).
+    """
     flipped = labels.clone()
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
-    steps = torch.randint(1, max(classes, 2), (len(chosen),), generator=generator)
+    steps = torch.randint(int(kind == "wrong"), max(classes, 2), (len(chosen),), generator=generator)
     flipped[chosen] = (labels[chosen] + steps) % classes
     return flipped
 
