@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from .images import Images
+from .permutation import Permutation
 from .splits import normalise
 
 EVALUATION_BATCH = 500
@@ -31,6 +32,7 @@ class Batches:
         seed: of order and augmentation; ``None``: no shuffling and no augmentation.
         augment: one of ``AUGMENTATIONS``.
         passes: over all images, in an epoch.
+        permutation: of the pixels, after augmentation.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         passes: int = 1,
+        permutation: Permutation | None = None,
     ) -> None:
         self.part, self.batch_size, self.mean, self.std = part, batch_size, mean, std
         self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
-        self.passes = passes
+        self.passes, self.permutation = passes, permutation
         of_pass = learned_sizes(len(part), batch_size) if seed is not None else sizes(len(part), batch_size)
         self.sizes = of_pass * passes
         self.epoch = 0
@@ -98,7 +101,8 @@ class Batches:
                 if self.seed is not None and self.augment != "none":
                     batch_images = augmented(batch_images, self.augment, self.generator)
                 own = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
-                yield normalise(batch_images[own], self.mean, self.std), labels[index[own]], positions[index[own]]
+                x = normalise(batch_images[own], self.mean, self.std, self.permutation)
+                yield x, labels[index[own]], positions[index[own]]
 
     def _order(self, number: int) -> Int64[Tensor, " n"]:
         """The order of all images in a pass; seeds the generator of the pass's augmentation."""

@@ -24,6 +24,8 @@ class Data:
     # … by another class, never the true one; or by one drawn from all classes, so that at 1.0 labels say nothing
     label_noise_kind: str = choice("wrong", LABEL_NOISE)
     augment: str = choice("none", AUGMENTATIONS)
+    # the net sees every image with its pixels in one fixed, random order, drawn by split_seed: what locality is worth
+    permute: bool = False
     image_size: int = count(64)  # folder, shapes, red_green: side of the square the images come in
 
     def check(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .checksums import folder_checksum
 from .options import Data
+from .permutation import Permutation, draw_permutation
 from .sets import MARGIN, DataError, Images, Source, _load, load
 
 
@@ -30,6 +31,7 @@ class Splits:
     out_of_frame: str
     others: dict[str, Images]
     true_labels: Int64[Tensor, " n"]  # of ``train``, before the noise
+    permutation: Permutation | None = None  # of the pixels of every image, as the net gets it
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -38,22 +40,28 @@ class Splits:
         return c, h, w
 
     def normalise(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Pixels from 0 to 255 to zero mean and unit variance (over the training part), channels last in memory."""
-        return normalise(images, self.mean, self.std)
+        """Pixels from 0 to 255 to zero mean and unit variance (over the training part), channels last in memory; in
+        the order that the net gets them in.
+        """
+        return normalise(images, self.mean, self.std, self.permutation)
 
 
 def normalise(
-    images: Shaped[Tensor, "n c h w"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
+    images: Shaped[Tensor, "n c h w"],
+    mean: Float[Tensor, " c"],
+    std: Float[Tensor, " c"],
+    permutation: Permutation | None = None,
 ) -> Float[Tensor, "n c h w"]:
-    """``(images / 255 - mean) / std``, channels last in memory."""
+    """``(images / 255 - mean) / std``, channels last in memory; then permuted, if there is a permutation."""
     scale = 1 / (255 * std)
     # copy=True: floats (of transforms) must not be overwritten
     x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
-    return x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
+    x = x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
+    return x if permutation is None else permutation(x)
 
 
 def split(data: Data) -> Splits:
-    """Load a set and split it; ``data.split_seed`` draws validation images, subset and label noise.
+    """Load a set and split it; ``data.split_seed`` draws validation images, subset, label noise and permutation.
 
     Raises ``DataError`` if the set is not available, or has too few classes or images.
     """
@@ -98,6 +106,7 @@ def _split(data: Data, pictures: str) -> Splits:
     kind = str(data.label_noise_kind)
     labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator, kind)
     mean, std = pixel_statistics(clean.images)
+    height, width = clean.images.shape[2:]
     if not source.centred:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)
     return Splits(
@@ -112,6 +121,7 @@ def _split(data: Data, pictures: str) -> Splits:
         source.out_of_frame,
         source.others,
         clean.labels,
+        draw_permutation(height, width, data.split_seed) if data.permute else None,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
+from ..data.permutation import Permutation
 from ..errors import UserError
 from ..metrics.layer_outputs import Population
 from ..nets.external import Image, LoadedNet, default_layers, list_layers, logits_of, output_size, pick_layers
@@ -42,6 +43,7 @@ class ModelAdapter:
         grids: layer → where in the image its outputs lie, as computed by a model summary. Other layers are assumed to
             be spread evenly over the image, which is slightly off where borders change a map's size or windows do not
             tile it.
+        permutation: of the pixels, if ``normalise`` ends with one: the net's input is then no image that can be moved.
     """
 
     net: nn.Module
@@ -51,6 +53,11 @@ class ModelAdapter:
     classifies: bool = True
     position: Callable[[Tensor], Tensor] | None = None
     grids: Mapping[str, SamplingGrid] = field(default_factory=dict)
+    permutation: Permutation | None = None
+
+    def move(self, x: Float[Tensor, "n c h w"], motion: Callable[[Tensor], Tensor]) -> Float[Tensor, "m c h w"]:
+        """The net's input for images after a motion, from that for the images before it."""
+        return motion(x) if self.permutation is None else self.permutation(motion(self.permutation.inverse(x)))
 
 
 @dataclass(frozen=True)

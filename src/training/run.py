@@ -128,9 +128,10 @@ def _measure(net: "Training", cfg: Config, splits: Splits, summary: ModelSummary
 
     with console.status("measuring") as status:
         rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
-        status.update("analysing features")
-        features = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
-        files.write_arrays(folder / files.INSIDE, features)
+        if splits.permutation is None:  # else no place in a map is a place in the image
+            status.update("analysing features")
+            features = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
+            files.write_arrays(folder / files.INSIDE, features)
     return rows
 
 
@@ -223,7 +224,10 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         default_root_dir=folder,
     )
     device = trainer.strategy.root_device
-    batches = partial(Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size)
+    batches = partial(
+        Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size,
+        permutation=splits.permutation,
+    )  # fmt: skip
     train = batches(
         splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment), passes=passes
     )
