@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from src.config import MEASURE_NAMES, MEASURES
 from src.data.splits import split
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
+from src.evaluation.families import ON_REQUEST
 from src.evaluation.families.layers import against_rows
 from src.evaluation.families.layers import rows as capture_rows
 from src.evaluation.suite import FAMILIES, TRANSFORMS_OF, evaluate_families
@@ -42,7 +43,9 @@ def images_to_measure(n: int = N, labels: bool = True, positions: bool = False) 
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (n, 1, SIDE + 2 * MARGIN, SIDE + 2 * MARGIN), generator=generator).to(torch.uint8)
     where = torch.rand(n, 2, generator=generator) if positions else None
-    return EvaluationSet(canvas, MARGIN, torch.arange(n) % 4 if labels else None, where, batch=15)
+    known = torch.arange(n) % 4 if labels else None
+    sizes = torch.linspace(0.1, 0.2, n)
+    return EvaluationSet(canvas, MARGIN, known, where, batch=15, sizes=sizes, size_range=(0.1, 0.2))
 
 
 def adapter(**axes: object) -> ModelAdapter:
@@ -148,7 +151,8 @@ def test_too_few_images_give_no_probes_and_no_similarities():
 
 
 def test_what_can_be_measured_is_what_the_config_can_name():
-    assert set(FAMILIES) | set(TRANSFORMS_OF) == {*MEASURES, "embed"} == set(MEASURE_NAMES)
+    assert set(FAMILIES) | set(TRANSFORMS_OF) == {*MEASURES, "embed", *ON_REQUEST} == set(MEASURE_NAMES)
+    assert {*MEASURES}.isdisjoint(ON_REQUEST)
     assert not set(FAMILIES) & set(TRANSFORMS_OF)
     assert sorted(name for names in TRANSFORMS_OF.values() for name in names) == sorted(TRANSFORMS)
 

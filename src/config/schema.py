@@ -8,15 +8,16 @@ from dataclasses import dataclass, field, fields
 
 from ..data.options import Data, Probe
 from ..errors import UserError
-from ..evaluation.families import FAMILIES
+from ..evaluation.families import FAMILIES, ON_REQUEST
 from ..fields import choice, choices, count, refuse_wrong_values, seed, within
 from ..models.optimisers import OPTIMIZERS, SCHEDULES
 from ..models.options import Model
 from ..transforms import TABLE
 
 #: what a run measures by default: what each transform does, and the families of ``evaluation/families``
-MEASURES = (*dict.fromkeys(one.name for one in TABLE), *FAMILIES)
-MEASURE_NAMES = (*MEASURES, "embed")  # shifts on black, which is what a crop is where a set's images lie on black
+MEASURES = (*dict.fromkeys(one.name for one in TABLE), *(name for name in FAMILIES if name not in ON_REQUEST))
+#: also ``embed``, shifts on black, which is what a crop is where a set's images lie on black
+MEASURE_NAMES = (*MEASURES, "embed", *ON_REQUEST)
 #: weights are float32 in all of them, as measuring wants them; the last three are Lightning's other names
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
 

@@ -31,6 +31,7 @@ class Splits:
     out_of_frame: str
     others: dict[str, Images]
     true_labels: Int64[Tensor, " n"]  # of ``train``, before the noise
+    object_size: tuple[float, float] | None = None  # as in ``Source``
     permutation: Permutation | None = None  # of the pixels of every image, as the net gets it
 
     @property
@@ -82,7 +83,8 @@ def _split(data: Data, pictures: str) -> Splits:
     if _read.setdefault(data.root, pictures) != pictures:  # the files changed since
         _load.cache_clear()
         _read[data.root] = pictures
-    source = load(data.name, data.root, data.image_size, data.canvas)
+    sizes = None if data.object_size is None else (data.object_size[0], data.object_size[1])
+    source = load(data.name, data.root, data.image_size, data.canvas, sizes)
     if len(source.classes) < 2 and data.task != "where":
         raise DataError(f"data={data.name}: only one class ({source.classes[0]}), where two are needed")
     if data.task != "what" and source.test.factors is None:
@@ -121,6 +123,7 @@ def _split(data: Data, pictures: str) -> Splits:
         source.out_of_frame,
         source.others,
         clean.labels,
+        source.object_size,
         draw_permutation(height, width, data.split_seed) if data.permute else None,
     )
 

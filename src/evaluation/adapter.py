@@ -71,6 +71,8 @@ class EvaluationSet:
         positions: (x, y) of the object in each image, in units of its side, if known.
         seed: of all random draws.
         batch: images of a forward pass; changes results by rounding at most.
+        sizes: of the object in each image, in units of its side, if known.
+        size_range: the least and the largest size that the data set draws, if known.
     """
 
     padded: Shaped[Tensor, "n c H W"]
@@ -79,6 +81,8 @@ class EvaluationSet:
     positions: Float[Tensor, "n _"] | None = None
     seed: int = 0
     batch: int = BATCH
+    sizes: Float[Tensor, " n"] | None = None
+    size_range: tuple[float, float] | None = None
 
     def batches(self) -> Sequence[Int64[Tensor, " b"]]:
         """The indices of each batch; sizes differ by at most 1, so that no batch has a single image."""
@@ -86,8 +90,10 @@ class EvaluationSet:
 
     def take(self, index: Int64[Tensor, " b"]) -> "EvaluationSet":
         """The subset with these indices."""
-        labels, positions = (values if values is None else values[index] for values in (self.labels, self.positions))
-        return replace(self, padded=self.padded[index], labels=labels, positions=positions)
+        labels, positions, sizes = (
+            values if values is None else values[index] for values in (self.labels, self.positions, self.sizes)
+        )
+        return replace(self, padded=self.padded[index], labels=labels, positions=positions, sizes=sizes)
 
 
 def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Float[Tensor, "b c h w"]]:

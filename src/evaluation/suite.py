@@ -10,7 +10,7 @@ from ..metrics import Heatmap, Note, PerImage, Row
 from ..nets.hooks import eval_mode
 from ..transforms import TABLE, TRANSFORMS
 from .adapter import EvaluationSet, ModelAdapter, untransformed_batches
-from .families import FAMILIES
+from .families import FAMILIES, ON_REQUEST
 from .fuse_batch_norm import fuse_conv_bn
 from .pairs import Progress, no_progress, pair_rows
 
@@ -21,8 +21,8 @@ TRANSFORMS_OF: dict[str, list[str]] = {
     "embed": ["shift/embed"],
     **{t.name: [key for key in TRANSFORMS if key.startswith(f"{t.name}/")] for t in TABLE if t.name != "shift"},
 }
-#: every family of measures
-ALL = (*TRANSFORMS_OF, *FAMILIES)
+#: every family of measures, without those on request
+ALL = (*TRANSFORMS_OF, *(name for name in FAMILIES if name not in ON_REQUEST))
 
 
 def evaluate_families(

@@ -48,7 +48,10 @@ def evaluation_set(cfg: Config, splits: Splits) -> EvaluationSet:
     chosen = drawn(splits.test, cfg.measure.images, cfg.measure.seed)
     surrounded = pad_images(chosen, cfg.measure.max_shift, splits.out_of_frame)
     positions = chosen.positions if chosen.positions.numel() else None
-    return EvaluationSet(surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed)
+    return EvaluationSet(
+        surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed,
+        sizes=chosen.sizes, size_range=splits.object_size,
+    )  # fmt: skip
 
 
 def adapter_of_run(net: Training, splits: Splits) -> ModelAdapter:
