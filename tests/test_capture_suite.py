@@ -43,7 +43,9 @@ def images_to_measure(n: int = N, labels: bool = True, positions: bool = False) 
     generator = torch.Generator().manual_seed(0)
     canvas = torch.randint(0, 256, (n, 1, SIDE + 2 * MARGIN, SIDE + 2 * MARGIN), generator=generator).to(torch.uint8)
     where = torch.rand(n, 2, generator=generator) if positions else None
-    return EvaluationSet(canvas, MARGIN, torch.arange(n) % 4 if labels else None, where, batch=15)
+    known = torch.arange(n) % 4 if labels else None
+    sizes = torch.linspace(0.1, 0.2, n)
+    return EvaluationSet(canvas, MARGIN, known, where, batch=15, sizes=sizes, size_range=(0.1, 0.2))
 
 
 def adapter(**axes: object) -> ModelAdapter:

@@ -7,14 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chi2_contingency
 from torch import Tensor
 
-from src.config import Data
+from src.config import Data, from_dict
 from src.data import splits
 from src.data.batches import Batches, augmented
 from src.data.names import AUGMENTATIONS
 from src.data.sets import MARGIN, DataError, Images, Source
 from src.data.splits import Splits, flip_labels, pad_images, pixel_statistics, split
+from src.errors import UserError
 
 CLASSES = 5
 
@@ -115,6 +117,26 @@ def test_every_other_class_is_as_likely():
     counts = flip_labels(labels, 5, 1.0, torch.Generator().manual_seed(0)).bincount(minlength=5)
     assert counts[2] == 0
     assert (counts[[0, 1, 3, 4]] - 2000).abs().max() < 4 * (8000 * 0.25 * 0.75) ** 0.5
+
+
+def test_random_labels_are_any_class_and_say_nothing_of_the_true_one():
+    n, classes = 40_000, 5
+    labels = torch.arange(n) % classes
+    noisy = flip_labels(labels, classes, 1.0, torch.Generator().manual_seed(0), "random")
+    counts = (labels * classes + noisy).bincount(minlength=classes**2).view(classes, classes).numpy()
+    assert chi2_contingency(counts).pvalue > 0.01 and counts.min() > 0
+    half = flip_labels(labels, classes, 0.5, torch.Generator().manual_seed(0), "random")
+    expected, sd = 0.5 * (1 - 1 / classes), (0.5 * 0.2 * 0.8 / n) ** 0.5
+    assert (half != labels).double().mean().item() == pytest.approx(expected, abs=4 * sd)
+
+
+def test_the_rate_of_random_labels_is_that_of_the_wrong_ones(cut):
+    clean, noisy = cut(), cut(label_noise=1.0, label_noise_kind="random")
+    assert noisy.noise_rate == (noisy.train.labels != clean.train.labels).double().mean() < 0.9
+    assert torch.equal(noisy.true_labels, clean.train.labels)
+    assert torch.equal(noisy.test.labels, clean.test.labels)
+    with pytest.raises(UserError, match=r"^data\.label_noise_kind=rnd: .*choose one of wrong, random"):
+        from_dict({"data": {"label_noise_kind": "rnd"}})
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -17,11 +17,8 @@ from ..transforms import TABLE
 
 #: what a run measures by default: what each transform does, and the families of ``evaluation/families``
 MEASURES = (*dict.fromkeys(one.name for one in TABLE), *(name for name in FAMILIES if name not in ON_REQUEST))
-MEASURE_NAMES = (
-    *MEASURES,
-    *ON_REQUEST,
-    "embed",
-)  # shifts on black, which is what a crop is where a set's images lie on black
+#: also ``embed``, shifts on black, which is what a crop is where a set's images lie on black
+MEASURE_NAMES = (*MEASURES, "embed", *ON_REQUEST)
 #: weights are float32 in all of them, as measuring wants them; the last three are Lightning's other names
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
 
@@ -31,6 +28,8 @@ class Train:
     """One optimisation."""
 
     epochs: int = count(2)
+    # optimiser steps after which training ends, whatever epochs is: to compare at equal steps; null: by epochs
+    steps: int | None = count(None)
     batch_size: int = count(128)
     lr: float = within(0.01, 1e-12, float("inf"), "a positive number")
     optimizer: str = choice("adamw", OPTIMIZERS)

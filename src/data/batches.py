@@ -9,24 +9,30 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from .images import Images
+from .permutation import Permutation
 from .splits import normalise
 
 EVALUATION_BATCH = 500
+#: the most epochs of a training whose length is given in steps
+MOST_EPOCHS = 20
 
 
 class Batches:
     """A data loader of (normalised images, labels, positions), vectorised over the batch.
 
-    The order of epoch e depends on (seed, e) only, and ``state_dict`` holds the position in the epoch, so a resumed run
-    gets the same batches. With several devices each batch is split over the ranks, so that every image is used once per
-    epoch. A last batch of fewer images than devices goes to every rank, and counts once. In training, a last batch of
-    one image is merged into the batch before it, as batch norm needs a variance.
+    An epoch has every image once, or as often as ``passes`` says. The order of a pass depends on the seed and its
+    number only, and ``state_dict`` holds the position in the epoch, so a resumed run gets the same batches. With
+    several devices each batch is split over the ranks, so that every image is used once per pass. A last batch of fewer
+    images than devices goes to every rank, and counts once. In training, a last batch of one image is merged into the
+    batch before it, as batch norm needs a variance.
 
     Args:
         batch_size: images per batch, over all devices.
         mean, std: of the pixels, per channel, in [0, 1].
         seed: of order and augmentation; ``None``: no shuffling and no augmentation.
         augment: one of ``AUGMENTATIONS``.
+        passes: over all images, in an epoch.
+        permutation: of the pixels, after augmentation.
     """
 
     def __init__(
@@ -40,10 +46,14 @@ class Batches:
         augment: str = "none",
         rank: int = 0,
         world: int = 1,
+        passes: int = 1,
+        permutation: Permutation | None = None,
     ) -> None:
         self.part, self.batch_size, self.mean, self.std = part, batch_size, mean, std
         self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
-        self.sizes = learned_sizes(len(part), batch_size) if seed is not None else sizes(len(part), batch_size)
+        self.passes, self.permutation = passes, permutation
+        of_pass = learned_sizes(len(part), batch_size) if seed is not None else sizes(len(part), batch_size)
+        self.sizes = of_pass * passes
         self.epoch = 0
         self.position = 0  # number of batches of this epoch so far
         self.generator = torch.Generator()
@@ -76,24 +86,30 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"], Float[Tensor, "n _"]]]:
         images, labels, positions = self.part.images, self.part.labels, self.part.positions
+        resumed, self._resumed = self._resumed, None
+        self.position = 0 if resumed is None else resumed["position"]
+        of_pass = self.sizes[: len(self.sizes) // self.passes]
+        first, done = divmod(self.position, len(of_pass))
+        for number in range(first, self.passes):
+            order = self._order(self.epoch * self.passes + number)
+            if resumed is not None and number == first and done:
+                self.generator.set_state(resumed["generator"])
+            for batch in order.split(of_pass)[done if number == first else 0 :]:
+                self.position += 1
+                index = batch.to(images.device)
+                batch_images = images[index]
+                if self.seed is not None and self.augment != "none":
+                    batch_images = augmented(batch_images, self.augment, self.generator)
+                own = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
+                x = normalise(batch_images[own], self.mean, self.std, self.permutation)
+                yield x, labels[index[own]], positions[index[own]]
+
+    def _order(self, number: int) -> Int64[Tensor, " n"]:
+        """The order of all images in a pass; seeds the generator of the pass's augmentation."""
         if self.seed is None:
-            order = torch.arange(len(labels))
-        else:
-            self.generator.manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(len(labels), generator=self.generator)
-        self.position = 0
-        if self._resumed is not None:
-            self.position = self._resumed["position"]
-            self.generator.set_state(self._resumed["generator"])
-            self._resumed = None
-        for batch in order.split(self.sizes)[self.position :]:
-            self.position += 1
-            index = batch.to(images.device)
-            batch_images = images[index]
-            if self.seed is not None and self.augment != "none":
-                batch_images = augmented(batch_images, self.augment, self.generator)
-            own = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
-            yield normalise(batch_images[own], self.mean, self.std), labels[index[own]], positions[index[own]]
+            return torch.arange(len(self.part))
+        self.generator.manual_seed(self.seed * 1_000_003 + number)
+        return torch.randperm(len(self.part), generator=self.generator)
 
 
 def sizes(images: int, batch_size: int) -> list[int]:
@@ -113,6 +129,19 @@ def learned_sizes(images: int, batch_size: int) -> list[int]:
     """
     batches = sizes(images, batch_size)
     return [*batches[:-2], batch_size + 1] if len(batches) > 1 and batch_size > batches[-1] == 1 else batches
+
+
+def epochs_of_steps(steps: int, batches: int) -> tuple[int, int]:
+    """(epochs, passes of each) of a training of so many steps, where a pass over the images has so many batches.
+
+    An epoch is a single pass as long as there are at most ``MOST_EPOCHS``. The last one may have more batches than are
+    needed: training ends within it.
+
+    >>> epochs_of_steps(1000, 469), epochs_of_steps(2000, 2)
+    ((3, 1), (20, 50))
+    """
+    passes = -(-steps // (MOST_EPOCHS * batches))
+    return -(-steps // (passes * batches)), passes
 
 
 def augmented(images: UInt8[Tensor, "n c h w"], how: str, generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:

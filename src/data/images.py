@@ -43,6 +43,11 @@ class Images:
         """Position x, y of each object; shape (n, 0) if unknown."""
         return self.labels.new_empty(len(self), 0).float() if self.factors is None else self.factors[:, :2]
 
+    @property
+    def sizes(self) -> Float[Tensor, " n"] | None:
+        """Size of each object; None if unknown."""
+        return None if self.factors is None else self.factors[:, 2]
+
     def to(self, device: torch.device) -> "Images":
         """Images, labels and factors on a device; ``padded`` stays where it is."""
         factors = None if self.factors is None else self.factors.to(device)
@@ -61,6 +66,8 @@ class Source:
     out_of_frame: str
     others: dict[str, Images] = field(default_factory=dict)  # further test parts, by name
     centred: bool = True  # pixels are normalised to mean 0 and variance 1; else black stays 0, as in zero padding
+    #: the least and the largest size of an object, in units of the side, if it is uniform in between; None: unknown
+    object_size: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,4 +77,7 @@ class DataSet:
     channels: int
     side: int | None  # height and width in pixels; None: ``data.image_size``
     classes: int | None  # how many; None: as many as ``data.root`` has folders
-    load: Callable[[Path, int], Source]  # (data.root, data.image_size) → the set; ``DataError`` if it is not available
+    #: (data.root, data.image_size) → the set; ``DataError`` if it is not available
+    load: Callable[[Path, int], Source]
+    #: the same for other sizes of objects, ``data.object_size``; None: they cannot be chosen
+    load_sized: Callable[[Path, int, tuple[float, float]], Source] | None = None

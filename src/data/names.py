@@ -1,9 +1,10 @@
-"""Choices of ``data.task`` and ``data.augment``, and the layout of a folder of images."""
+"""Choices of ``data.task``, ``data.augment`` and ``data.label_noise_kind``, and the layout of a folder of images."""
 
 from pathlib import Path
 
 TASKS = ("what", "where", "both")
 AUGMENTATIONS = ("none", "flip", "shift", "flip_shift")
+LABEL_NOISE = ("wrong", "random")
 
 
 def halves(root: Path) -> tuple[Path, Path]:

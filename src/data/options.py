@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..fields import choice, count, seed, within
-from .names import AUGMENTATIONS, TASKS, class_folders, halves
+from .names import AUGMENTATIONS, LABEL_NOISE, TASKS, class_folders, halves
 from .sets import SETS
 
 
@@ -20,17 +20,35 @@ class Data:
     train_size: int | None = count(None)  # a seeded subset of the training images; null: all
     val_size: int = count(5000)  # held out of the training images
     split_seed: int = seed()  # of validation images and subset: the same in all runs of a sweep
-    label_noise: float = within(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels replaced by another
+    label_noise: float = within(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels that are replaced …
+    # … by another class, never the true one; or by one drawn from all classes, so that at 1.0 labels say nothing
+    label_noise_kind: str = choice("wrong", LABEL_NOISE)
     augment: str = choice("none", AUGMENTATIONS)
+    # the net sees every image with its pixels in one fixed, random order, drawn by split_seed: what locality is worth
+    permute: bool = False
     image_size: int = count(64)  # folder, shapes, red_green: side of the square the images come in
+    # shapes: least and largest radius, in units of the side, at most 0.5; null: 0.12 and 0.25
+    object_size: list[float] | None = field(default=None, hash=False)
 
     def check(self) -> None:
         """Raise ``UserError`` for options that do not go together."""
+        if self.object_size is not None:
+            self._check_object_size(self.object_size)
         leave_out = f"with data.task={self.task} leave it out"
         if self.task != "what" and self.augment != "none":
             raise UserError(f"data.augment={self.augment}: {leave_out}, as it would move the object")
         if self.task == "where" and self.label_noise > 0:
             raise UserError(f"data.label_noise={self.label_noise}: {leave_out}, as the task has no labels")
+
+    def _check_object_size(self, sizes: list[float]) -> None:
+        able = [name for name, data_set in SETS.items() if data_set.load_sized]
+        if self.name not in able:
+            raise UserError(f"data.object_size={sizes}: data={self.name} has its own; choose data={' or '.join(able)}")
+        if len(sizes) != 2 or not 0 < sizes[0] < sizes[1] <= 0.5:
+            raise UserError(
+                f"data.object_size={sizes}: must be the least and the largest radius, above 0 and at most 0.5, as in "
+                "data.object_size=[0.06,0.12]"
+            )
 
 
 def image_shape(data: Data) -> tuple[tuple[int, int, int], int]:

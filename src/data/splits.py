@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .checksums import folder_checksum
 from .options import Data
+from .permutation import Permutation, draw_permutation
 from .sets import MARGIN, DataError, Images, Source, _load, load
 
 
@@ -25,11 +26,13 @@ class Splits:
     classes: list[str]
     mean: Float[Tensor, " c"]  # of the training part's pixels in [0, 1] (0 and 1 if the set is not centred)
     std: Float[Tensor, " c"]
-    noise_rate: float  # realised share of noisy training labels
+    noise_rate: float  # realised share of training labels that are not the true ones
     checksum: str  # of the split: the images of each part, and their labels
     out_of_frame: str
     others: dict[str, Images]
     true_labels: Int64[Tensor, " n"]  # of ``train``, before the noise
+    object_size: tuple[float, float] | None = None  # as in ``Source``
+    permutation: Permutation | None = None  # of the pixels of every image, as the net gets it
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -38,22 +41,28 @@ class Splits:
         return c, h, w
 
     def normalise(self, images: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Pixels from 0 to 255 to zero mean and unit variance (over the training part), channels last in memory."""
-        return normalise(images, self.mean, self.std)
+        """Pixels from 0 to 255 to zero mean and unit variance (over the training part), channels last in memory; in
+        the order that the net gets them in.
+        """
+        return normalise(images, self.mean, self.std, self.permutation)
 
 
 def normalise(
-    images: Shaped[Tensor, "n c h w"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
+    images: Shaped[Tensor, "n c h w"],
+    mean: Float[Tensor, " c"],
+    std: Float[Tensor, " c"],
+    permutation: Permutation | None = None,
 ) -> Float[Tensor, "n c h w"]:
-    """``(images / 255 - mean) / std``, channels last in memory."""
+    """``(images / 255 - mean) / std``, channels last in memory; then permuted, if there is a permutation."""
     scale = 1 / (255 * std)
     # copy=True: floats (of transforms) must not be overwritten
     x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
-    return x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
+    x = x.mul_(scale.to(x.device)[:, None, None]).sub_((mean / std).to(x.device)[:, None, None])
+    return x if permutation is None else permutation(x)
 
 
 def split(data: Data) -> Splits:
-    """Load a set and split it; ``data.split_seed`` draws validation images, subset and label noise.
+    """Load a set and split it; ``data.split_seed`` draws validation images, subset, label noise and permutation.
 
     Raises ``DataError`` if the set is not available, or has too few classes or images.
     """
@@ -74,7 +83,8 @@ def _split(data: Data, pictures: str) -> Splits:
     if _read.setdefault(data.root, pictures) != pictures:  # the files changed since
         _load.cache_clear()
         _read[data.root] = pictures
-    source = load(data.name, data.root, data.image_size, data.canvas)
+    sizes = None if data.object_size is None else (data.object_size[0], data.object_size[1])
+    source = load(data.name, data.root, data.image_size, data.canvas, sizes)
     if len(source.classes) < 2 and data.task != "where":
         raise DataError(f"data={data.name}: only one class ({source.classes[0]}), where two are needed")
     if data.task != "what" and source.test.factors is None:
@@ -95,8 +105,10 @@ def _split(data: Data, pictures: str) -> Splits:
         )
     val, train = order[: data.val_size], order[data.val_size : data.val_size + train_size]
     clean = source.train.take(train)
-    labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator)
+    kind = str(data.label_noise_kind)
+    labels = flip_labels(clean.labels, len(source.classes), data.label_noise, generator, kind)
     mean, std = pixel_statistics(clean.images)
+    height, width = clean.images.shape[2:]
     if not source.centred:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)
     return Splits(
@@ -111,16 +123,20 @@ def _split(data: Data, pictures: str) -> Splits:
         source.out_of_frame,
         source.others,
         clean.labels,
+        source.object_size,
+        draw_permutation(height, width, data.split_seed) if data.permute else None,
     )
 
 
 def flip_labels(
-    labels: Int64[Tensor, " n"], classes: int, share: float, generator: torch.Generator
+    labels: Int64[Tensor, " n"], classes: int, share: float, generator: torch.Generator, kind: str = "wrong"
 ) -> Int64[Tensor, " n"]:
-    """Labels with ``round(share · n)`` of them replaced by another class, uniformly."""
+    """Labels with ``round(share · n)`` of them replaced, uniformly: by another class (``wrong``), or by any class, the
+    true one included (``random``).
+    """
     flipped = labels.clone()
     chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
-    steps = torch.randint(1, max(classes, 2), (len(chosen),), generator=generator)
+    steps = torch.randint(int(kind == "wrong"), max(classes, 2), (len(chosen),), generator=generator)
     flipped[chosen] = (labels[chosen] + steps) % classes
     return flipped
 

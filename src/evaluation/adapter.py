@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
+from ..data.permutation import Permutation
 from ..errors import UserError
 from ..metrics.layer_outputs import Population
 from ..nets.external import Image, LoadedNet, default_layers, list_layers, logits_of, output_size, pick_layers
@@ -43,6 +44,7 @@ class ModelAdapter:
         grids: layer → where in the image its outputs lie, as computed by a model summary. Other layers are assumed to
             be spread evenly over the image, which is slightly off where borders change a map's size or windows do not
             tile it.
+        permutation: of the pixels, if ``normalise`` ends with one: the net's input is then no image that can be moved.
     """
 
     net: nn.Module
@@ -52,6 +54,11 @@ class ModelAdapter:
     classifies: bool = True
     position: Callable[[Tensor], Tensor] | None = None
     grids: Mapping[str, SamplingGrid] = field(default_factory=dict)
+    permutation: Permutation | None = None
+
+    def move(self, x: Float[Tensor, "n c h w"], motion: Callable[[Tensor], Tensor]) -> Float[Tensor, "m c h w"]:
+        """The net's input for images after a motion, from that for the images before it."""
+        return motion(x) if self.permutation is None else self.permutation(motion(self.permutation.inverse(x)))
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ class EvaluationSet:
         seed: of all random draws.
         batch: images of a forward pass; changes results by rounding at most.
         dimensions: that features are reduced to, for the family ``equal_dimension``.
+        sizes: of the object in each image, in units of its side, if known.
+        size_range: the least and the largest size that the data set draws, if known.
     """
 
     padded: Shaped[Tensor, "n c H W"]
@@ -75,6 +84,8 @@ class EvaluationSet:
     seed: int = 0
     batch: int = BATCH
     dimensions: Sequence[int] = DIMENSIONS
+    sizes: Float[Tensor, " n"] | None = None
+    size_range: tuple[float, float] | None = None
 
     def batches(self) -> Sequence[Int64[Tensor, " b"]]:
         """The indices of each batch; sizes differ by at most 1, so that no batch has a single image."""
@@ -82,8 +93,10 @@ class EvaluationSet:
 
     def take(self, index: Int64[Tensor, " b"]) -> "EvaluationSet":
         """The subset with these indices."""
-        labels, positions = (values if values is None else values[index] for values in (self.labels, self.positions))
-        return replace(self, padded=self.padded[index], labels=labels, positions=positions)
+        labels, positions, sizes = (
+            values if values is None else values[index] for values in (self.labels, self.positions, self.sizes)
+        )
+        return replace(self, padded=self.padded[index], labels=labels, positions=positions, sizes=sizes)
 
 
 def untransformed_batches(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Float[Tensor, "b c h w"]]:

@@ -21,6 +21,8 @@ from .phase_tree import Phases, PhaseTree
 
 #: a shared computation is used if it agrees with the net on random shifts, up to this share of the largest value
 AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}
+#: why a net shares no computation between shifts of an image
+PERMUTED = "the pixels of its images are permuted"
 #: random shifts of that test
 TESTED_SHIFTS = 3
 #: images of a forward pass where each shift is an image of its own
@@ -111,6 +113,8 @@ def prepare(adapter: ModelAdapter, x: Float[Tensor, "n c H W"]) -> Rolls:
     """
     height, width = x.shape[-2:]
     one_by_one = Rolls(adapter, None, (height, width), "", all_shifts((height, width)), height * width)
+    if adapter.permutation is not None:
+        return replace(one_by_one, why=PERMUTED)
     try:
         tree = PhaseTree(adapter.net, (x.shape[1], height, width), adapter.layers)
     except UserError as error:
@@ -159,7 +163,7 @@ def one_by_one_rolls(
     """A forward pass for each roll; for any net."""
 
     def rolled(some: Int64[Tensor, "m 2"]) -> Tensor:
-        return torch.cat([x.roll((down, right), (2, 3)) for down, right in some.tolist()])
+        return adapter.move(x, lambda images: torch.cat([images.roll(shift, (2, 3)) for shift in some.tolist()]))
 
     return one_by_one(adapter, len(x), shifts, rolled)
 

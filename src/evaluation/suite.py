@@ -21,7 +21,7 @@ TRANSFORMS_OF: dict[str, list[str]] = {
     "embed": ["shift/embed"],
     **{t.name: [key for key in TRANSFORMS if key.startswith(f"{t.name}/")] for t in TABLE if t.name != "shift"},
 }
-#: every family of measures that need not be named
+#: every family of measures, without those on request
 ALL = (*TRANSFORMS_OF, *(name for name in FAMILIES if name not in ON_REQUEST))
 
 

@@ -54,10 +54,11 @@ class Job:
         name: shown to people; no two jobs of a sweep have the same.
         arguments: of the train command.
         folder: of the run.
-        epochs: of its training.
+        epochs: of its training, unless its length is given in steps.
         devices: on one machine; each is a process.
         nodes: machines.
         gpus: that it needs on each machine; 0: it runs on the CPU.
+        steps: of its training, where its length is given in steps.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Job:
     devices: int = 1
     nodes: int = 1
     gpus: int = 0
+    steps: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -315,13 +317,16 @@ class LiveStatus:
             table.add_column(column, justify="left" if column == "job" else "right")
         for job in running:
             seconds = time.monotonic() - self.since.get(job, time.monotonic())
-            table.add_row(escape(job.name), f"{epochs_done(job)}/{job.epochs}", f"{seconds:.0f}")
+            table.add_row(escape(job.name), trained(job), f"{seconds:.0f}")
         self.live.update(Group(Text(title, style="bold"), table))
 
     def _print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def epochs_done(job: Job) -> int:
-    """The epochs that a job has finished, by its history."""
-    return len(files.read_rows(job.folder / files.HISTORY))
+def trained(job: Job) -> str:
+    """The epochs that a job has finished, by its history, of all: ``3/10``; or the steps: ``600/2000 steps``."""
+    history = files.read_rows(job.folder / files.HISTORY)
+    if job.steps is None:
+        return f"{len(history)}/{job.epochs}"
+    return f"{history[-1]['step'] if history else 0}/{job.steps} steps"

@@ -148,6 +148,7 @@ class _Processes(Launcher):
                 devices=cfg.trainer.devices,
                 nodes=cfg.trainer.num_nodes,
                 gpus=self.gpus_of(cfg.trainer),
+                steps=cfg.train.steps,
             )
 
 

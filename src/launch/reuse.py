@@ -57,7 +57,8 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
         same_images = [run for run in runs if run.contents == image_checksums(cfg)]
         differences = [(run, differing_keys(flatten(run.cfg), flatten(cfg))) for run in same_images]
         equal = next((run for run, keys in differences if not keys), None)
-        shorter = [run for run, keys in differences if keys == [EPOCHS] and run.cfg.train.epochs < cfg.train.epochs]
+        by_epochs = [run for run, keys in differences if keys == [EPOCHS] and cfg.train.steps is None]
+        shorter = [run for run in by_epochs if run.cfg.train.epochs < cfg.train.epochs]
         if equal:
             _copy_run(equal, folder, cfg)
         elif shorter and not (folder / files.CHECKPOINTS).exists():

@@ -59,6 +59,21 @@ class History(Callback):
         write_rows(self.path, self.rows)
 
 
+class StopAfterSteps(Callback):
+    """Ends the last epoch early, at a number of optimiser steps; it is validated and saved as any other."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Ask Lightning to validate and to end the epoch."""
+        trainer.should_stop = trainer.global_step >= self.steps
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training ends as its epochs are done, so that callbacks can tell it from divergence."""
+        trainer.should_stop = False
+
+
 class StopOnDivergence(Callback):
     """Ends training after the epoch in which weights or the validation loss became infinite or nan.
 
@@ -237,8 +252,9 @@ class ProgressBar(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar."""
-        steps = int(trainer.estimated_stepping_batches)
-        self.task = self.bar.add_task("training", total=steps, completed=trainer.global_step, numbers="")
+        assert isinstance(pl_module, Training)
+        total, done = pl_module.total_steps, trainer.global_step
+        self.task = self.bar.add_task("training", total=total, completed=done, numbers="")
         self.bar.start()
 
     @rank_zero_only

@@ -207,7 +207,7 @@ def disable_signal_handlers(trainer: Trainer) -> None:
 
 
 def _epoch_is_over(trainer: Trainer) -> bool:
-    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
 def _agreed(trainer: Trainer, wanted: int, always: bool = False) -> int:

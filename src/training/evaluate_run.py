@@ -51,6 +51,7 @@ def evaluation_set(cfg: Config, splits: Splits) -> EvaluationSet:
     return EvaluationSet(
         surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed,
         dimensions=tuple(cfg.measure.dimensions),
+        sizes=chosen.sizes, size_range=splits.object_size,
     )  # fmt: skip
 
 
@@ -58,8 +59,9 @@ def adapter_of_run(net: Training, splits: Splits) -> ModelAdapter:
     """The net of a run: every stage, and what its head reads."""
     position = net.task.position if net.task.localizes else None
     return ModelAdapter(
-        net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.classifies, position
-    )
+        net, [*net.stages, "features"], splits.normalise, net.task.answer, net.task.classifies, position,
+        permutation=splits.permutation,
+    )  # fmt: skip
 
 
 def online_rows(net: Training, splits: Splits, test_set: EvaluationSet) -> Iterator[Row]:
@@ -102,7 +104,9 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
                 parts["train_clean"] = replace(sample, labels=splits.true_labels[: len(sample)])
         quick = fuse_conv_bn(one)
         for name, part in parts.items():
-            batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std)
+            batches = Batches(
+                part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std, permutation=splits.permutation
+            )
             for row in accuracy_rows(quick, batches, net.task, name):
                 if isinstance(row, PerImage):
                     if name in {"test", *splits.others} and not suffix:

@@ -144,9 +144,14 @@ class Training(LightningModule):
         """The optimiser, and a schedule that steps every batch."""
         train = self.cfg.train
         optimizer = optimiser(train.optimizer, self.parameters(), train.lr, train.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = SCHEDULES[train.schedule](optimizer, train.lr, steps)
+        schedule = SCHEDULES[train.schedule](optimizer, train.lr, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        of_epochs = int(self.trainer.estimated_stepping_batches)
+        return min(self.cfg.train.steps or of_epochs, of_epochs)
 
 
 def module(cfg: Config, image: tuple[int, int, int], classes: int) -> Training:

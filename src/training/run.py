@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from ..config import Config, to_dict
-from ..data.batches import EVALUATION_BATCH, Batches
+from ..data.batches import EVALUATION_BATCH, Batches, epochs_of_steps, learned_sizes
 from ..data.example_images import probe_images
 from ..data.splits import Splits, split
 from ..errors import Interrupted
@@ -128,9 +128,10 @@ def _measure(net: "Training", cfg: Config, splits: Splits, summary: ModelSummary
 
     with console.status("measuring") as status:
         rows = write_measures(folder / files.MEASURES, measure(net, cfg, splits, status.update))
-        status.update("analysing features")
-        features = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
-        files.write_arrays(folder / files.INSIDE, features)
+        if splits.permutation is None:  # else no place in a map is a place in the image
+            status.update("analysing features")
+            features = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
+            files.write_arrays(folder / files.INSIDE, features)
     return rows
 
 
@@ -179,6 +180,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         ProgressBar,
         SaveConfig,
         SaveFeatureMaps,
+        StopAfterSteps,
         StopOnDivergence,
     )
     from .checkpoints import AtomicCheckpointIO, SaveCheckpoints, resume_from
@@ -204,15 +206,19 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     looks: list[Callback] = [FollowStatistics(cfg, splits)] if cfg.measure.follow else []
     if cfg.measure.every:
         looks.append(OnlineEvaluation(_online_evaluation(cfg, splits), cfg.measure.every))
+    epochs, passes = cfg.train.epochs, 1
+    if cfg.train.steps:
+        epochs, passes = epochs_of_steps(cfg.train.steps, len(learned_sizes(len(splits.train), cfg.train.batch_size)))
+    cut = [StopAfterSteps(cfg.train.steps)] if cfg.train.steps else []
     trainer = Trainer(
-        max_epochs=cfg.train.epochs,
+        max_epochs=epochs,
         devices=cfg.trainer.devices,
         num_nodes=cfg.trainer.num_nodes,
         strategy=cfg.trainer.strategy,
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see LogToWandb
-        callbacks=[SaveConfig(cfg), diverged, track, *looks, history, maps, ProgressBar(console), saving],
+        callbacks=[SaveConfig(cfg), *cut, diverged, track, *looks, history, maps, ProgressBar(console), saving],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -221,8 +227,13 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         default_root_dir=folder,
     )
     device = trainer.strategy.root_device
-    batches = partial(Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size)
-    train = batches(splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment))
+    batches = partial(
+        Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size,
+        permutation=splits.permutation,
+    )  # fmt: skip
+    train = batches(
+        splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment), passes=passes
+    )
     val = batches(splits.val.to(device), EVALUATION_BATCH)
     saved = resume_from(checkpoints, progress=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
     if saved is None:

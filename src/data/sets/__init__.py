@@ -21,7 +21,9 @@ for _module in registered(__file__, ("torchvision_sets", "folder", "shapes", "re
     SETS |= import_module(f"{__name__}.{_module}").SETS
 
 
-def load(name: str, root: str, image_size: int, canvas: int | None = None) -> Source:
+def load(
+    name: str, root: str, image_size: int, canvas: int | None = None, object_size: tuple[float, float] | None = None
+) -> Source:
     """A data set by name, cached for the next job of a sweep.
 
     Args:
@@ -29,18 +31,23 @@ def load(name: str, root: str, image_size: int, canvas: int | None = None) -> So
         root: folder of data sets (for ``folder``: of the set itself).
         image_size: side of the images, for sets without a size of their own.
         canvas: side of the black square that every image is placed on; None: images as they are.
+        object_size: least and largest size of the objects, for sets that draw them; None: the set's own.
 
     Raises:
         DataError: the set is not there and cannot be downloaded; the message names the ways to get it.
     """
-    return _load(name, str(Path(root).expanduser()), image_size, canvas)
+    return _load(name, str(Path(root).expanduser()), image_size, canvas, object_size)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, root: str, image_size: int, canvas: int | None) -> Source:
+def _load(name: str, root: str, image_size: int, canvas: int | None, object_size: tuple[float, float] | None) -> Source:
     if canvas is not None:
-        return _place_all(_load(name, root, image_size, None), canvas)
-    return SETS[name].load(Path(root), image_size)
+        return _place_all(_load(name, root, image_size, None, object_size), canvas)
+    data_set = SETS[name]
+    if object_size is not None:
+        assert data_set.load_sized is not None, f"data.object_size is refused for data={name}"
+        return data_set.load_sized(Path(root), image_size, object_size)
+    return data_set.load(Path(root), image_size)
 
 
 def _place_all(source: Source, side: int) -> Source:
@@ -50,7 +57,8 @@ def _place_all(source: Source, side: int) -> Source:
         raise DataError(f"data.canvas={side}: smaller than the images, which are {height}×{width}")
     others = {name: place(part, side, seed=2) for name, part in source.others.items()}  # positions as in the test part
     train, test = place(source.train, side, seed=1), place(source.test, side, seed=2)
-    return replace(source, train=train, test=test, others=others, out_of_frame="black")
+    sizes = source.object_size and (source.object_size[0] * width / side, source.object_size[1] * width / side)
+    return replace(source, train=train, test=test, others=others, out_of_frame="black", object_size=sizes)
 
 
 def place(part: Images, side: int, seed: int) -> Images:

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..images import MARGIN, DataSet, Images, Source
 
 Field = Float[Tensor, "n h w"]
+#: least and largest radius, of the image's side
+RADII = (0.12, 0.25)
 
 
 def _box(u: Field, v: Field, a: float, b: float) -> Field:
@@ -40,11 +42,11 @@ CLASSES: dict[str, Callable[[Field, Field], Field]] = {
 
 
 def render(
-    count: int, size: int, margin: int, seed: int
+    count: int, size: int, margin: int, seed: int, radii: tuple[float, float] = RADII
 ) -> tuple[UInt8[Tensor, "n 1 H W"], Int64[Tensor, " n"], Float[Tensor, "n 4"]]:
     """One shape per image, anti-aliased, lighter than its background, with pixel noise of standard deviation 0.03.
 
-    Classes are balanced; centre, radius (0.12 to 0.25 of the side), angle and both grey levels are uniform. The shape
+    Classes are balanced; centre, radius (in ``radii``, of the side), angle and both grey levels are uniform. The shape
     lies inside the central ``size × size`` pixels; the background continues over the margin.
 
     The same ``seed`` gives the same images on any machine with the same torch.
@@ -58,7 +60,7 @@ def render(
         return low + (high - low) * torch.rand(count, generator=generator)
 
     labels = (torch.arange(count) % len(CLASSES))[torch.randperm(count, generator=generator)]
-    radius, angle = uniform(0.12, 0.25), uniform(0.0, 2 * math.pi)
+    radius, angle = uniform(*radii), uniform(0.0, 2 * math.pi)
     x, y = (radius + (1 - 2 * radius) * uniform(0.0, 1.0) for _ in range(2))
     background, contrast = uniform(0.05, 0.35), uniform(0.3, 0.6)
     pixels = (torch.arange(-margin, size + margin) + 0.5) / size
@@ -76,14 +78,14 @@ def render(
     return padded, labels, torch.stack([x, y, radius, angle], 1)
 
 
-def _load(root: Path, size: int) -> Source:
+def _load(root: Path, size: int, radii: tuple[float, float] = RADII) -> Source:
     parts = []
     for count, seed in ((12_000, 1), (2_000, 2)):
-        padded, labels, factors = render(count, size, MARGIN, seed)
+        padded, labels, factors = render(count, size, MARGIN, seed, radii)
         images = padded[..., MARGIN : MARGIN + size, MARGIN : MARGIN + size].contiguous()
         parts.append(Images(images, labels, padded, factors))
     train, test = parts
-    return Source(train, test, list(CLASSES), "edge")
+    return Source(train, test, list(CLASSES), "edge", object_size=radii)
 
 
-SETS = {"shapes": DataSet(1, None, len(CLASSES), _load)}
+SETS = {"shapes": DataSet(1, None, len(CLASSES), _load, _load)}

@@ -17,6 +17,8 @@ from importlib import import_module
 from ...registry import registered
 
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))
+#: families that are measured only where ``measure.what`` names them
+ON_REQUEST = ("object_size",)
 #: the family of what is measured whatever ``measure.what`` is: the scores on original images, and the suite's note
 ALWAYS = ""
 #: families that a run measures only if ``measure.what`` names them: they cost as much as several others

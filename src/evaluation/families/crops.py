@@ -20,7 +20,7 @@ from ...transforms import crop
 from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, populations, untransformed_batches
 from ..fragments import Fragments
 from ..fx import padding_of
-from ..shift_table import AGREEMENT, FORWARD_BATCH, MAX_ELEMENTS, TESTED_SHIFTS, ShiftTable, one_by_one
+from ..shift_table import AGREEMENT, FORWARD_BATCH, MAX_ELEMENTS, PERMUTED, TESTED_SHIFTS, ShiftTable, one_by_one
 from .rolls import MIN_IMAGES, REFERENCE_FORWARDS, ShiftLayer, ShiftOutputs, allowance, sample, shift_rows
 
 #: of the heatmaps and the note
@@ -103,6 +103,8 @@ def prepare(adapter: ModelAdapter, padded: UInt8[Tensor, "n c H W"], margin: int
     """
     shifts, images = every_shift(margin), padded[:2]
     alone = Crops(adapter, margin, len(shifts))
+    if adapter.permutation is not None:
+        return replace(alone, why=PERMUTED)
     channels, height, width = adapter.normalise(images).shape[1:]
     try:
         fragments = Fragments(adapter.net, (channels, height - 2 * margin, width - 2 * margin), margin)

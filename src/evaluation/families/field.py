@@ -105,6 +105,8 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Heatm
     fields = effective_fields(adapter.net, adapter.layers, untransformed_batches(adapter, few))
     for layer, field in fields.items():
         values = field.cpu()
+        if adapter.permutation is not None:
+            values = adapter.permutation.inverse(values[None, None])[0, 0]
         size = Estimate(effective_size(values), float("nan"), float("nan"), len(few.padded))
         yield Row(layer, "none", "test", 0, "effective_field", size)
         yield Heatmap(layer, "effective_field", values.float().numpy())

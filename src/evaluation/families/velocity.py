@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,10 +134,11 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Note]
     few = test_set.take(torch.arange(min(IMAGES, len(test_set.padded))))
     population = populations(adapter, untransformed_batches(adapter, few), layers=[])[OUTPUT]
     metrics = {motion: LEE(population) for motion in MOTIONS}
+    motions: dict[str, Motion] = {name: partial(adapter.move, motion=motion) for name, motion in MOTIONS.items()}
     for images in untransformed_batches(adapter, few):
         for motion, metric in metrics.items():
             try:
-                outputs, velocity = velocities(_SelectedOutput(adapter), images, MOTIONS[motion])
+                outputs, velocity = velocities(_SelectedOutput(adapter), images, motions[motion])
             except RuntimeError as error:  # a custom layer may have no forward derivative
                 yield Note("velocity", f"not measured, PyTorch has no derivative for it: {str(error).splitlines()[0]}")
                 return
