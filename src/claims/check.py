@@ -11,6 +11,7 @@ from ..config import Config, Contrast, Reading, Study, flatten
 from ..data.options import image_shape
 from ..errors import UserError
 from ..evaluation.families import ALWAYS
+from ..evaluation.followed import FOLLOWED
 from ..metrics.quantities import quantities, quantity_of
 from ..metrics.rows import Estimate, Row
 from ..models import network
@@ -69,6 +70,9 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
         if reading.history not in HISTORY and not reading.history.startswith(HISTORY_GROUPS):
             known = _meant(reading.history, HISTORY)
             raise UserError(f"{place}.history={reading.history}: no column of history.csv; {known}")
+        statistic = reading.history.rpartition("/")[2]
+        if statistic in FOLLOWED and not all(statistic in cfg.measure.follow for cfg in jobs):
+            raise UserError(f"{place}.history={reading.history}: is followed by measure.follow=[{statistic}]")
         return
     if reading.fact:
         if reading.fact not in FACTS:
@@ -86,6 +90,10 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
             )
         if reading.layer not in (layers := _layers(cfg)):
             raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), layers)}")
+        if family == "equal_dimension" and reading.amount not in cfg.measure.dimensions:
+            raise UserError(
+                f"{place}.amount={reading.amount:g}: choose one of measure.dimensions={cfg.measure.dimensions}"
+            )
         if reading.protocol in ("roll", "crop") and not 0 < float(reading.amount or 0) <= cfg.measure.max_shift:
             raise UserError(
                 f"{place}.amount={reading.amount:g}: shifts are of 1 to measure.max_shift={cfg.measure.max_shift} px"

@@ -37,7 +37,7 @@ def thirds(sizes: Float[Tensor, " n"], low: float, high: float) -> Int64[Tensor,
 
 @torch.no_grad()
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Note]:
-    """The accuracy of each third that has images, with Wilson's interval; a note instead, if these have no sizes or classes."""
+    """The accuracy of each third that has images, with Wilson's interval; a note if sizes or classes are unknown."""
     if test_set.sizes is None or test_set.size_range is None or test_set.labels is None or not adapter.classifies:
         yield Note("object_size", "not measured: classes and sizes of objects are needed, which data=shapes has")
         return

@@ -17,7 +17,7 @@ QUANTITIES = (
     Quantity("prediction_change", low=0, high=1,
         formula="share of fixed training images whose predicted class is not that of the look before",
         null="0: the net has not moved; its first minimum is said to precede the fitting of wrong labels",
-        source="Yuan et al. 2024 (Label Wave)"),
+        source="Yuan et al. 2025 (Label Wave)"),
     Quantity("susceptibility",
         formula="L(w) - L(w - η ∇L(w)), L the loss of a fixed batch with fixed random labels, η train.lr: one SGD step",
         null="≈ η |∇L|² for small η; below 0 where the step is too long", source="Forouzesh et al. 2023"),
