@@ -47,7 +47,7 @@ class Claim:
             case Verdict.HOLDS:
                 return not same if self.expect == "a=b" else truth <= 0
             case Verdict.REFUTED:
-                return truth == 0 if self.expect == "a=b" else truth >= self.margin
+                return truth == 0 if self.expect == "a=b" else truth > 0 and truth >= self.margin
             case Verdict.EQUIVALENT:
                 return not same
         return False
@@ -72,6 +72,11 @@ CLAIMS = {
     "any of 3: d = margin, −2, −2": Claim((1.0, -2.0, -2.0), margin=1.0, need="any"),
     "all equal of 5: d = 0, no margin": Claim((0.0,) * 5, "a=b", need="all"),
     "any equal of 3: d = margin": Claim((1.0,) * 3, "a=b", 1.0, need="any"),
+    "all of 5: d = margin": Claim((1.0,) * 5, margin=1.0, need="all"),
+    "all of 3: d = −margin": Claim((-1.0,) * 3, margin=1.0, need="all"),
+    "all equal of 2: d = 0, margin 0.8": Claim((0.0,) * 2, "a=b", 0.8, need="all"),
+    "all equal of 5: d = 0, margin 0.95": Claim((0.0,) * 5, "a=b", 0.95, need="all"),
+    "any equal of 5: d = margin": Claim((1.0,) * 5, "a=b", 1.0, need="any"),
     "power, one test: d = 1": Claim((1.0,)),
     "power, one test: d = 2": Claim((2.0,)),
     "power, all of 3: d = 2": Claim((2.0,) * 3, need="all"),

@@ -13,7 +13,8 @@ from .judge import ALPHA, MOST_FAILED
 RULE = f"""\
 A contrast is a difference a - b with a margin, the smallest difference that matters. Its interval is Student's over
 seeds, paired where both sides have the same seeds, and over seeds and test images (crossed) where runs keep a value for
-each image; of shares of runs, exact. The error probability of a claim is {ALPHA}: Holm's levels over its contrasts.
+each image; of shares of runs, exact. The error probability of a claim is {ALPHA}, shared out over the ends of its
+contrasts' intervals that can be wrong: one of a > b and a < b, both of a = b; no interval is below {1 - ALPHA:.0%}.
 Expected a > b: equivalent if the interval lies within the margin on both sides; holds if it lies above 0; does not hold
 if it lies below the margin; else undecided. Expected a < b: mirrored. Expected a = b: holds if the interval lies within
 the margin; does not hold if it does not contain 0; else undecided.
