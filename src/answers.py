@@ -5,16 +5,20 @@
     python -m src.answers studies=q1_what_over_where,q3_stride
     python -m src.answers run=false                        the table again, from finished studies
 
-A study is a named sweep that states claims. Each runs by its own command, two or more jobs at a time
-(hydra/launcher=local); what is finished is kept, so the same command goes on after an interruption. The table goes to
+A study is a named sweep that states claims, and runs by its own command. Several run side by side, each in one process on
+one core (jobs=); what is finished is kept, so the same command goes on after an interruption. The table goes to
 docs/answers.md, the verdicts of each study to docs/answers/.
 
-options: preset=quick|full  studies=all|NAME,NAME  run=true|false  launcher=local|slurm|basic  out=FOLDER
+options: preset=quick|full  studies=all|NAME,NAME  run=true|false  out=FOLDER
+         jobs=N (studies side by side; by default one a core; with a GPU or a cluster: 1)
+         launcher=basic|local|slurm (of each study: basic runs its jobs one after the other)
 """
 
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,26 +30,27 @@ class Options:
     preset: str = "quick"
     studies: str = "all"
     run: bool = True
-    launcher: str = "local"
+    launcher: str = "basic"
+    jobs: int | None = None
     out: str = "docs"
 
 
 def main() -> None:
-    """Run the studies one after the other, with a line each; then write the table."""
+    """Run the studies, with a line each; then write the table."""
     from .config import cli_errors, from_command_line
 
     with cli_errors():
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
+        from .launch.jobs import cores
         from .launch.sweep import OUTPUTS, study_names
         from .reporting.answers import collect, write_answers
         from .reporting.terminal import console
 
-        names = study_names(options.studies)
-        failed = []
-        for name in names:
-            folder = OUTPUTS / name if options.preset == "quick" else OUTPUTS / f"{name},preset={options.preset}"
-            if options.run and not run_study(name, options, folder):
-                failed.append(name)
+        studies = {}
+        for name in study_names(options.studies):
+            studies[name] = OUTPUTS / (name if options.preset == "quick" else f"{name},preset={options.preset}")
+        failed = run_studies(studies, options, options.jobs or cores()) if options.run else []
+        for name, folder in studies.items():
             collect(name, folder, Path(options.out))
         console.print(f"  {write_answers(Path(options.out))}", markup=False)
         if failed:
@@ -53,31 +58,54 @@ def main() -> None:
             raise SystemExit(1)
 
 
-def run_study(name: str, options: Options, folder: Path) -> bool:
-    """Run one study by its command, with its output in a log; whether it ended well."""
-    from .launch.sweep import OUTPUTS
-    from .naming import command_words
+def run_studies(studies: Mapping[str, Path], options: Options, at_once: int) -> list[str]:
+    """Run studies, some at a time, each by its command and with its output in a log; returns those that failed.
+
+    Args:
+        studies: name → the folder of its sweep.
+        options: of the command line.
+        at_once: how many run side by side; each then has one thread.
+    """
     from .reporting.answers import progress_line
     from .reporting.terminal import console
+
+    waiting, running, failed = list(studies), dict[str, tuple[subprocess.Popen[bytes], float]](), list[str]()
+    try:
+        with console.status("") as status:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    name = waiting.pop(0)
+                    running[name] = start_study(name, options, at_once), time.monotonic()
+                status.update("; ".join(f"{name}: {progress_line(studies[name])}" for name in running))
+                time.sleep(0.5)
+                for name, (process, start) in list(running.items()):
+                    if process.poll() is not None:
+                        del running[name]
+                        minutes = (time.monotonic() - start) / 60
+                        console.print(f"  {name}: {progress_line(studies[name])}, {minutes:.1f} min", markup=False)
+                        failed += [name] * (process.returncode != 0)
+    except BaseException:  # they save what they have
+        for process, _ in running.values():
+            process.terminate()
+        for process, _ in running.values():
+            process.wait()
+        raise
+    return failed
+
+
+def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[bytes]":
+    """Start a study's command."""
+    from .launch.jobs import THREADS
+    from .launch.sweep import OUTPUTS
+    from .naming import command_words
 
     log = OUTPUTS / "answers" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [*command_words("train"), "-m", f"sweeps={name}", f"hydra/launcher={options.launcher}"]
     words += [f"preset={options.preset}"] * (options.preset != "quick")
-    start = time.monotonic()
-    with log.open("w") as output, console.status(name) as status:
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                status.update(f"{name}  {progress_line(folder)}")
-                time.sleep(0.5)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-    minutes = (time.monotonic() - start) / 60
-    console.print(f"  {name}  {progress_line(folder)}  {minutes:.1f} min", markup=False)
-    return process.returncode == 0
+    environment = os.environ | (dict.fromkeys(THREADS, "1") if at_once > 1 else {})
+    with log.open("w") as output:
+        return subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ A name that ends in `_untrained` is the same number of the untrained net of the 
 
 --8<-- "docs/hooks/families.md"
 
-`measure.follow` chooses statistics that are computed while the net trains, every `measure.every` epochs (0: each epoch),
-always on the same images, and written to `history.csv`. They do not change training.
+`measure.follow` chooses statistics that are computed while the net trains, every `measure.every` epochs (0: each
+epoch), always on the same images, and written to `history.csv`. They do not change training.
 
 --8<-- "docs/hooks/followed.md"
 
