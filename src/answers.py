@@ -5,8 +5,8 @@
     python -m src.answers studies=q1_what_over_where,q3_stride
     python -m src.answers run=false                        the table again, from finished studies
 
-A study is a named sweep that states claims, and runs by its own command. Several run side by side, each in one process on
-one core (jobs=); what is finished is kept, so the same command goes on after an interruption. The table goes to
+A study is a named sweep that states claims, and runs by its own command. Several run side by side, each in one process
+on one core (jobs=); what is finished is kept, so the same command goes on after an interruption. The table goes to
 docs/answers.md, the verdicts of each study to docs/answers/.
 
 options: preset=quick|full  studies=all|NAME,NAME  run=true|false  out=FOLDER
