@@ -1,4 +1,5 @@
-"""Parts of Hydra, Lightning, W&B and jaxtyping that are not public, and that an upgrade may move: one function uses each of them.
+"""Parts of Hydra, Lightning, W&B and jaxtyping that are not public, and that an upgrade may move:
+one function uses each of them.
 
 A failure here names the function to mend; whatever else breaks follows from it.
 """
@@ -116,7 +117,7 @@ def test_the_import_hook_checks_types_and_sizes_of_arguments() -> None:
 
 def test_sizes_of_what_is_returned_are_those_of_the_arguments() -> None:
     @jaxtyping.jaxtyped(typechecker=check)
-    def first(x: Float[Tensor, "n"], n: int) -> Float[Tensor, "n"]:
+    def first(x: Float[Tensor, " n"], n: int) -> Float[Tensor, " n"]:
         return x[:n]
 
     assert len(first(torch.zeros(2), 2)) == 2
