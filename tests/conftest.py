@@ -1,14 +1,20 @@
 """What every test gets: seeded torch, signals that are heeded, property tests that are quick and always the same."""
 
 import signal
+import subprocess
+import sys
 import tempfile
+from importlib import import_module
 
 import pytest
 import torch
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
-import src  # noqa: F401  (before any test imports torchvision)
+import tests  # noqa: F401  (before src, whose functions its type checker decorates)
+
+import src  # noqa: F401 isort:skip (before any test imports torchvision)
+from tests.helpers import ROOT, Command
 
 torch.set_num_threads(1)  # for maps this small, more threads take longer
 # a shell ignores it for what runs in its background, and so would all that tests start and interrupt
@@ -21,3 +27,22 @@ settings.load_profile("quick")
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process: a fresh one's start and imports take longer than most commands."""
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", [*words])
+        capfd.readouterr()
+        code: object = 0
+        try:
+            import_module(words[0]).main()
+        except SystemExit as end:
+            code = end.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess([*words], code, *capfd.readouterr())
+
+    monkeypatch.chdir(ROOT)
+    return command

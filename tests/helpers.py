@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from src.models import network as build
 
 Image = tuple[int, int, int]
 ROOT = Path(__file__).parent.parent
+#: runs a command of these words, the first of them a module
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def composed(*overrides: str) -> Config:

@@ -12,7 +12,7 @@ import torch
 
 from src.reporting.wandb_logger import shorten_name
 from src.results import files
-from tests.helpers import ROOT, wandb_records
+from tests.helpers import ROOT, Command, wandb_records
 
 TINY = (
     "data=shapes data.image_size=16 data.train_size=256 data.val_size=100 model.depth=2 model.width=4 train.epochs=1 "
@@ -71,18 +71,18 @@ def test_a_checkpoint_is_measured_again_to_the_same_numbers(sweep: Path, tmp_pat
     assert started["config"]["update"]["model"]["pool"] == "avg"
 
 
-def test_two_runs_are_held_against_each_other(sweep: Path, tmp_path: Path) -> None:
+def test_two_runs_are_held_against_each_other(sweep: Path, tmp_path: Path, in_process: Command) -> None:
     one, other = (next(sweep.glob(f"*{pool}*")) / "checkpoints/best.ckpt" for pool in ("avg", "max"))
     out = tmp_path / "alike.csv"
-    done = command("src.measure", f"checkpoint={one}", f"against={other}", f"out={out}")
+    done = in_process("src.measure", f"checkpoint={one}", f"against={other}", f"out={out}")
     assert done.returncode == 0, done.stderr
     found = {row["measure"]: row for row in files.read_rows(out)}
     assert set(found) == {"cka_against", "cka_against_untrained"}
     assert "Similarity of layers of two nets (CKA)" in out.with_suffix(".html").read_text()
 
 
-def test_a_report_is_built_again(sweep: Path, tmp_path: Path) -> None:
-    done = command("src.report", f"runs={sweep}", f"out={tmp_path}")
+def test_a_report_is_built_again(sweep: Path, tmp_path: Path, in_process: Command) -> None:
+    done = in_process("src.report", f"runs={sweep}", f"out={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / files.COMPARISON).read_bytes() == (sweep / files.COMPARISON).read_bytes()
 
@@ -100,29 +100,41 @@ def test_shapes_prints_the_ledger_without_lightning_or_data() -> None:
     ("words", "message"),
     [
         (["src.train", "model.pool=avgg"], "model.pool=avgg: did you mean avg? choose one of none, max"),
-        (["src.measure", "checkpoint=nothing.ckpt"], "checkpoint=nothing.ckpt: no such file"),
-        (["src.measure", "checkpoint=README.md"], "cannot be read as a checkpoint"),
         (["src.measure", "checkpoint=x", "against=y", "what=shift"], "leave out net= and what="),
-        (["src.measure", "check=x"], "valid here: checkpoint"),
         (["src.report", "runs=src"], "runs=src: no finished run in it"),
         (["src.shapes", "model.dept=3"], "did you mean model.depth?"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words: list[str], message: str) -> None:
-    done = command(*words)
+    is_one_line(command(*words), message)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("checkpoint=nothing.ckpt", "checkpoint=nothing.ckpt: no such file"),
+        ("checkpoint=README.md", "cannot be read as a checkpoint"),
+        ("check=x", "valid here: checkpoint"),
+    ],
+)
+def test_bad_input_to_measure_is_one_line(word: str, message: str, in_process: Command) -> None:
+    is_one_line(in_process("src.measure", word), message)
+
+
+def is_one_line(done: subprocess.CompletedProcess[str], message: str) -> None:
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(sweep: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_architecture_is_refused(sweep: Path, tmp_path: Path, in_process: Command) -> None:
     tree = torch.load(next(sweep.glob("*avg*")) / "checkpoints/best.ckpt", weights_only=True)
     tree["config"]["model"]["name"] = "resnet"
     torch.save(tree, tmp_path / "other.ckpt")
-    done = command("src.measure", f"checkpoint={tmp_path / 'other.ckpt'}")
+    done = in_process("src.measure", f"checkpoint={tmp_path / 'other.ckpt'}")
     assert done.returncode == 2
     assert "does not hold the weights of its own config, a resnet" in done.stderr
     torch.save({"state_dict": tree["state_dict"]}, tmp_path / "foreign.ckpt")
-    done = command("src.measure", f"checkpoint={tmp_path / 'foreign.ckpt'}")
+    done = in_process("src.measure", f"checkpoint={tmp_path / 'foreign.ckpt'}")
     assert done.returncode == 2
     assert "holds no config" in done.stderr

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from src.config import MEASURE_NAMES, from_dict, to_dict
 from src.data.splits import split
 from src.errors import UserError
 from src.evaluation.families import ALWAYS, family_of
+from src.evaluation.suite import TRANSFORMS_OF
 from src.measuring.checkpoint import compare_layers, measure_again
 from src.measuring.options import Images, Options
 from src.metrics import Heatmap, Note, Row
@@ -78,6 +79,13 @@ def test_a_row_says_which_family_it_is_of(name: str, of_family: dict[str, Found]
     assert {family_of(one.measure) for one in of_family[name] if isinstance(one, Heatmap | Note)} <= {name, ALWAYS}
 
 
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the page of the table, which takes longer than measuring: the next test draws it."""
+    monkeypatch.setattr("src.measuring.checkpoint.show_page", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("name", MEASURE_NAMES)
 def test_measured_again_a_family_comes_to_the_same_table_byte_for_byte(name: str, whole: Path) -> None:
     before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
@@ -92,9 +100,10 @@ def test_measured_again_a_family_comes_to_the_same_table_byte_for_byte(name: str
         np.testing.assert_array_equal(found[key], plane)
 
 
-def test_what_is_replaced_and_what_stays_is_said(whole: Path) -> None:
+def test_what_is_replaced_and_what_stays_is_said_and_the_page_shows_all(whole: Path) -> None:
     counts = families_in(whole / files.MEASURES)
     said = " ".join(again(whole, what="shift").split())
+    assert (whole / files.MEASURES).with_suffix(".html").exists()
     assert f"replaced in measures.csv: {counts['shift']} numbers of shift " in said
     kept = sum(counts.values()) - counts["shift"] - counts[ALWAYS]
     assert f"kept in measures.csv: {kept:,} numbers of" in said
@@ -243,12 +252,25 @@ def test_a_report_where_the_seeds_of_a_variant_have_other_families(
     assert build_report(tmp_path).exists()
 
 
-@pytest.mark.parametrize("name", ["shift", "layers", "rolls"])
-@pytest.mark.parametrize("seeds", [1, 2])
+#: families of transforms have the same kinds of rows; in most reports of crossed axes two of them stand for all
+FEW_TRANSFORMS = [name for name in MEASURE_NAMES if name not in {*TRANSFORMS_OF} - {"shift", "blur"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds", "others"),
+    [
+        ("shift", 2, MEASURE_NAMES),
+        ("shift", 1, FEW_TRANSFORMS),
+        ("layers", 1, FEW_TRANSFORMS),
+        ("layers", 2, FEW_TRANSFORMS),
+        ("rolls", 1, FEW_TRANSFORMS),
+        ("rolls", 2, FEW_TRANSFORMS),
+    ],
+)
 def test_a_report_of_crossed_axes_where_one_run_has_one_family_alone(
-    name: str, seeds: int, of_family: dict[str, Found], done: Path, tmp_path: Path
+    name: str, seeds: int, others: Sequence[str], of_family: dict[str, Found], done: Path, tmp_path: Path
 ) -> None:
-    everything = [one for found in of_family.values() for one in found]
+    everything = [one for other in others for one in of_family[other]]
     for seed in range(seeds):
         for pool in ("max", "avg"):
             for padding in ("zeros", "circular"):

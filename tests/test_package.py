@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, Command
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 HEAVY = "torchvision torchmetrics lightning hydra wandb captum submitit plotly pandas sklearn scipy timm".split()
@@ -25,20 +25,35 @@ def test_every_folder_of_the_package_is_installed() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == expected
 
 
-@pytest.mark.parametrize(
-    ("module", "loaded"),
-    [
-        ("src.pooling", set()),
-        ("src.summary", set()),
-        ("src.metrics", {"torchmetrics", "scipy", "torchvision"}),
-        ("src.results.runs", {"scipy", "torchmetrics", "torchvision"}),
-        ("src.config", {"torchvision", "torchmetrics", "scipy"}),
-    ],
-)
-def test_importing_a_part_loads_no_heavy_library_that_it_does_not_need(module: str, loaded: set[str]) -> None:
-    code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
+#: module → the heavy libraries that it needs
+PARTS = {
+    "src.pooling": set(),
+    "src.summary": set(),
+    "src.metrics": {"torchmetrics", "scipy", "torchvision"},
+    "src.results.runs": {"scipy", "torchmetrics", "torchvision"},
+    "src.config": {"torchvision", "torchmetrics", "scipy"},
+}
+#: imports torch, which all parts need and which takes longest, once, and then each part in a process of its own
+IMPORT_PARTS = """
+import importlib, os, sys, torch
+
+print("torch", *(name for name in {heavy} if name in sys.modules), flush=True)
+for part in {parts}:
+    if not os.fork():
+        importlib.import_module(part)
+        print(part, *(name for name in {heavy} if name in sys.modules), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_importing_a_part_loads_no_heavy_library_that_it_does_not_need() -> None:
+    code = IMPORT_PARTS.format(heavy=HEAVY, parts=[*PARTS])
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= loaded
+    loaded = {part: {*names} for part, *names in map(str.split, done.stdout.splitlines())}
+    assert loaded.pop("torch") == set(), "or it is not known which part has loaded it"
+    assert loaded.keys() == PARTS.keys(), done.stderr
+    assert {part: names - PARTS[part] for part, names in loaded.items()} == {part: set() for part in PARTS}
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +137,23 @@ def test_a_net_of_ones_own_from_another_folder(site: Path, tmp_path: Path) -> No
     [
         (["trian"], "error: trian: no such command; did you mean train?"),
         (["measure", "net=nowhere:Net", "data=shapes"], "error: net=nowhere:Net: ModuleNotFoundError: No module named"),
-        (["measure", "net=os:getcwd", "data=shapes"], "error: net=os:getcwd: gives a str, where an nn.Module"),
-        (["measure", "net=a/b:c", "data=shapes"], "error: net=a/b:c: write MODULE:NAME"),
     ],
 )
 def test_bad_input_is_one_line(site: Path, tmp_path: Path, words: list[str], message: str) -> None:
     done = elsewhere(site, tmp_path, "-m", "whatwhere", *words)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ("os:getcwd", "error: net=os:getcwd: gives a str, where an nn.Module"),
+        ("a/b:c", "error: net=a/b:c: write MODULE:NAME"),
+    ],
+)
+def test_a_net_that_is_none_is_refused_in_one_line(net: str, message: str, in_process: Command) -> None:
+    done = in_process("src.measure", f"net={net}", "data=shapes")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert done.stderr.startswith(message)
 

@@ -250,8 +250,15 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
         ("size=2", "larger than its map"),
     ],
 )
-def test_bad_input_is_one_line(word, message):
-    done = command(word)
+def test_bad_input_is_one_line(word, message, in_process):
+    is_refused(in_process("src.pools", word), message)
+
+
+def test_bad_input_is_one_line_in_a_process_of_its_own():
+    is_refused(command("sise=31"), "did you mean size?")
+
+
+def is_refused(done, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

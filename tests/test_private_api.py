@@ -1,20 +1,29 @@
-"""Parts of Hydra, Lightning and W&B that are not public, and that an upgrade may move: one function uses each of them.
+"""Parts of Hydra, Lightning, W&B and jaxtyping that are not public, and that an upgrade may move:
+one function uses each of them.
 
 A failure here names the function to mend; whatever else breaks follows from it.
 """
 
 import json
 
+import jaxtyping
 import pytest
+import torch
 import wandb
+from beartype.roar import BeartypeCallHintViolation
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from jaxtyping import Float
 from lightning.pytorch import Trainer
+from torch import Tensor
 from wandb_workspaces.reports import v2 as wr
 
 from src.launch import compose
+from src.metrics.cka import unbiased_hsic
+from src.metrics.rows import Estimate
 from src.reporting import wandb_files, wandb_logger, wandb_report
 from src.training import checkpoints
+from tests import check
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
@@ -97,3 +106,20 @@ def test_lightning_has_the_parts_that_checkpoints_use() -> None:
     checkpoints.disable_signal_handlers(trainer)
     assert trainer._signal_connector.register_signal_handlers() is None
     assert trainer.fit_loop.epoch_loop.batch_progress.is_last_batch is False, "checkpoints._epoch_is_over"
+
+
+def test_the_import_hook_checks_types_and_sizes_of_arguments() -> None:
+    with pytest.raises(BeartypeCallHintViolation):
+        unbiased_hsic(torch.zeros(4, 4), torch.zeros(5, 5))
+    with pytest.raises(BeartypeCallHintViolation):
+        Estimate("one", 0, 1, 1)  # type: ignore[arg-type]
+
+
+def test_sizes_of_what_is_returned_are_those_of_the_arguments() -> None:
+    @jaxtyping.jaxtyped(typechecker=check)
+    def first(x: Float[Tensor, " n"], n: int) -> Float[Tensor, " n"]:
+        return x[:n]
+
+    assert len(first(torch.zeros(2), 2)) == 2
+    with pytest.raises(BeartypeCallHintViolation):
+        first(torch.zeros(2), 1)

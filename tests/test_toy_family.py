@@ -58,9 +58,11 @@ MEASURE = ToyChange
 KNOWN = """
 from src.config import MEASURES
 from src.evaluation.families import family_of
+from src.metrics import ToyChange
 from src.metrics.quantities import quantity_of, range_of
 print("toy" in MEASURES, range_of("toy_brightness_untrained"), quantity_of("toy_brightness").null)
 print(family_of("toy"), family_of("toy_mean/output"), family_of("toy_brightness"))
+print(ToyChange.on)
 """
 RUN = (
     "data=shapes data.image_size=16 data.train_size=128 data.val_size=64 model.depth=1 model.width=4 train.epochs=1 "
@@ -69,11 +71,18 @@ RUN = (
 ).split()
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the lab with both files, and a run that was measured by both."""
+    lab = tmp_path_factory.mktemp("lab")
     for folder in ("src", "conf", "hydra_plugins", "sweeps"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
+        shutil.copytree(ROOT / folder, lab / folder)  # with what is compiled already
+    for path, code in (("evaluation/families/toy.py", FAMILY), ("metrics/toy.py", METRIC)):
+        assert not (lab / "src" / path).exists(), "no file is edited"
+        (lab / "src" / path).write_text(code)
+    python(lab, "-m", "src.train", *RUN, "measure.what=[shift,noise,toy]")
+    shutil.copy(lab / "run" / "measures.csv", lab / "first.csv")  # one of the tests measures again
+    return lab
 
 
 def python(lab: Path, *words: str) -> str:
@@ -84,18 +93,16 @@ def python(lab: Path, *words: str) -> str:
     return done.stdout
 
 
-def measured(lab: Path) -> list[dict[str, str]]:
-    with (lab / "run" / "measures.csv").open() as file:
+def measured(lab: Path, table: str = "run/measures.csv") -> list[dict[str, str]]:
+    with (lab / table).open() as file:
         return list(csv.DictReader(file))
 
 
 def test_a_family_in_one_file_can_be_named_measured_and_explained(lab: Path) -> None:
-    (lab / "src" / "evaluation" / "families" / "toy.py").write_text(FAMILY)
-    known = "True (0.0, 255.0) 0: black\ntoy toy toy\n"
+    known = "True (0.0, 255.0) 0: black\ntoy toy toy\nlayers\n"
     assert python(lab, "-c", KNOWN) == known
     assert "toy" in python(lab, "-m", "src.train", "--cfg", "job")
-    python(lab, "-m", "src.train", *RUN, "measure.what=[shift,toy]")
-    found = {row["measure"]: row for row in measured(lab) if row["measure"].startswith("toy")}
+    found = {row["measure"]: row for row in measured(lab) if row["measure"].startswith("toy_brightness")}
     assert set(found) == {"toy_brightness", "toy_brightness_untrained"}
     assert 0 < float(found["toy_brightness"]["value"]) < 255
     python(lab, "-m", "src.measure", "checkpoint=run/checkpoints/best.ckpt", "what=toy")
@@ -103,10 +110,7 @@ def test_a_family_in_one_file_can_be_named_measured_and_explained(lab: Path) -> 
 
 
 def test_a_metric_in_one_file_is_measured_and_kept_within_its_range(lab: Path) -> None:
-    (lab / "src" / "metrics" / "toy.py").write_text(METRIC)
-    assert python(lab, "-c", "from src.metrics import ToyChange; print(ToyChange.on)") == "layers\n"
-    python(lab, "-m", "src.train", *RUN, "measure.what=[shift,noise]")
-    found = [row for row in measured(lab) if row["measure"] == "toy_change"]
+    found = [row for row in measured(lab, "first.csv") if row["measure"] == "toy_change"]
     assert {row["layer"] for row in found} == {"stage1", "features"}
     assert {row["transform"] for row in found} == {"shift", "noise"}
     assert all(float(row["low"]) >= 0 and float(row["high"]) <= 0.25 for row in found)
