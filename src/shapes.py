@@ -1,4 +1,4 @@
-"""The model summary of a config, by arithmetic alone: shapes, receptive fields, multiply-adds (MACs); no data, no training.
+"""The model summary of a config, without data or training: shapes, receptive fields, multiply-adds (MACs).
 
 python -m src.shapes model.depth=4 model.pool=blur
 python -m src.shapes model=resnet data=cifar10

@@ -15,15 +15,17 @@ from src.config import from_dict, to_dict
 from src.errors import UserError
 from src.metrics.rows import Estimate, Row
 from src.reporting.comparison import difference, group_into_variants, select_baseline, shown_differences
+from src.reporting.columns import one_line
 from src.reporting.headline import headline
 from src.reporting.page import build_report, render, write_run_page
-from src.reporting.tables import comparison_rows, shown_rows
-from src.reporting.terminal import console
+from src.reporting.tables import comparison_rows, shown_columns, shown_rows
+from src.reporting.terminal import console, show_comparison
 from src.reporting.variant import Variant
 from src.results import files
 from src.results.identity import FORMAT, write_identity
 from src.results.measures import write_measures
 from src.results.runs import FinishedRun, find_runs
+from tests.helpers import ROOT
 
 
 def leave_run(folder: Path, accuracy: float, distance: float, **settings: object) -> None:
@@ -90,6 +92,25 @@ def test_the_headline_names_the_winners_and_its_own_weakness(sweep: Path) -> Non
     assert f"{best}; not distinguishable from pool=max with 0.200, behind by" in text
     assert "pool=max is the most accurate: 0.920 [0.848, 0.992] over 3 seeds; next is pool=avg with 0.800" in text
     assert "With 1 seed per variant this is preliminary: use at least 5 seeds." in text
+
+
+def test_the_quick_start_shows_what_is_printed(tmp_path: Path) -> None:
+    """All but the numbers: the headings of the table, and the words of the sentences."""
+    for pool, accuracy, distance in (("max", 0.913, 0.144), ("avg", 0.915, 0.113), ("none", 0.910, 0.171)):
+        leave_run(tmp_path / pool, accuracy, distance, model={"pool": pool})
+    runs = found_below(tmp_path)
+    variants = sorted(group_into_variants(runs), key=lambda variant: ["max", "avg", "none"].index(variant.name[11:]))
+    with console.capture() as captured:
+        show_comparison(shown_rows(variants), "model.pool=max,avg,none: 3 runs", shown_columns(variants))
+    printed = f"{captured.get()} {headline(variants)}"
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    shown = page.split("```text\n")[1].split("```")[0]
+    words = re.compile(r"[A-Za-z][\w=(),-]*\b")
+    assert words.findall(re.sub(r"\d[\d.]*( [kM])?", "0", printed)) == words.findall(
+        re.sub(r"\d[\d.]*( [kM])?", "0", shown)
+    )
+    headings = [one_line(heading) for heading in shown_columns(variants).values()]
+    assert [heading for heading in headings if heading not in page] == []
 
 
 def test_names_on_the_page_are_text(sweep: Path) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src"
 
-# A subpackage is a folder of src, or a file at its root. It imports from itself and from the rows above its own, at any level
-# of its code, types included.
+# A subpackage is a folder of src, or a file at its root. It imports from itself and from the rows above its own, at any
+# level of its code, types included.
 SUBPACKAGES = [
     {"errors", "registry", "naming"},
     {"fields"},

@@ -137,7 +137,8 @@ class PhaseTree(FxInterpreter):
 
     Attributes:
         alone: the layers that are neither equivariant nor invariant: they run on all remaining rolls, one by one.
-        forwards: the cost for an image, in forward passes, by multiply-adds (MACs); nan if the net has no model summary.
+        forwards: the cost for an image, in forward passes, by multiply-adds (MACs); nan if the net has no model
+            summary.
         peak: the largest number of elements of a layer's phases, for one image.
 
     Raises:
