@@ -97,12 +97,13 @@ def test_the_headline_names_the_winners_and_its_own_weakness(sweep: Path) -> Non
 def words_of(text: str) -> list[str]:
     """The words of a printed comparison, without numbers and intervals, which need the data of real runs."""
     text = re.sub(r"\[[^\]]*\] image by image|\[[^\]]*\]", "", " ".join(text.split()))
-    return re.sub(r"-?\b\d+\.?\d*(?: [kM]\b)?(?!-px)", "", text).replace(" ,", ",").replace(" .", ".").split()
+    return re.sub(r"\s+([.,;])", r"\1", re.sub(r"\b\d+(?:\.\d+)?(?: [kM]\b)?(?!-px)", "", text)).split()
 
 
 def test_the_quick_start_shows_what_is_printed(tmp_path: Path) -> None:
     for pool, accuracy, distance in (("max", 0.913, 0.144), ("avg", 0.915, 0.113), ("none", 0.850, 0.171)):
         leave_run(tmp_path / pool, accuracy, distance, model={"pool": pool})
+        write_identity(tmp_path / pool, from_dict({}))
     files.write_json(tmp_path / files.SWEEP, {"jobs": ["max", "avg", "none"]})
     variants = group_into_variants(found_below(tmp_path))
     columns = shown_columns(variants)
