@@ -49,7 +49,7 @@ check: $(READY)  ## lint, format, types
 	@$(PY) -m ruff format --check src tests hydra_plugins docs/hooks
 	@$(PY) -m mypy
 
-format: $(READY)  ## mend what ruff can
+format: $(READY)  ## apply ruff's automatic fixes, and format
 	@$(PY) -m ruff check --fix src tests hydra_plugins docs/hooks
 	@$(PY) -m ruff format src tests hydra_plugins docs/hooks
 

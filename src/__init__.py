@@ -1,7 +1,7 @@
 """whatwhere: the lab for what a CNN keeps and what it throws away.
 
     import whatwhere
-    whatwhere.summarize(net, (3, 224, 224))           # shapes, receptive fields, multiply-adds
+    whatwhere.summarize(net, (3, 224, 224))           # shapes, receptive fields, multiply-adds (MACs)
     whatwhere.evaluate(net, images, labels)           # what shifts do to its output and its layers, as a DataFrame
     whatwhere.swap_pools(net, "maxblur", (3, 224, 224))
 

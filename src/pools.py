@@ -37,10 +37,10 @@ def main() -> None:
 
 
 def show(options: Options, words: str) -> None:
-    """Run the nets and show what comes of it.
+    """Run small nets with every pool and padding; print facts and exactness of the pools, or write them as a page.
 
     Raises:
-        UserError: a setting that no net has.
+        UserError: ``size``, ``images`` or ``shifts`` below 1, or a setting that no net has.
     """
     from pathlib import Path
 

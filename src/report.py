@@ -36,7 +36,7 @@ class Options:
 
 
 def main() -> None:
-    """Build them."""
+    """Build the comparison and the page of the runs that the command line names."""
     from .config import cli_errors, from_command_line
 
     with cli_errors():

@@ -1,4 +1,4 @@
-"""The model summary of a config, by arithmetic alone: shapes, receptive fields, FLOPs; no data, no training.
+"""The model summary of a config, without data or training: shapes, receptive fields, multiply-adds (MACs).
 
 python -m src.shapes model.depth=4 model.pool=blur
 python -m src.shapes model=resnet data=cifar10
@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Print it."""
+    """Print the model summary of the config that the command line names."""
     from .config import cli_errors
     from .launch.compose import compose_one
     from .launch.sweep import summarize_config

@@ -14,16 +14,18 @@ from scipy import stats
 from src.config import from_dict, to_dict
 from src.errors import UserError
 from src.metrics.rows import Estimate, Row
+from src.reporting.columns import one_line
 from src.reporting.comparison import difference, group_into_variants, select_baseline, shown_differences
 from src.reporting.headline import headline
 from src.reporting.page import build_report, render, write_run_page
-from src.reporting.tables import comparison_rows, shown_rows
-from src.reporting.terminal import console
+from src.reporting.tables import comparison_rows, shown_columns, shown_rows
+from src.reporting.terminal import console, show_comparison
 from src.reporting.variant import Variant
 from src.results import files
 from src.results.identity import FORMAT, write_identity
 from src.results.measures import write_measures
 from src.results.runs import FinishedRun, find_runs
+from tests.helpers import ROOT
 
 
 def leave_run(folder: Path, accuracy: float, distance: float, **settings: object) -> None:
@@ -90,6 +92,27 @@ def test_the_headline_names_the_winners_and_its_own_weakness(sweep: Path) -> Non
     assert f"{best}; not distinguishable from pool=max with 0.200, behind by" in text
     assert "pool=max is the most accurate: 0.920 [0.848, 0.992] over 3 seeds; next is pool=avg with 0.800" in text
     assert "With 1 seed per variant this is preliminary: use at least 5 seeds." in text
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a printed comparison, without numbers and intervals, which need the data of real runs."""
+    text = re.sub(r"\[[^\]]*\] image by image|\[[^\]]*\]", "", " ".join(text.split()))
+    return re.sub(r"\s+([.,;])", r"\1", re.sub(r"\b\d+(?:\.\d+)?(?: [kM]\b)?(?!-px)", "", text)).split()
+
+
+def test_the_quick_start_shows_what_is_printed(tmp_path: Path) -> None:
+    for pool, accuracy, distance in (("max", 0.913, 0.144), ("avg", 0.915, 0.113), ("none", 0.850, 0.171)):
+        leave_run(tmp_path / pool, accuracy, distance, model={"pool": pool})
+        write_identity(tmp_path / pool, from_dict({}))
+    files.write_json(tmp_path / files.SWEEP, {"jobs": ["max", "avg", "none"]})
+    variants = group_into_variants(found_below(tmp_path))
+    columns = shown_columns(variants)
+    with console.capture() as captured:
+        show_comparison(shown_rows(variants), "model.pool=max,avg,none: 3 runs", columns)
+    page = (ROOT / "docs" / "quickstart.md").read_text()
+    shown = page.split("```text\n")[1].split("```")[0]
+    assert words_of(shown) == words_of(f"{captured.get()} {headline(variants)}")
+    assert [heading for heading in map(one_line, columns.values()) if heading not in page] == []
 
 
 def test_names_on_the_page_are_text(sweep: Path) -> None:

@@ -16,6 +16,7 @@ from src.config.schema import Config
 from src.evaluation.families import FAMILIES
 from src.metrics.quantities import quantities
 from src.pooling import POOLS
+from src.results import files
 from tests.documents import DOCS, check_command, command_lines, make_targets, python_blocks, run_python
 from tests.helpers import ROOT
 
@@ -60,6 +61,24 @@ def test_files_named_in_the_text_exist() -> None:
     named = re.findall(r"`((?:src|tests|sweeps|conf|docs)/[\w./-]+\.\w+)`", TEXT)
     assert len(named) >= 15
     assert [path for path in named if "NAME" not in path and not (ROOT / path).exists()] == []
+
+
+def names_of_files() -> set[str]:
+    """The names of files and folders that a run or a sweep leaves."""
+    return {value for name, value in vars(files).items() if name.isupper() and isinstance(value, str)} - {files.PART}
+
+
+def test_every_file_of_a_run_or_a_sweep_is_explained() -> None:
+    assert len(names_of_files()) >= 25
+    page = PAGES["reference/files.md"]
+    assert [name for name in names_of_files() if f"`{name}`" not in page and f"`{name}/`" not in page] == []
+
+
+def test_every_term_of_the_glossary_is_used_elsewhere() -> None:
+    terms = re.findall(r"^\| ([^|]+) \|", PAGES["reference/glossary.md"], re.MULTILINE)[1:]
+    others = "\n".join(text for page, text in PAGES.items() if page != "reference/glossary.md").lower()
+    assert len(terms) >= 12
+    assert [term for words in terms for term in words.split(", ") if term not in others] == []
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def test_a_failing_job_stops_no_other_is_named_and_is_done_again(tmp_path: Path)
     with folder_lock(sweep.folder):
         assert exit_code(sweep.whole(), log) == 2
     (line,) = log.read_text().splitlines()
-    assert line.startswith(f"error: {sweep.folder}: process ") and "is at work in it" in line
+    assert line.startswith(f"error: {sweep.folder}: process ") and "is using this folder" in line
     assert exit_code(sweep.whole(), log) == 0
     rows = files.read_rows(sweep.folder / files.COMPARISON)
     assert [row["variant"] for row in rows] == ["pool=max", "pool=avg"] and "missing" not in rows[0]

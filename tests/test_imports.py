@@ -1,4 +1,4 @@
-"""Imports point one way. The tables are the project's law; a new file of src finds its place in them."""
+"""Imports point one way. The tables hold the import order; a new file of src finds its place in them."""
 
 import ast
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src"
 
-# A room is a folder of src, or a file at its root. It imports from itself and from the rows above its own, at any level
-# of its code, types included.
-ROOMS = [
+# A subpackage is a folder of src, or a file at its root. It imports from itself and from the rows above its own, at any
+# level of its code, types included.
+SUBPACKAGES = [
     {"errors", "registry", "naming"},
     {"fields"},
     {"stats", "nets", "transforms"},
@@ -30,7 +30,7 @@ ROOMS = [
     {"train", "measure", "shapes", "pools", "report", "answers", "__main__"},  # the entry points
 ]
 
-# What is imported in one room and nowhere else.
+# What is imported in one subpackage and nowhere else.
 ONLY_IN = {
     "hydra": {"launch"},
     "lightning": {"training"},
@@ -42,7 +42,7 @@ ONLY_IN = {
     "timm": {"nets"},
 }
 
-RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
+RANK = {name: rank for rank, names in enumerate(SUBPACKAGES) for name in names}
 PATHS = (path.relative_to(SRC).with_suffix("") for path in SRC.rglob("*.py"))
 FILES = sorted(path.as_posix() for path in PATHS if path != Path("__init__"))
 
@@ -68,14 +68,14 @@ def of(file: str) -> list[str]:
     return list(imports(ast.parse((SRC / f"{file}.py").read_text()), package))
 
 
-def room(file: str) -> str:
+def subpackage(file: str) -> str:
     return file.partition("/")[0]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_imports_from_its_own_room_or_from_above(file):
-    rooms = {name.split(".")[1] for name in of(file) if name.startswith("src.")}
-    wrong = {one for one in rooms - {room(file)} if RANK[one] >= RANK[room(file)]}
+def test_a_file_imports_from_its_own_subpackage_or_from_above(file):
+    imported = {name.split(".")[1] for name in of(file) if name.startswith("src.")}
+    wrong = {one for one in imported - {subpackage(file)} if RANK[one] >= RANK[subpackage(file)]}
     assert not wrong, f"src/{file}.py imports {wrong}"
 
 
@@ -97,23 +97,25 @@ def test_no_file_imports_itself_by_way_of_others():
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
-def test_a_package_is_imported_in_one_room_and_nowhere_else(package):
-    assert {room(file) for file in FILES if package in {name.split(".")[0] for name in of(file)}} == ONLY_IN[package]
+def test_a_package_is_imported_in_one_subpackage_and_nowhere_else(package):
+    assert {subpackage(file) for file in FILES if package in {name.split(".")[0] for name in of(file)}} == ONLY_IN[
+        package
+    ]
 
 
-def test_every_room_has_its_row_and_every_row_its_rooms():
-    assert {room(file) for file in FILES} == set(RANK)
+def test_every_subpackage_has_its_row_and_every_row_its_subpackages():
+    assert {subpackage(file) for file in FILES} == set(RANK)
 
 
 @pytest.mark.parametrize(
     ("code", "found"),
     [
         ("import a.b as c, d", ["a.b", "d"]),
-        ("from . import run", ["src.room.run"]),
+        ("from . import run", ["src.folder.run"]),
         ("from ..views import wandb", ["src.views.wandb"]),
         ("class A:\n def f(self):\n  if True:\n   from ..run import story", ["src.run.story"]),
         ("if TYPE_CHECKING:\n import a\nelse:\n import b", ["a", "b"]),
     ],
 )
 def test_imports_are_found_at_any_level(code, found):
-    assert list(imports(ast.parse(code), "src.room")) == found
+    assert list(imports(ast.parse(code), "src.folder")) == found

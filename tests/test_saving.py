@@ -186,7 +186,7 @@ def test_a_second_process_is_refused_and_writes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with folder_lock(folder):
         assert (lock_holder(folder) or "").startswith("process ")
-        with pytest.raises(UserError, match=r"run: process \d+ on .* is at work in it; wait"):
+        with pytest.raises(UserError, match=r"run: process \d+ on .* is using this folder; wait"):
             run(tiny(), folder)
         assert {path.name for path in folder.iterdir()} == {files.LOCK}
     assert lock_holder(folder) is None

@@ -1,6 +1,7 @@
-"""A new pool, data set or architecture works with no other file edited: tried on a copy of the project."""
+"""A new pool, measure, data set or architecture works with no other file edited: tried on a copy of the project."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -147,6 +148,19 @@ verify(summarize(net, (1, 12, 12)), net)
 print("trained")
 """
 
+FILE_OF_MEASURE, USE_OF_MEASURE = re.findall(
+    r"^```text\n(.*?)^```$", (ROOT / "docs/howto/own-measure.md").read_text(), re.DOTALL | re.MULTILINE
+)[:2]
+EVALUATE = """
+import torch, whatwhere
+
+net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(72, 2))
+images = torch.rand(4, 1, 8, 8)
+table = whatwhere.evaluate(net, images, layers=["1"], max_shift=1, quiet=True)
+rows = table[(table.measure == "mean_change") & (table.protocol == "roll")]
+print(len(rows), "at", *rows.layer, float(rows.value.iloc[0]) > 0)
+"""
+
 LOAD = """
 from src.data.options import Data
 from src.data.splits import split
@@ -161,6 +175,16 @@ def test_a_toy_pool_trains_and_replaces_others(lab: Path) -> None:
     add(lab, "pool")
     trained = python(lab, "-c", TRAIN)
     assert trained.stdout == "trained\n", trained.stderr
+
+
+def test_the_measure_of_the_guide_is_part_of_every_evaluation(lab: Path) -> None:
+    (lab / "src" / "metrics" / "mean_change.py").write_text(FILE_OF_MEASURE)
+    (lab / "whatwhere").symlink_to(lab / "src", target_is_directory=True)
+    done = python(lab, "-c", f"{USE_OF_MEASURE}\n{EVALUATE}")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"\{'mean_change': tensor\(0\.5000?.*\)\}", first)
+    assert second == "1 at 1 True"
 
 
 def test_a_toy_data_set_is_split(lab: Path) -> None:

@@ -50,7 +50,7 @@ def text(words: str) -> str:
 
 
 def type_of(key: Field[Any]) -> str:
-    """As in YAML."""
+    """The type of a key in the words of YAML."""
     name = key.type.__name__ if isinstance(key.type, type) and not hasattr(key.type, "__args__") else str(key.type)
     for python, yaml in {"str": "text", "int": "whole number", "float": "number", "bool": "true, false"}.items():
         name = name.replace(python, yaml)
@@ -58,7 +58,7 @@ def type_of(key: Field[Any]) -> str:
 
 
 def default_of(key: Field[Any]) -> str:
-    """As on a command line."""
+    """The default of a key as on a command line."""
     value = key.default_factory() if key.default_factory is not MISSING else key.default
     return value or '""' if isinstance(value, str) else json.dumps(value).replace('"', "").replace(", ", ",")
 

@@ -71,7 +71,7 @@ class ClaimVerdict:
 
     @property
     def reasons(self) -> list[str]:
-        """Why it is inadmissible."""
+        """Why the claim is inadmissible: a sentence for each reason, each once; empty if it is admissible."""
         return list(dict.fromkeys(contrast.reason for contrast in self.contrasts if contrast.reason))
 
 

@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from ..config import Contrast, Reading, written
+from ..config import Contrast, Reading, format_override
 from ..errors import UserError
 from ..results.measures import UNTRAINED, number, per_image_name
 from ..results.outcomes import TRAINED
@@ -140,7 +140,7 @@ def tuned(runs: Sequence[FinishedRun], key: str | None) -> Sequence[FinishedRun]
         return runs
     by_value: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        by_value.setdefault(written(run.settings[key]), []).append(run)
+        by_value.setdefault(format_override(run.settings[key]), []).append(run)
     return max(by_value.values(), key=lambda group: float(np.mean([_validation_score(run) for run in group])))
 
 

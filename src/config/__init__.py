@@ -4,7 +4,7 @@ from ..data.options import Data, Probe
 from ..models.options import Model
 from .cli_errors import cli_errors, omegaconf_errors
 from .command_line import from_command_line
-from .convert import fitting_name, flatten, from_dict, from_omegaconf, plain_name, to_dict, written
+from .convert import fitting_name, flatten, format_override, from_dict, from_omegaconf, plain_name, to_dict
 from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb
 from .study import QUICK, Claim, Command, Contrast, Reading, Study, study_of
 
@@ -30,6 +30,7 @@ __all__ = [
     "cli_errors",
     "fitting_name",
     "flatten",
+    "format_override",
     "from_command_line",
     "from_dict",
     "from_omegaconf",
@@ -37,5 +38,4 @@ __all__ = [
     "plain_name",
     "study_of",
     "to_dict",
-    "written",
 ]

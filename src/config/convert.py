@@ -69,12 +69,12 @@ def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def written(setting: Any) -> str:
-    """A setting as a command has it.
+def format_override(setting: Any) -> str:
+    """A value in Hydra's override syntax.
 
-    >>> [written(one) for one in ([1, 2], None, True, 1, 0.5, "max")]
+    >>> [format_override(setting) for setting in ([1, 2], None, True, 1, 0.5, "max")]
     ['[1,2]', 'null', 'true', '1', '0.5', 'max']
     """
     if isinstance(setting, list):
-        return f"[{','.join(map(written, setting))}]"
+        return f"[{','.join(map(format_override, setting))}]"
     return json.dumps(setting) if setting is None or isinstance(setting, bool) else str(setting)

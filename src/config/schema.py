@@ -25,7 +25,7 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
 
 @dataclass
 class Train:
-    """One optimisation."""
+    """Optimiser, schedule and length of training."""
 
     epochs: int = count(2)
     # optimiser steps after which training ends, whatever epochs is: to compare at equal steps; null: by epochs
@@ -41,7 +41,7 @@ class Train:
 
 @dataclass
 class Trainer:
-    """Where it runs."""
+    """Devices, precision and checkpoint interval."""
 
     devices: int = count(1)  # of a node; each is a process with its share of every batch
     num_nodes: int = count(1)
@@ -61,7 +61,9 @@ class Measure:
     max_shift: int = count(8)  # shifts of 1 … this many pixels
     seed: int = seed()  # which images, which directions
     dimensions: list[int] = counts(DIMENSIONS)  # of the features that equal_dimension compares
-    every: int = within(0, 0, float("inf"), "0 (never) or a number of epochs")  # between looks at a 1-px shift
+    every: int = within(
+        0, 0, float("inf"), "0 (never) or a number of epochs"
+    )  # epochs between evaluations under a 1-px shift
     # statistics that are computed every measure.every epochs (0: each epoch) while the net trains, for history.csv
     follow: list[str] = choices((), FOLLOWED)
 
@@ -84,7 +86,7 @@ class Wandb:
 
 @dataclass
 class Config:
-    """One run."""
+    """All settings of a run."""
 
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)

@@ -26,7 +26,7 @@ class Data:
     augment: str = choice("none", AUGMENTATIONS)
     # the net sees every image with its pixels in one fixed, random order, drawn by split_seed: what locality is worth
     permute: bool = False
-    image_size: int = count(64)  # folder, shapes, red_green: side of the square the images come in
+    image_size: int = count(64)  # folder, shapes, red_green: images are resized or rendered to this side
     # shapes: least and largest radius, in units of the side, at most 0.5; null: 0.12 and 0.25
     object_size: list[float] | None = field(default=None, hash=False)
 

@@ -57,7 +57,7 @@ def evaluate(
         mean, std: of each channel in [0, 1]: the net is given ``(images - mean) / std``; None: the images themselves.
         max_shift: largest shift, in pixels.
         out_of_frame: what a cropped shift brings in from beyond the image: ``edge`` repeats it, ``black`` is 0.
-        untrained: the same net with random weights: its numbers stand beside, as ``…_untrained``.
+        untrained: the same net with random weights: its numbers are added as ``…_untrained``.
         seed: of the directions of shifts and of the bootstrap.
         batch: images a forward pass.
         quiet: shows no progress.

@@ -61,8 +61,8 @@ class Fragments(FxInterpreter):
 
     Attributes:
         first_alone: the first layer that is not local.
-        forwards: the cost of all windows of an image, in forward passes, by multiply-adds; nan if the net has no model
-            summary.
+        forwards: the cost of all windows of an image, in forward passes, by multiply-adds (MACs); nan if the net has no
+            model summary.
         peak: the largest number of elements of a layer's fragments, for one image.
 
     Raises:

@@ -114,7 +114,7 @@ class Step:
 
     @property
     def steps(self) -> Steps:
-        """Of its output."""
+        """The steps that its output is expanded to: those of its inputs times its stride."""
         return self.takes[0] * self.stride[0], self.takes[1] * self.stride[1]
 
 
@@ -137,7 +137,8 @@ class PhaseTree(FxInterpreter):
 
     Attributes:
         alone: the layers that are neither equivariant nor invariant: they run on all remaining rolls, one by one.
-        forwards: the cost for an image, in forward passes, by multiply-adds; nan if the net has no model summary.
+        forwards: the cost for an image, in forward passes, by multiply-adds (MACs); nan if the net has no model
+            summary.
         peak: the largest number of elements of a layer's phases, for one image.
 
     Raises:

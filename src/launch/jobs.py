@@ -113,7 +113,7 @@ class ResourcePool:
         self.used = Counter(dict.fromkeys(gpus, 0))
 
     def acquire(self, gpus: int) -> list[str] | None:
-        """Reserve so many GPUs for a job: their ids; None where there are not enough free."""
+        """Reserve this number of GPUs for a job: their ids; None where there are not enough free."""
         available = sorted((gpu for gpu in self.used if self.used[gpu] < self.jobs_per_gpu), key=self.used.__getitem__)
         if not self.free or len(available) < gpus:
             return None
@@ -128,7 +128,7 @@ class ResourcePool:
 
 
 def own_environment(job: Job, gpus: Sequence[str], threads: int) -> dict[str, str]:
-    """Environment variables of a job that has these GPUs to itself, and so many threads for each of its processes."""
+    """Environment variables of a job that has these GPUs to itself, and this number of threads for each process."""
     kept = {key: value for key, value in os.environ.items() if key not in RANKS and not key.startswith("SLURM_")}
     return kept | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} | dict.fromkeys(THREADS, str(threads))
 

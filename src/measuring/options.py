@@ -19,7 +19,7 @@ NET = {"images": 100, "max_shift": 8, "seed": 0, "batch": 125}
 
 @dataclass
 class Images:
-    """Where images come from."""
+    """The data set of the images, and its root folder."""
 
     name: str = "folder"
     root: str | None = None

@@ -1,4 +1,4 @@
-"""Metrics, each a function and a torchmetrics ``Metric``: ``from src.metrics import InvarianceError``.
+"""Metrics, each a function and a torchmetrics ``Metric``: ``from whatwhere.metrics import InvarianceError``.
 
 A file here is its own registration: its ``MEASURE`` (of pairs of images) or ``LAYER_MEASURE`` (of one layer) is part of
 every run, and its ``QUANTITIES`` explain the numbers that it writes.

@@ -54,7 +54,7 @@ class Cosine(PairMeasure):
         return torch.stack([same, random + population.mean_cosine - random.mean()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """Both means."""
+        """``cosine`` with the own transformed image, ``cosine_random`` with other images; both in [-1, 1]."""
         return {"cosine": means[..., 0], "cosine_random": means[..., 1]}
 
 

@@ -47,7 +47,7 @@ class Fidelity(PairMeasure):
         return torch.stack([before & after, before, after], 1).float()
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """Three shares."""
+        """``fidelity``, ``stays_right`` (nan if no x is correct) and ``accuracy``, shares in [0, 1]."""
         both, before, after = means.unbind(-1)
         return {"fidelity": both, "stays_right": both / before, "accuracy": after}
 

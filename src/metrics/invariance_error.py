@@ -47,7 +47,7 @@ class InvarianceError(PairMeasure):
         return torch.stack([own, others * 2 * population.variance.sum() / others.mean()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """The ratio of both means."""
+        """Mean squared distance to the own original over that to other images; nan for 0/0."""
         return {"invariance_error": ratio_or_nan(means[..., 0], means[..., 1])}
 
 

@@ -179,7 +179,7 @@ class LayerOutputs:
 
     @cached_property
     def population(self) -> Population:
-        """Of all measured images."""
+        """The population of all measured images; this batch if none was given."""
         if self.shared_population is not None:
             return self.shared_population
         population = Population(keep_outputs=True)

@@ -46,7 +46,7 @@ class OutputDistance(PairMeasure):
         return torch.stack([statistics[:, 0], LayerOutputs(population.outputs, population).distance.double()], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """The ratio of both means."""
+        """Mean distance to the own original's output over that to other images' outputs; nan for 0/0."""
         return {"output_distance": ratio_or_nan(means[..., 0], means[..., 1])}
 
 

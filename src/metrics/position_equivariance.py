@@ -43,7 +43,7 @@ class PositionEquivariance(Measure):
         return torch.stack([(transformed - reference - shift).norm(dim=1), shift.norm(dim=1)], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """The ratio of both means."""
+        """Mean distance from where the prediction should have moved, over the mean length of the shift."""
         return {"position_equivariance_error": means[..., 0] / means[..., 1]}
 
 

@@ -29,5 +29,5 @@ class AllConv(Ladder):
     downsampling = (1, 2)
 
     def kernels(self, model: Model) -> Sequence[Sequence[int]]:
-        """Those of the variant."""
+        """The kernel sizes of the variant, stage by stage."""
         return KERNELS[model.variant]

@@ -1,4 +1,4 @@
-"""Downsamplers that low-pass filter before they subsample: blur, maxblur."""
+"""Poolings that low-pass filter before they subsample: ``Blur`` (BlurPool), ``MaxBlur`` (MaxBlurPool)."""
 
 import math
 from functools import reduce
@@ -88,7 +88,7 @@ class MaxBlur(Pool):
         return self.max.windows + self.blur.windows
 
     def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
-        """Those of the filter."""
+        """Those of the blur filter; a maximum counts as none."""
         return self.blur.multiply_adds(channels, input_size, output_size)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:

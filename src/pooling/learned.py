@@ -1,4 +1,4 @@
-"""Downsamplers with learned weights: conv, unshuffle, lip, ddac."""
+"""Poolings with learned weights: ``Conv`` (strided convolution), ``Unshuffle`` (SPD-Conv), ``LIP``, ``DDAC``."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Downsamplers between ``avg`` and ``max``: mixed, gated, soft, stochastic."""
+"""Poolings between average and max: ``Mixed``, ``Gated``, ``Soft`` (SoftPool), ``Stochastic``."""
 
 import math
 from itertools import accumulate

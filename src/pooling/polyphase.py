@@ -1,4 +1,4 @@
-"""Downsamplers that select or mix the s² polyphase components ``x[i::s, j::s]`` of a map: aps, lps, tips."""
+"""Poolings that select or mix the s² polyphase components ``x[i::s, j::s]`` of a map: ``APS``, ``LPS``, ``TIPS``."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Downsamplers defined in a transform domain: ideal, flc (Fourier), wavelet (Haar)."""
+"""Poolings in a transform domain: ``FLC`` (FrequencyLowCut), ``Ideal`` (both Fourier), ``Wavelet`` (Haar)."""
 
 import copy
 import math

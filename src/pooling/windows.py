@@ -1,4 +1,4 @@
-"""Downsamplers that reduce each window to one number per channel: max, avg, lp."""
+"""Poolings that reduce each window to one number per channel: ``Max``, ``Avg`` (average), ``LP``."""
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ class Max(Pool):
     """Max pooling: the strongest response in the window, wherever it is."""
 
     formula = "max(x_R)"
-    keeps = "constants, range; aliases, and makes frequencies of its own"
+    keeps = "constants, range; aliases, and adds frequencies that the input lacks"
     exact = "commutes with adding a constant, bit for bit, and with any increasing function"
     source = 'Riesenhuber & Poggio 1999, "Hierarchical models of object recognition in cortex"'
 

@@ -43,7 +43,7 @@ LEGEND = {
     "crop_1px_output_distance": "distance: how far a shift by 1 px moves the output, 0 = not at all, 1 = as far as to "
     "another image's output",
     "crop_1px_consistency": "consistency: share of images whose prediction a 1-px crop does not change",
-    "multiply_adds": "mult-adds: multiply-adds per image",
+    "multiply_adds": "mult-adds: multiply-adds (MACs) per image",
 }
 
 

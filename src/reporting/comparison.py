@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..config import NON_IDENTITY_KEYS, written
+from ..config import NON_IDENTITY_KEYS, format_override
 from ..errors import UserError
 from ..results.identity import PICTURES
 from ..results.runs import FinishedRun
@@ -70,7 +70,7 @@ def group_into_variants(runs: Sequence[FinishedRun]) -> Variants:
     varied = axes(runs)
     groups: dict[tuple[str, ...], dict[int, FinishedRun]] = {}
     for run in runs:
-        members = groups.setdefault(tuple(written(run.settings[key]) for key in varied), {})
+        members = groups.setdefault(tuple(format_override(run.settings[key]) for key in varied), {})
         members.setdefault(run.settings["seed"], run)
     variants = Variants()
     for values, members in groups.items():
@@ -95,7 +95,7 @@ def group_by_task(variants: Iterable[Variant]) -> dict[str, list[Variant]]:
     """
     groups: dict[str, list[Variant]] = {}
     for variant in variants:
-        task = (f"{key}={written(value)}" for key, value in variant.settings.items() if key in TASK_KEYS)
+        task = (f"{key}={format_override(value)}" for key, value in variant.settings.items() if key in TASK_KEYS)
         groups.setdefault(", ".join(task), []).append(variant)
     return groups
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from ..claims.record import StudyVerdict, judge_sweep, write_verdict
-from ..config import NON_IDENTITY_KEYS, Config, fitting_name, flatten, plain_name, written
+from ..config import NON_IDENTITY_KEYS, Config, fitting_name, flatten, format_override, plain_name
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from . import comparison
@@ -160,7 +160,7 @@ def shared_settings(runs: list[FinishedRun]) -> dict[str, str]:
     default = flatten(Config())
     same = {key: value for key, value in runs[0].settings.items() if all(run.settings[key] == value for run in runs)}
     names = [key for key in same if key not in ("seed", *NON_IDENTITY_KEYS)]
-    return {key: written(same[key]) for key in names if same[key] != default.get(key, same[key])}
+    return {key: format_override(same[key]) for key in names if same[key] != default.get(key, same[key])}
 
 
 def notes(variants: Sequence[Variant], family: str) -> dict[str, str]:

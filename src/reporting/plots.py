@@ -126,7 +126,10 @@ def trade_off(variants: list[Variant]) -> go.Figure:
     """Test score against output distance for a 1-px crop, if measured, and against cost; empty for one variant."""
     if len(variants) < 2:
         return go.Figure()
-    titles = {"crop_1px_output_distance": "output distance (1-px crop)", "multiply_adds": "multiply-adds per image"}
+    titles = {
+        "crop_1px_output_distance": "output distance (1-px crop)",
+        "multiply_adds": "multiply-adds (MACs) per image",
+    }
     titles = {column: title for column, title in titles.items() if any(variant.has(column) for variant in variants)}
     figure = make_subplots(1, len(titles), shared_yaxes=True, horizontal_spacing=0.06)
     for variant, (colour, mark) in zip(variants, styles(len(variants)), strict=True):

@@ -47,7 +47,7 @@ class Sheet:
         return Group(table, Text(self.legend, style="dim"), "") if self.legend else Group(table, "")
 
     def markdown(self) -> str:
-        """For a page."""
+        """The table as Markdown, for a page."""
         bars = ["-:" if self._is_right(i) else "-" for i in range(len(self.columns))]
         headings = [heading.replace("-\n", "").replace("\n", " ") for heading in self.columns]
         lines = [headings, bars, *([cell.replace("|", "\\|") for cell in row] for row in self.rows)]
@@ -97,7 +97,7 @@ def pool_sheets() -> list[Sheet]:
 
 
 def cost(name: str) -> tuple[int, float]:
-    """Parameters, and multiply-adds per output value, by the model summary; ``none`` adds none to its stage."""
+    """Parameters, and multiply-adds (MACs) per output value, by the model summary; ``none`` adds none to its stage."""
     pool = POOLS[name]
     if pool is None:
         return 0, 0.0

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..config import written
+from ..config import format_override
 from ..results.runs import FinishedRun
 from .columns import FACTS, FAILURES, GAPS, HEADINGS, MEASURED
 from .terminal import si_prefix
@@ -29,7 +29,7 @@ def comparison_rows(variants: Sequence[Variant], unfinished: Mapping[str, str] |
     gaps = [column for column in GAPS if column == "gap" or any(variant.has(column) for variant in variants)]
     for variant in variants:
         row: dict[str, Any] = {"variant": variant.name}
-        row |= {key: written(value) for key, value in variant.settings.items()}
+        row |= {key: format_override(value) for key, value in variant.settings.items()}
         row["seeds"] = len(variant.runs)
         row |= {column: variant.failed(column) for column in counts}
         for column in (*MEASURED, *gaps, *FACTS):
@@ -43,11 +43,11 @@ def run_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
     (``runs.named_values``), and the facts of ``run.json``.
     """
     runs = [run for variant in variants for run in variant.runs]
-    keys = [key for key in runs[0].settings if len({written(run.settings[key]) for run in runs}) > 1]
+    keys = [key for key in runs[0].settings if len({format_override(run.settings[key]) for run in runs}) > 1]
     return [
         {"run": str(run.folder), "variant": variant.name, "seed": run.settings["seed"]}
-        | {key: written(run.settings[key]) for key in keys}
-        | {key: written(value) if isinstance(value, list) else value for key, value in _flattened(run.facts)}
+        | {key: format_override(run.settings[key]) for key in keys}
+        | {key: format_override(value) if isinstance(value, list) else value for key, value in _flattened(run.facts)}
         | run.numbers
         for variant in variants
         for run in variant.runs

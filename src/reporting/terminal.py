@@ -57,7 +57,7 @@ def show_summary(summary: ModelSummary, title: str) -> None:
     channels, height, width = summary.image
     console.print(
         f"input {channels}×{height}×{width}; {summary.parameters:,} parameters; "
-        f"{si_prefix(summary.multiply_adds)} multiply-adds per image\n"
+        f"{si_prefix(summary.multiply_adds)} multiply-adds (MACs) per image\n"
         "RF: receptive field, stride: effective stride, centre: of the first RF, all in input pixels\n"
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import written
+from ..config import format_override
 from ..metrics.quantities import range_of
 from ..results.measures import per_image_name
 from ..results.outcomes import COLLAPSED, DIVERGED
@@ -75,7 +75,7 @@ class Variant:
         return not any(math.isnan(value) for value in self.values(column))
 
     def mean(self, column: str) -> float:
-        """Over seeds."""
+        """The mean over seeds of a column's values."""
         return statistics.fmean(self.values(column))
 
     def sd(self, column: str) -> float:
@@ -85,7 +85,7 @@ class Variant:
 
     @property
     def seeds(self) -> list[int]:
-        """Of its measured runs."""
+        """The seeds of its measured runs."""
         return [run.settings["seed"] for run in self.measured]
 
     def by_seed(self, column: str) -> dict[int, float]:
@@ -157,7 +157,7 @@ def _gap(run: FinishedRun, score: str, column: str) -> float:
 
 def _image_sets(run: FinishedRun) -> frozenset[tuple[str, ...]]:
     """Identifiers of the images a run was measured on: by its split's checksum, and by its data's settings."""
-    choice = [written(run.settings.get(key)) for key in IMAGE_CHOICE]
+    choice = [format_override(run.settings.get(key)) for key in IMAGE_CHOICE]
     data = [key for key in run.settings if key.startswith("data.") and key not in TRAINING_DATA_ONLY]
-    by_settings = ("settings", *(f"{key}={written(run.settings[key])}" for key in data), *choice)
+    by_settings = ("settings", *(f"{key}={format_override(run.settings[key])}" for key in data), *choice)
     return frozenset({("split", str(run.facts.get("split_checksum")), *choice), by_settings})

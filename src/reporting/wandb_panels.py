@@ -192,5 +192,5 @@ def filter_string(text: str) -> str:
 
 
 def _project_and_group(run: FinishedRun) -> tuple[str, str]:
-    """At W&B."""
+    """The W&B project and the W&B group that a run was logged to."""
     return str(run.settings["wandb.project"]), group_of(run.folder)

@@ -1,4 +1,4 @@
-"""Locks: one process at a time works in a folder. The kernel frees a lock when its process ends, also by kill -9."""
+"""Locks: one process at a time uses a folder. The kernel frees a lock when its process ends, also by kill -9."""
 
 import fcntl
 import os
@@ -32,7 +32,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 break
             time.sleep(0.1)  # another process may only be checking
         if not taken:
-            raise UserError(f"{folder}: {_holder(file)} is at work in it; wait for its end, or choose another folder")
+            raise UserError(
+                f"{folder}: {_holder(file)} is using this folder; wait until it finishes, or choose another folder"
+            )
         with suppress(OSError):  # a full disk; the lock works without a name in it
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")

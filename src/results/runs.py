@@ -62,17 +62,17 @@ class FinishedRun:
 
     @cached_property
     def history(self) -> list[dict[str, str]]:
-        """A row an epoch."""
+        """The rows of ``history.csv``: one per epoch."""
         return files.read_rows(self.folder / files.HISTORY)
 
     @cached_property
     def shapes(self) -> list[dict[str, str]]:
-        """A row a layer."""
+        """The rows of ``shapes.csv``: one per layer."""
         return files.read_rows(self.folder / files.SHAPES)
 
     @cached_property
     def results(self) -> list[Row]:
-        """Its table of measures."""
+        """The rows of its ``measures.csv``."""
         return read_results(self._table)
 
     @cached_property
@@ -166,7 +166,7 @@ def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun]
 
 
 def _reason(run: Path) -> str:
-    """Why a run is not finished: the process that works on it, or the last line of its ``failed.txt``."""
+    """Why a run is not finished: the process that uses its folder, or the last line of its ``failed.txt``."""
     if holder := lock_holder(run):
-        return f"{holder} is at work on it"
+        return f"{holder} is using this folder; wait until it finishes"
     return files.last_line(run / files.FAILED) or "not finished"

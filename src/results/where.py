@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..config import written
+from ..config import format_override
 from ..errors import UserError
 
 Settings = Mapping[str, Any]
@@ -27,12 +27,12 @@ def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
     kept = [True] * len(settings)
     for word, values in _parsed(where):
         key = _whole(word, settings)
-        there = list(dict.fromkeys(written(one[key]) for one in settings))
+        there = list(dict.fromkeys(format_override(one[key]) for one in settings))
         for value in values:
             if not any(_same(value, one) for one in there):
                 raise UserError(f"where={word}={value}: no run has it; {key} is {', '.join(there)}")
         kept = [
-            old and any(_same(value, written(one[key])) for value in values)
+            old and any(_same(value, format_override(one[key])) for value in values)
             for old, one in zip(kept, settings, strict=True)
         ]
     if not any(kept):
@@ -71,7 +71,7 @@ def _whole(word: str, settings: Sequence[Settings]) -> str:
     if found:
         raise UserError(f"where={word}=…: is it {' or '.join(found)}?")
     close = difflib.get_close_matches(word, [*keys, *(key.rpartition(".")[2] for key in keys)], n=1)
-    differing = [key for key in keys if len({written(one[key]) for one in settings}) > 1]
+    differing = [key for key in keys if len({format_override(one[key]) for one in settings}) > 1]
     raise UserError(
         f"where={word}=…: no such key; {f'did you mean {close[0]}? ' if close else ''}"
         f"the runs differ in {', '.join(differing) or 'nothing'}"

@@ -20,7 +20,7 @@ class Effect(Protocol):
 
     @property
     def value(self) -> float:
-        """The estimate."""
+        """The estimated effect, without its interval."""
         ...
 
     @property

@@ -33,7 +33,7 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """The mean over seeds."""
         return statistics.fmean(self.by_seed.values())
 
     def interval(self, level: float = 0.95, within: Range = UNBOUNDED) -> Interval:

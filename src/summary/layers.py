@@ -74,7 +74,8 @@ class Layer:
         kind: its class.
         channels: of its output (units, after ``flatten``).
         rows, columns: the two axes of its output.
-        multiply_adds: MACs per image, of convolutions, linear layers and filters; norms and activations count as none.
+        multiply_adds: multiply-adds (MACs) per image, of convolutions, linear layers and filters; norms and activations
+            count as none.
         layout: order of the dimensions of its output; without h and w after ``flatten``, with c twice if the channels
             are split into groups.
     """

@@ -90,11 +90,11 @@ class StopOnDivergence(Callback):
         return "Diverged"
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch."""
+        """The epoch in which training diverged, or None, for the checkpoint."""
         return {"epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the epoch."""
+        """Restore the epoch in which training diverged from a checkpoint."""
         self.epoch = state_dict["epoch"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -116,7 +116,7 @@ class ShiftLayer(Measure):
         return torch.stack([reference.squared_distance, squared, cosines, reference.cosine], 1)
 
     def of_means(self, means: Float[Tensor, "... k"]) -> dict[str, Float[Tensor, "..."]]:
-        """All three numbers."""
+        """``invariance_error``, ``cosine`` and ``cosine_random`` from the means of ``of_images``."""
         others, squared, cosine, random = means.unbind(-1)
         return {"invariance_error": ratio_or_nan(squared, others), "cosine": cosine, "cosine_random": random}
 
