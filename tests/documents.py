@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from src import pools, report
+from src import answers, pools, report
 from src.config import from_command_line
 from src.launch.compose import compose_one
-from src.launch.sweep import plan
+from src.launch.sweep import plan, study_names
 from src.measuring.options import Options, check_options
 from tests.helpers import ROOT
 
@@ -76,7 +76,9 @@ def check_command(line: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     words = shlex.split(line[match.end() :], comments=True)
     if match[1] == "train":
         if any(word.startswith("sweeps=") for word in words) and not any(word.startswith("seed=") for word in words):
-            words.append("seed=0")  # of a named sweep's seeds: the others compose alike, and take their time
+            # few of a named sweep's seeds: the others compose alike, and take their time; a claim needs five
+            named = {word.removeprefix("sweeps=") for word in words}
+            words.append("seed=0,1,2,3,4" if named & {*study_names()} else "seed=0")
         placed = "--cfg" in words or any(word.startswith("name=") for word in words)
         plan(words if placed else [*words, "hydra.sweep.dir=there", "hydra.run.dir=there"])
     elif match[1] == "shapes":
@@ -84,5 +86,5 @@ def check_command(line: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     elif match[1] == "measure":
         check_options(from_command_line(Options, words, ""))
     elif words:
-        schema = {"pools": pools.Options, "report": report.Options}[match[1]]
+        schema = {"pools": pools.Options, "report": report.Options, "answers": answers.Options}[match[1]]
         from_command_line(schema, words, "")
