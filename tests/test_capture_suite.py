@@ -152,7 +152,8 @@ def test_too_few_images_give_no_probes_and_no_similarities():
 
 def test_what_can_be_measured_is_what_the_config_can_name():
     assert set(FAMILIES) | set(TRANSFORMS_OF) == {*MEASURES, *ON_REQUEST, "embed"} == set(MEASURE_NAMES)
-    assert not set(MEASURES) & set(ON_REQUEST), "what costs much is measured when it is named"
+    assert not set(MEASURES) & set(ON_REQUEST), "these are measured when they are named"
+    assert len(MEASURE_NAMES) == len(set(MEASURE_NAMES)) and set(ON_REQUEST) <= set(FAMILIES)
     assert not set(FAMILIES) & set(TRANSFORMS_OF)
     assert sorted(name for names in TRANSFORMS_OF.values() for name in names) == sorted(TRANSFORMS)
 

@@ -8,7 +8,7 @@ A family's file has:
 - ``FUSES_NORMS = False``, if it needs the batch norms as they are; ``NEEDS_ALL_IMAGES = True``, if its numbers depend
   on how many images there are.
 
-A family that costs much is in ``ON_REQUEST``.
+A family that costs much, or that few sets can have, is in ``ON_REQUEST``.
 """
 
 from functools import cache
@@ -17,12 +17,11 @@ from importlib import import_module
 from ...registry import registered
 
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))
-#: families that are measured only where ``measure.what`` names them
-ON_REQUEST = ("object_size",)
 #: the family of what is measured whatever ``measure.what`` is: the scores on original images, and the suite's note
 ALWAYS = ""
-#: families that a run measures only if ``measure.what`` names them: they cost as much as several others
-ON_REQUEST = ("equal_dimension",)
+#: families that a run measures only if ``measure.what`` names them: one costs as much as several others, one needs
+#: images whose objects have a known size
+ON_REQUEST = ("equal_dimension", "object_size")
 #: numbers of features that ``equal_dimension`` compares layers at
 DIMENSIONS = (4, 8, 16, 32, 64)
 
