@@ -17,6 +17,7 @@ from src.evaluation.suite import evaluate_families
 from src.metrics.rows import Heatmap, Row
 from src.results import files
 from src.training.evaluate_run import adapter_of_run, evaluation_set
+from src.training.following import FollowStatistics
 from src.training.lightning_module import Training, module
 from src.training.run import run
 from tests.helpers import model, tiny
@@ -83,6 +84,14 @@ def test_every_image_is_permuted_alike_after_augmentation() -> None:
     moved, as_it_is = (Batches(plain.train, 64, **options, permutation=p) for p in (order, None))  # type: ignore[arg-type]
     for (x, labels, _), (other, other_labels, _) in zip(moved, as_it_is, strict=True):
         assert torch.equal(x, order(other)) and torch.equal(labels, other_labels)
+
+
+def test_what_is_followed_while_a_net_trains_is_of_permuted_images() -> None:
+    (net, permuted), _ = pair("mlp")
+    look = FollowStatistics(cfg_of("mlp", permute=True), permuted)._look(net)
+    assert torch.equal(torch.cat(list(look.images)), permuted.normalise(permuted.val.images[:250]))
+    batches = torch.cat([x for x, *_ in look.train])
+    assert torch.equal(batches, permuted.normalise(permuted.train.images[: len(batches)]))
 
 
 def test_a_permutation_is_that_of_its_seed_and_the_same_in_every_channel() -> None:
