@@ -1,14 +1,14 @@
 """What the public functions take, what they refuse in one line, and what they leave as it was."""
 
 import copy
+import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +21,9 @@ from src.evaluation.suite import TRANSFORMS_OF
 from src.pooling import swap_pools
 from src.summary import summarize
 from tests.helpers import ROOT
+
+# as they are where the package is used: here, a type checker stands before them
+evaluate, swap_pools, summarize = (inspect.unwrap(function) for function in (evaluate, swap_pools, summarize))
 
 IMAGES = torch.rand(6, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 SHORT = {"max_shift": 1, "quiet": True}
@@ -37,15 +40,6 @@ def measured(net: nn.Module | None = None, images: Any = IMAGES, **options: Any)
     return evaluate(net or small(), images, **SHORT | options)
 
 
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """No type is checked when a function is called, as where the package is used."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -152,7 +146,6 @@ def test_a_map_that_is_not_square_has_no_equivariance_error_of_quarter_turns() -
     assert set(of_turns.layer) == {"0"}
 
 
-@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "words"),
     [

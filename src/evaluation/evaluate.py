@@ -96,20 +96,22 @@ def evaluate(
 
 
 def _evaluation_set(
-    images: object, labels: object, max_shift: int, out_of_frame: str, seed: int, batch: int
+    images: object, labels: object, max_shift: object, out_of_frame: str, seed: object, batch: object
 ) -> EvaluationSet:
     pixels = arguments.image_tensor(images)
     classes = None if labels is None else arguments.label_tensor(labels, len(pixels))
-    margin, batch = (arguments.whole_number(*given, least=1) for given in (("max_shift", max_shift), ("batch", batch)))
-    seed = arguments.whole_number("seed", seed, least=0, below=2**32)
+    margin, at_once = (
+        arguments.whole_number(*given, least=1) for given in (("max_shift", max_shift), ("batch", batch))
+    )
+    drawn_by = arguments.whole_number("seed", seed, least=0, below=2**32)
     if out_of_frame not in [*OUT_OF_FRAME]:
         raise UserError(f"out_of_frame={out_of_frame}: choose one of {', '.join(OUT_OF_FRAME)}")
     padded = F.pad(pixels.float(), (margin,) * 4, mode=OUT_OF_FRAME[out_of_frame]).to(pixels.dtype)
-    return EvaluationSet(padded, margin, classes, None, seed, batch)
+    return EvaluationSet(padded, margin, classes, None, drawn_by, at_once)
 
 
 def _adapters(
-    net: nn.Module, untrained: nn.Module | None, test_set: EvaluationSet, layers: list[str], mean: object, std: object
+    net: object, untrained: object, test_set: EvaluationSet, layers: list[str], mean: object, std: object
 ) -> dict[str, ModelAdapter]:
     """What measures' names end in → the net; the untrained one is observed at the layers of the other.
 
@@ -122,7 +124,7 @@ def _adapters(
     center = (0.0,) * channels if mean is None else arguments.channel_numbers("mean", mean, channels)
     scale = (1.0,) * channels if std is None else arguments.channel_numbers("std", std, channels, positive=True)
 
-    def adapted(name: str, module: nn.Module, patterns: list[str]) -> ModelAdapter:
+    def adapted(name: str, module: object, patterns: list[str]) -> ModelAdapter:
         return adapt_model(LoadedNet(arguments.module(name, module), image, center, scale, None), image, patterns)
 
     adapter = adapted("net", net, layers)
