@@ -113,8 +113,9 @@ class OutputKind:
     device: torch.device
 
 
-def _named(name: str) -> MakePool:
-    if (pool := POOLS.get(name)) is None:
+def _named(name: Any) -> MakePool:
+    pool = POOLS.get(name) if isinstance(name, str) else None
+    if pool is None:
         names = ", ".join(key for key, value in POOLS.items() if value)
         raise UserError(f"pool={name!r}: choose one of {names}")
     return pool
