@@ -12,6 +12,9 @@ C library keep freed memory.
 """
 
 import ctypes
+import random
+import sys
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,7 +48,11 @@ def __getattr__(name: str) -> Any:
     """A public name, imported when it is first used."""
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    state = random.getstate()  # libraries draw from it when they are imported (rich)
+    try:
+        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    finally:
+        random.setstate(state)
 
 
 def _declare_missing_operators() -> torch.library.Library | None:
@@ -56,9 +63,19 @@ def _declare_missing_operators() -> torch.library.Library | None:
     if "+cu" not in version:
         return None
     library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):  # else by this file under its other name, or by another library
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return library
+
+
+def _warn_of_two_names() -> None:
+    """The checkout (``src``) and the installed package (``whatwhere``) have separate classes: a pool of one is no pool
+    to the other.
+    """
+    for name in {"src", "whatwhere"} - {__name__}:
+        if "_declare_missing_operators" in vars(sys.modules.get(name, object)):
+            warnings.warn(f"{name} is imported already: do not mix its objects with those of {__name__}", stacklevel=3)
 
 
 def _keep_freed_memory() -> None:
@@ -72,5 +89,6 @@ def _keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 2**25)  # the most it takes
 
 
+_warn_of_two_names()
 _keep_freed_memory()
 _OPERATORS = _declare_missing_operators()  # the declarations live as long as this reference

@@ -132,6 +132,46 @@ def test_a_net_of_ones_own_from_another_folder(site: Path, tmp_path: Path) -> No
     assert "output,shift,roll,1,output_distance," in table.read_text()
 
 
+FILES_OF_ONES_OWN = """
+from whatwhere.errors import UserError
+from whatwhere.launch.compose import compose_jobs, compose_one
+
+assert compose_one(["model=mine"]).model.width == 3
+assert compose_one(["model=mlp"]).model.width == 5, "the package's file wins over the user's"
+for name in ("mine", "pooling"):
+    composed = compose_jobs(["-m", f"sweeps={name}", "model=mine"])
+    assert [(job.seed, job.model.width) for job in composed.jobs] == [(7, 3), (8, 3)], name
+for words in (["model=nosuch"], ["-m", "sweeps=nosuch"]):
+    try:
+        compose_jobs(words)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_configs_and_sweeps_of_ones_own(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "sweeps").mkdir()
+    for name, width in (("mine", 3), ("mlp", 5)):
+        (tmp_path / "conf" / "model" / f"{name}.yaml").write_text(f"name: ladder\nwidth: {width}\n")
+    for name in ("mine", "pooling"):
+        sweep = "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '7,8'}}}\n"
+        (tmp_path / "sweeps" / f"{name}.yaml").write_text(sweep)
+    done = elsewhere(site, tmp_path, "-c", FILES_OF_ONES_OWN)
+    assert done.returncode == 0, done.stderr
+    model, sweeps = done.stdout.splitlines()
+    assert model.startswith("model=nosuch: choose one of") and " mine, " in model and " pca, " in model
+    assert sweeps.startswith("sweeps=nosuch: choose one of") and " mine," in sweeps and " red_green," in sweeps
+
+
+def test_a_conf_of_another_application_is_left_alone(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "config.yaml").write_text("something: else\n")
+    (tmp_path / "conf" / "model" / "mlp.yaml").write_text("_target_: somewhere.Else\n")
+    code = "from whatwhere.launch.compose import compose_one; print(compose_one(['model=mlp']).model.width)"
+    assert elsewhere(site, tmp_path, "-c", code).stdout == "83\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

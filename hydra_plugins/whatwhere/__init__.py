@@ -1,4 +1,5 @@
-"""Registers the launchers and the sweeper with Hydra, which finds plugins only in packages called ``hydra_plugins``.
+"""Registers the launchers, the sweeper and the search path with Hydra, which finds plugins only in packages called
+``hydra_plugins``.
 
 Every Hydra application in the same environment imports this file; only this one, run from a checkout (``src``) or
 installed (``whatwhere``), gets them.
@@ -6,7 +7,7 @@ installed (``whatwhere``), gets them.
 
 import sys
 
-_PLUGINS = {"launchers": ("LocalLauncher", "SlurmLauncher"), "sweeper": ("StudySweeper",)}
+_PLUGINS = {"launchers": ("LocalLauncher", "SlurmLauncher"), "sweeper": ("StudySweeper",), "user_files": ("UserConf",)}
 
 for _package in ("src", "whatwhere"):
     for _name, _classes in _PLUGINS.items():

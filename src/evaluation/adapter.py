@@ -127,7 +127,8 @@ def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Ten
     >>> normaliser((0.5,), (0.25,))(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)).tolist()
     [[[[-2.0, 2.0]]]]
     """
-    scale, shift = 1 / (255 * torch.tensor(std)), torch.tensor(mean) / torch.tensor(std)
+    means, deviations = (torch.tensor(values, dtype=torch.float32) for values in (mean, std))
+    scale, shift = 1 / (255 * deviations), means / deviations
 
     def normalise(pixels: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         x = pixels.to(torch.float32, memory_format=torch.channels_last)

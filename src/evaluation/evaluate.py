@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from glob import escape
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 import torch.nn.functional as F
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int, Shaped
 from rich.console import Console
 from torch import Tensor, nn
 
+from .. import arguments
 from ..errors import UserError
 from ..metrics.rows import COLUMNS, Note, Row
-from ..nets.external import LoadedNet
+from ..nets.external import LoadedNet, output_size
 from .adapter import EvaluationSet, ModelAdapter, adapt_model
 from .families import ON_REQUEST
 from .suite import ALL, evaluate_families
@@ -25,12 +27,12 @@ OUT_OF_FRAME = {"edge": "replicate", "black": "constant"}
 
 def evaluate(
     net: nn.Module,
-    images: Shaped[Tensor, "n c h w"],
-    labels: Int64[Tensor, " n"] | None = None,
-    what: Sequence[str] = ("shift",),
-    layers: Sequence[str] = (),
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    images: Shaped[Tensor | np.ndarray, "n c h w"],
+    labels: Int[Tensor | np.ndarray, " n"] | Sequence[int] | None = None,
+    what: str | Sequence[str] = ("shift",),
+    layers: str | Sequence[str] = (),
+    mean: Sequence[float] | Tensor | np.ndarray | None = None,
+    std: Sequence[float] | Tensor | np.ndarray | None = None,
     max_shift: int = 8,
     out_of_frame: str = "edge",
     untrained: nn.Module | None = None,
@@ -51,39 +53,39 @@ def evaluate(
     Args:
         net: takes float images (n, c, h, w) and gives a vector for each image; measured in eval mode, on its device.
         images: at least 2; bytes from 0 to 255, or floats in [0, 1].
-        labels: class of each, where the net has an output for each class.
-        what: families of measures, as ``measure.what`` of a config names them.
-        layers: names or patterns of modules; none: the last of each resolution, and what the last Linear reads.
-        mean, std: of each channel in [0, 1]: the net is given ``(images - mean) / std``; None: the images themselves.
+        labels: class of each, from 0 to the number of outputs - 1, where the net has an output for each class.
+        what: families of measures (one, or several), as ``measure.what`` of a config names them.
+        layers: names or patterns of modules (one, or several); none: the last of each resolution, and what the last
+            Linear reads.
+        mean, std: of each channel in [0, 1], std above 0: the net is given ``(images - mean) / std``; None: the images
+            themselves.
         max_shift: largest shift, in pixels.
         out_of_frame: what a cropped shift brings in from beyond the image: ``edge`` repeats it, ``black`` is 0.
         untrained: the same net with random weights: its numbers are added as ``…_untrained``.
-        seed: of the directions of shifts and of the bootstrap.
+        seed: of the directions of shifts and of the bootstrap, from 0 to 2³² - 1.
         batch: images a forward pass.
         quiet: shows no progress.
 
     Returns:
-        A row a number: layer (``output``: the net's own), transform, protocol, amount (pixels, degrees …), measure,
-        value, its 95% interval (low, high) over images, and n, the images. ``attrs["notes"]`` says what was not
-        measured, and why.
+        A row a number: layer (``output``: the net's own; a module of that name is ``output (module)``), transform,
+        protocol, amount (pixels, degrees …), measure, value, its 95% interval (low, high) over images, and n, the
+        images. ``attrs["notes"]`` says what was not measured, and why.
 
     Raises:
-        UserError: images, labels, layers or families that do not fit.
+        UserError: an argument that does not fit; said before anything is measured.
     """
     from pandas import DataFrame
 
-    test_set = _evaluation_set(images, labels, max_shift, out_of_frame, seed, batch)
-    for name in what:
+    families = arguments.names_of("what", what)
+    for name in families:
         if name not in (*ALL, *ON_REQUEST):
             raise UserError(f"what={name}: choose among {', '.join((*ALL, *ON_REQUEST))}")
-    adapter = _adapter(net, images, layers, mean, std)
-    nets = [(adapter, "")]
-    if untrained is not None:
-        nets.append((replace(_adapter(untrained, images, layers, mean, std), layers=adapter.layers), "_untrained"))
+    test_set = _evaluation_set(images, labels, max_shift, out_of_frame, seed, batch)
+    nets = _adapters(net, untrained, test_set, arguments.names_of("layers", layers), mean, std)
     found, notes = [], {}
     with Console(stderr=True, quiet=quiet).status("measuring") as status:
-        for one, suffix in nets:
-            for result in evaluate_families(one, test_set, what, status.update):
+        for suffix, adapter in nets.items():
+            for result in evaluate_families(adapter, test_set, families, status.update):
                 if isinstance(result, Row):
                     found.append(replace(result, measure=result.measure + suffix).values())
                 elif isinstance(result, Note):
@@ -94,31 +96,48 @@ def evaluate(
 
 
 def _evaluation_set(
-    images: Tensor, labels: Tensor | None, max_shift: int, out_of_frame: str, seed: int, batch: int
+    images: object, labels: object, max_shift: object, out_of_frame: str, seed: object, batch: object
 ) -> EvaluationSet:
-    if images.ndim != 4 or len(images) < 2:
-        raise UserError(f"images of shape {tuple(images.shape)}: (n, c, h, w) is needed, n at least 2")
-    if labels is not None and (labels.shape != (len(images),) or labels.dtype != torch.int64):
-        raise UserError(f"labels of shape {tuple(labels.shape)}, {labels.dtype}: one int64 class an image is needed")
-    if out_of_frame not in OUT_OF_FRAME:
+    pixels = arguments.image_tensor(images)
+    classes = None if labels is None else arguments.label_tensor(labels, len(pixels))
+    margin, at_once = (
+        arguments.whole_number(*given, least=1) for given in (("max_shift", max_shift), ("batch", batch))
+    )
+    drawn_by = arguments.whole_number("seed", seed, least=0, below=2**32)
+    if out_of_frame not in [*OUT_OF_FRAME]:
         raise UserError(f"out_of_frame={out_of_frame}: choose one of {', '.join(OUT_OF_FRAME)}")
-    if max_shift < 1 or batch < 1:
-        raise UserError(f"max_shift={max_shift}, batch={batch}: must be whole numbers of at least 1")
-    if images.dtype != torch.uint8:
-        if not images.is_floating_point() or images.min() < 0 or images.max() > 1:
-            raise UserError("images: bytes from 0 to 255 or floats in [0, 1] are needed; mean= and std= normalise them")
-        images = 255 * images.float()
-    padded = F.pad(images.float(), (max_shift,) * 4, mode=OUT_OF_FRAME[out_of_frame]).to(images.dtype)
-    return EvaluationSet(padded, max_shift, labels, None, seed, batch)
+    padded = F.pad(pixels.float(), (margin,) * 4, mode=OUT_OF_FRAME[out_of_frame]).to(pixels.dtype)
+    return EvaluationSet(padded, margin, classes, None, drawn_by, at_once)
 
 
-def _adapter(
-    net: nn.Module, images: Tensor, layers: Sequence[str], mean: Sequence[float] | None, std: Sequence[float] | None
-) -> ModelAdapter:
-    channels, height, width = images.shape[1:]
+def _adapters(
+    net: object, untrained: object, test_set: EvaluationSet, layers: list[str], mean: object, std: object
+) -> dict[str, ModelAdapter]:
+    """What measures' names end in → the net; the untrained one is observed at the layers of the other.
+
+    Raises:
+        UserError: a net does not take the images, has no output for a label, or lacks a layer of the other.
+    """
+    channels, *sides = test_set.padded.shape[1:]
+    height, width = (side - 2 * test_set.margin for side in sides)
     image = channels, height, width
-    for name, values in (("mean", mean), ("std", std)):
-        if values is not None and len(values) != channels:
-            raise UserError(f"{name}={list(values)}: one number a channel is needed, the images have {channels}")
-    loaded = LoadedNet(net, image, tuple(mean or [0.0] * channels), tuple(std or [1.0] * channels), None)
-    return adapt_model(loaded, image, layers)
+    center = (0.0,) * channels if mean is None else arguments.channel_numbers("mean", mean, channels)
+    scale = (1.0,) * channels if std is None else arguments.channel_numbers("std", std, channels, positive=True)
+
+    def adapted(name: str, module: object, patterns: list[str]) -> ModelAdapter:
+        return adapt_model(LoadedNet(arguments.module(name, module), image, center, scale, None), image, patterns)
+
+    adapter = adapted("net", net, layers)
+    outputs = output_size(adapter.net, image)
+    if test_set.labels is not None and adapter.classifies:
+        arguments.refuse_labels_without_output(test_set.labels, outputs)
+    if untrained is None:
+        return {"": adapter}
+    names = {name for name, _ in arguments.module("untrained", untrained).named_modules()}
+    if missing := [layer for layer in adapter.layers if layer not in names]:
+        raise UserError(f"untrained: it has no layer {', '.join(missing[:3])}; it must be the same net as the other")
+    twin = adapted("untrained", untrained, [escape(layer) for layer in adapter.layers])
+    twin = replace(twin, layers=adapter.layers)  # in their order
+    if (others := output_size(twin.net, image)) != outputs:
+        raise UserError(f"untrained: it has {others} outputs, the net {outputs}; it must be the same net as the other")
+    return {"": adapter, "_untrained": twin}

@@ -305,7 +305,7 @@ def _by_fixed_point(
     groups: dict[Point, list[tuple[str, EquivarianceError, SamplingGrid]]] = {}
     for name, metric in metrics.items():
         maps = reference[name].maps
-        if maps.dim() == 4 and min(maps.shape[2:]) > 1:
+        if maps.dim() == 4 and min(maps.shape[2:]) > 1 and transform.takes((maps.shape[2], maps.shape[3])):
             size, image = (maps.shape[2], maps.shape[3]), (pixels.shape[2], pixels.shape[3])
             grid = grids.get(name) or SamplingGrid.even(image, size)
             point = grid.center_offset(size) if transform.matrix else MIDDLE

@@ -1,20 +1,27 @@
 """Everything that is measured on a net: transforms, and the families of ``evaluation.families``."""
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from importlib import import_module
 
 import torch
+from torch import nn
 
 from ..metrics import Heatmap, Note, PerImage, Row
 from ..nets.hooks import eval_mode
 from ..transforms import TABLE, TRANSFORMS
-from .adapter import EvaluationSet, ModelAdapter, untransformed_batches
+from .adapter import OUTPUT, EvaluationSet, ModelAdapter, untransformed_batches
 from .families import FAMILIES, ON_REQUEST
 from .fuse_batch_norm import fuse_conv_bn
 from .pairs import Progress, no_progress, pair_rows
 
-Results = Iterator[Row | Heatmap | Note | PerImage]
+Result = Row | Heatmap | Note | PerImage
+Results = Iterator[Result]
+#: the name of a layer that is itself called ``OUTPUT``, in results; no module can be called so by accident
+OUTPUT_MODULE = f"{OUTPUT} (module)"
+#: of the layers of a net with such a layer, while it is measured
+PREFIX = "measured_net."
 #: what ``measure.what`` can name (``config.MEASURES`` lists the same) → transforms, measured in one pass
 TRANSFORMS_OF: dict[str, list[str]] = {
     "shift": ["shift/roll", "shift/crop"],
@@ -41,16 +48,45 @@ def evaluate_families(
     >>> sorted({(row.transform, row.protocol) for row in results if isinstance(row, Row)})
     [('rotate', 'disc'), ('rotate', 'quarter'), ('shift', 'crop'), ('shift', 'roll')]
     """
+    if OUTPUT in adapter.layers:
+        results = evaluate_families(_with_prefix(adapter), test_set, families, progress, few)
+        yield from (_without_prefix(result) for result in results)
+        return
     names = [name for key, names in TRANSFORMS_OF.items() if key in families for name in names]
+    height, width = (side - 2 * test_set.margin for side in test_set.padded.shape[2:])
+    undefined = [name for name in names if not TRANSFORMS[name].takes((height, width))]
     fused = replace(adapter, net=fuse_conv_bn(adapter.net, adapter.layers))
     few = few or test_set
     yield from _outputs_not_finite(adapter, few)
-    yield from pair_rows(fused, few, names, progress=progress)
+    for name in undefined:
+        yield Note(name, f"not measured: it needs square images, and these have {height} × {width} pixels")
+    yield from pair_rows(fused, few, [name for name in names if name not in undefined], progress=progress)
     for name in (name for name in FAMILIES if name in families):
         progress(f"measuring {name}")
         family = import_module(f".families.{name}", __package__)
         net = fused if getattr(family, "FUSES_NORMS", True) else adapter
         yield from family.rows(net, test_set if getattr(family, "NEEDS_ALL_IMAGES", False) else few)
+
+
+def _with_prefix(adapter: ModelAdapter) -> ModelAdapter:
+    """The same net inside a module, so that no layer has the name of the net's output, by which results are kept."""
+    layers = [PREFIX + layer for layer in adapter.layers]
+    grids = {PREFIX + layer: grid for layer, grid in adapter.grids.items()}
+    net = nn.Sequential(OrderedDict([(PREFIX.removesuffix("."), adapter.net)]))
+    return replace(adapter, net=net, layers=layers, grids=grids)
+
+
+def _without_prefix(result: Result) -> Result:
+    """A result with the names that the user's net has; its module ``output`` as ``OUTPUT_MODULE``."""
+
+    def name(text: str) -> str:
+        return OUTPUT_MODULE if text == PREFIX + OUTPUT else text.removeprefix(PREFIX)
+
+    if isinstance(result, Note):
+        return replace(result, words=result.words.replace(PREFIX, ""))
+    if isinstance(result, Row | PerImage):  # CKA has another layer as its protocol
+        return replace(result, layer=name(result.layer), protocol=name(result.protocol))
+    return replace(result, layer=name(result.layer))
 
 
 @torch.no_grad()

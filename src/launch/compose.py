@@ -34,15 +34,13 @@ from ..config import (
 )
 from ..config.cli_errors import one_line
 from ..errors import UserError
-from ..naming import command
+from ..naming import PACKAGE, command
 from .options import PLUGINS
 from .sweeper import grid_settings, jobs_of
+from .user_files import ROOT, choices, search_path
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-#: the folder that holds ``conf`` and ``sweeps``: that of the package where it is installed, else that of the checkout
-ROOT = _PACKAGE if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent
 #: tells Hydra where the group ``sweeps`` is
-SEARCHPATH = f"hydra.searchpath=['file://{ROOT}']"
+SEARCHPATH = search_path()
 SUBDIR = "hydra.sweep.subdir"
 
 
@@ -164,8 +162,18 @@ def _parsed(loader: Any, overrides: list[str]) -> list[Override]:
 @contextmanager
 def _composing() -> Iterator[Any]:
     """Hydra's loader of configs; its errors become a ``UserError``."""
+    _refuse_two_names()
     with hydra_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
+
+
+def _refuse_two_names() -> None:
+    """``UserError`` where the checkout and the installed package are both in this process: each would replace the
+    other's entries in Hydra's and OmegaConf's registries.
+    """
+    for other in {"src", "whatwhere"} - {PACKAGE}:
+        if f"{other}.launch.compose" in sys.modules:
+            raise UserError(f"commands of {PACKAGE} and of {other} in one process: import one of the two names alone")
 
 
 @contextmanager
@@ -182,8 +190,7 @@ def _one_line(error: HydraException) -> str:
     """Hydra's many lines as one that names the key, the value and the valid ones."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        folder = ROOT / "conf" / group if (ROOT / "conf" / group).is_dir() else ROOT / group
-        return f"{group}={name}: choose one of {', '.join(sorted(one.stem for one in folder.glob('*.yaml')))}"
+        return f"{group}={name}: choose one of {', '.join(sorted(choices(group)))}"
     text = str(error)
     if text.startswith("Ambiguous value"):
         return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: {command('train')} -m"

@@ -26,8 +26,9 @@ from ..results import files
 from ..results.identity import is_finished
 from ..summary import ModelSummary, summarize
 from . import launchers
-from .compose import ROOT, SEARCHPATH, compose_jobs, given, key_of
+from .compose import SEARCHPATH, compose_jobs, given, key_of
 from .jobs import quoted
+from .user_files import choices
 
 #: the folder of all runs; finished ones are searched for below it
 OUTPUTS = Path("outputs")
@@ -184,8 +185,8 @@ def study_names(chosen: str = "all") -> list[str]:
     Raises:
         UserError: a name is none of theirs.
     """
-    paths = (ROOT / "sweeps").glob("*.yaml")
-    names = sorted((path.stem for path in paths if "\nstudy:" in path.read_text()), key=natural_order)
+    files_of_sweeps = choices("sweeps").items()
+    names = sorted((name for name, path in files_of_sweeps if "\nstudy:" in path.read_text()), key=natural_order)
     if chosen == "all":
         return names
     for name in chosen.split(","):

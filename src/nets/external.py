@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .hooks import blank_image, eval_mode, uncompiled
+from .hooks import blank_image, eval_mode, first_line, uncompiled
 from .own import load_own_net
 from .weights import load_pretrained, read_weights
 
@@ -176,7 +176,7 @@ def _downloading(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # libraries and network failures raise many types
         raise UserError(
-            f"weights=default: those of {name} are not here and could not be downloaded ({_first_line(error)}); "
+            f"weights=default: those of {name} are not here and could not be downloaded ({first_line(error)}); "
             "take weights=FILE, or weights=none for random ones"
         ) from error
     finally:
@@ -247,13 +247,9 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
         try:
             net(blank_image(net, image))
         except Exception as error:  # a net's own code can raise anything
-            reason = f"the net does not take {'×'.join(map(str, image))} images ({_first_line(error)})"
+            reason = f"the net does not take {'×'.join(map(str, image))} images ({first_line(error)})"
             raise UserError(f"{reason}; another size= may do") from error
     return calls
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def list_layers(net: nn.Module, image: Image) -> list[dict[str, Any]]:

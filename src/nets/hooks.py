@@ -28,6 +28,11 @@ def uncompiled(net: nn.Module) -> nn.Module:
     return original if original._compiled_call_impl is None else copy.copy(original)  # the copy is not compiled
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def reference_tensor(net: nn.Module) -> Tensor:
     """A tensor with the net's device and dtype: its first floating-point parameter or buffer, else an empty one."""
     tensors = chain(net.parameters(), net.buffers())

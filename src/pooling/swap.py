@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .. import arguments
 from ..errors import UserError
-from ..nets.hooks import blank_image, eval_mode, reference_tensor, uncompiled
+from ..nets.hooks import blank_image, eval_mode, first_line, reference_tensor, uncompiled
 from .base import Pool
 from .geometry import Window, pair
 from .table import POOLS
@@ -31,7 +32,7 @@ def swap_pools(
     window: int | None = None,
     border: str = "clip",
     convs: bool = False,
-    names: Iterable[str] | None = None,
+    names: str | Iterable[str] | None = None,
 ) -> list[str]:
     """Replace the pooling layers of a net, in place (``copy.deepcopy`` it first to keep the old one).
 
@@ -56,23 +57,25 @@ def swap_pools(
             two taps and equals ``avg``); after a convolution the pool's own default.
         border: padding mode of the new pools; one of ``BORDERS``.
         convs: replace strided convolutions too, as the antialiased nets of Zhang 2019 do.
-        names: the layers to replace, which may include convolutions and pools of stride 1; ``None``: as above.
+        names: the layer or layers to replace, which may include convolutions and pools of stride 1; ``None``: as above.
 
     Returns:
         The names of the replaced layers.
 
     Raises:
-        UserError: there is nothing to replace; a name is no replaceable layer; a layer has a setting that no pool here
-            has (dilation, indices, windows that are not square …); the pool cannot keep the sizes; or the net calls
-            pooling functions, which cannot be replaced.
+        UserError: an argument is of another kind; there is nothing to replace; a name is no replaceable layer; a layer
+            has a setting that no pool here has (dilation, indices, windows that are not square …); the pool cannot keep
+            the sizes; the net does not take such images; or it calls pooling functions, which cannot be replaced.
     """
-    net = uncompiled(net)
-    make = _named(pool) if isinstance(pool, str) else pool
+    net, image = uncompiled(arguments.module("net", net)), arguments.image_size(image)
+    window = None if window is None else arguments.whole_number("window", window, least=1)
+    names = None if names is None else arguments.names_of("names", names)
+    make = pool if callable(pool) else _named(pool)
     modules = dict(net.named_modules(remove_duplicate=False))
     kinds = (*POOLING, nn.Conv2d) if convs else POOLING
     strided = [name for name, layer in modules.items() if isinstance(layer, kinds) and max(pair(layer.stride)) > 1]
     inside_pools = tuple(f"{name}." for name, layer in modules.items() if isinstance(layer, Pool))
-    chosen = [name for name in strided if not name.startswith(inside_pools)] if names is None else list(names)
+    chosen = [name for name in strided if not name.startswith(inside_pools)] if names is None else names
     if not chosen:
         raise UserError("nothing to replace: no pooling layer has a stride above 1 (strided convolutions: convs=True)")
     replaced = {name: _replaced(name, modules.get(name), window) for name in chosen}
@@ -110,8 +113,9 @@ class OutputKind:
     device: torch.device
 
 
-def _named(name: str) -> MakePool:
-    if (pool := POOLS.get(name)) is None:
+def _named(name: Any) -> MakePool:
+    pool = POOLS.get(name) if isinstance(name, str) else None
+    if pool is None:
         names = ", ".join(key for key, value in POOLS.items() if value)
         raise UserError(f"pool={name!r}: choose one of {names}")
     return pool
@@ -195,8 +199,14 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
         for name, module in net.named_modules():
             stack.callback(module.register_forward_pre_hook(partial(enter, name=name)).remove)
             stack.callback(module.register_forward_hook(leave).remove)
-        with FindPooling():
-            net(blank_image(net, image))
+        try:
+            with FindPooling():
+                net(blank_image(net, image))
+        except Exception as error:  # a net's own code can raise anything
+            name, module = running[-1]
+            where = f"{name} ({type(module).__name__}): " if name else ""
+            size = "×".join(map(str, image))
+            raise UserError(f"the net does not take {size} images: {where}{first_line(error)}") from error
     return outputs, functions
 
 

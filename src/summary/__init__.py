@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .. import arguments
 from ..nets.hooks import blank_image, eval_mode, uncompiled
 from .functions import CALLS, Call
 from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError
@@ -56,8 +57,9 @@ def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = Fals
 
     Raises:
         ShapeError: a map would be empty, or a layer has no rule; names the layer.
+        UserError: ``net`` or ``image`` is of another kind.
     """
-    net = uncompiled(net)
+    net, image = uncompiled(arguments.module("net", net)), arguments.image_size(image)
     values: dict[fx.Node, Any] = {}
     rows: list[Layer] = []
     counted = CountedParameters(net)

@@ -28,7 +28,7 @@ TABLE = (
     Transform("rotate", "disc", "degrees", (5.0, 15.0, 45.0), draws.random_sign, rotate, torch.neg,
               uses_margin=True, disc=True),
     Transform("rotate", "quarter", "degrees", QUARTERS, draws.quarter_turns, spatial.rot90, lambda turns: -turns % 4,
-              matrix=spatial.rot90_matrices),
+              matrix=spatial.rot90_matrices, square=True),
     Transform("scale", "disc", "×", (1.1, 1.25, 1.5), draws.random_reciprocal, scale, torch.reciprocal,
               uses_margin=True, disc=True),
     Transform("flip", "mirror", "", (1.0,), draws.constant, lambda maps, _: maps.flip(3), torch.clone,

@@ -34,6 +34,7 @@ class Transform:
             a third argument, in steps (down, right) of the map's centre.
         matrix: for transforms that leave the image's centre in place and need no interpolation: parameters → the
             matrices by which points (down, right) move.
+        square: defined for square images and maps only.
     """
 
     name: str
@@ -46,6 +47,11 @@ class Transform:
     uses_margin: bool = False
     disc: bool = False
     matrix: Callable[[Tensor], Tensor] | None = None
+    square: bool = False
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether it is defined for images or maps of this (height, width)."""
+        return not self.square or size[0] == size[1]
 
     def images(
         self, padded: Shaped[Tensor, "n c H W"], parameters: Shaped[Tensor, "n k"], margin: int

@@ -37,12 +37,12 @@ def quarter_turns(count: int, amount: float, generator: torch.Generator) -> Int6
 
 def constant(count: int, amount: float, generator: torch.Generator) -> Float[Tensor, "n 1"]:
     """The amount for every image."""
-    return torch.full((count, 1), float(amount))
+    return torch.full((count, 1), float(amount), dtype=torch.float32)
 
 
 def random_sign(count: int, amount: float, generator: torch.Generator) -> Float[Tensor, "n 1"]:
     """Plus or minus the amount."""
-    return amount * (torch.randint(0, 2, (count, 1), generator=generator) * 2.0 - 1)
+    return amount * (torch.randint(0, 2, (count, 1), generator=generator).float() * 2 - 1)
 
 
 def random_reciprocal(count: int, amount: float, generator: torch.Generator) -> Float[Tensor, "n 1"]:
@@ -52,7 +52,7 @@ def random_reciprocal(count: int, amount: float, generator: torch.Generator) -> 
 
 def random_direction(count: int, amount: float, generator: torch.Generator) -> Float[Tensor, "n 2"]:
     """Vectors (down, right) of this length in any direction."""
-    angle = 2 * torch.pi * torch.rand(count, generator=generator)
+    angle = 2 * torch.pi * torch.rand(count, generator=generator, dtype=torch.float32)
     return amount * torch.stack([angle.sin(), angle.cos()], 1)
 
 
@@ -63,4 +63,6 @@ def with_seed(count: int, amount: float, generator: torch.Generator) -> Float[Te
 
 def with_position(count: int, amount: float, generator: torch.Generator) -> Float[Tensor, "n 3"]:
     """The amount, and a position (down, right) in [0, 1)²."""
-    return torch.cat([constant(count, amount, generator), torch.rand(count, 2, generator=generator)], 1)
+    return torch.cat(
+        [constant(count, amount, generator), torch.rand(count, 2, generator=generator, dtype=torch.float32)], 1
+    )

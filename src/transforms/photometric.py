@@ -32,7 +32,8 @@ def gaussian_noise(images: Float[Tensor, "n c h w"], parameters: Float[Tensor, "
     ``parameters`` are the standard deviation (1 is the difference between black and white) and the seed.
     """
     seeds = (torch.Generator("cpu").manual_seed(int(seed)) for seed in parameters[:, 1].tolist())
-    noise = torch.stack([torch.randn(images.shape[1:], generator=seed, device="cpu") for seed in seeds])
+    shape = images.shape[1:]
+    noise = torch.stack([torch.randn(shape, generator=seed, device="cpu", dtype=torch.float32) for seed in seeds])
     return images + 255 * parameters[:, :1, None, None] * noise.to(images.device)
 
 

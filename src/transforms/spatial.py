@@ -138,7 +138,9 @@ def scale(
 def rot90(maps: Shaped[Tensor, "n c p q"], quarters: Int64[Tensor, "n 1"]) -> Shaped[Tensor, "n c p q"]:
     """``torch.rot90`` with one number of quarter turns per image; ``UserError`` if the maps are not square."""
     if maps.shape[-2] != maps.shape[-1]:
-        raise UserError(f"rotate/quarter: {maps.shape[-2]} × {maps.shape[-1]} is not square; choose rotate/disc")
+        raise UserError(
+            f"rotate/quarter: {maps.shape[-2]} × {maps.shape[-1]} is not square, which a quarter turn needs"
+        )
     rotations = torch.stack([maps.rot90(quarter, (2, 3)) for quarter in range(4)])
     return rotations[quarters[:, 0], torch.arange(len(maps), device=maps.device)]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from ...errors import UserError
@@ -59,7 +59,7 @@ class Crops:
     fragments: Fragments | None = None
     why: str = ""
 
-    def __call__(self, padded: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"]) -> Float[Tensor, "n m d"]:
+    def __call__(self, padded: Shaped[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"]) -> Float[Tensor, "n m d"]:
         """The output for image i moved (down, right) by shift j, at [i, j]."""
         if self.fragments is None:
             return one_by_one_crops(self.adapter, padded, shifts, self.margin).outputs
@@ -86,7 +86,7 @@ class Crops:
 
 
 def one_by_one_crops(
-    adapter: ModelAdapter, padded: UInt8[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"], margin: int
+    adapter: ModelAdapter, padded: Shaped[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"], margin: int
 ) -> ShiftTable:
     """A forward pass for each window; for any net, and for its layers."""
 
@@ -97,7 +97,7 @@ def one_by_one_crops(
     return one_by_one(adapter, len(padded), shifts, shifted)
 
 
-def prepare(adapter: ModelAdapter, padded: UInt8[Tensor, "n c H W"], margin: int) -> Crops:
+def prepare(adapter: ModelAdapter, padded: Shaped[Tensor, "n c H W"], margin: int) -> Crops:
     """By fragments, if they are cheaper and agree with the net on random windows of two images; else one by one.
     ``padded`` are two or more images with their margin in pixels.
     """
