@@ -18,7 +18,7 @@ from src.reporting.comparison import group_into_variants
 from src.results import files
 from src.results.identity import is_finished, write_identity
 from src.training.run import run
-from tests.helpers import nested, tiny
+from tests.helpers import tiny
 from tests.test_comparison import found_below, leave_run
 
 #: a value of each kind that is not the default
@@ -29,14 +29,22 @@ OTHERS: dict[str, Any] = {
     "data.augment": "flip", "train.optimizer": "sgd", "train.schedule": "constant", "train.keep": "last",
     "trainer.strategy": "ddp", "trainer.accelerator": "cpu", "trainer.precision": "bf16-mixed",
     "data.label_noise_kind": "random", "data.object_size": [0.05, 0.1], "measure.dimensions": [3],
-    "measure.follow": ["dead_share"], "measure.what": ["shift"], "probe.choice": "balanced", "probe.files": [__file__], "wandb.mode": "disabled",
+    "measure.follow": ["dead_share"], "measure.what": ["shift"],
+    "probe.choice": "balanced", "probe.files": [__file__], "wandb.mode": "disabled",
     "wandb.project": "mine", "wandb.entity": "us", "question": "why?", "name": "mine", "trainer.devices": 2,
 }  # fmt: skip
 KEYS = list(flatten(Config()))
+#: keys that other settings are needed for
+NEEDS = {"data.object_size": {"data": {"name": "shapes"}}}
+
+
+def default(key: str) -> Config:
+    """The default config, with what a key needs."""
+    return from_dict(NEEDS.get(key, {}))
 
 
 def changed(key: str) -> Config:
-    """The default config but for one key."""
+    """The same config but for one key."""
     match flatten(Config())[key]:
         case bool(before):
             value: Any = not before
@@ -44,7 +52,10 @@ def changed(key: str) -> Config:
             value = before + 1 if isinstance(before, int) else before / 2 or 0.25
         case _:
             value = 7
-    return from_dict(nested(key, OTHERS.get(key, value)))
+    tree = to_dict(default(key))
+    section, _, name = key.rpartition(".")
+    (tree[section] if section else tree)[name] = OTHERS.get(key, value)
+    return from_dict(tree)
 
 
 def leave(folder: Path, cfg: Config) -> None:
@@ -57,8 +68,8 @@ def leave(folder: Path, cfg: Config) -> None:
 def test_a_key_is_part_of_a_run_or_a_circumstance_everywhere(key: str, tmp_path: Path) -> None:
     cfg = changed(key)
     value = flatten(cfg)[key]
-    assert value != flatten(Config())[key]
-    leave(tmp_path / "run", Config())
+    assert value != flatten(default(key))[key]
+    leave(tmp_path / "run", default(key))
     circumstance = key in NON_IDENTITY_KEYS
     assert (sweep_name(["seed=0,1", f"{key}={value}"]) == "seed=0,1") == circumstance
     if circumstance:
@@ -67,7 +78,7 @@ def test_a_key_is_part_of_a_run_or_a_circumstance_everywhere(key: str, tmp_path:
         with pytest.raises(UserError, match=f"holds a run with {key}="):
             is_finished(tmp_path / "run", cfg)
     if key != "seed":
-        for name, one in (("default", Config()), ("changed", cfg)):
+        for name, one in (("default", default(key)), ("changed", cfg)):
             leave_run(tmp_path / "sweep" / name, 0.9, 0.1, **to_dict(one))
         assert len(group_into_variants(found_below(tmp_path / "sweep"))) == (1 if circumstance else 2)
 
