@@ -20,6 +20,7 @@ from src.errors import UserError
 from src.launch.compose import compose_jobs
 from src.metrics.rows import Estimate, PerImage, Row
 from src.reporting.page import build_report
+from src.reporting.wandb_report import compose, definition_of
 from src.results import files
 from src.results.measures import write_measures
 from src.results.runs import FinishedRun, find_runs
@@ -366,4 +367,6 @@ def test_the_page_and_the_terminal_of_a_sweep_begin_with_its_verdicts(
     assert "&lt;b&gt;max&lt;/b&gt; is better" in page and text not in page
     assert page.index('id="verdict"') < page.index('id="comparison"')
     assert json.loads((folder / files.VERDICT).read_text())["finished_before"] == 2
+    report = definition_of(compose(folder, *[find_runs(folder)[0]] * 2, {}))
+    assert "HOLDS: <b>max</b> is better" in report and "margin 0&#46;01" not in report and "Not tested: much" in report
     assert to_dict(from_dict({})).keys().isdisjoint({"study", "preset", "seeds"})

@@ -11,6 +11,7 @@ from typing import Any
 
 from wandb_workspaces.reports import v2 as wr
 
+from ..claims.record import StudyVerdict, judge_sweep
 from ..errors import UserError
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
@@ -19,6 +20,7 @@ from .comparison import group_into_variants
 from .headline import headline
 from .tables import run_facts, shown_columns, shown_rows
 from .terminal import console
+from .verdicts import basis, difference, expected, remarks
 from .wandb_logger import default_entity, has_unsynced_logs, logged_in, shorten_name
 from .wandb_panels import Panels
 
@@ -103,6 +105,7 @@ def compose(
         wr.P(f"{_counted(runs, 'run')}, {_counted(variants, 'variant')}, {_counted(seeds, 'seed')}."),
         wr.P(f"Missing: {missing}" * bool(missing)),
         wr.TableOfContents(),
+        *_verdicts(judge_sweep(folder, runs, unfinished)),
         wr.H1("Comparison"),
         wr.MarkdownBlock(table),
         wr.P(f"{legend(columns)}. Bars and curves: mean, minimum and maximum over seeds."),
@@ -129,6 +132,22 @@ def compose(
         project=panels.project, entity=entity, title=shorten_name(folder.resolve().name), description=question,
         blocks=[block for block in blocks if block != wr.P("")], width="fluid",
     )  # fmt: skip
+
+
+def _verdicts(study: StudyVerdict | None) -> list[Any]:
+    """The verdict of each claim with its contrasts, and what they rest on; empty where the sweep states no claims."""
+    if study is None:
+        return []
+    headings = ["comparison, a − b", "number", "expected", "difference [interval]", "rests on", "verdict"]
+    blocks: list[Any] = [wr.H1("Verdicts")]
+    for claim in study.claims:
+        rows = [
+            [row.name, row.number, expected(row), difference(row), basis(row), str(row.verdict)]
+            for row in claim.contrasts
+        ]
+        blocks += [wr.CalloutBlock(f"{claim.verdict.upper()}: {claim.text}")]
+        blocks += [wr.MarkdownBlock(markdown_table(headings, rows))]
+    return [*blocks, *(wr.P(remark) for remark in remarks(study))]
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,0 +1,117 @@
+"""The table of all verdicts: made of the committed JSON and of nothing else; and the command that runs all studies."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src import answers
+from src.claims.judge import ClaimVerdict, ContrastVerdict
+from src.claims.record import StudyVerdict, write_verdict
+from src.launch.sweep import study_names
+from src.reporting.answers import FOLDER, MARKERS, answers_page, collect, progress_line, short_table, write_answers
+from src.results import files
+from src.stats.decisions import Verdict
+from tests.helpers import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def study(folder: Path, name: str, verdict: Verdict = Verdict.HOLDS) -> Path:
+    """A finished sweep with a verdict of one claim."""
+    contrast = ContrastVerdict(
+        "max − none",
+        "accuracy",
+        "a>b",
+        0.01,
+        verdict,
+        a=0.9,
+        b=0.8,
+        value=0.1,
+        low=0.05,
+        high=0.15,
+        level=0.95,
+        pairs=10,
+    )
+    claim = ClaimVerdict(f"What {name} claims.", "all", verdict, [contrast])
+    found = StudyVerdict("Q1", "Why?", "much", "quick", [claim], "abc", "2026-11-29", [], 0, 1, 1)
+    files.write_json(folder / name / files.SWEEP, {"jobs": ["run"]})
+    files.write_json(folder / name / "run" / files.RUN, {})
+    write_verdict(folder / name, found)
+    return folder / name
+
+
+def test_the_committed_tables_are_those_of_the_committed_verdicts() -> None:
+    assert (DOCS / "answers.md").read_text() == answers_page(DOCS / FOLDER)
+    readme = (ROOT / "README.md").read_text()
+    assert readme.split(MARKERS[0])[1].split(MARKERS[1])[0] == short_table(DOCS / FOLDER)
+    collected = {path.stem for path in (DOCS / FOLDER).glob("*.json")}
+    assert collected and collected <= {*study_names()}
+    assert {path.stem for path in (DOCS / FOLDER).glob("*.svg")} == collected
+
+
+def test_each_claim_has_a_row_and_each_study_a_section_in_the_order_of_the_questions(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    files.write(tmp_path / "README.md", f"before\n{MARKERS[0]}\nold\n{MARKERS[1]}\nafter\n")
+    for name, verdict in (("q10_late", Verdict.UNDECIDED), ("q2_early", Verdict.HOLDS), ("other", Verdict.REFUTED)):
+        collect(name, study(tmp_path / "outputs", name, verdict), docs)
+    page = write_answers(docs).read_text()
+    places = [page.index(f"## {name}") for name in ("other", "q2_early", "q10_late")]
+    assert sorted(places) == places or places[1] < places[2]
+    assert "| Q1 | What q2_early claims. | **✓ holds** | max − none: +0.1 [+0.05, +0.15] | 10 |" in page
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
+    assert "| Q1 | What q10_late claims. | [? undecided](docs/answers.md#q10_late) |" in readme
+    assert "What q2_early claims." in (docs / FOLDER / "q2_early.svg").read_text()
+
+
+def test_a_study_without_a_verdict_leaves_the_table_as_it_is(tmp_path: Path) -> None:
+    collect("q1", tmp_path / "nothing", tmp_path / "docs")
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_line_of_progress_counts_runs_and_ends_with_the_verdicts(tmp_path: Path) -> None:
+    folder = study(tmp_path, "q1")
+    assert progress_line(folder) == "1 of 1 runs  holds"
+    files.write_json(folder / files.SWEEP, {"jobs": ["run", "other"]})
+    assert progress_line(folder) == "1 of 2 runs"
+    assert progress_line(tmp_path / "not there") == "0 of 0 runs"
+
+
+def test_studies_run_side_by_side_and_a_failed_one_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stands for its process: it notes when it starts and ends."""
+    monkeypatch.chdir(tmp_path)
+    code = "import sys, time; t = time.time(); time.sleep(0.3); open(sys.argv[1], 'w').write(f'{t} {time.time()}'); "
+    code += "sys.exit(sys.argv[1] == 'b')"
+
+    def start(name: str, options: answers.Options, at_once: int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", code, name])
+
+    monkeypatch.setattr(answers, "start_study", start)
+    names = ["a", "b", "c", "d"]
+    assert answers.run_studies(dict.fromkeys(names, tmp_path), answers.Options(), 2) == ["b"]
+    spans = [tuple(map(float, (tmp_path / name).read_text().split())) for name in names]
+    assert max(sum(begin < other[1] and other[0] < end for other in spans) for begin, end in spans) <= 3
+    assert min(begin for begin, _ in spans[2:]) >= min(end for _, end in spans[:2])
+
+
+def test_the_command_of_a_study_is_its_own_with_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda words, env, **_: started.append((words, env)))
+    answers.start_study("q3_stride", answers.Options(preset="full"), 2)
+    ((words, environment),) = started
+    assert words[1:] == ["-m", "src.train", "-m", "sweeps=q3_stride", "hydra/launcher=basic", "preset=full"]
+    assert environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_verdicts_are_plain_json_without_nan(tmp_path: Path) -> None:
+    folder = study(tmp_path, "q1")
+    tree = json.loads((folder / files.VERDICT).read_text(), parse_constant=pytest.fail)
+    assert tree["claims"][0]["contrasts"][0]["floor"] is None
+    shutil.rmtree(folder)
