@@ -78,6 +78,7 @@ COUNTS = [
     for one in (fields(group.type) if is_dataclass(group.type) else [group])
     if one.metadata.get("low") == 1
 ]
+LISTS = {key for key, value in flatten(Config()).items() if isinstance(value, list)}
 NEGATIVE_OR_ZERO = [(key, value) for key in COUNTS for value in (0, -1)]
 OUT_OF_RANGE = [
     ("model.dropout", 1.5),
@@ -102,7 +103,7 @@ OUT_OF_RANGE = [
 @pytest.mark.parametrize(("key", "value"), NEGATIVE_OR_ZERO + OUT_OF_RANGE)
 def test_a_bad_value_is_refused_with_its_key(key, value):
     with pytest.raises(UserError) as refusal:
-        from_dict(nested(key, value))
+        from_dict(nested(key, value := [value] if key in LISTS else value))
     assert str(refusal.value).startswith(f"{key}={value}: must be ")
 
 

@@ -42,6 +42,7 @@ def evaluate(
 ) -> "DataFrame":
     """What shifts and other transforms do to the output of a net and to its layers.
 
+    >>> import torch
     >>> images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2048, 10))
     >>> table = evaluate(net, images, max_shift=2, quiet=True)
