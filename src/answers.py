@@ -15,6 +15,7 @@ options: preset=quick|full  studies=all|NAME,NAME  run=true|false  out=FOLDER
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,7 @@ def main() -> None:
         from .reporting.answers import collect, write_answers
         from .reporting.terminal import console
 
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # studies save, as on Ctrl-C
         studies = {}
         for name in study_names(options.studies):
             studies[name] = OUTPUTS / (name if options.preset == "quick" else f"{name},preset={options.preset}")
@@ -98,6 +100,7 @@ def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[
     from .launch.jobs import THREADS
     from .launch.sweep import OUTPUTS
     from .naming import command_words
+    from .training.ranks import end_with_parent
 
     log = OUTPUTS / "answers" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +108,13 @@ def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[
     words += [f"preset={options.preset}"] * (options.preset != "quick")
     environment = os.environ | (dict.fromkeys(THREADS, "1") if at_once > 1 else {})
     with log.open("w") as output:
-        return subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        return subprocess.Popen(
+            words,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=end_with_parent,  # noqa: PLW1509 (all it does is one system call)
+        )
 
 
 if __name__ == "__main__":
