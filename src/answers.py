@@ -1,6 +1,6 @@
 """Run every study and put all verdicts into one table.
 
-    python -m src.answers preset=quick                     every study of sweeps/, small: under an hour on 2 cores
+    python -m src.answers preset=quick                     every study of sweeps/, small: about two hours on 2 cores
     python -m src.answers preset=full                      as large as the claims deserve: on a GPU
     python -m src.answers studies=q1_what_over_where,q3_stride
     python -m src.answers run=false                        the table again, from finished studies
@@ -54,7 +54,7 @@ def main() -> None:
         failed = run_studies(studies, options, options.jobs or cores()) if options.run else []
         for name, folder in studies.items():
             collect(name, folder, Path(options.out))
-        console.print(f"  {write_answers(Path(options.out))}", markup=False)
+        console.print(f"  {write_answers(Path(options.out), study_names())}", markup=False)
         if failed:
             console.print(f"  failed: {', '.join(failed)}; their output: {OUTPUTS}/answers/", markup=False)
             raise SystemExit(1)

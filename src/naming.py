@@ -32,13 +32,14 @@ def command_words(name: str) -> list[str]:
     return [sys.executable, "-m", *([f"{PACKAGE}.{name}"] if PACKAGE == "src" else [PACKAGE, name])]
 
 
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """A key that sorts names by the numbers in them.
+def natural_order(name: str) -> tuple[bool, list[tuple[int, str]]]:
+    """A key that sorts names by the numbers in them; those without one come last.
 
-    >>> sorted(["q10_b", "q2_a"], key=natural_order)
-    ['q2_a', 'q10_b']
+    >>> sorted(["q10_b", "a", "q2_a"], key=natural_order)
+    ['q2_a', 'q10_b', 'a']
     """
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+    parts = re.split(r"(\d+)", name)
+    return len(parts) == 1, [(int(part), "") if part.isdigit() else (0, part) for part in parts]
 
 
 def commands_here(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from src import answers
+from src import answers, naming
 from src.claims.judge import ClaimVerdict, ContrastVerdict
 from src.claims.record import StudyVerdict, write_verdict
 from src.launch.sweep import study_names
@@ -45,9 +45,9 @@ def study(folder: Path, name: str, verdict: Verdict = Verdict.HOLDS) -> Path:
 
 
 def test_the_committed_tables_are_those_of_the_committed_verdicts() -> None:
-    assert (DOCS / "answers.md").read_text() == answers_page(DOCS / FOLDER)
+    assert (DOCS / "answers.md").read_text() == answers_page(DOCS / FOLDER, study_names())
     readme = (ROOT / "README.md").read_text()
-    assert readme.split(MARKERS[0])[1].split(MARKERS[1])[0] == short_table(DOCS / FOLDER)
+    assert readme.split(MARKERS[0])[1].split(MARKERS[1])[0] == short_table(DOCS / FOLDER, study_names())
     collected = {path.stem for path in (DOCS / FOLDER).glob("*.json")}
     assert collected and collected <= {*study_names()}
     assert {path.stem for path in (DOCS / FOLDER).glob("*.svg")} == collected
@@ -58,12 +58,12 @@ def test_each_claim_has_a_row_and_each_study_a_section_in_the_order_of_the_quest
     files.write(tmp_path / "README.md", f"before\n{MARKERS[0]}\nold\n{MARKERS[1]}\nafter\n")
     for name, verdict in (("q10_late", Verdict.UNDECIDED), ("q2_early", Verdict.HOLDS), ("other", Verdict.REFUTED)):
         collect(name, study(tmp_path / "outputs", name, verdict), docs)
-    page = write_answers(docs).read_text()
-    places = [page.index(f"## {name}") for name in ("other", "q2_early", "q10_late")]
-    assert sorted(places) == places or places[1] < places[2]
+    page = write_answers(docs, ["q2_early", "q5_waits"]).read_text()
+    places = [page.index(f"## {name}") for name in ("q2_early", "q10_late", "other")]
+    assert places == sorted(places) and "not run yet: `q5_waits`." in page
     assert "| Q1 | What q2_early claims. | **✓ holds** | max − none: +0.1 [+0.05, +0.15] | 10 |" in page
     readme = (tmp_path / "README.md").read_text()
-    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "old" not in readme
+    assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "\nold\n" not in readme
     assert "| Q1 | What q10_late claims. | [? undecided](docs/answers.md#q10_late) |" in readme
     assert "What q2_early claims." in (docs / FOLDER / "q2_early.svg").read_text()
 
@@ -102,12 +102,11 @@ def test_studies_run_side_by_side_and_a_failed_one_does_not_stop_the_others(
 
 def test_the_command_of_a_study_is_its_own_with_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    started: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(subprocess, "Popen", lambda words, env, **_: started.append((words, env)))
-    answers.start_study("q3_stride", answers.Options(preset="full"), 2)
-    ((words, environment),) = started
-    assert words[1:] == ["-m", "src.train", "-m", "sweeps=q3_stride", "hydra/launcher=basic", "preset=full"]
-    assert environment["OMP_NUM_THREADS"] == "1"
+    code = "import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS'])"
+    monkeypatch.setattr(naming, "command_words", lambda name: [sys.executable, "-c", code, name])
+    answers.start_study("q3_stride", answers.Options(preset="full"), 2).wait()
+    words = ["train", "-m", "sweeps=q3_stride", "hydra/launcher=basic", "preset=full"]
+    assert Path("outputs/answers/q3_stride.log").read_text() == f"{words} 1\n"
 
 
 def test_verdicts_are_plain_json_without_nan(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ INTRO = """# Named sweeps
 A file in `sweeps/` holds a question, its command, what it costs, what to expect, and what was seen. Start one with
 `python -m src.train -m sweeps=pooling`; further axes and settings go after it
 ([extend a sweep](../howto/extend-a-sweep.md)).
-What was seen with one seed is preliminary. [Answers so far](../answers.md) puts all of it in one table.
+What was seen with one seed is preliminary. [Answers](../answers.md) puts all of it in one table.
 
 This page is made from the files' headers.
 """

@@ -1,7 +1,7 @@
 """The table of all verdicts: a row a claim, from the ``verdict.json`` of every study."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,27 @@ def collect(name: str, folder: Path, out: Path) -> None:
     files.write(target.with_suffix(".svg"), forest(read_verdict(verdict)))
 
 
-def write_answers(out: Path) -> Path:
-    """Write ``answers.md`` from the collected verdicts, and the short table of the README beside; returns its path."""
+def write_answers(out: Path, names: Sequence[str]) -> Path:
+    """Write ``answers.md`` from the collected verdicts, and the short table of the README beside it.
+
+    Args:
+        out: folder of ``answers.md``; the verdicts are collected in a folder below.
+        names: of all studies; those without verdicts are listed as not run.
+
+    Returns:
+        the path of ``answers.md``.
+    """
     page, readme = out / "answers.md", out.parent / "README.md"
-    files.write(page, answers_page(out / FOLDER))
+    files.write(page, answers_page(out / FOLDER, names))
     if readme.exists() and all(mark in (text := readme.read_text()) for mark in MARKERS):
         head, rest = text.split(MARKERS[0], 1)
-        files.write(readme, head + MARKERS[0] + short_table(out / FOLDER) + MARKERS[1] + rest.split(MARKERS[1], 1)[1])
+        files.write(
+            readme, head + MARKERS[0] + short_table(out / FOLDER, names) + MARKERS[1] + rest.split(MARKERS[1], 1)[1]
+        )
     return page
 
 
-def short_table(folder: Path) -> str:
+def short_table(folder: Path, names: Sequence[str]) -> str:
     """Markdown: a row a claim, with its verdict alone."""
     lines = ["\n| | claim | verdict |", "|-|-|-|"]
     for name, study in collected(folder).items():
@@ -58,7 +68,13 @@ def short_table(folder: Path) -> str:
             lines.append(
                 f"| {study['number']} | {claim['text']} | [{mark} {claim['verdict']}](docs/answers.md#{name}) |"
             )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_not_run(folder, names)]) + "\n"
+
+
+def _not_run(folder: Path, names: Sequence[str]) -> list[str]:
+    """A line that names the studies without verdicts; none where all have theirs."""
+    waiting = [f"`{name}`" for name in names if not (folder / f"{name}.json").exists()]
+    return ["", f"Written, and not run yet: {', '.join(waiting)}."] if waiting else []
 
 
 def collected(folder: Path) -> dict[str, dict[str, Any]]:
@@ -67,10 +83,11 @@ def collected(folder: Path) -> dict[str, dict[str, Any]]:
     return {name: read_verdict(folder / f"{name}.json") for name in names}
 
 
-def answers_page(folder: Path) -> str:
+def answers_page(folder: Path, names: Sequence[str]) -> str:
     """Markdown: the table of all claims, then a section for each study."""
     studies = collected(folder)
-    return "\n".join([INTRO, verdict_table(studies), *(_section(name, study) for name, study in studies.items())])
+    table = [INTRO, verdict_table(studies), *_not_run(folder, names)[1:]]
+    return "\n".join([*table, *(_section(name, study) for name, study in studies.items())])
 
 
 def verdict_table(studies: dict[str, dict[str, Any]]) -> str:
