@@ -25,6 +25,10 @@ runs them all and writes this page.
 the same nets. *Holds*: the difference has the sign that was claimed. *Does not hold*: it has not, or is too small to
 matter. *Equivalent*: it is too small to matter, whatever its sign. *Undecided*: more seeds are needed. *Inadmissible*:
 the runs cannot say. What would have refuted a claim is its margin: a difference on the wrong side of it.
+
+Two claims of the essay are checks that every run makes: that shapes can be computed by hand (Q12: the model summary, by
+arithmetic, is held against the running net before training), and that images stay the same (Q13: example images with a
+checksum, on one colour scale).
 """
 
 
@@ -86,7 +90,7 @@ def collected(folder: Path) -> dict[str, dict[str, Any]]:
 def answers_page(folder: Path, names: Sequence[str]) -> str:
     """Markdown: the table of all claims, then a section for each study."""
     studies = collected(folder)
-    table = [INTRO, verdict_table(studies), *_not_run(folder, names)[1:]]
+    table = [INTRO, verdict_table(studies), *_not_run(folder, names)[1:], ""]
     return "\n".join([*table, *(_section(name, study) for name, study in studies.items())])
 
 
