@@ -51,26 +51,11 @@ def test_links_and_make_targets_exist(name: str) -> None:
     assert make_targets(PAGES[name]) <= {*targets}
 
 
-def answers() -> dict[str, str]:
-    """What the README says was seen, by question."""
+def test_every_question_has_a_verdict_or_is_said_not_to_be_tested() -> None:
+    """That verdicts are those of the runs: ``test_answers``."""
     rows = re.findall(r"^\| (Q\d+) \|.*?\| (.*) \|$", README, re.MULTILINE)
-    return dict(rows)
-
-
-def test_every_question_has_an_answer_or_is_said_not_to_be_tested() -> None:
-    assert list(answers()) == [f"Q{number}" for number in range(1, 14)]
-
-
-@pytest.mark.parametrize("question", answers())
-def test_numbers_of_the_answers_are_those_in_the_sweeps_headers(question: str) -> None:
-    seen = answers()[question]
-    sweeps = [ROOT / "sweeps" / f"{name}.yaml" for name in re.findall(r"`(\w+)`", seen)]
-    headers = "\n".join(
-        line for path in sweeps for line in path.read_text().splitlines() if line.startswith("#")
-    ).replace("# Expect", "")
-    numbers = re.findall(r"\.\d+", seen)
-    assert bool(numbers) == bool(sweeps)
-    assert [number for number in numbers if not re.search(rf"(?<!\d){re.escape(number)}(?!\d)", headers)] == []
+    assert list(dict(rows)) == [f"Q{number}" for number in range(1, 14)]
+    assert all(cell.startswith(("[", "not tested yet", "checked in every run")) for _, cell in rows)
 
 
 DOCSTRINGS = """
