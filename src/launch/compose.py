@@ -55,7 +55,10 @@ def job_folder(overrides: Sequence[str], named: Collection[str] = ()) -> str:
     'model.pool=max,seed=0'
     """
     excluded = {"sweeps", *COMMAND_KEYS, *NON_IDENTITY_KEYS}.difference(named)
-    return plain_name(",".join(sorted(one for one in overrides if key_of(one) not in excluded)))
+    keys = {one: key_of(one) for one in overrides}
+    return plain_name(
+        ",".join(sorted(one for one, key in keys.items() if key not in excluded and not key.startswith("study.")))
+    )
 
 
 def key_of(override: str) -> str:
