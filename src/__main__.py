@@ -10,9 +10,10 @@
 whatwhere COMMAND --help says more of each.
 """
 
-import difflib
 import sys
 from importlib import import_module
+
+from .errors import did_you_mean
 
 COMMANDS = ("train", "measure", "report", "answers", "shapes", "pools")
 
@@ -24,8 +25,7 @@ def main() -> None:
         print((__doc__ or "").strip())
         raise SystemExit(0 if len(sys.argv) > 1 else 2)
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = f"did you mean {close[0]}? " if close else ""
+        meant = did_you_mean(name, COMMANDS)
         print(f"error: {name}: no such command; {meant}choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     sys.argv[:2] = [f"whatwhere {name}"]

@@ -1,10 +1,21 @@
 """Errors that a user reads in one line: bad input, and that a signal stopped a run."""
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Bad input: said in one line that names what was wrong and what would be right; exit code 2, no traceback."""
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """``did you mean NAME? ``, with a space after it, for the closest name; empty where none is close.
+
+    >>> did_you_mean("acuracy", ["accuracy", "loss"])
+    'did you mean accuracy? '
+    """
+    return "".join(f"did you mean {name}? " for name in difflib.get_close_matches(word, names, n=1))
 
 
 class Interrupted(SystemExit):

@@ -1,12 +1,11 @@
 """Fields of option classes that say what they may hold, and the one function that refuses anything else."""
 
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import field, fields
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, did_you_mean
 
 
 def choice(default: str, names: Iterable[str]) -> Any:
@@ -57,8 +56,7 @@ def refuse_wrong_values(options: Any, prefix: str = "") -> None:
         value, known = getattr(options, one.name), one.metadata
         for name in value if isinstance(value, list) else [value]:
             if "names" in known and name not in known["names"]:
-                close = difflib.get_close_matches(str(name), known["names"], n=1)
-                meant = f"did you mean {close[0]}? " if close else ""
+                meant = did_you_mean(str(name), known["names"])
                 raise UserError(f"{prefix}{one.name}={name}: {meant}choose one of {', '.join(known['names'])}")
         numbers = value if isinstance(value, list) else [] if value is None else [value]
         if "low" in known and not all(known["low"] <= number < known["high"] for number in numbers):

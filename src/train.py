@@ -12,6 +12,7 @@ used.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,8 @@ def main() -> None:
             run_single(made)
 
 
-def run_sweep(made: "Plan", arguments: list[str], alpha: float | None = None) -> None:
-    """Run the jobs of a sweep and compare them; ``alpha``: the error probability of its verdicts."""
+def run_sweep(made: "Plan", arguments: list[str]) -> None:
+    """Run the jobs of a sweep and compare them."""
     from .errors import Interrupted
     from .launch import sweep
     from .launch.compose import run_hydra
@@ -47,9 +48,9 @@ def run_sweep(made: "Plan", arguments: list[str], alpha: float | None = None) ->
     from .results.locks import folder_lock
 
     with folder_lock(made.folder):
-        sweep.start(made, arguments, *(() if alpha is None else (alpha,)))
         if made.store:
             reuse(made.jobs, made.store)
+        sweep.start(made, arguments)  # it says how many runs were finished when claims are stated, reused ones too
         failure: BaseException | None = None
         try:
             run_hydra(made.arguments)
@@ -66,17 +67,16 @@ def add_seeds_until_decided(arguments: list[str], looks: list[int]) -> None:
     Every look spends its part of the error probability (``stats.decisions.spent``): the verdict of the last look is as
     sure as one by a number of seeds that was fixed before.
     """
-    from .claims.judge import ALPHA
     from .claims.record import undecided
     from .launch import sweep
     from .stats.decisions import spent
 
     program = sys.argv[0]
-    for seeds, alpha in zip(looks, spent(looks, looks[-1], ALPHA), strict=True):
+    for seeds, alpha in zip(looks, spent(looks, looks[-1]), strict=True):
         sys.argv = [program, *arguments, f"++hydra.sweeper.params.seed='range({seeds})'"]
         made = sweep.plan(sys.argv[1:])
         assert made is not None
-        run_sweep(made, arguments, alpha)
+        run_sweep(replace(made, alpha=alpha), arguments)
         if not undecided(made.folder):
             return
 

@@ -149,7 +149,7 @@ def test_without_variance_of_images_or_of_seeds_the_crossed_interval_is_students
     "seed_sd, image_sd, rest_sd", [(0, 1, 1), (1, 0, 1), (0.1, 0.5, 1), (0.3, 1, 1), (0, 0, 1), (1, 1, 0)]
 )
 def test_the_crossed_interval_covers(seed_sd: float, image_sd: float, rest_sd: float) -> None:
-    """Seeds and images are drawn anew each time; the numbers are ratios of means in every second draw."""
+    """Each repetition draws new seeds and images; in every second one the numbers are ratios of means."""
     rng, draws, (seeds, images), missed = np.random.default_rng(1), 1000, (5, 50), 0
     for i in range(draws):
         by_image = rng.normal(1, image_sd, images) + rng.normal(0, rest_sd, (seeds, images))

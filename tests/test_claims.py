@@ -321,6 +321,7 @@ def test_a_preset_replaces_settings_of_the_grid_and_the_command_line_those_of_a_
         (["preset=fast"], "choose one of quick, full"),
         (["model.pool=avg"], "variant pool of the study sets it"),
         (["seeds=many"], "choose one of fixed, auto"),
+        (["seeds=auto"], "this sweep states none"),
         (["train.lr=interval(0,1)"], "list the values"),
         (["hydra/sweeper=basic"], "leave out hydra/sweeper="),
     ],
@@ -349,7 +350,7 @@ def test_an_edit_of_the_claims_shows_on_the_verdict(runs: list[FinishedRun], tmp
     verdict = judge_sweep(tmp_path, runs, {})
     assert verdict is not None and [edit["date"] for edit in verdict.edits][1:] == ["not on record"]
     write_verdict(tmp_path, verdict)
-    assert read_verdict(tmp_path / files.VERDICT)["claims"][0]["verdict"] == "holds"
+    assert repr(read_verdict(tmp_path / files.VERDICT)) == repr(verdict)
 
 
 def test_the_page_and_the_terminal_of_a_sweep_begin_with_its_verdicts(
@@ -368,5 +369,5 @@ def test_the_page_and_the_terminal_of_a_sweep_begin_with_its_verdicts(
     assert page.index('id="verdict"') < page.index('id="comparison"')
     assert json.loads((folder / files.VERDICT).read_text())["finished_before"] == 2
     report = definition_of(compose(folder, *[find_runs(folder)[0]] * 2, {}))
-    assert "HOLDS: <b>max</b> is better" in report and "margin 0&#46;01" not in report and "Not tested: much" in report
+    assert "HOLDS: <b>max</b> is better" in report and "Not tested: much" in report
     assert to_dict(from_dict({})).keys().isdisjoint({"study", "preset", "seeds"})

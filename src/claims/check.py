@@ -1,6 +1,5 @@
 """A study is refused before the first job where its runs could not decide it."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 
 from ..config import Config, Contrast, Reading, Study, flatten
 from ..data.options import image_shape
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..evaluation.families import ALWAYS
 from ..evaluation.followed import FOLLOWED
 from ..metrics.quantities import quantities, quantity_of
@@ -151,6 +150,6 @@ def _check_seeds(contrast: Contrast, chosen: Mapping[str, list[Config]], place: 
 
 
 def _meant(word: str, names: Iterable[Any]) -> str:
+    """The closest name, or all names."""
     names = [str(name) for name in names]
-    close = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}"
+    return did_you_mean(word, names).strip() or f"choose one of {', '.join(names)}"

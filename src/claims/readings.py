@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from ..config import Contrast, Reading, format_override
-from ..errors import UserError
 from ..results.measures import UNTRAINED, number, per_image_name
 from ..results.outcomes import TRAINED
 from ..results.runs import FinishedRun
@@ -211,13 +210,3 @@ def share_counts(contrast: Contrast, runs: Sequence[FinishedRun]) -> tuple[tuple
         return hits, len(chosen)
 
     return counts(sides["a"]), counts(sides["b"])
-
-
-def check_axis(axis: str, runs: Sequence[FinishedRun]) -> None:
-    """Raises:
-    UserError: a setting is none of the runs', or holds no numbers.
-    """
-    for run in runs:
-        value = run.settings.get(axis)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"slope={axis}: must be a setting that holds numbers, and {run.folder.name} has {value}")

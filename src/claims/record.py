@@ -15,7 +15,7 @@ from ..naming import code_version
 from ..results import files
 from ..results.runs import FinishedRun
 from ..stats.decisions import Verdict
-from .judge import ALPHA, ClaimVerdict, judge
+from .judge import ALPHA, ClaimVerdict, ContrastVerdict, judge
 from .rule import statement, study_hash
 
 
@@ -136,15 +136,26 @@ def write_verdict(folder: Path, verdict: StudyVerdict) -> None:
     files.write_json(folder / files.VERDICT, _plain(asdict(verdict)))
 
 
-def read_verdict(path: Path) -> dict[str, Any]:
-    """The tree of a ``verdict.json``."""
-    return dict(json.loads(path.read_text()))
+def read_verdict(path: Path) -> StudyVerdict:
+    """What ``write_verdict`` wrote."""
+    tree = json.loads(path.read_text())
+    return StudyVerdict(**tree | {"claims": [_claim(claim) for claim in tree["claims"]]})
+
+
+def _claim(tree: dict[str, Any]) -> ClaimVerdict:
+    contrasts = [_contrast(contrast) for contrast in tree["contrasts"]]
+    return ClaimVerdict(**tree | {"verdict": Verdict(tree["verdict"]), "contrasts": contrasts})
+
+
+def _contrast(tree: dict[str, Any]) -> ContrastVerdict:
+    numbers = {key: math.nan for key, value in tree.items() if value is None and key != "needed"}
+    return ContrastVerdict(**tree | numbers | {"verdict": Verdict(tree["verdict"])})
 
 
 def undecided(folder: Path) -> bool:
     """Whether some claim of a sweep has no verdict yet."""
-    claims = files.read_json(folder / files.VERDICT, {}).get("claims", [])
-    return any(claim["verdict"] == Verdict.UNDECIDED for claim in claims)
+    path = folder / files.VERDICT
+    return path.exists() and any(claim.verdict is Verdict.UNDECIDED for claim in read_verdict(path).claims)
 
 
 def _plain(tree: Any) -> Any:

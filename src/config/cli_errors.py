@@ -1,6 +1,5 @@
 """How bad input is refused: one line on standard error, exit code 2."""
 
-import difflib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from dataclasses import fields, is_dataclass
 
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import Interrupted, UserError
+from ..errors import Interrupted, UserError, did_you_mean
 from ..naming import command
 
 
@@ -22,10 +21,9 @@ def one_line(error: BaseException) -> str:
         return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: {command('train')} -m"
     key, schema = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
     if key and is_dataclass(schema) and str(key).split(".")[-1] not in {f.name for f in fields(schema)}:
-        *path, wrong = str(key).split(".")
+        *path, _ = str(key).split(".")
         names = [f.name for f in fields(schema)]
-        close = difflib.get_close_matches(wrong, names, n=1)
-        meant = f"did you mean {'.'.join([*path, close[0]])}? " if close else ""
+        meant = did_you_mean(str(key), [".".join([*path, name]) for name in names])
         return f"{key}: no such key; {meant}valid here: {', '.join(names)}"
     if key:
         return f"{key}: {text.splitlines()[0]}"

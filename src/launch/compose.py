@@ -120,10 +120,16 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
             for override in _parsed(loader, args.overrides):
                 if override.is_sweep_override():
                     raise UserError(f"{override.input_line}: a list of values is a sweep; add -m")
+            if master.seeds == "auto":
+                raise UserError("seeds=auto: is for a sweep; add -m")
             return Composed(master, [master], [], False, args.overrides)
         study = study_of(master)
         if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
             raise UserError("a study with variants is run by its own sweeper: leave out hydra/sweeper=")
+        if master.seeds == "auto" and not (study.claims and study.judge):
+            raise UserError("seeds=auto: adds seeds until claims are decided, and this sweep states none")
+        if master.seeds == "auto" and given(args.overrides, "seed"):
+            raise UserError("seeds=auto and seed=…: leave out seed=, as study.looks says how many seeds there are")
         grid = grid_settings(master)
         parsed = _parsed(loader, [*grid, *args.overrides])
         swept = [override.key_or_group for override in parsed if override.is_sweep_override()]

@@ -52,6 +52,7 @@ class Plan:
         study: the claims that it puts to the test; an empty one where it has none.
         preset: of the study.
         looks: numbers of seeds, with seeds=auto; empty: the grid says which seeds.
+        alpha: error probability of the verdict on each claim.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Plan:
     study: Study = field(default_factory=Study)
     preset: str = QUICK
     looks: list[int] = field(default_factory=list)
+    alpha: float = ALPHA
 
 
 def plan(arguments: list[str]) -> Plan | None:
@@ -155,9 +157,9 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
     return jobs
 
 
-def start(made: Plan, arguments: list[str], alpha: float = ALPHA) -> None:
+def start(made: Plan, arguments: list[str]) -> None:
     """Write the list of jobs to the sweep's folder, for the comparison to know which are missing; jobs of an earlier
-    command that have started stay on it. And what its study claims, with the error probability of the verdicts.
+    command that have started stay on it. And what its study claims.
     """
     files.remove_parts(made.folder, deep=False)  # not those of running jobs
     kept = made.folder / files.SWEEP
@@ -172,7 +174,7 @@ def start(made: Plan, arguments: list[str], alpha: float = ALPHA) -> None:
     }
     if made.study.claims and made.study.judge:
         finished = sum((made.folder / one / files.RUN).exists() for one in tree["jobs"])
-        tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, alpha)
+        tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, made.alpha)
     files.write_json(kept, tree)
 
 

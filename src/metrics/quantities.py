@@ -91,6 +91,17 @@ def quantity_of(measure: str) -> Quantity | None:
     return quantities()[measure]
 
 
+def is_of_a_metric(measure: str) -> bool:
+    """Whether a file of ``metrics`` declares a measure's quantity: no family of measures has it to itself."""
+    quantity = quantity_of(measure)
+    return quantity is not None and quantity.name in _of_metrics()
+
+
+@cache
+def _of_metrics() -> set[str]:
+    return {quantity.name for path in Path(__file__).parent.glob("*.py") for quantity in declared(path)}
+
+
 def range_of(measure: str) -> tuple[float, float]:
     """The least and the largest value that a measure can have.
 

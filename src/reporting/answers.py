@@ -1,14 +1,13 @@
 """The table of all verdicts: a row a claim, from the ``verdict.json`` of every study."""
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ..claims.record import read_verdict
+from ..claims.judge import ClaimVerdict, ContrastVerdict
+from ..claims.record import StudyVerdict, read_verdict
 from ..naming import natural_order
 from ..results import files
-from .verdicts import MARKS, forest
+from .verdicts import basis, difference, expected, forest, mark, remarks, short
 
 #: of the answers below ``docs``
 FOLDER = "answers"
@@ -44,18 +43,13 @@ checksum, on one colour scale).
 
 
 def collect(name: str, folder: Path, out: Path) -> None:
-    """Copy the verdicts of a study's sweep to the folder of answers, with the picture of its contrasts."""
-    verdict = folder / files.VERDICT
-    if not verdict.exists():
-        return
-    target = out / FOLDER / f"{name}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(verdict, target)
-    files.write(target.with_suffix(".svg"), forest(read_verdict(verdict)))
+    """Copy the verdicts of a study's sweep, if it has any, to the folder of answers."""
+    if (verdict := folder / files.VERDICT).exists():
+        files.write(out / FOLDER / f"{name}.json", verdict.read_text())
 
 
 def write_answers(out: Path, names: Sequence[str]) -> Path:
-    """Write ``answers.md`` from the collected verdicts, and the short table of the README beside it.
+    """Write ``answers.md`` and a picture for each study from the collected verdicts, and the short table of the README.
 
     Args:
         out: folder of ``answers.md``; the verdicts are collected in a folder below.
@@ -66,6 +60,8 @@ def write_answers(out: Path, names: Sequence[str]) -> Path:
     """
     page, readme = out / "answers.md", out.parent / "README.md"
     files.write(page, answers_page(out / FOLDER, names))
+    for name, study in collected(out / FOLDER).items():
+        files.write(out / FOLDER / f"{name}.svg", forest(study))
     if readme.exists() and all(mark in (text := readme.read_text()) for mark in MARKERS):
         head, rest = text.split(MARKERS[0], 1)
         files.write(
@@ -78,11 +74,11 @@ def short_table(folder: Path, names: Sequence[str]) -> str:
     """Markdown: a row a claim, with its verdict alone; every question has a row."""
     rows: dict[str, list[str]] = {}
     for name, study in collected(folder).items():
-        for claim in study["claims"]:
-            verdict = f"[{MARKS[claim['verdict']][0]} {claim['verdict']}](docs/answers.md#{name})"
-            rows.setdefault(study["number"], []).append(f"| {study['number']} | {claim['text']} | {verdict} |")
-    for question, (claim, state) in UNTESTED.items():
-        rows.setdefault(question, [f"| {question} | {claim} | {state} |"])
+        for claim in study.claims:
+            verdict = f"[{mark(claim.verdict)} {claim.verdict}](docs/answers.md#{name})"
+            rows.setdefault(study.number, []).append(f"| {study.number} | {claim.text} | {verdict} |")
+    for question, (text, state) in UNTESTED.items():
+        rows.setdefault(question, [f"| {question} | {text} | {state} |"])
     lines = [row for question in sorted(rows, key=natural_order) for row in rows[question]]
     return "\n".join(["\n| | claim | verdict |", "|-|-|-|", *lines, *_not_run(folder, names)]) + "\n"
 
@@ -93,8 +89,8 @@ def _not_run(folder: Path, names: Sequence[str]) -> list[str]:
     return ["", f"Written, and not run yet: {', '.join(waiting)}."] if waiting else []
 
 
-def collected(folder: Path) -> dict[str, dict[str, Any]]:
-    """Study → the tree of its ``verdict.json``, in the order of the questions."""
+def collected(folder: Path) -> dict[str, StudyVerdict]:
+    """Study → its verdicts, in the order of the questions."""
     names = sorted((path.stem for path in folder.glob("*.json")), key=natural_order)
     return {name: read_verdict(folder / f"{name}.json") for name in names}
 
@@ -106,65 +102,47 @@ def answers_page(folder: Path, names: Sequence[str]) -> str:
     return "\n".join([*table, *(_section(name, study) for name, study in studies.items())])
 
 
-def verdict_table(studies: dict[str, dict[str, Any]]) -> str:
-    """A row a claim: number, claim, verdict, the difference that decided it, seeds, and the study's name."""
+def verdict_table(studies: Mapping[str, StudyVerdict]) -> str:
+    """A row a claim: number, claim, verdict, the differences that decided it, seeds, and the study's name."""
     lines = ["| | claim | verdict | difference [interval] | seeds | study |", "|-|-|-|-|-|-|"]
     for name, study in studies.items():
-        for claim in study["claims"]:
-            lines.append(
-                f"| {study['number']} | {claim['text']} | **{MARKS[claim['verdict']][0]} {claim['verdict']}** "
-                f"| {'<br>'.join(_shown(contrast) for contrast in claim['contrasts'])} "
-                f"| {_seeds(claim)} | [`{name}`](#{name}) |"
-            )
+        for claim in study.claims:
+            differences = "<br>".join(f"{contrast.name}: {difference(contrast)}" for contrast in claim.contrasts)
+            cells = (study.number, claim.text, f"**{mark(claim.verdict)} {claim.verdict}**", differences, _seeds(claim))
+            lines.append(f"| {' | '.join(cells)} | [`{name}`](#{name}) |")
     return "\n".join(lines) + "\n"
 
 
-def _shown(contrast: dict[str, Any]) -> str:
-    """``max - none, accuracy: +0.01 [0.002, 0.018] (margin 0.01)``."""
-    if contrast["value"] is None:
-        return f"{contrast['name']}: {contrast['reason'] or 'not measured'}"
-    value, low, high = (f"{contrast[key]:+.3g}" for key in ("value", "low", "high"))
-    return f"{contrast['name']}: {value} [{low}, {high}]"
-
-
-def _seeds(claim: dict[str, Any]) -> str:
-    counts = sorted({contrast["pairs"] for contrast in claim["contrasts"]})
+def _seeds(claim: ClaimVerdict) -> str:
+    counts = sorted({contrast.pairs for contrast in claim.contrasts})
     return "–".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
 
 
-def _section(name: str, study: dict[str, Any]) -> str:
+def _section(name: str, study: StudyVerdict) -> str:
     """A study's question, picture, contrasts, and what they rest on."""
-    lines = [f"## {name}", "", f"**{study['question']}** ({study['number']})", ""]
+    lines = [f"## {name}", "", f"**{study.question}** ({study.number})", ""]
     lines += [f"![differences and their intervals](answers/{name}.svg)", ""]
-    for claim in study["claims"]:
-        lines += [f"**{MARKS[claim['verdict']][0]} {claim['verdict']}**: {claim['text']}", ""]
+    for claim in study.claims:
+        lines += [f"**{mark(claim.verdict)} {claim.verdict}**: {claim.text}", ""]
         lines += ["| contrast | number | expected | a | b | difference [interval] | rests on |", "|-|-|-|-|-|-|-|"]
-        lines += [_row(contrast) for contrast in claim["contrasts"]] + [""]
-    lines += [*_remarks(study), "", f"`{study['command']}`", ""]
+        lines += [_row(contrast) for contrast in claim.contrasts] + [""]
+    lines += [*(f"{remark}\n" for remark in remarks(study)), _runs(study), "", f"`{study.command}`", ""]
     return "\n".join(lines)
 
 
-def _row(contrast: dict[str, Any]) -> str:
-    a, b = ("" if contrast[side] is None else f"{contrast[side]:.3g}" for side in ("a", "b"))
-    images = f" × {contrast['images']:,} images" * bool(contrast["images"])
-    needed = f"; {contrast['needed'] or 0:,} seeds would decide" * bool(contrast["needed"])
-    detectable = "" if contrast["detectable"] is None else f"; detectable {contrast['detectable']:.2g}"
-    shown = _shown(contrast).partition(": ")[2]
-    expected = f"{' '.join(contrast['expect'])}, margin {contrast['margin']:g}"
+def _row(contrast: ContrastVerdict) -> str:
     cells = (
-        f"{MARKS[contrast['verdict']][0]} {contrast['name']}", contrast["number"], expected, a, b, shown,
-        f"{contrast['pairs']} seeds{images}{detectable}{needed}",
+        f"{mark(contrast.verdict)} {contrast.name}", contrast.number, expected(contrast), short(contrast.a),
+        short(contrast.b), difference(contrast), basis(contrast),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
-def _remarks(study: dict[str, Any]) -> Iterator[str]:
-    yield f"Not tested: {study['untested']}" if study["untested"] else ""
-    counts = f"{study['finished']} of {study['jobs']} runs finished, {len(study['failed'])} failed to train"
-    edited = f"; edited after they were stated: {len(study['edits'])} times" * bool(study["edits"])
-    where = f"data: {', '.join(study['data'])}; {', '.join(study['hardware'])}"
-    stated = f"claims stated {study['stated'][:10]}, code {study['code']}{edited}"
-    yield f"\n{counts}. Preset {study['preset']}; {where}; {stated}."
+def _runs(study: StudyVerdict) -> str:
+    """What runs the verdicts rest on."""
+    counts = f"{study.finished} of {study.jobs} runs finished, {len(study.failed)} failed to train"
+    where = f"data: {', '.join(study.data)}; {', '.join(study.hardware)}"
+    return f"{counts}. Preset {study.preset}; {where}; claims stated {study.stated[:10]}, code {study.code}."
 
 
 def progress_line(folder: Path) -> str:
@@ -174,6 +152,5 @@ def progress_line(folder: Path) -> str:
     line = f"{finished} of {len(jobs)} runs"
     verdict = folder / files.VERDICT
     if finished == len(jobs) and jobs and verdict.exists():
-        verdicts = [claim["verdict"] for claim in read_verdict(verdict)["claims"]]
-        line += f"  {', '.join(verdicts)}"
+        line += f"  {', '.join(claim.verdict for claim in read_verdict(verdict).claims)}"
     return line

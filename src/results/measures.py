@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.families import ALWAYS, family_of
+from ..metrics.quantities import is_of_a_metric
 from ..metrics.rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
 from . import files
 
@@ -104,7 +105,7 @@ def family_of_row(row: Row) -> str:
     """The entry of ``measure.what`` that a row comes from; ``ALWAYS`` for what is measured without one."""
     if row.transform not in ("none", "shift"):
         return row.transform
-    if name := family_of(row.measure):
+    if not is_of_a_metric(row.measure) and (name := family_of(row.measure)):
         return name
     if row.transform == "none":
         return ALWAYS if row.layer == "output" else "layers"

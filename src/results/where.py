@@ -1,11 +1,10 @@
 """Some of many runs, chosen by their settings: ``data=shapes,pool=max,avg,seed=0``."""
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..config import format_override
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 
 Settings = Mapping[str, Any]
 
@@ -70,12 +69,9 @@ def _whole(word: str, settings: Sequence[Settings]) -> str:
         return found[0]
     if found:
         raise UserError(f"where={word}=…: is it {' or '.join(found)}?")
-    close = difflib.get_close_matches(word, [*keys, *(key.rpartition(".")[2] for key in keys)], n=1)
+    meant = did_you_mean(word, [*keys, *(key.rpartition(".")[2] for key in keys)])
     differing = [key for key in keys if len({format_override(one[key]) for one in settings}) > 1]
-    raise UserError(
-        f"where={word}=…: no such key; {f'did you mean {close[0]}? ' if close else ''}"
-        f"the runs differ in {', '.join(differing) or 'nothing'}"
-    )
+    raise UserError(f"where={word}=…: no such key; {meant}the runs differ in {', '.join(differing) or 'nothing'}")
 
 
 def _same(asked: str, there: str) -> bool:

@@ -1,6 +1,5 @@
 """Verdicts on claims about differences: from intervals, for several tests at once, and while seeds are being added."""
 
-import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -79,21 +78,12 @@ def decide(effect: Effect, expect: Expectation, margin: float, level: float = 0.
     return Verdict.REFUTED if high < margin else Verdict.UNDECIDED
 
 
-def decision_p(effect: Effect, expect: Expectation, margin: float) -> float:
-    """The α from which on ``decide`` at level 1 − α is not undecided; 1 where it always is.
-
-    Raises:
-        ValueError: the margin is negative or nan.
-    """
-    _check_margin(margin)
-    p_value = float(p_of_decision(effect.p_above, effect.p_below, expect, margin))
-    return 1.0 if math.isnan(p_value) else min(p_value, 1.0)
-
-
 def p_of_decision(
     above: Callable[[float], PValues], below: Callable[[float], PValues], expect: Expectation, margin: float
 ) -> Float[np.ndarray, "..."]:
-    """As ``decision_p``, of one effect or of many at once, but not limited to 1, and nan where it is unknown.
+    """The α from which on ``decide`` at level 1 − α is not undecided, of one effect or of many at once.
+
+    Above 1 where it always is, nan where it is unknown.
 
     Args:
         above: bound → one-sided p-values that the difference is above it (see ``Effect.p_above``).
@@ -112,34 +102,16 @@ def p_of_decision(
     return np.asarray(2 * one_sided)
 
 
-def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
-    """The level of the interval of each test of a claim, so that intervals and Holm's step-down procedure agree.
-
-    The test of rank k of m by its p-value has the level 1 − α / (m − k + 1), up to the first that is not decided; those
-    after it have the level of that one (Holm 1979).
-
-    Only for margins of zero. With a margin, a test can be decided at one end of its interval, and so raise the α of the
-    others, while it may still be wrong at the other end: of three independent tests of "a=b" whose sides are equal, one
-    verdict or more would be false in up to 12%. ``decide_claim`` therefore takes ``claim_levels``.
-
-    >>> [round(level, 3) for level in holm_levels([0.04, 0.001, 0.03])]
-    [0.975, 0.983, 0.975]
-    """
-    levels, error, decided = [0.0] * len(p_values), 0.0, True
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        if decided:
-            error = alpha / (len(p_values) - rank)
-        decided = decided and p_values[i] <= error
-        levels[i] = 1 - error
-    return levels
-
-
 def claim_levels(expectations: Sequence[Expectation], alpha: float = 0.05) -> list[float]:
     """The level of the interval of each test of a claim, so that all verdicts are true with a probability of 1 − α.
 
     A verdict on "a>b" or "a<b" can be false at one end of the interval only: whatever the true difference is, the other
     end gives a true one. A verdict on "a=b" can be false at both ends where the sides are equal. The probabilities add
     up to α at most (Bonferroni), for any margins, and however the tests depend on each other; no level is below 1 − α.
+
+    Holm's levels would be higher, and wrong with margins: a test that is decided at one end of its interval raises the
+    α of the others, and may still be wrong at its other end. Of three independent tests of "a=b" with equal sides, one
+    verdict or more would be false in up to 12%.
 
     >>> [round(level, 3) for level in claim_levels(["a>b"] * 3)], claim_levels(["a=b"] * 2)
     ([0.967, 0.967, 0.967], [0.975, 0.975])

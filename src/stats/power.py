@@ -82,7 +82,7 @@ def seeds_needed(
 
 
 def _half_widths(effect: MeanEffect, level: float) -> Float[np.ndarray, " steps"]:
-    """Half-widths of the interval of new seeds, each as probable: their spread is estimated anew, by chance."""
+    """Equally probable half-widths of the interval that as many new seeds would have: their spread varies by chance."""
     quantiles = (np.arange(STEPS) + 0.5) / STEPS
     variance_ratios = np.ones(STEPS)
     if math.isfinite(effect.freedom):
