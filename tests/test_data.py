@@ -1,6 +1,7 @@
 """From a set to a run's batches: splits, label noise, pad_images, normalisation, order, augmentation."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 
 import pytest
@@ -15,7 +16,7 @@ from src.data import splits
 from src.data.batches import Batches, augmented
 from src.data.names import AUGMENTATIONS
 from src.data.sets import MARGIN, DataError, Images, Source
-from src.data.splits import Splits, flip_labels, pad_images, pixel_statistics, split
+from src.data.splits import Splits, flip_labels, normalise, pad_images, pixel_statistics, split
 from src.errors import UserError
 
 CLASSES = 5
@@ -199,7 +200,7 @@ def test_without_a_canvas_all_around_lies_beyond(out_of_frame):
 
 # --- batches ---------------------------------------------------------------------------------------------------------
 
-UNIT = (torch.zeros(2), torch.full((2,), 1 / 255))  # with these, normalised pixels are the pixels
+UNIT = partial(normalise, mean=torch.zeros(2), std=torch.full((2,), 1 / 255))  # normalised pixels are the pixels
 
 
 def epoch(batches: Batches, number: int = 0) -> list[list[int]]:
@@ -209,7 +210,7 @@ def epoch(batches: Batches, number: int = 0) -> list[list[int]]:
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3))
 def test_every_image_comes_once_an_epoch(count, batch_size, number):
-    batches = Batches(part(count), batch_size, *UNIT, seed=1)
+    batches = Batches(part(count), batch_size, UNIT, seed=1)
     found = epoch(batches, number)
     assert len(found) == len(batches)
     assert {len(one) for one in found[:-1]} <= {batch_size}
@@ -218,18 +219,18 @@ def test_every_image_comes_once_an_epoch(count, batch_size, number):
 
 
 def test_a_last_image_alone_joins_the_batch_before_where_something_is_learned():
-    assert [len(one) for one in epoch(Batches(part(9), 4, *UNIT, seed=1))] == [4, 5]
-    assert [len(one) for one in epoch(Batches(part(10), 4, *UNIT, seed=1))] == [4, 4, 2]
-    assert [len(one) for one in epoch(Batches(part(9), 4, *UNIT))] == [4, 4, 1]
-    halves = [epoch(Batches(part(9), 4, *UNIT, seed=1, rank=rank, world=2)) for rank in (0, 1)]
+    assert [len(one) for one in epoch(Batches(part(9), 4, UNIT, seed=1))] == [4, 5]
+    assert [len(one) for one in epoch(Batches(part(10), 4, UNIT, seed=1))] == [4, 4, 2]
+    assert [len(one) for one in epoch(Batches(part(9), 4, UNIT))] == [4, 4, 1]
+    halves = [epoch(Batches(part(9), 4, UNIT, seed=1, rank=rank, world=2)) for rank in (0, 1)]
     assert [[len(one) for one in half] for half in halves] == [[2, 3], [2, 2]]
-    resumed = Batches(part(9), 4, *UNIT, seed=1)
+    resumed = Batches(part(9), 4, UNIT, seed=1)
     resumed.load_state_dict({"position": 1, "generator": torch.Generator().get_state()})
     assert [len(one) for one in epoch(resumed)] == [5]
 
 
 def test_the_order_is_that_of_seed_and_epoch():
-    one, same, other = (Batches(part(50), 8, *UNIT, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (Batches(part(50), 8, UNIT, seed=seed) for seed in (1, 1, 2))
     assert epoch(one, 3) == epoch(same, 3)
     assert epoch(one, 3) != epoch(one, 4)
     assert epoch(one, 3) != epoch(other, 3)
@@ -238,20 +239,20 @@ def test_the_order_is_that_of_seed_and_epoch():
 
 def test_without_a_seed_nothing_is_moved():
     own = part(20)
-    batches = Batches(own, 8, *UNIT, augment="flip_shift")
+    batches = Batches(own, 8, UNIT, augment="flip_shift")
     assert list(chain(*epoch(batches, 5))) == list(range(20))
     torch.testing.assert_close(torch.cat([x for x, *_ in batches]), own.images.float())
 
 
 def test_labels_go_with_their_images():
-    for x, y, _ in Batches(part(50), 8, *UNIT, seed=1):
+    for x, y, _ in Batches(part(50), 8, UNIT, seed=1):
         assert [number % CLASSES for number in numbers(x)] == y.tolist()
 
 
 @given(st.integers(4, 60), st.integers(3, 20), st.integers(2, 3))
 def test_ranks_share_every_batch(count, batch_size, world):
-    whole = epoch(Batches(part(count), batch_size, *UNIT, seed=1), 2)
-    ranks = [Batches(part(count), batch_size, *UNIT, seed=1, rank=rank, world=world) for rank in range(world)]
+    whole = epoch(Batches(part(count), batch_size, UNIT, seed=1), 2)
+    ranks = [Batches(part(count), batch_size, UNIT, seed=1, rank=rank, world=world) for rank in range(world)]
     for index, (batch, *shares) in enumerate(zip(whole, *(epoch(one, 2) for one in ranks), strict=True)):
         counted = [share for one, share in zip(ranks, shares, strict=True) if one.counts(index)]
         assert sorted(chain(*counted)) == sorted(batch)
@@ -289,9 +290,9 @@ def test_every_augmentation_has_its_test():
 @pytest.mark.parametrize("how", [how for how in AUGMENTATIONS if how != "none"])
 def test_augmentation_repeats_by_epoch(how):
     own = Images(torch.randint(0, 256, (40, 2, 6, 7), dtype=torch.uint8), torch.zeros(40, dtype=torch.long))
-    batches = Batches(own, 16, *UNIT, seed=3, augment=how)
+    batches = Batches(own, 16, UNIT, seed=3, augment=how)
     first = [torch.cat([x for x, *_ in batches]) for _ in range(2)]
     assert torch.equal(*first)
-    plain = torch.cat([x for x, *_ in Batches(own, 16, *UNIT, seed=3)])
+    plain = torch.cat([x for x, *_ in Batches(own, 16, UNIT, seed=3)])
     assert first[0].shape == plain.shape
     assert not torch.equal(first[0], plain)

@@ -4,6 +4,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from src.config import Config
 from src.data.batches import Batches
 from src.data.sets import Images
+from src.data.splits import normalise
 from src.errors import Interrupted, UserError
 from src.results import files
 from src.results.locks import folder_lock, lock_holder
@@ -226,7 +228,7 @@ def test_batches_go_on_where_they_were(augment: str) -> None:
     part = Images(images, torch.arange(50) % 5)
 
     def batches() -> Batches:
-        made = Batches(part, 8, torch.zeros(1), torch.ones(1), seed=1, augment=augment)
+        made = Batches(part, 8, partial(normalise, mean=torch.zeros(1), std=torch.ones(1)), seed=1, augment=augment)
         made.set_epoch(3)
         return made
 

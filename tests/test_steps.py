@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from src.data import batches as batches_module
 from src.data.batches import MOST_EPOCHS, Batches, epochs_of_steps
 from src.data.sets import Images
+from src.data.splits import normalise
 from src.errors import Interrupted
 from src.launch.jobs import Job, trained
 from src.reporting.maps import epochs_of
@@ -51,7 +53,9 @@ def test_epochs_are_enough_and_not_one_too_many(steps: int, batches: int) -> Non
 def loader(passes: int, epoch: int, augment: str = "flip_shift") -> Batches:
     images = torch.arange(22 * 64).remainder(251).to(torch.uint8).view(22, 1, 8, 8)
     part = Images(images, torch.arange(22) % 5)
-    made = Batches(part, 8, torch.zeros(1), torch.ones(1), seed=1, augment=augment, passes=passes)
+    made = Batches(
+        part, 8, partial(normalise, mean=torch.zeros(1), std=torch.ones(1)), seed=1, augment=augment, passes=passes
+    )
     made.set_epoch(epoch)
     return made
 

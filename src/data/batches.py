@@ -1,16 +1,14 @@
 """Minibatches of a set that is in memory as uint8, on the training device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from .images import Images
-from .permutation import Permutation
-from .splits import normalise
 
 EVALUATION_BATCH = 500
 #: the most epochs of a training whose length is given in steps
@@ -28,30 +26,27 @@ class Batches:
 
     Args:
         batch_size: images per batch, over all devices.
-        mean, std: of the pixels, per channel, in [0, 1].
+        normalise: pixels from 0 to 255 → the net's input, as ``Splits.normalise``; after augmentation.
         seed: of order and augmentation; ``None``: no shuffling and no augmentation.
         augment: one of ``AUGMENTATIONS``.
         passes: over all images, in an epoch.
-        permutation: of the pixels, after augmentation.
     """
 
     def __init__(
         self,
         part: Images,
         batch_size: int,
-        mean: Float[Tensor, " c"],
-        std: Float[Tensor, " c"],
+        normalise: Callable[[Shaped[Tensor, "n c h w"]], Float[Tensor, "n c h w"]],
         *,
         seed: int | None = None,
         augment: str = "none",
         rank: int = 0,
         world: int = 1,
         passes: int = 1,
-        permutation: Permutation | None = None,
     ) -> None:
-        self.part, self.batch_size, self.mean, self.std = part, batch_size, mean, std
+        self.part, self.batch_size, self.normalise = part, batch_size, normalise
         self.seed, self.augment, self.rank, self.world = seed, augment, rank, world
-        self.passes, self.permutation = passes, permutation
+        self.passes = passes
         of_pass = learned_sizes(len(part), batch_size) if seed is not None else sizes(len(part), batch_size)
         self.sizes = of_pass * passes
         self.epoch = 0
@@ -101,7 +96,7 @@ class Batches:
                 if self.seed is not None and self.augment != "none":
                     batch_images = augmented(batch_images, self.augment, self.generator)
                 own = slice(self.rank, None, self.world) if len(batch) >= self.world else slice(None)
-                x = normalise(batch_images[own], self.mean, self.std, self.permutation)
+                x = self.normalise(batch_images[own])
                 yield x, labels[index[own]], positions[index[own]]
 
     def _order(self, number: int) -> Int64[Tensor, " n"]:

@@ -104,9 +104,7 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
                 parts["train_clean"] = replace(sample, labels=splits.true_labels[: len(sample)])
         quick = fuse_conv_bn(one)
         for name, part in parts.items():
-            batches = Batches(
-                part.to(net.device), EVALUATION_BATCH, splits.mean, splits.std, permutation=splits.permutation
-            )
+            batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.normalise)
             for row in accuracy_rows(quick, batches, net.task, name):
                 if isinstance(row, PerImage):
                     if name in {"test", *splits.others} and not suffix:

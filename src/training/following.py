@@ -1,6 +1,5 @@
 """Statistics that a run follows while its net trains (``measure.follow``)."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -70,10 +69,9 @@ class FollowStatistics(Callback):
         size = max(1, min(self.cfg.train.batch_size, len(splits.train) // TRAIN_BATCHES))
         some = splits.train.take(torch.arange(min(TRAIN_BATCHES * size, len(splits.train))))
         first = splits.val.take(torch.arange(min(IMAGES, len(splits.val))))
-        batches = partial(Batches, mean=splits.mean, std=splits.std, permutation=splits.permutation)
-        images = [batch for batch, _, _ in batches(first.to(device), BATCH)]
+        images = [batch for batch, _, _ in Batches(first.to(device), BATCH, splits.normalise)]
         return Look(
             net, [*net.stages, "features"], net.task, images,
-            list(batches(some.to(device), size)),
+            list(Batches(some.to(device), size, splits.normalise)),
             self.cfg.train.lr, self.cfg.measure.seed, self.predictions,
         )  # fmt: skip

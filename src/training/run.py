@@ -227,10 +227,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         default_root_dir=folder,
     )
     device = trainer.strategy.root_device
-    batches = partial(
-        Batches, mean=splits.mean, std=splits.std, rank=trainer.global_rank, world=trainer.world_size,
-        permutation=splits.permutation,
-    )  # fmt: skip
+    batches = partial(Batches, normalise=splits.normalise, rank=trainer.global_rank, world=trainer.world_size)
     train = batches(
         splits.train.to(device), cfg.train.batch_size, seed=cfg.seed, augment=str(cfg.data.augment), passes=passes
     )

@@ -31,8 +31,5 @@ def untrained(cfg: Config, splits: Splits, device: torch.device) -> Training:
 def first_images(cfg: Config, splits: Splits, device: torch.device) -> Iterator[Float[Tensor, "n c h w"]]:
     """The first normalised training batches, of at least 2,000 images where there are as many."""
     size, augment = cfg.train.batch_size, str(cfg.data.augment)
-    batches = Batches(
-        splits.train.to(device), size, splits.mean, splits.std, seed=cfg.seed, augment=augment,
-        permutation=splits.permutation,
-    )  # fmt: skip
+    batches = Batches(splits.train.to(device), size, splits.normalise, seed=cfg.seed, augment=augment)
     return (images for images, _, _ in islice(batches, -(-CALIBRATION // size)))
