@@ -75,7 +75,9 @@ def check_command(line: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     assert match is not None
     words = shlex.split(line[match.end() :], comments=True)
     if match[1] == "train":
-        if any(word.startswith("sweeps=") for word in words) and not any(word.startswith("seed=") for word in words):
+        if any(word.startswith("sweeps=") for word in words) and not any(
+            word.startswith(("seed=", "seeds=")) for word in words
+        ):
             # few of a named sweep's seeds: the others compose alike, and take their time; a claim needs five
             named = {word.removeprefix("sweeps=") for word in words}
             words.append("seed=0,1,2,3,4" if named & {*study_names()} else "seed=0")
