@@ -27,9 +27,9 @@ def names_of(name: str, value: Any) -> list[str]:
     (['conv1'], ['conv1', 'fc'])
     """
     names = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
-    for one in names:
-        if not isinstance(one, str):
-            raise UserError(f"{name}={one!r}: a name or a list of names is needed")
+    for entry in names:
+        if not isinstance(entry, str):
+            raise UserError(f"{name}={entry!r}: a name or a list of names is needed")
     return names
 
 

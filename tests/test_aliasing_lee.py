@@ -297,7 +297,7 @@ def test_no_gradients_are_asked_for_and_single_precision_will_do():
     outputs, velocity = velocities(net, images().float(), MOTIONS["rotate"])
     assert outputs.dtype == velocity.dtype == torch.float32
     assert not velocity.requires_grad
-    assert all(one.grad is None for one in net.parameters())
+    assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_velocities_of_channels_last_maps_are_the_same():

@@ -105,7 +105,7 @@ def pixel(page: Page, net: int, tile: int, columns: int = 4) -> tuple[int, ...]:
 
 
 def colour(level: float) -> tuple[int, ...]:
-    return tuple(int(one) for one in colours()[round(255 * level)])
+    return tuple(int(colour) for colour in colours()[round(255 * level)])
 
 
 def near(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
@@ -166,7 +166,7 @@ def test_a_click_selects_a_channel_in_all_nets(page: Page) -> None:
 
 def test_changes_under_a_shift_are_blue_red_and_white(page: Page) -> None:
     page.locator("#view").select_option("change")
-    red, white, blue = (tuple(int(one) for one in colours("RdBu_r")[level]) for level in (255, 127, 0))
+    red, white, blue = (tuple(int(colour) for colour in colours("RdBu_r")[level]) for level in (255, 127, 0))
     assert near(pixel(page, 0, 0), red) and near(pixel(page, 0, 1), white)
     page.locator("#view").select_option("change_after_inverse")
     assert near(pixel(page, 0, 0), blue)

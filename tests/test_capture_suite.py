@@ -172,18 +172,18 @@ def sound(found: list[Row]) -> None:
 @pytest.mark.parametrize("axes", [{"padding": "circular"}, {"pool": "none", "head": "flatten"}], ids=["gap", "flatten"])
 def test_every_row_has_its_own_name_and_an_interval_that_holds_its_number(axes):
     of = adapter(**axes)
-    before = [one.training for one in of.net.modules()]
+    before = [module.training for module in of.net.modules()]
     found = list(evaluate_families(of, images_to_measure(), EVERYTHING))
     sound(only_rows(found))
     grids = [(one.layer, one.measure) for one in found if isinstance(one, Heatmap)]
     assert len(set(grids)) == len(grids) > 3
-    assert {row.transform for row in only_rows(found)} >= {one.name for one in TRANSFORMS.values()} | {
+    assert {row.transform for row in only_rows(found)} >= {transform.name for transform in TRANSFORMS.values()} | {
         "velocity",
         "none",
     }
-    assert [one.training for one in of.net.modules()] == before
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in of.net.modules())
-    assert all(one.grad is None for one in of.net.parameters())
+    assert [module.training for module in of.net.modules()] == before
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in of.net.modules())
+    assert all(parameter.grad is None for parameter in of.net.parameters())
 
 
 @pytest.mark.parametrize("family", EVERYTHING)
@@ -273,7 +273,7 @@ def test_the_untrained_net_has_all_images_where_their_number_matters():
 
 def tensors() -> int:
     gc.collect()
-    return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+    return sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects())
 
 
 def test_maps_are_not_kept_in_memory():

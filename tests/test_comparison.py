@@ -232,7 +232,7 @@ def test_the_headline_compares_the_best_with_the_next_seed_by_seed() -> None:
 
 def test_a_run_that_occurs_twice_counts_once() -> None:
     runs = [in_memory(0.7, seed, pool=pool) for pool in ("max", "avg") for seed in (0, 1, 0)]
-    assert [one.seeds for one in group_into_variants(runs)] == [[0, 1], [0, 1]]
+    assert [variant.seeds for variant in group_into_variants(runs)] == [[0, 1], [0, 1]]
 
 
 @pytest.fixture
@@ -291,7 +291,7 @@ def test_settings_are_written_as_on_the_command_line(tmp_path: Path) -> None:
     leave_run(tmp_path / "early", 0.9, 0.1, model={"pool_at": [1, 2]}, measure={"what": ["shift", "rolls"]})
     leave_run(tmp_path / "all", 0.8, 0.2, measure={"what": ["shift"]})
     runs, _ = find_runs(tmp_path)
-    names = {one.name for one in group_into_variants(runs)}
+    names = {variant.name for variant in group_into_variants(runs)}
     assert names == {"pool_at=[1,2], measure.what=[shift,rolls]", "pool_at=null, measure.what=[shift]"}
 
 

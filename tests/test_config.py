@@ -35,7 +35,7 @@ def test_a_config_survives_json(change):
 
 
 @pytest.mark.parametrize(
-    ("axis", "choice"), [(one.name, choice) for one in fields(Model) for choice in one.metadata.get("names", ())]
+    ("axis", "choice"), [(item.name, choice) for item in fields(Model) for choice in item.metadata.get("names", ())]
 )
 def test_every_choice_of_the_model_is_a_plain_string_outside(axis, choice):
     saved = to_dict(from_dict({"model": {axis: choice}}))

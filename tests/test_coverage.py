@@ -152,8 +152,8 @@ def shares(n: int, generator: torch.Generator) -> Found:
     nn.init.eye_(net.weight)
     labels = torch.where(torch.rand(n, generator=generator) < 0.9, part.argmax(1), 3)
     (row,) = [
-        one for one in only_rows(accuracy_rows(net, [(part, labels, torch.empty(n, 0))], Task("what", 4), "test"))
-        if one.measure == "accuracy"
+        row for row in only_rows(accuracy_rows(net, [(part, labels, torch.empty(n, 0))], Task("what", 4), "test"))
+        if row.measure == "accuracy"
     ]  # fmt: skip
     yield "accuracy", row.estimate
     right, wrong = torch.rand(2, n, generator=generator) < torch.tensor([[0.95], [0.6]])
@@ -199,7 +199,7 @@ WORLDS: dict[Callable[[int, torch.Generator], Found], tuple[int, int]] = {
 def test_intervals_cover_the_true_value(world: Callable[[int, torch.Generator], Found]) -> None:
     n, many = WORLDS[world]
     truths = [dict(world(many, torch.Generator().manual_seed(-seed))) for seed in range(1, 9)]
-    truth = {name: statistics.fmean(one[name].value for one in truths) for name in truths[0]}
+    truth = {name: statistics.fmean(values[name].value for values in truths) for name in truths[0]}
     first = world(n, torch.Generator().manual_seed(0))
     held = {name: 0 for name, one in first if math.isfinite(one.low) and name not in NO_INTERVALS}
     assert held

@@ -253,7 +253,7 @@ def test_labels_go_with_their_images():
 def test_ranks_share_every_batch(count, batch_size, world):
     whole = epoch(Batches(part(count), batch_size, UNIT, seed=1), 2)
     ranks = [Batches(part(count), batch_size, UNIT, seed=1, rank=rank, world=world) for rank in range(world)]
-    for index, (batch, *shares) in enumerate(zip(whole, *(epoch(one, 2) for one in ranks), strict=True)):
+    for index, (batch, *shares) in enumerate(zip(whole, *(epoch(rank, 2) for rank in ranks), strict=True)):
         counted = [share for one, share in zip(ranks, shares, strict=True) if one.counts(index)]
         assert sorted(chain(*counted)) == sorted(batch)
         means = [one.weight(index) * sum(share) / len(share) for one, share in zip(ranks, shares, strict=True)]

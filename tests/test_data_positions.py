@@ -120,8 +120,8 @@ def test_the_red_green_set_keeps_black_at_zero_and_its_parts_apart():
     assert parts.normalise(parts.test.images).unique().tolist() == [0, 1]
     assert torch.equal(parts.others["dissimilar"].images, source.test.images.roll(16, 2))
     assert (len(parts.train), len(parts.val), len(parts.test)) == (2000, 1000, 1000)
-    train = {one.numpy().tobytes() for one in source.train.images}
-    again = sum(one.numpy().tobytes() in train for one in source.test.images)
+    train = {image.numpy().tobytes() for image in source.train.images}
+    again = sum(image.numpy().tobytes() in train for image in source.test.images)
     assert again < 200, "about one in eight by chance: a class has some 12,000 pairs of places, training 1,500"
 
 

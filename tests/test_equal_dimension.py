@@ -128,7 +128,7 @@ def test_the_family_is_measured_only_if_it_is_named():
     assert "equal_dimension" not in ALL
     adapter = ModelAdapter(NET, ["1"], lambda pixels: pixels)
     images = EvaluationSet(nn.functional.pad(PIXELS, (1, 1, 1, 1)), 1, torch.from_numpy(LABELS), dimensions=(2,))
-    found = [one for one in evaluate_families(adapter, images, ["equal_dimension"]) if isinstance(one, Row)]
+    found = [row for row in evaluate_families(adapter, images, ["equal_dimension"]) if isinstance(row, Row)]
     assert {row.amount for row in found} == {2}
     names = named_values(FOUND.values())
     assert len(names) == len(FOUND), "each amount has its own name"

@@ -215,11 +215,13 @@ def test_channels_are_ranked_by_selectivity_and_the_dead_come_last(channels):
 def test_grad_cam_before_a_global_mean_is_zhous_cam(frozen):
     net = network((3, 16, 16), 5).requires_grad_(not frozen)
     x, classes = torch.randn(6, 3, 16, 16), torch.tensor([0, 1, 2, 3, 4, 0])
-    flags = {one: one.training for one in net.modules()}
+    flags = {module: module.training for module in net.modules()}
     found = class_activation(net, "stage2", x, classes)
-    assert {one: one.training for one in net.modules()} == flags
-    assert not any(one._forward_hooks or one._forward_pre_hooks or one._backward_hooks for one in net.modules())
-    assert all(one.grad is None for one in net.parameters())
+    assert {module: module.training for module in net.modules()} == flags
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in net.modules()
+    )
+    assert all(parameter.grad is None for parameter in net.parameters())
     maps = outputs_of(net, x, ["stage2"])["stage2"]
     weights = net.logits.weight.detach()[classes]
     closed = (weights[:, :, None, None] * maps).sum(1).relu()
@@ -262,7 +264,7 @@ def test_every_architecture_can_be_analyzed(name):
     with torch.no_grad():
         answers = net.eval()(pixels(images_of(probe))).argmax(1)
     np.testing.assert_array_equal(found["answers"], answers)
-    convolutions = [one for one in net.modules() if isinstance(one, nn.Conv2d)]
+    convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     assert ("filters" in found) == bool(convolutions)
     if convolutions:
         np.testing.assert_array_equal(found["filters"], convolutions[0].weight.detach())

@@ -184,8 +184,8 @@ def test_a_statistic_leaves_the_net_as_it_is_and_says_what_it_is(name):
     before = {key: value.clone() for key, value in seen.net.state_dict().items()}
     numbers = statistic(name)(seen)
     assert all(torch.equal(value, before[key]) for key, value in seen.net.state_dict().items())
-    assert all(one.grad is None for one in seen.net.parameters())
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in seen.net.modules())
+    assert all(parameter.grad is None for parameter in seen.net.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in seen.net.modules())
     assert all(column.rpartition("/")[2] == name for column in numbers)
     assert quantity_of(name) is not None and inspect.getdoc(statistic(name))
 
@@ -272,14 +272,17 @@ def test_a_look_draws_nothing_and_touches_neither_modes_nor_gradients(axes: dict
     net = module(cfg, splits.image, len(splits.classes)).train()
     net(splits.normalise(splits.train.images[:8])).sum().backward()
     state = {name: value.clone() for name, value in net.state_dict().items()}
-    gradients, random = [one.grad.clone() for one in net.parameters() if one.grad is not None], torch.get_rng_state()
+    gradients, random = (
+        [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None],
+        torch.get_rng_state(),
+    )
     follow = FollowStatistics(cfg, splits)
     numbers = follow.look(net)
     again = follow.look(net)
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
-    kept = [one.grad for one in net.parameters() if one.grad is not None]
+    kept = [parameter.grad for parameter in net.parameters() if parameter.grad is not None]
     assert all(torch.equal(a, b) for a, b in zip(kept, gradients, strict=True))
-    assert torch.equal(torch.get_rng_state(), random) and all(one.training for one in net.modules())
+    assert torch.equal(torch.get_rng_state(), random) and all(module.training for module in net.modules())
     assert again.pop("train/prediction_change") == 0 and np.isnan(numbers.pop("train/prediction_change"))
     assert again == pytest.approx(numbers, abs=0, nan_ok=True), "the same images each time"
 

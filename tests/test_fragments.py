@@ -262,7 +262,7 @@ def test_memory_does_not_grow_over_a_hundred_runs():
 
     def tensors() -> int:
         gc.collect()
-        return sum(issubclass(type(one), Tensor) for one in gc.get_objects())
+        return sum(issubclass(type(value), Tensor) for value in gc.get_objects())
 
     crops(pixels, every_shift(MARGIN))
     before = tensors()

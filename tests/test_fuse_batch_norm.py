@@ -16,7 +16,7 @@ X = torch.randn(3, 3, 40, 40, generator=torch.Generator().manual_seed(0), dtype=
 
 
 def norms(net: nn.Module) -> int:
-    return sum(isinstance(one, nn.BatchNorm2d) for one in net.modules())
+    return sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
 
 
 def outputs(net: nn.Module, x: Tensor, layers: list[str]) -> dict[str, Tensor]:

@@ -100,11 +100,11 @@ def test_every_measure_gives_what_it_gives_on_a_cpu(axes) -> None:
     found: list[dict[tuple[object, ...], float]] = []
     for device in (torch.device("cpu"), GPU):
         table, planes = {}, {}
-        for one in evaluate_families(adapter(device, **axes), test_set(), MEASURES):
-            if isinstance(one, Row):
-                table[one.values()[:5]] = one.estimate.value
-            elif isinstance(one, Heatmap):
-                planes[one.layer, one.measure, "mean"] = float(one.values.mean())
+        for result in evaluate_families(adapter(device, **axes), test_set(), MEASURES):
+            if isinstance(result, Row):
+                table[result.values()[:5]] = result.estimate.value
+            elif isinstance(result, Heatmap):
+                planes[result.layer, result.measure, "mean"] = float(result.values.mean())
         found.append(table | planes)
     cpu, gpu = found
     assert list(cpu) == list(gpu)
@@ -185,7 +185,7 @@ def test_several_jobs_share_a_gpu(tmp_path: Path) -> None:
         f"model.pool=max,avg,none hydra/launcher=local hydra.launcher.jobs_per_gpu=3 hydra.sweep.dir={tmp_path}/sweep"
     )
     told("src.train", "-m", *SHORT.split(), *words.split())
-    done = [FinishedRun(one.parent, {}) for one in (tmp_path / "sweep").glob("*/run.json")]
+    done = [FinishedRun(path.parent, {}) for path in (tmp_path / "sweep").glob("*/run.json")]
     assert [one.facts["hardware"] for one in done] == 3 * [torch.cuda.get_device_name()]
     assert (tmp_path / "sweep" / files.PAGE).exists()
 

@@ -35,7 +35,7 @@ def hooks(net: nn.Module) -> int:
 
 def tensors() -> int:
     gc.collect()
-    return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+    return sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects())
 
 
 def test_outputs_are_those_of_the_layers(net):
@@ -118,14 +118,14 @@ def test_inside_all_is_in_eval_mode(net):
 @pytest.mark.parametrize("asked", ["ieee", "tf32"])
 def test_inside_float32_is_float32_and_afterwards_what_was_asked_for(net, asked):
     precisions = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = [one.fp32_precision for one in precisions]
+    before = [precision.fp32_precision for precision in precisions]
     try:
         for one in precisions:
             one.fp32_precision = asked
         with pytest.raises(ZeroDivisionError), eval_mode(net):
-            assert [one.fp32_precision for one in precisions] == ["ieee", "ieee"]
+            assert [precision.fp32_precision for precision in precisions] == ["ieee", "ieee"]
             raise ZeroDivisionError
-        assert [one.fp32_precision for one in precisions] == [asked, asked]
+        assert [precision.fp32_precision for precision in precisions] == [asked, asked]
     finally:
         for one, precision in zip(precisions, before, strict=True):
             one.fp32_precision = precision

@@ -207,7 +207,7 @@ def test_folders_of_pictures_are_an_axis(tmp_path: Path, monkeypatch: pytest.Mon
     for folder, cfg in made.jobs.items():
         write_identity(folder, cfg)
         leave_run(folder, 0.9, 0.1, **to_dict(cfg))
-    assert [(one.name, one.seeds) for one in group_into_variants(found_below(made.folder))] == [
+    assert [(variant.name, variant.seeds) for variant in group_into_variants(found_below(made.folder))] == [
         ("data.root=sets/A", [0, 1]),
         ("data.root=sets/B", [0, 1]),
     ]
@@ -219,7 +219,7 @@ def test_two_states_of_one_folder_are_told_apart_by_their_checksums(tmp_path: Pa
         write_identity(tmp_path / "runs" / name, on(root))
         leave_run(tmp_path / "runs" / name, 0.9, 0.1, **to_dict(on(root)))
         (root / "cat" / "00.bmp").unlink(missing_ok=True)
-    names = [one.name for one in group_into_variants(found_below(tmp_path / "runs"))]
+    names = [variant.name for variant in group_into_variants(found_below(tmp_path / "runs"))]
     assert len(set(names)) == 2 and all(name.startswith("data.pictures=") for name in names)
 
 

@@ -57,10 +57,10 @@ def imports(node: ast.AST, package: str = "src") -> Iterator[str]:
     for child in ast.walk(node):
         match child:
             case ast.Import(names=names):
-                yield from (one.name for one in names)
+                yield from (alias.name for alias in names)
             case ast.ImportFrom(module=module, names=names, level=level):
                 above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
-                yield from (".".join([*above, *([module] if module else []), one.name]) for one in names)
+                yield from (".".join([*above, *([module] if module else []), alias.name]) for alias in names)
 
 
 def of(file: str) -> list[str]:

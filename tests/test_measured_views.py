@@ -351,7 +351,9 @@ def test_wandb_gets_the_grids(tmp_path: Path) -> None:
     (tmp_path / "sweep" / "one").mkdir(parents=True)
     tracker.log_grids({"roll_map/stage1": ROLLS, "effective_field/stage1": np.eye(4)})
     tracker.finish(failed=False)
-    logged = [one["history"]["item"] for one in wandb_records(tmp_path / "sweep" / "one") if one["type"] == "history"]
+    logged = [
+        record["history"]["item"] for record in wandb_records(tmp_path / "sweep" / "one") if record["type"] == "history"
+    ]
     kinds = {key: value for item in logged for key, value in item.items() if key.endswith("_type")}
     assert kinds == {"grids/roll_map/stage1._type": "image-file", "grids/effective_field/stage1._type": "image-file"}
 
@@ -370,4 +372,4 @@ def test_measuring_again_removes_old_grids_and_notes(tmp_path: Path) -> None:
     write_measures(table, [*rows(TABLE), *grids(), Note("rolls", "as they were")])
     assert (tmp_path / files.GRIDS).exists() and (tmp_path / files.NOTES).exists()
     write_measures(table, rows(TABLE))
-    assert [one.name for one in tmp_path.iterdir()] == ["measures.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["measures.csv"]

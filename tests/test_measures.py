@@ -128,7 +128,7 @@ def test_scale_changes_nothing(name):
 
 
 def test_a_constant_classifier_is_consistent_and_says_nothing():
-    reference, transformed = (one + torch.tensor([100.0, 0, 0, 0, 0, 0]) for one in pairs())
+    reference, transformed = (pair + torch.tensor([100.0, 0, 0, 0, 0, 0]) for pair in pairs())
     found = taken(Consistency, (reference, transformed))
     assert (found["consistency"].value, found["consistency"].high) == (1, 1)
     assert found["consistency"].low == pytest.approx(0.912, abs=1e-3), "40 of 40 do not show that all agree"

@@ -78,7 +78,7 @@ def test_a_metric_can_be_reset(measure):
     assert all(same(found[name].value, expected[name].value) for name in found)
 
 
-@pytest.mark.parametrize("measure", [one for one in LAYER_MEASURES if not one.of_maps])
+@pytest.mark.parametrize("measure", [measure for measure in LAYER_MEASURES if not measure.of_maps])
 def test_vectors_are_channels_of_one_position(measure):
     x, labels, images = normal(30, 5), torch.arange(30) % 3, normal(30, 1, 12, 12)
     vectors, maps = taken(measure(), x, 30, labels, images), taken(measure(), x[..., None, None], 30, labels, images)
@@ -343,7 +343,7 @@ def morans_i_by_hand(x: np.ndarray) -> float:
 @given(st.integers(2, 7), st.integers(2, 7))
 def test_morans_i_by_hand(h, w):
     x = normal(2, 3, h, w) + 10
-    expected = [[morans_i_by_hand(one) for one in channels] for channels in x.numpy()]
+    expected = [[morans_i_by_hand(channel) for channel in channels] for channels in x.numpy()]
     np.testing.assert_allclose(morans_i(x), expected, rtol=1e-9)
 
 

@@ -87,7 +87,9 @@ def test_dropout_is_where_its_kind_says(name, rate, kind, head, stages):
 @cases(*({"activation": activation, **pool} for activation in ACTIVATIONS for pool in ({}, {"pool": "conv"})))
 def test_every_activation_is_the_one_asked_for(name, axes):
     net = network(IMAGE, name=name, **axes)
-    found = {type(layer).__name__.lower() for layer in net.modules()} & {one.replace("_", "") for one in ACTIVATIONS}
+    found = {type(layer).__name__.lower() for layer in net.modules()} & {
+        activation.replace("_", "") for activation in ACTIVATIONS
+    }
     assert found == {axes["activation"].replace("_", "")}
 
 
@@ -309,8 +311,8 @@ def test_an_untrained_net_has_the_statistics_that_a_step_without_learning_gives_
         assert sum(map(len, batches)) == min(2000, len(splits.train))
         maps = [plain.stage1.conv1(batch) for batch in batches]
     norm = start.stage1.norm1
-    torch.testing.assert_close(norm.running_mean, torch.stack([one.mean((0, 2, 3)) for one in maps]).mean(0))
-    variances = torch.stack([one.transpose(0, 1).flatten(1).var(1) for one in maps])
+    torch.testing.assert_close(norm.running_mean, torch.stack([map.mean((0, 2, 3)) for map in maps]).mean(0))
+    variances = torch.stack([map.transpose(0, 1).flatten(1).var(1) for map in maps])
     torch.testing.assert_close(norm.running_var, variances.mean(0))
     weights = {name: one for name, one in plain.state_dict().items() if "running" not in name and "num_" not in name}
     assert all(torch.equal(start.state_dict()[name], one) for name, one in weights.items())
@@ -322,12 +324,16 @@ def test_calibration_leaves_flags_momentum_and_random_stream_and_gives_statistic
     splits = split(cfg.data)
     net = module(cfg, splits.image, len(splits.classes)).eval()
     next(net.children()).train()
-    flags, state, stream_outputs = [one.training for one in net.modules()], net.state_dict(), torch.get_rng_state()
+    flags, state, stream_outputs = (
+        [module.training for module in net.modules()],
+        net.state_dict(),
+        torch.get_rng_state(),
+    )
     before = {key: one.clone() for key, one in state.items()}
     with calibrated(net, first_images(cfg, splits, torch.device("cpu"))):
-        norms = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
-        assert all((one.running_mean != 0).any() and one.momentum == 0.1 for one in norms)
-        assert [one.training for one in net.modules()] == flags
+        norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        assert all((norm.running_mean != 0).any() and norm.momentum == 0.1 for norm in norms)
+        assert [module.training for module in net.modules()] == flags
     assert all(torch.equal(one, before[key]) for key, one in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), stream_outputs)
     assert len(norms) > 0 or name == "pca"

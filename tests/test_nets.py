@@ -288,9 +288,9 @@ def measured(net: nn.Module) -> list[str]:
     canvas = torch.randint(256, (12, 3, 20, 20), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     adapter = adapt_model(LoadedNet(net, (3, 16, 16), (0.5,) * 3, (0.25,) * 3, None))
     return [
-        str(one)
-        for one in evaluate_families(adapter, EvaluationSet(canvas, 2, labels=torch.arange(12) % 4), EVERY)
-        if type(one) is Row
+        str(family)
+        for family in evaluate_families(adapter, EvaluationSet(canvas, 2, labels=torch.arange(12) % 4), EVERY)
+        if type(family) is Row
     ]
 
 
@@ -300,7 +300,7 @@ def test_a_net_of_other_floats_is_measured_as_a_float32_copy_with_a_warning(kind
     with pytest.warns(UserWarning, match=f"numbers are {str(kind)[6:]}: a float32 copy of it is measured"):
         found = measured(net)
     assert found == measured(plain().to(kind).float())
-    assert {one.dtype for one in net.parameters()} == {kind}, "it is as it was"
+    assert {parameter.dtype for parameter in net.parameters()} == {kind}, "it is as it was"
 
 
 def test_a_compiled_net_is_measured_as_the_original() -> None:
@@ -393,7 +393,7 @@ def test_what_is_measured_goes_to_wandb_where_it_is_asked_for(
     (log,) = out.parent.glob("wandb/offline-run-*")
     assert f"wandb sync {log}" in capsys.readouterr().out
     records = wandb_records(out.parent)
-    (started,) = [one["run"] for one in records if one["type"] == "run"]
+    (started,) = [record["run"] for record in records if record["type"] == "run"]
     assert started["display_name"] == f"{SMALL}, weights none"
     assert (started["run_group"], started["job_type"], started["project"]) == ("measure", "measure", "elsewhere")
     settings = started["config"]["update"]
@@ -403,12 +403,14 @@ def test_what_is_measured_goes_to_wandb_where_it_is_asked_for(
         0,
         ["shift", "field"],
     )
-    history = [one["history"]["item"] for one in records if one["type"] == "history"]
+    history = [record["history"]["item"] for record in records if record["type"] == "history"]
     assert [row["measures.nrows"] for row in history if "measures.nrows" in row] == [len(files.read_rows(out))]
     left = FinishedRun(out.parent, {}, out)
     pictures = [key for row in history for key, value in row.items() if value == "image-file"]
     assert sorted(pictures) == sorted(f"grids/{name}._type" for name in left.grids)
-    summary = {k: v for one in records if one["type"] == "summary" for k, v in one["summary"]["update"].items()}
+    summary = {
+        k: v for record in records if record["type"] == "summary" for k, v in record["summary"]["update"].items()
+    }
     assert {key: summary[key] for key in left.numbers} == pytest.approx(left.numbers, nan_ok=True)
 
 

@@ -78,7 +78,7 @@ def test_a_pair_with_a_nan_or_an_infinity_has_no_number(kind, bad):
             assert all(map(math.isnan, (estimate.value, estimate.low, estimate.high))), name
 
 
-@pytest.mark.parametrize("kind", [one for one in layer_measures() if not one.of_maps])
+@pytest.mark.parametrize("kind", [measure for measure in layer_measures() if not measure.of_maps])
 def test_a_layer_of_nan_is_neither_alive_nor_dead(kind):
     one = kind()
     one.update(torch.full((30, 4), torch.nan), torch.arange(30) % 3, torch.rand(30, 1, 9, 9))

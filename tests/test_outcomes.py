@@ -134,7 +134,7 @@ def test_means_are_over_the_seeds_that_did_not_diverge(tmp_path: Path, first: bo
     leave_diverged(tmp_path / f"max{gone}", 3, seed=gone)
     with console.capture() as said:
         page = build_report(tmp_path).read_text()
-    found = {one.name: one for one in group_into_variants(find_runs(tmp_path)[0])}
+    found = {variant.name: variant for variant in group_into_variants(find_runs(tmp_path)[0])}
     rows = {row["variant"]: row for row in comparison_rows(list(found.values()))}
     assert rows["pool=max"]["test_accuracy"] == pytest.approx(0.92)
     assert rows["pool=max"]["test_accuracy_sd"] == pytest.approx(0.02)
@@ -195,7 +195,7 @@ def test_a_net_that_always_says_the_same_collapsed_and_one_that_learned_did_not(
 
     def constant(self: Training, batch: Any, index: int) -> torch.Tensor:
         with torch.no_grad():
-            last = [one for one in self.modules() if isinstance(one, nn.Linear)][-1]
+            last = [module for module in self.modules() if isinstance(module, nn.Linear)][-1]
             last.weight.zero_()
         return loss(self, batch, index) * 0
 
@@ -223,7 +223,7 @@ def test_a_run_from_before_outcomes_is_read(tmp_path: Path) -> None:
 
 
 def by_hand(net: nn.Module) -> float:
-    squares = [one.grad.double().numpy().ravel() for one in net.parameters() if one.grad is not None]
+    squares = [parameter.grad.double().numpy().ravel() for parameter in net.parameters() if parameter.grad is not None]
     return float(np.sqrt(np.square(np.concatenate(squares)).sum()))
 
 
@@ -238,7 +238,7 @@ def test_gradient_norms_of_the_history_by_hand(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Training, "on_before_optimizer_step", listening)
     run(tiny(), tmp_path)
     rows = files.read_rows(tmp_path / files.HISTORY)
-    assert len(rows) == 2 and {len(one) for one in norms.values()} == {4}
+    assert len(rows) == 2 and {len(norm) for norm in norms.values()} == {4}
     for row in rows:
         expected = norms[int(row["epoch"])]
         assert float(row["grad_norm"]) == pytest.approx(np.mean(expected), rel=1e-5)
@@ -319,7 +319,9 @@ def test_the_gap_is_of_true_labels_and_that_of_the_others_stands_beside_it(tmp_p
         leave_run(tmp_path / name, 0.5, 0.5, data={"label_noise": 0.3}, model={"width": 4 + len(parts)})
         rows = [Row("output", "none", part, 0, "accuracy", Estimate(v, v, v, 9)) for part, v in parts.items()]
         write_measures(tmp_path / name / files.MEASURES, rows)
-    found: dict[str, Variant] = {one.runs[0].folder.name: one for one in group_into_variants(find_runs(tmp_path)[0])}
+    found: dict[str, Variant] = {
+        variant.runs[0].folder.name: variant for variant in group_into_variants(find_runs(tmp_path)[0])
+    }
     assert found["now"].mean("gap") == pytest.approx(0.03)
     assert found["now"].mean("gap_trained_labels") == pytest.approx(-0.25)
     assert math.isnan(found["before"].mean("gap")), "like is not had with like"

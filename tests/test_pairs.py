@@ -93,7 +93,7 @@ def test_a_symmetric_filter_is_equivariant_to_mirrors_and_turns_on_its_own_grid(
     net(torch.zeros(1, 1, side, side).double())
     layers = [f"pool{stage}" for stage in range(stages)]
     adapter = ModelAdapter(net, layers, pixels, grids=sampling_grids(net, (1, side, side), layers))
-    assert any(one.center_offset((-(-side // 2),) * 2) != (0, 0) for one in adapter.grids.values()) or side % 2
+    assert any(grid.center_offset((-(-side // 2),) * 2) != (0, 0) for grid in adapter.grids.values()) or side % 2
     on = EvaluationSet(smooth(10, side + 2 * MARGIN), MARGIN)
     rows = [row for row in pair_rows(adapter, on, [name]) if row.measure.startswith("equivariance")]
     assert {row.layer for row in rows} >= {*layers[:-1], layers[0]}
@@ -195,7 +195,7 @@ def test_grids_of_a_run_are_those_of_its_model_summary():
     assert {name: one.offset for name, one in seen.items()} == {
         name: (one.offset, one.offset) for name, one in rows.items()
     }
-    assert any(one.jump != splits.image[1] / one.size for one in rows.values()), "else the ratio would d"
+    assert any(row.jump != splits.image[1] / row.size for row in rows.values()), "else the ratio would d"
 
 
 def test_maps_of_an_equivariant_net_roll_with_the_image():
@@ -366,7 +366,7 @@ class Breaks(Same):
 
 
 def state(net: nn.Module) -> list[tuple[bool, int]]:
-    return [(one.training, len(one._forward_hooks)) for one in net.modules()]
+    return [(module.training, len(module._forward_hooks)) for module in net.modules()]
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 5])

@@ -278,10 +278,10 @@ def test_a_wrong_layer_output_is_detected():
 
 
 def traces(net: nn.Module) -> tuple[Any, ...]:
-    flags = [one.training for one in net.modules()]
-    hooks = [len(one._forward_hooks) + len(one._forward_pre_hooks) for one in net.modules()]
+    flags = [module.training for module in net.modules()]
+    hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in net.modules()]
     state = copy.deepcopy(net.state_dict())
-    strides = [getattr(one, "stride", None) for one in net.modules()]
+    strides = [getattr(module, "stride", None) for module in net.modules()]
     return flags, hooks, strides, {key: value.tolist() for key, value in state.items()}, torch.get_rng_state().tolist()
 
 

@@ -88,13 +88,13 @@ def test_where_the_learned_pools_differ_from_their_authors_layers():
     ddac, lip = POOLS["ddac"](channels=16), POOLS["lip"](channels=16)
     assert torch.allclose(ddac(ones), ones[..., ::2, ::2])
     assert not ddac.filters.weight.any()
-    assert [type(one) for one in ddac.children()] == [type(one) for one in lip.children()] == [nn.Conv2d]
+    assert [type(child) for child in ddac.children()] == [type(child) for child in lip.children()] == [nn.Conv2d]
     assert lip.importance.kernel_size == (1, 1)
     nn.init.normal_(lip.importance.weight)
     assert torch.allclose(lip.logits(5 * x), 5 * lip.logits(x), atol=1e-5), "without a bound"
     for name in ("lps", "tips"):
         pool = POOLS[name](channels=16)
-        assert {one.kernel_size for one in pool.modules() if isinstance(one, nn.Conv2d)} == {(1, 1)}
+        assert {module.kernel_size for module in pool.modules() if isinstance(module, nn.Conv2d)} == {(1, 1)}
 
 
 @every_pool

@@ -63,7 +63,7 @@ def test_a_sweep_grows_by_seeds_and_by_a_pool() -> None:
         more, trained = command("-m", *SMALL, "seed=0,1,2")
     assert len(trained) == 1 and "seed=2" in trained[0]
     assert shown.get().count("reused, finished in outputs/") == 2
-    assert [one.seeds for one in group_into_variants(found_below(more.folder))] == [[0, 1, 2]]
+    assert [variant.seeds for variant in group_into_variants(found_below(more.folder))] == [[0, 1, 2]]
     for old, new in zip(first.jobs, more.jobs, strict=False):
         assert same_numbers(old, new)
         for name in ("checkpoints/best.ckpt", "inside.npz", "maps/epoch_001.npz", "run.json", "shapes.csv"):
@@ -78,7 +78,7 @@ def test_a_sweep_that_has_a_name_grows_in_its_folder() -> None:
     assert made.folder == Path("outputs/mine") and len(trained) == 1
     made, trained = command("-m", *SMALL, "name=mine", "seed=1")
     assert len(trained) == 1
-    assert [one.seeds for one in group_into_variants(found_below(made.folder))] == [[0, 1]]
+    assert [variant.seeds for variant in group_into_variants(found_below(made.folder))] == [[0, 1]]
     kept = json.loads((made.folder / files.SWEEP).read_text())
     assert len(kept["jobs"]) == 2 and kept["command"].count("python -m src.train") == 2
     assert command("-m", *SMALL, "seed=0,1")[1] == [], "what it is counts, not what it is called"
@@ -148,8 +148,8 @@ def test_a_run_that_is_used_is_a_run_of_its_own_at_wandb(done: Path, tmp_path: P
     assert used(done, tiny(wandb={"mode": "offline"}), sweep_folder / "one")
     assert read_config(sweep_folder / "one").wandb.mode == "offline"
     records = wandb_records(sweep_folder / "one")
-    assert next(one["run"] for one in records if one["type"] == "run")["run_group"] == "grown"
-    rows = [one["history"]["item"] for one in records if one["type"] == "history"]
+    assert next(record["run"] for record in records if record["type"] == "run")["run_group"] == "grown"
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
     assert [row["epoch"] for row in rows if "val/accuracy" in row] == [1, 2]
     summary = {k: v for r in records if r["type"] == "summary" for k, v in r["summary"]["update"].items()}
     expected = FinishedRun(done, {}).numbers

@@ -188,7 +188,7 @@ def test_heatmaps_match_numpy(axes):
     for layer in LAYERS:
         rolls = [x.roll((a, b), (2, 3)) for a in range(SIDE) for b in range(SIDE)]
         with torch.no_grad():
-            maps = np.stack([through(of.net, layer, one).flatten(1).numpy() for one in rolls], 1)
+            maps = np.stack([through(of.net, layer, roll).flatten(1).numpy() for roll in rolls], 1)
         error, cosine, random = by_shift(maps)
         np.testing.assert_allclose(grids[layer, "roll_map"].ravel(), error, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(grids[layer, "roll_cosine"].ravel(), cosine, rtol=1e-5)
@@ -308,7 +308,7 @@ def test_sampled_rolls_depend_on_the_seed_and_have_no_heatmap():
 )
 def test_a_note_gives_the_method_its_cost_and_the_reason(padding, forwards, words):
     of, on = adapter(padding=padding), evaluation_set(20)
-    (note,) = (one for one in roll_rows(of, on, forwards) if isinstance(one, Note))
+    (note,) = (row for row in roll_rows(of, on, forwards) if isinstance(row, Note))
     rolls = prepare(of, images(on)[:2])
     value = f"{rolls.forwards:.3g}" if rolls.tree else "stage1.conv1"
     assert note.measure == "rolls" and note.words.startswith(words.format(value)), note.words

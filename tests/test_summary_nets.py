@@ -123,7 +123,7 @@ def test_calls_that_are_no_layers_hold(call):
         net(torch.zeros(1, *image))
     assert layers["last"].shape == outputs["last"].shape[1:]
     expected = [module for name, module in net.named_children() if name != "norm" or name in used]
-    count = sum(one.numel() for module in expected for one in module.parameters())
+    count = sum(parameter.numel() for module in expected for parameter in module.parameters())
     assert summary.parameters == count + (8 if "scale" in used else 0)
 
 
@@ -150,7 +150,7 @@ def test_a_layer_used_twice_has_two_rows_and_its_parameters_once():
     conv = nn.Conv2d(3, 3, 3)
     net = nn.Sequential(conv, nn.ReLU(), conv)
     summary = summarize(net, (3, 9, 9))
-    assert [(one.rows.size, one.parameters) for one in summary.layers] == [(7, 84), (7, 0), (5, 0)]
+    assert [(layer.rows.size, layer.parameters) for layer in summary.layers] == [(7, 84), (7, 0), (5, 0)]
     verify(summary, net)
 
 
@@ -160,7 +160,7 @@ def test_a_weight_of_two_layers_is_counted_once(device):
         net = nn.Sequential(nn.Conv2d(4, 4, 3, bias=False), nn.Conv2d(4, 4, 3))
     net[1].weight = net[0].weight
     summary = summarize(net, (4, 9, 9))
-    assert [(one.parameters, one.multiply_adds) for one in summary.layers] == [(144, 144 * 49), (4, 144 * 25)]
+    assert [(layer.parameters, layer.multiply_adds) for layer in summary.layers] == [(144, 144 * 49), (4, 144 * 25)]
     verify(summary, net)
 
 
@@ -195,7 +195,7 @@ def test_a_weight_of_a_layer_that_the_net_reads_too_is_counted_once():
 def test_weights_that_are_computed_from_others_are_counted_as_these(norm):
     net = nn.Sequential(norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), nn.Flatten(), norm(nn.Linear(8 * 49, 5)))
     summary = summarize(net, (3, 9, 9))
-    learned = {id(one): one.numel() for one in net.parameters()}
+    learned = {id(parameter): parameter.numel() for parameter in net.parameters()}
     assert summary.parameters == sum(learned.values())
     assert summary.multiply_adds == 8 * 27 * 49 + 8 * 49 * 5
     verify(summary, net)
@@ -240,7 +240,7 @@ def test_half_double_and_no_parameters_hold():
 def test_rows_of_calls_carry_the_name_of_the_layer_around_them():
     with torch.device("meta"):
         summary = summarize(models.resnet18(), (3, 64, 64))
-    assert [one.name for one in summary.layers if one.kind == "add"][:2] == ["layer1.0.add", "layer1.1.add_1"]
+    assert [layer.name for layer in summary.layers if layer.kind == "add"][:2] == ["layer1.0.add", "layer1.1.add_1"]
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

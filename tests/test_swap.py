@@ -62,13 +62,13 @@ def test_the_pools_of_torchvisions_nets_are_replaced_and_the_summary_holds(name,
     with torch.device("meta"):
         net = torchvision(name)
     image = (3, 75, 50)
-    sizes = [one.shape for one in summarize(net, image).layers]
+    sizes = [layer.shape for layer in summarize(net, image).layers]
     assert swap_pools(net, pool, IMAGE) == FOUND[name]
     assert all(type(net.get_submodule(one)) is POOLS[pool] for one in FOUND[name])
     assert all(parameter.is_meta for parameter in net.parameters())
     summary = summarize(net, image)
     verify(summary, net)
-    assert [one.shape for one in summary.layers] == sizes
+    assert [layer.shape for layer in summary.layers] == sizes
 
 
 @every_pool
@@ -78,7 +78,7 @@ def test_every_pool_finds_its_place_in_a_resnet(resnet, pool):
     swap_pools(net, pool, IMAGE)
     summary = summarize(net, IMAGE)
     verify(summary, net)
-    assert [one.shape for one in summary.layers] == [one.shape for one in before.layers]
+    assert [layer.shape for layer in summary.layers] == [layer.shape for layer in before.layers]
     assert summary.parameters == 11_689_512 + POOLS[pool](3, 2, channels=64).parameters_by_formula(64)
     assert summary.parameters == 11_689_512 or pool in LEARNED
     assert all(torch.equal(net.state_dict()[key], value) for key, value in resnet.state_dict().items())
@@ -89,11 +89,11 @@ def test_the_pools_of_timms_nets_are_replaced_and_the_summary_holds(name):
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         net = timm.create_model(name, pretrained=False)
-    sizes = [one.shape for one in summarize(net, (3, 224, 224)).layers]
+    sizes = [layer.shape for layer in summarize(net, (3, 224, 224)).layers]
     assert swap_pools(net, "soft", (3, 224, 224))
     summary = summarize(net, (3, 224, 224))
     verify(summary, net)
-    assert [one.shape for one in summary.layers] == sizes
+    assert [layer.shape for layer in summary.layers] == sizes
 
 
 def test_a_timm_net_without_pools_has_its_strided_convolutions_replaced():
@@ -211,12 +211,12 @@ def test_type_mode_and_memory_format_are_handed_on(pool, dtype):
     flags, before = [one.training for one in net], state(net)
     swap_pools(net, pool, (3, 16, 16))
     assert [one.training for one in net] == flags
-    assert all(one.training for one in net[2].modules())
+    assert all(module.training for module in net[2].modules())
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items()), "no statistics"
-    for tensor in (*net.parameters(), *(one for one in net.buffers() if one.is_floating_point())):
+    for tensor in (*net.parameters(), *(buffer for buffer in net.buffers() if buffer.is_floating_point())):
         assert tensor.dtype == dtype
         assert tensor.dim() != 4 or tensor.is_contiguous(memory_format=torch.channels_last)
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in net.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
     net(torch.randn(2, 3, 16, 16, dtype=dtype)).sum().backward()
 
 

@@ -149,7 +149,7 @@ def test_maps_share_steps_over_runs_and_are_in_a_table(logged: Path) -> None:
         steps.append([(row["_step"], row["epoch"]) for row in rows])
         waiting = [file.read_bytes() for file in folder.glob("wandb/artifacts/staging/*")]
         tables = [json.loads(content) for content in waiting if content.startswith(b"{")]
-        table, *again = [one for one in tables if one["columns"] == ["variant", "stage", "epoch", "picture"]]
+        table, *again = [table for table in tables if table["columns"] == ["variant", "stage", "epoch", "picture"]]
         assert all(one == table for one in again), "W&B stages a table twice"
         variant = folder.name.partition(",seed=")[0]
         named = [[variant, f"stage{stage}", epoch] for epoch in range(3) for stage in (1, 2)]
@@ -226,7 +226,7 @@ def test_a_wrong_definition_is_detected(logged: Path, tmp_path: Path) -> None:
 def test_names_in_the_table_are_text(factorial: Path) -> None:
     spec = spec_of(write_wandb_report(factorial))
     (table,) = [block.content for block in spec.spec.blocks if isinstance(block, internal.MarkdownBlock)]
-    names = [" ".join(one.name.split()) for one in group_into_variants(find_runs(factorial)[0])]
+    names = [" ".join(variant.name.split()) for variant in group_into_variants(find_runs(factorial)[0])]
     assert any("<script>|" in name for name in names)
     assert read_table(table)[1:] == [[name] for name in names]
 
@@ -324,7 +324,7 @@ def test_the_client_saves_loads_and_deletes_a_report(logged: Path, factorial: Pa
     assert json.loads((tmp_path / files.REPORT).read_text())["id"] == first["id"], "kept, to write it anew"
     assert done.stdout.count(f"{address}/somebody/whatwhere/reports/") == 2
     sent = internal.ReportViewspec.model_validate({"spec": first["spec"]})
-    assert {one.project.id for grid in grids(sent) for one in grid.metadata.run_sets} == {"1"}
+    assert {set.project.id for grid in grids(sent) for set in grid.metadata.run_sets} == {"1"}
     assert first["displayName"] == logged.name
     assert f"{logged.name} {len(sent.spec.blocks) - 2}" in done.stdout.splitlines(), "but for its empty ends"
     assert [json.loads(one["spec"])["blocks"] for one in (first, loaded)][1], "still there"

@@ -87,7 +87,7 @@ def kill_at_once(run: Path) -> None:
 
 def epochs_logged(run: Path) -> list[tuple[int, bool]]:
     """Each, and whether with the invariance that is followed."""
-    rows = [one["history"]["item"] for one in wandb_records(run) if one["type"] == "history"]
+    rows = [record["history"]["item"] for record in wandb_records(run) if record["type"] == "history"]
     return [(row["epoch"], "invariance/crop/1px/output_distance" in row) for row in rows]
 
 
@@ -181,10 +181,12 @@ def epochs_of(run: Run) -> list[dict[str, object]]:
 
 
 def test_tables_arrive_whole(sweep: Path, arrived: Root) -> None:
-    assert {(one.run, one.state) for one in arrived.artifacts} == {(name, "COMMITTED") for name in arrived.runs}
+    assert {(artifact.run, artifact.state) for artifact in arrived.artifacts} == {
+        (name, "COMMITTED") for name in arrived.runs
+    }
     for folder in sweep.iterdir():
         name = wandb_id(folder)
-        found = {one.name: one.files for one in arrived.artifacts if one.run == name}
+        found = {artifact.name: artifact.files for artifact in arrived.artifacts if artifact.run == name}
         assert set(found) == {f"run-{name}-{table}" for table in ("maps", "measures", "shapes")}
         assert len([file for file in found[f"run-{name}-maps"] if file.endswith(".png")]) == 2 * (EPOCHS + 1)
 
@@ -195,7 +197,7 @@ def test_a_log_that_ends_within_a_record_is_repaired(tmp_path: Path, end: int, l
     files.write(log, long[:end])
     before = logged_before(tmp_path, "a")
     assert log.stat().st_size < len(long[:end])
-    epochs = [one["history"]["item"]["epoch"] for one in wandb_records(tmp_path) if one["type"] == "history"]
+    epochs = [record["history"]["item"]["epoch"] for record in wandb_records(tmp_path) if record["type"] == "history"]
     assert epochs and {epoch for name, epoch in before if name == "x/1"} == set(epochs)
     kept = log.read_bytes()
     assert logged_before(tmp_path, "a") == before and log.read_bytes() == kept == long[: len(kept)]

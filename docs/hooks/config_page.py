@@ -24,8 +24,8 @@ This page is made from the schema (`src/config/schema.py`, `src/models/options.p
 
 def page() -> str:
     """Markdown: one table a group."""
-    groups = [one for one in fields(Config) if is_dataclass(one.type)]
-    tables = [table("Run", [one for one in fields(Config) if one not in groups], Config)]
+    groups = [item for item in fields(Config) if is_dataclass(item.type)]
+    tables = [table("Run", [item for item in fields(Config) if item not in groups], Config)]
     for group in groups:
         assert isinstance(group.type, type)
         tables.append(table(f"`{group.name}`", list(fields(group.type)), group.type, f"{group.name}."))
@@ -73,8 +73,10 @@ def values_of(key: Field[Any]) -> str:
 def comments_of(owner: type) -> dict[str, str]:
     """The comment of each field: on its line, or on the lines above it."""
     source = textwrap.dedent(inspect.getsource(owner))
-    tokens = [one for one in tokenize.generate_tokens(io.StringIO(source).readline) if one.type == tokenize.COMMENT]
-    at = {one.start[0]: (one.string.lstrip("#: "), one.line.lstrip().startswith("#")) for one in tokens}
+    tokens = [
+        token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type == tokenize.COMMENT
+    ]
+    at = {token.start[0]: (token.string.lstrip("#: "), token.line.lstrip().startswith("#")) for token in tokens}
     (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     found = {}
     for node in body:

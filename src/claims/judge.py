@@ -89,16 +89,18 @@ def judge(study: Study, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> li
 def judge_claim(claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> ClaimVerdict:
     """The verdict of a claim: inadmissible if one of its contrasts is, else by ``stats.decisions.decide_claim``."""
     measured = [_Measured(contrast, runs) for contrast in claim.contrasts]
-    effects = [one.effect for one in measured if one.effect is not None]
+    effects = [contrast.effect for contrast in measured if contrast.effect is not None]
     if len(effects) < len(measured):
-        verdicts = [one.verdict(Verdict.INADMISSIBLE if one.reason else Verdict.UNDECIDED) for one in measured]
+        verdicts = [
+            contrast.verdict(Verdict.INADMISSIBLE if contrast.reason else Verdict.UNDECIDED) for contrast in measured
+        ]
         return ClaimVerdict(claim.text, claim.need, Verdict.INADMISSIBLE, verdicts)
     expectations = [contrast.expect for contrast in claim.contrasts]
     margins = [float(contrast.margin or 0) for contrast in claim.contrasts]
     verdict, decisions = decide_claim(effects, expectations, margins, claim.need, alpha)  # type: ignore[arg-type]
     return ClaimVerdict(
         claim.text, claim.need, verdict,
-        [one.verdict(single, level) for one, (single, level, _, _) in zip(measured, decisions, strict=True)],
+        [contrast.verdict(single, level) for contrast, (single, level, _, _) in zip(measured, decisions, strict=True)],
     )  # fmt: skip
 
 

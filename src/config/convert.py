@@ -60,12 +60,12 @@ def _inert(tree: Any) -> Any:
 def flatten(cfg: Any, prefix: str = "") -> dict[str, Any]:
     """``{"model.pool": "max", …}``."""
     flat: dict[str, Any] = {}
-    for one in fields(cfg):
-        value = getattr(cfg, one.name)
+    for item in fields(cfg):
+        value = getattr(cfg, item.name)
         if is_dataclass(value):
-            flat |= flatten(value, f"{prefix}{one.name}.")
+            flat |= flatten(value, f"{prefix}{item.name}.")
         else:
-            flat[prefix + one.name] = value
+            flat[prefix + item.name] = value
     return flat
 
 

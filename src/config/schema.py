@@ -10,13 +10,21 @@ from ..data.options import Data, Probe
 from ..errors import UserError
 from ..evaluation.families import DIMENSIONS, FAMILIES, ON_REQUEST
 from ..evaluation.followed import FOLLOWED, OF_CLASSES
-from ..fields import choice, choices, count, counts, refuse_wrong_values, seed, within
 from ..models.optimisers import OPTIMIZERS, SCHEDULES
 from ..models.options import Model
+from ..option_fields import (
+    check_fields,
+    choice_field,
+    choices_field,
+    count_field,
+    counts_field,
+    range_field,
+    seed_field,
+)
 from ..transforms import TABLE
 
 #: what a run measures by default: what each transform does, and the families of ``evaluation/families``
-MEASURES = (*dict.fromkeys(one.name for one in TABLE), *(name for name in FAMILIES if name not in ON_REQUEST))
+MEASURES = (*dict.fromkeys(measure.name for measure in TABLE), *(name for name in FAMILIES if name not in ON_REQUEST))
 #: also ``embed``, shifts on black, which is what a crop is where a set's images lie on black
 MEASURE_NAMES = (*MEASURES, "embed", *ON_REQUEST)
 #: weights are float32 in all of them, as measuring wants them; the last three are Lightning's other names
@@ -27,45 +35,45 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
 class Train:
     """Optimiser, schedule and length of training."""
 
-    epochs: int = count(2)
+    epochs: int = count_field(2)
     # optimiser steps after which training ends, whatever epochs is: to compare at equal steps; null: by epochs
-    steps: int | None = count(None)
-    batch_size: int = count(128)
-    lr: float = within(0.01, 1e-12, float("inf"), "a positive number")
-    optimizer: str = choice("adamw", OPTIMIZERS)
-    weight_decay: float = within(0.01, 0, float("inf"), "0 or a positive number")
-    schedule: str = choice("onecycle", SCHEDULES)
-    label_smoothing: float = within(0.0, 0, 1, "a share in [0, 1)")
-    keep: str = choice("best", ("best", "last"))  # the weights that are measured: best (on validation), or last
+    steps: int | None = count_field(None)
+    batch_size: int = count_field(128)
+    lr: float = range_field(0.01, 1e-12, float("inf"), "a positive number")
+    optimizer: str = choice_field("adamw", OPTIMIZERS)
+    weight_decay: float = range_field(0.01, 0, float("inf"), "0 or a positive number")
+    schedule: str = choice_field("onecycle", SCHEDULES)
+    label_smoothing: float = range_field(0.0, 0, 1, "a share in [0, 1)")
+    keep: str = choice_field("best", ("best", "last"))  # the weights that are measured: best (on validation), or last
 
 
 @dataclass
 class Trainer:
     """Devices, precision and checkpoint interval."""
 
-    devices: int = count(1)  # of a node; each is a process with its share of every batch
-    num_nodes: int = count(1)
+    devices: int = count_field(1)  # of a node; each is a process with its share of every batch
+    num_nodes: int = count_field(1)
     strategy: str = "auto"
     accelerator: str = "auto"
-    precision: str = choice("32-true", PRECISIONS)
+    precision: str = choice_field("32-true", PRECISIONS)
     # between checkpoints within an epoch; 0: only after each epoch, and when a signal asks
-    save_minutes: float = within(5.0, 0, float("inf"), "0 (only after each epoch) or a number of minutes")
+    save_minutes: float = range_field(5.0, 0, float("inf"), "0 (only after each epoch) or a number of minutes")
 
 
 @dataclass
 class Measure:
     """What is measured on the test images after training."""
 
-    what: list[str] = choices(MEASURES, MEASURE_NAMES)
-    images: int = count(1000)
-    max_shift: int = count(8)  # shifts of 1 … this many pixels
-    seed: int = seed()  # which images, which directions
-    dimensions: list[int] = counts(DIMENSIONS)  # of the features that equal_dimension compares
-    every: int = within(
+    what: list[str] = choices_field(MEASURES, MEASURE_NAMES)
+    images: int = count_field(1000)
+    max_shift: int = count_field(8)  # shifts of 1 … this many pixels
+    seed: int = seed_field()  # which images, which directions
+    dimensions: list[int] = counts_field(DIMENSIONS)  # of the features that equal_dimension compares
+    every: int = range_field(
         0, 0, float("inf"), "0 (never) or a number of epochs"
     )  # epochs between evaluations under a 1-px shift
     # statistics that are computed every measure.every epochs (0: each epoch) while the net trains, for history.csv
-    follow: list[str] = choices((), FOLLOWED)
+    follow: list[str] = choices_field((), FOLLOWED)
 
     def check(self) -> None:
         """Raises:
@@ -79,7 +87,7 @@ class Measure:
 class Wandb:
     """Weights & Biases. auto: online when logged in, else offline."""
 
-    mode: str = choice("auto", ("auto", "online", "offline", "disabled"))
+    mode: str = choice_field("auto", ("auto", "online", "offline", "disabled"))
     project: str = "whatwhere"
     entity: str | None = None
 
@@ -95,7 +103,7 @@ class Config:
     measure: Measure = field(default_factory=Measure)
     probe: Probe = field(default_factory=Probe)
     wandb: Wandb = field(default_factory=Wandb)
-    seed: int = seed()
+    seed: int = seed_field()
     question: str = ""  # what a named sweep asks; shown on its page
     name: str = ""  # of the sweep's folder below outputs/; empty: the command names it
 
@@ -105,9 +113,9 @@ class Config:
         Raises:
             UserError: a value is wrong, or some do not go together.
         """
-        refuse_wrong_values(self)
+        check_fields(self)
         for name in GROUPS:
-            refuse_wrong_values(group := getattr(self, name), f"{name}.")
+            check_fields(group := getattr(self, name), f"{name}.")
             if hasattr(group, "check"):
                 group.check()
         without = [name for name in self.measure.follow if name in OF_CLASSES and self.data.task == "where"]
@@ -128,7 +136,7 @@ GROUPS = ("model", "data", "train", "trainer", "measure", "probe", "wandb")
 NON_IDENTITY_KEYS = (
     "data.root",
     *(f"trainer.{key}" for key in ("devices", "num_nodes", "strategy", "accelerator", "save_minutes")),
-    *(f"wandb.{one.name}" for one in fields(Wandb)),
+    *(f"wandb.{item.name}" for item in fields(Wandb)),
     "question",
     "name",
 )

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..errors import UserError
-from ..fields import choice, refuse_wrong_values
+from ..option_fields import check_fields, choice_field
 from .schema import Config
 
 EXPECTATIONS = ("a<b", "a>b", "a=b")
@@ -54,9 +54,9 @@ class Reading:
         named = self.source
         skipped = {"measure", "history", "fact"} if named else set()
         taken = {
-            one.name: getattr(other, one.name)
-            for one in fields(self)
-            if getattr(self, one.name) is None and one.name not in skipped
+            item.name: getattr(other, item.name)
+            for item in fields(self)
+            if getattr(self, item.name) is None and item.name not in skipped
         }
         return replace(self, **taken)
 
@@ -86,7 +86,7 @@ class Contrast:
     a_minus: Reading | None = None
     b_minus: Reading | None = None
     against: float = 0.0  # what a is compared with where there is no b
-    expect: str = choice("a>b", EXPECTATIONS)
+    expect: str = choice_field("a>b", EXPECTATIONS)
     margin: float | None = None  # the smallest difference that matters
     slope: str = ""  # a setting that holds numbers: train.lr, model.depth
     share: str = ""  # how training ended: collapsed, diverged, failed (one of both)
@@ -116,10 +116,10 @@ class Contrast:
         """Raises:
         UserError: a field is wrong, or fields do not go together.
         """
-        refuse_wrong_values(self, f"{place}.")
+        check_fields(self, f"{place}.")
         for name, reading in {"a": self.a, "b": self.b, "a_minus": self.a_minus, "b_minus": self.b_minus}.items():
             if reading is not None:
-                refuse_wrong_values(reading, f"{place}.{name}.")
+                check_fields(reading, f"{place}.{name}.")
         if self.margin is None or not self.margin >= 0:
             raise UserError(f"{place}.margin={self.margin}: state the smallest difference that matters, 0 or more")
         if self.expect == "a=b" and self.margin == 0:
@@ -141,13 +141,13 @@ class Claim:
 
     text: str = ""
     contrasts: list[Contrast] = field(default_factory=list)
-    need: str = choice("all", ("all", "any"))  # of the contrasts, for the claim to hold
+    need: str = choice_field("all", ("all", "any"))  # of the contrasts, for the claim to hold
 
     def check(self, place: str) -> None:
         """Raises:
         UserError: a field is wrong.
         """
-        refuse_wrong_values(self, f"{place}.")
+        check_fields(self, f"{place}.")
         if not self.text or not self.contrasts:
             raise UserError(f"{place}: a claim has a text and at least one contrast")
         for number, contrast in enumerate(self.contrasts):
@@ -182,7 +182,7 @@ class Command(Config):
 
     study: Study = field(default_factory=Study)
     preset: str = QUICK
-    seeds: str = choice("fixed", SEEDS)  # auto: more and more, until every claim is decided
+    seeds: str = choice_field("fixed", SEEDS)  # auto: more and more, until every claim is decided
 
 
 def study_of(master: Any) -> Study:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from ..fields import choice, count, seed, within
+from ..option_fields import choice_field, count_field, range_field, seed_field
 from .names import AUGMENTATIONS, LABEL_NOISE, TASKS, class_folders, halves
 from .sets import SETS
 
@@ -13,20 +13,20 @@ from .sets import SETS
 class Data:
     """A data set, its split, and the augmentation of its training part."""
 
-    name: str = choice("fashion_mnist", SETS)
-    task: str = choice("what", TASKS)  # what: which class? where: at which position? both
+    name: str = choice_field("fashion_mnist", SETS)
+    task: str = choice_field("what", TASKS)  # what: which class? where: at which position? both
     root: str = "data"  # folder of data sets
-    canvas: int | None = count(None)  # side of a black square, on which every image has a random, fixed position
-    train_size: int | None = count(None)  # a seeded subset of the training images; null: all
-    val_size: int = count(5000)  # held out of the training images
-    split_seed: int = seed()  # of validation images and subset: the same in all runs of a sweep
-    label_noise: float = within(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels that are replaced …
+    canvas: int | None = count_field(None)  # side of a black square, on which every image has a random, fixed position
+    train_size: int | None = count_field(None)  # a seeded subset of the training images; null: all
+    val_size: int = count_field(5000)  # held out of the training images
+    split_seed: int = seed_field()  # of validation images and subset: the same in all runs of a sweep
+    label_noise: float = range_field(0.0, 0, 1 + 1e-9, "a share in [0, 1]")  # of training labels that are replaced …
     # … by another class, never the true one; or by one drawn from all classes, so that at 1.0 labels say nothing
-    label_noise_kind: str = choice("wrong", LABEL_NOISE)
-    augment: str = choice("none", AUGMENTATIONS)
+    label_noise_kind: str = choice_field("wrong", LABEL_NOISE)
+    augment: str = choice_field("none", AUGMENTATIONS)
     # the net sees every image with its pixels in one fixed, random order, drawn by split_seed: what locality is worth
     permute: bool = False
-    image_size: int = count(64)  # folder, shapes, red_green: images are resized or rendered to this side
+    image_size: int = count_field(64)  # folder, shapes, red_green: images are resized or rendered to this side
     # shapes: least and largest radius, in units of the side, at most 0.5; null: 0.12 and 0.25
     object_size: list[float] | None = field(default=None, hash=False)
 
@@ -66,12 +66,12 @@ def image_shape(data: Data) -> tuple[tuple[int, int, int], int]:
 class Probe:
     """The fixed test images whose feature maps are saved."""
 
-    images: int = count(8)
-    choice: str = choice("random", ("random", "balanced"))  # balanced: as many of each class as possible
-    seed: int = seed()
+    images: int = count_field(8)
+    choice: str = choice_field("random", ("random", "balanced"))  # balanced: as many of each class as possible
+    seed: int = seed_field()
     files: list[str] = field(default_factory=list)  # these image files instead
-    channels: int = count(16)  # shown of each stage
-    every: int = count(1)  # epochs; more if the maps of a run would take more than 64 MB
+    channels: int = count_field(16)  # shown of each stage
+    every: int = count_field(1)  # epochs; more if the maps of a run would take more than 64 MB
 
     def check(self) -> None:
         """Raise ``UserError`` if a file is missing."""

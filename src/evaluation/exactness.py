@@ -8,12 +8,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
 from ..errors import UserError
-from ..fields import refuse_wrong_values
 from ..models import architecture
 from ..models.blocks import Network
 from ..models.layers import PADDINGS
 from ..models.options import Model
 from ..nets.hooks import record_outputs
+from ..option_fields import check_fields
 from ..pooling import POOLS
 from ..transforms import SHIFTS, roll
 
@@ -103,7 +103,7 @@ def _cells(model: Model, setting: Setting, pool: str, padding: str) -> list[Cell
 def _network(model: Model, setting: Setting, pool: str, padding: str) -> Network:
     """A net as after training: all weights differ from their initial values, and norms have statistics."""
     model = replace(model, pool=pool, padding=padding)
-    refuse_wrong_values(model, "model.")
+    check_fields(model, "model.")
     model.check()
     torch.manual_seed(setting.seed)
     net = architecture(model.name)(model, (CHANNELS, setting.size, setting.size), OUTPUTS).double()

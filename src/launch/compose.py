@@ -55,9 +55,9 @@ def job_folder(overrides: Sequence[str], named: Collection[str] = ()) -> str:
     'model.pool=max,seed=0'
     """
     excluded = {"sweeps", *COMMAND_KEYS, *NON_IDENTITY_KEYS}.difference(named)
-    keys = {one: key_of(one) for one in overrides}
+    keys = {word: key_of(word) for word in overrides}
     return plain_name(
-        ",".join(sorted(one for one, key in keys.items() if key not in excluded and not key.startswith("study.")))
+        ",".join(sorted(word for word, key in keys.items() if key not in excluded and not key.startswith("study.")))
     )
 
 
@@ -141,7 +141,7 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
             master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
         # the jobs as the sweeper makes them: the grid of the file, then the command line
         batch = jobs_of(_parsed(loader, [*grid, *master.hydra.overrides.task]), study.variants)
-        jobs = [loader.load_sweep_config(master, list(one)) for one in batch]
+        jobs = [loader.load_sweep_config(master, list(words)) for words in batch]
         for number, job in enumerate(jobs):
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)
@@ -161,7 +161,7 @@ def compose_one(overrides: list[str]) -> Config:
 
 def given(overrides: Sequence[str], key: str) -> bool:
     """Whether a command line sets a key."""
-    return any(key_of(one) == key for one in overrides)
+    return any(key_of(word) == key for word in overrides)
 
 
 def _parsed(loader: Any, overrides: list[str]) -> list[Override]:

@@ -93,7 +93,7 @@ def visible_gpus() -> list[str]:
     """The ids by which CUDA_VISIBLE_DEVICES names the GPUs this process may use."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [one.strip() for one in given.split(",") if one.strip()]
+        return [index.strip() for index in given.split(",") if index.strip()]
     import torch
 
     return [str(i) for i in range(torch.cuda.device_count())]
@@ -154,8 +154,8 @@ class JobScheduler:
     ) -> None:
         self.waiting = deque(jobs)
         self.resources, self.status, self.exclusive = resources, status, exclusive
-        most = max((one.devices for one in jobs), default=1)
-        fit = len(resources.used) * resources.jobs_per_gpu // max(min((one.gpus for one in jobs), default=0), 1)
+        most = max((job.devices for job in jobs), default=1)
+        fit = len(resources.used) * resources.jobs_per_gpu // max(min((job.gpus for job in jobs), default=0), 1)
         at_once = max(1, min(resources.free, len(jobs), fit or resources.free))
         self.threads = threads or max(1, cores() // (at_once if exclusive else at_once * most))
         self.running: dict[Job, tuple[subprocess.Popen[bytes], list[str]]] = {}

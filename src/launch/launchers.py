@@ -81,7 +81,7 @@ def gpu_ids(gpus: Any) -> list[str]:
         UserError: there are fewer, or it is none of these.
     """
     if OmegaConf.is_list(gpus) or isinstance(gpus, list):
-        return [str(one) for one in gpus]
+        return [str(gpu) for gpu in gpus]
     visible = visible_gpus()
     if gpus is None:
         return visible
@@ -122,7 +122,7 @@ class _Processes(Launcher):
         if failed:
             reasons = "; ".join(f"{job.name}: {reason}" for job, reason in failed.items())
             raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs: {reasons}")
-        return [JobReturn(overrides=list(one), status=JobStatus.COMPLETED) for one in job_overrides]
+        return [JobReturn(overrides=list(words), status=JobStatus.COMPLETED) for words in job_overrides]
 
     def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
         """Run the jobs; returns those that failed → the reason."""
@@ -141,7 +141,7 @@ class _Processes(Launcher):
             HydraConfig.instance().set_config(cfg)  # folders are interpolated from it
             folder = Path(str(cfg.hydra.sweep.dir), str(cfg.hydra.sweep.subdir))
             yield Job(
-                name=" ".join(one.removeprefix("model.") for one in overrides if one not in shared) or folder.name,
+                name=" ".join(word.removeprefix("model.") for word in overrides if word not in shared) or folder.name,
                 arguments=(*overrides, "hydra.mode=RUN", f"hydra.run.dir={quoted(folder)}"),
                 folder=folder,
                 epochs=cfg.train.epochs,

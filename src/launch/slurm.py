@@ -66,7 +66,7 @@ class Task:
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         jobs = [job for job in self.jobs if not job.finished]
         ids = visible_gpus() if self.several else []
-        wanted = self.at_once * max((one.gpus for one in jobs), default=0)
+        wanted = self.at_once * max((job.gpus for job in jobs), default=0)
         resources = ResourcePool(self.at_once, ids, math.ceil(wanted / max(len(ids), 1)))
         scheduler = JobScheduler(
             jobs, resources, LiveStatus(Console(quiet=not first), len(jobs)), exclusive=not self.several
@@ -81,7 +81,7 @@ class Task:
         # SIGUSR2: time limit or preemption; SIGTERM: the job is cancelled or its node is taken away
         signal.signal(signal.SIGUSR2, out_of_time)
         signal.signal(signal.SIGTERM, lambda *_: scheduler.signal_all(signal.SIGTERM))
-        while first and any(lock_holder(one.folder) for one in jobs):
+        while first and any(lock_holder(job.folder) for job in jobs):
             time.sleep(POLL)  # a node that SLURM has given up may still work
         failed = {job.name: reason for job, reason in scheduler.run().items()}
         if not first and "stopped" in failed.values():
@@ -114,7 +114,7 @@ class Task:
 
     def progress_markers(self) -> list[int]:
         """Modification times of results and checkpoints, which change whenever a job makes progress."""
-        kept = [one.folder / name for one in self.jobs for name in (files.RUN, Path(files.CHECKPOINTS, files.LAST))]
+        kept = [job.folder / name for job in self.jobs for name in (files.RUN, Path(files.CHECKPOINTS, files.LAST))]
         return [path.stat().st_mtime_ns for path in kept if path.exists()]
 
     def requeue(self, markers: list[int]) -> None:
@@ -179,7 +179,7 @@ class SlurmQueue:
                 subprocess.run(["scancel", "--quiet", number], check=False)
                 continue
             task: Any = DelayedSubmission.load(submitted).function
-            if mine := tuple(left.pop(one.folder) for one in task.jobs if one.folder in left):
+            if mine := tuple(left.pop(job.folder) for job in task.jobs if job.folder in left):
                 self.tasks[number] = replace(task, jobs=mine)
         return list(left.values())
 

@@ -77,7 +77,7 @@ def plan(arguments: list[str]) -> Plan | None:
     if composed is None:
         return None
     overrides = composed.overrides
-    configs = [from_omegaconf(one) for one in composed.jobs]
+    configs = [from_omegaconf(config) for config in composed.jobs]
     name = _name_of(configs) or sweep_name(overrides, composed.named)
     if composed.multirun:
         chosen = Path(composed.master.hydra.sweep.dir) if given(overrides, "hydra.sweep.dir") else None
@@ -112,7 +112,7 @@ def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
     >>> sweep_name(["model.pool=max,avg", "data.root=/scratch", "sweeps=pooling"])
     'model.pool=max,avg,pooling'
     """
-    words = [one.removeprefix("sweeps=") for one in overrides if _names_a_folder(one, named)]
+    words = [word.removeprefix("sweeps=") for word in overrides if _names_a_folder(word, named)]
     return fitting_name(plain_name(",".join(words)).replace(" ", "") or "default")
 
 
@@ -127,7 +127,7 @@ def _name_of(configs: list[Config]) -> str:
     Raises:
         UserError: it is not one name for all jobs, or no plain name of a folder.
     """
-    names = {one.name for one in configs}
+    names = {config.name for config in configs}
     if len(names) > 1:
         raise UserError(f"name={','.join(sorted(names))}: one name for the whole sweep, as it is that of its folder")
     (name,) = names
@@ -165,15 +165,15 @@ def start(made: Plan, arguments: list[str]) -> None:
     kept = made.folder / files.SWEEP
     before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"jobs": [], "command": ""}
     jobs, line = [run.name for run in made.jobs], f"{command('train')} {shlex.join(arguments)}"
-    others = [one for one in before["jobs"] if one not in jobs and (made.folder / one / files.CONFIG).exists()]
-    earlier = [one for one in before["command"].splitlines() if one != line] if others else []
+    others = [name for name in before["jobs"] if name not in jobs and (made.folder / name / files.CONFIG).exists()]
+    earlier = [old for old in before["command"].splitlines() if old != line] if others else []
     tree: dict[str, Any] = {
         "command": "\n".join([*earlier, line]),
         "question": next(iter(made.jobs.values())).question,
         "jobs": [*others, *jobs],
     }
     if made.study.claims and made.study.judge:
-        finished = sum((made.folder / one / files.RUN).exists() for one in tree["jobs"])
+        finished = sum((made.folder / name / files.RUN).exists() for name in tree["jobs"])
         tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, made.alpha)
     files.write_json(kept, tree)
 

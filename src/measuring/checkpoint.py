@@ -56,7 +56,7 @@ def compare_layers(options: Options) -> None:
     net, cfg, splits = load_run(options.checkpoint or "", options)
     other, _, others = load_run(options.against or "", options)
     if splits.image != others.image:
-        shapes = ["×".join(map(str, one.image)) for one in (splits, others)]
+        shapes = ["×".join(map(str, split.image)) for split in (splits, others)]
         raise UserError(
             f"against={options.against}: takes images of {shapes[1]}, and the checkpoint's net of {shapes[0]}"
         )
@@ -68,7 +68,7 @@ def compare_layers(options: Options) -> None:
     table = Table(out, None, provenance_of_run(options, cfg), bool(options.out))
     with console.status("measuring"):
         found = list(against_rows(ours, theirs, test_set))
-        found += [replace(one, measure=f"{AGAINST}_untrained") for one in against_rows(twin, theirs, test_set)]
+        found += [replace(row, measure=f"{AGAINST}_untrained") for row in against_rows(twin, theirs, test_set)]
     table.write(found)
     said = f"  CKA on {len(test_set.padded)} test images of {cfg.data.name}\n  {out}"
     console.print(said, soft_wrap=True, markup=False)

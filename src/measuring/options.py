@@ -101,7 +101,7 @@ def families_of(what: str | None) -> list[str]:
 
 def names_of(layers: str | None) -> list[str]:
     """``a,b`` or ``[a,b]`` as a list; a comma inside a pattern's brackets is no name's."""
-    return [one.strip() for one in (layers or "").removeprefix("[").removesuffix("]").split(",") if one.strip()]
+    return [name.strip() for name in (layers or "").removeprefix("[").removesuffix("]").split(",") if name.strip()]
 
 
 def numbers_of(key: str, text: str, channels: int) -> tuple[float, ...]:

@@ -40,8 +40,8 @@ def log(
     found = list(found)
     failed = True
     try:
-        grids = {f"{one.measure}/{one.layer}": one.values for one in found if isinstance(one, Heatmap)}
-        tracker.log_measures([one for one in found if isinstance(one, Row)], grids)
+        grids = {f"{result.measure}/{result.layer}": result.values for result in found if isinstance(result, Heatmap)}
+        tracker.log_measures([result for result in found if isinstance(result, Row)], grids)
         failed = False
     finally:
         tracker.finish(failed)

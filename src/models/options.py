@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..errors import UserError
-from ..fields import choice, count, within
+from ..option_fields import choice_field, count_field, range_field
 from ..pooling import POOLS
 from ..registry import registered
 from .layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
@@ -21,25 +21,25 @@ class Model:
     An architecture that lacks an option, or has its own value for it, refuses any other value.
     """
 
-    name: str = choice("ladder", ARCHITECTURES)
+    name: str = choice_field("ladder", ARCHITECTURES)
     variant: str = ""  # of an architecture that has several: allconv a b c, vgg 11 13 16 19
-    pool: str = choice("max", POOLS)  # the downsampler; none: the stage's last convolution has the stride
+    pool: str = choice_field("max", POOLS)  # the downsampler; none: the stage's last convolution has the stride
     pool_at: list[int] | None = None  # the stages that downsample, from 1; null: all (allconv: the first two)
     extra_conv: bool = False  # a control for pool=conv: its convolution, with stride 1, before each pool
-    window: int | None = count(None)  # the pool's window; null: its own default, max(2, stride) for most
-    stride: int = count(2)  # downsampling factor of a stage; 1: none
-    depth: int = count(3)  # stages
-    convs: int | None = count(2)  # convolutions per stage; null: the architecture's own
-    width: int = count(16)  # channels of the first stage, doubling by stage …
-    max_width: int = count(256)  # … up to here
-    parameters: int | None = count(None)  # choose the width that comes nearest to this number; null: use width
-    dropout: float = within(0.0, 0, 1, "a rate in [0, 1)")
-    dropout_kind: str = choice("unit", ("unit", "channel", "both"))  # before the head; after each stage; both
-    padding: str = choice("zeros", PADDINGS)
-    norm: str = choice("batch", NORMS)
+    window: int | None = count_field(None)  # the pool's window; null: its own default, max(2, stride) for most
+    stride: int = count_field(2)  # downsampling factor of a stage; 1: none
+    depth: int = count_field(3)  # stages
+    convs: int | None = count_field(2)  # convolutions per stage; null: the architecture's own
+    width: int = count_field(16)  # channels of the first stage, doubling by stage …
+    max_width: int = count_field(256)  # … up to here
+    parameters: int | None = count_field(None)  # choose the width that comes nearest to this number; null: use width
+    dropout: float = range_field(0.0, 0, 1, "a rate in [0, 1)")
+    dropout_kind: str = choice_field("unit", ("unit", "channel", "both"))  # before the head; after each stage; both
+    padding: str = choice_field("zeros", PADDINGS)
+    norm: str = choice_field("batch", NORMS)
     bias: bool = True  # of convolutions without a norm
-    activation: str = choice("relu", ACTIVATIONS)
-    head: str = choice("gap", HEADS)
+    activation: str = choice_field("relu", ACTIVATIONS)
+    head: str = choice_field("gap", HEADS)
 
     def check(self) -> None:
         """Raise ``UserError`` for options that do not go together."""

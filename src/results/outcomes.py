@@ -32,4 +32,6 @@ def outcome_of(rows: Iterable[Row], labels: Int64[Tensor, " n"]) -> str:
         for row in rows
         if (row.layer, row.transform, row.protocol) == ("output", "none", "test") and row.measure in chance
     }
-    return COLLAPSED if scores and not any(one.low > chance[name] for name, one in scores.items()) else TRAINED
+    return (
+        COLLAPSED if scores and not any(interval.low > chance[name] for name, interval in scores.items()) else TRAINED
+    )

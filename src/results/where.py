@@ -26,13 +26,13 @@ def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
     kept = [True] * len(settings)
     for word, values in _parsed(where):
         key = _whole(word, settings)
-        there = list(dict.fromkeys(format_override(one[key]) for one in settings))
+        there = list(dict.fromkeys(format_override(setting[key]) for setting in settings))
         for value in values:
-            if not any(_same(value, one) for one in there):
+            if not any(_same(value, setting) for setting in there):
                 raise UserError(f"where={word}={value}: no run has it; {key} is {', '.join(there)}")
         kept = [
-            old and any(_same(value, format_override(one[key])) for value in values)
-            for old, one in zip(kept, settings, strict=True)
+            old and any(_same(value, format_override(setting[key])) for value in values)
+            for old, setting in zip(kept, settings, strict=True)
         ]
     if not any(kept):
         raise UserError(f"where={where}: each is there, but no run has all of it")
@@ -70,7 +70,7 @@ def _whole(word: str, settings: Sequence[Settings]) -> str:
     if found:
         raise UserError(f"where={word}=…: is it {' or '.join(found)}?")
     meant = did_you_mean(word, [*keys, *(key.rpartition(".")[2] for key in keys)])
-    differing = [key for key in keys if len({format_override(one[key]) for one in settings}) > 1]
+    differing = [key for key in keys if len({format_override(setting[key]) for setting in settings}) > 1]
     raise UserError(f"where={word}=…: no such key; {meant}the runs differ in {', '.join(differing) or 'nothing'}")
 
 

@@ -128,7 +128,7 @@ def _take(name: str, value: Any, index: Any) -> Any:
         slices[where : where + 1] = [slice(None)] * (len(value.layout) - len(slices) + 1)
     if not all(isinstance(entry, slice) for entry in slices) or slices[0] != slice(None):
         raise ShapeError(f"{name}: takes [{index}] of a map, the summary follows only slices of an image")
-    kept = {label: range(size)[one] for label, size, one in zip(value.layout, value.sizes, slices, strict=False)}
+    kept = {label: range(size)[part] for label, size, part in zip(value.layout, value.sizes, slices, strict=False)}
     return replace(
         value,
         channels=len(kept.get("c", range(value.channels))),

@@ -104,7 +104,7 @@ class StopOnDivergence(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check weights and loss, before the other callbacks run."""
         numbers = [*pl_module.parameters(), trainer.callback_metrics["val/loss"]]
-        if not torch.stack([one.isfinite().all().cpu() for one in numbers]).all():
+        if not torch.stack([number.isfinite().all().cpu() for number in numbers]).all():
             self.epoch = trainer.current_epoch + 1
             trainer.should_stop = True
 
@@ -197,7 +197,7 @@ class SaveFeatureMaps(Callback):
         """Capture epoch 0, unless the run resumes; written with the first checkpoint, not to delay training."""
         with calibrated(pl_module, self.first(pl_module.device)):
             maps, epochs = self._maps(pl_module), trainer.max_epochs or 1
-        size = self.images.nbytes + sum(2 * one.size for one in maps.values())  # kept in float16
+        size = self.images.nbytes + sum(2 * values.size for values in maps.values())  # kept in float16
         self.cadence = cadence(self.every, epochs, size)
         self.untrained = maps if trainer.global_step == 0 else None
 

@@ -87,7 +87,9 @@ class SaveCheckpoints(Checkpoint):
         """Install signal handlers: from here on there is something to save."""
         if threading.current_thread() is threading.main_thread():
             found = {signum: signal.getsignal(signum) for signum in SIGNALS}
-            self.before = {signum: one for signum, one in found.items() if one not in (signal.SIG_IGN, None)}
+            self.before = {
+                signum: handler for signum, handler in found.items() if handler not in (signal.SIG_IGN, None)
+            }
         for signum in self.before:
             signal.signal(signum, self._on_signal)
         self.saved = time.monotonic()
@@ -169,7 +171,7 @@ def save_now(trainer: Trainer) -> bool:
     """
     if _epoch_is_over(trainer):
         return False
-    (callback,) = (one for one in trainer.checkpoint_callbacks if isinstance(one, SaveCheckpoints))
+    (callback,) = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, SaveCheckpoints))
     callback.save(trainer)
     return True
 

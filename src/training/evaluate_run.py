@@ -94,7 +94,7 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
     eighth = test_set.take(torch.arange(_for_the_twin(len(test_set.padded))))
     grids = sampling_grids(net, splits.image, net.stages)
     nets: list[tuple[Training, str, EvaluationSet]] = [(net, "", test_set), (twin, "_untrained", eighth)]
-    for one, suffix, few in nets:
+    for measured, suffix, few in nets:
         parts, accuracies = {"test": splits.test, **splits.others}, dict[str, Estimate]()
         if suffix:
             parts = {name: drawn(part, _for_the_twin(len(part)), cfg.measure.seed) for name, part in parts.items()}
@@ -102,10 +102,10 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
             parts |= {"val": splits.val, "train": sample}
             if cfg.data.label_noise > 0:
                 parts["train_clean"] = replace(sample, labels=splits.true_labels[: len(sample)])
-        quick = fuse_conv_bn(one)
+        quick = fuse_conv_bn(measured)
         for name, part in parts.items():
-            batches = Batches(part.to(net.device), EVALUATION_BATCH, splits.normalise)
-            for row in accuracy_rows(quick, batches, net.task, name):
+            batches = Batches(part.to(measured.device), EVALUATION_BATCH, splits.normalise)
+            for row in accuracy_rows(quick, batches, measured.task, name):
                 if isinstance(row, PerImage):
                     if name in {"test", *splits.others} and not suffix:
                         yield row
@@ -116,7 +116,7 @@ def measure(net: Training, cfg: Config, splits: Splits, progress: Progress = no_
         if {"test", "dissimilar"} <= accuracies.keys():
             leak = location_leak(accuracies["test"], accuracies["dissimilar"])
             yield Row("output", "none", "test", 0, f"location_leak{suffix}", leak)
-        adapter = replace(adapter_of_run(one, splits), grids=grids)
+        adapter = replace(adapter_of_run(measured, splits), grids=grids)
         for found in evaluate_families(adapter, test_set, cfg.measure.what, progress, few):
             if suffix and isinstance(found, PerImage):
                 continue

@@ -94,7 +94,7 @@ class Training(LightningModule):
 
         With float16, a step whose scaled gradient overflows is skipped, and does not count.
         """
-        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        gradients = [weight.grad for weight in self.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).float()
         taken = torch.ones_like(norm)
         if (scaler := getattr(self.trainer.precision_plugin, "scaler", None)) is not None:

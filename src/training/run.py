@@ -141,7 +141,7 @@ def _log(tracker: WandbLogger, folder: Path, facts: dict[str, Any]) -> None:
     tracker.log_history(done.history)  # rows not sent before a kill
     tracker.log_maps(finish_maps(folder))
     tracker.log_measures(done.results, done.grids)
-    tracker.log_table("shapes", list(done.shapes[0]), [[_typed(one) for one in row.values()] for row in done.shapes])
+    tracker.log_table("shapes", list(done.shapes[0]), [[_typed(cell) for cell in row.values()] for row in done.shapes])
     tracker.log_summary(facts)
 
 

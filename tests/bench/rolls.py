@@ -126,8 +126,8 @@ def watched(of: nn.Module, layers: list[str], x: Tensor, gx: Tensor) -> None:
     with stream_outputs(of, layers, see):
         of(x)
         of(gx)
-    for one in measures.values():
-        one.compute()
+    for error in measures.values():
+        error.compute()
 
 
 @torch.no_grad()

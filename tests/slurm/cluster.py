@@ -63,8 +63,8 @@ def wait(what: str, done: Callable[[], bool], seconds: float = 300) -> None:
 
 def _configure(folder: Path) -> None:
     gpus = [folder / f"gpu{i}" for i in range(GPUS)]
-    for one in gpus:
-        os.mknod(one, 0o20666, os.makedev(1, 3))  # character devices, as SLURM takes no plain files for GPUs
+    for gpu in gpus:
+        os.mknod(gpu, 0o20666, os.makedev(1, 3))  # character devices, as SLURM takes no plain files for GPUs
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-{GPUS - 1}]\n")
     (folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
     key = folder / "munge.key"

@@ -86,7 +86,7 @@ class Sweep:
 
     def run(self, word: str) -> Path:
         """The folder of the one job with this word in its name."""
-        (found,) = (one for one in self.folder.iterdir() if word in one.name)
+        (found,) = (path for path in self.folder.iterdir() if word in path.name)
         return found
 
     def log(self, word: str) -> str:
@@ -95,11 +95,11 @@ class Sweep:
 
     def epochs(self, word: str) -> int:
         """How many it has trained."""
-        return sum(len(files.read_rows(one / files.HISTORY)) for one in self.folder.glob(f"*{word}*"))
+        return sum(len(files.read_rows(path / files.HISTORY)) for path in self.folder.glob(f"*{word}*"))
 
     def ranks(self, word: str) -> list["Rank"]:
         """The processes that train the one job with this word in its name."""
-        runs = [str(one) for one in self.folder.glob(f"*{word}*")]
+        runs = [str(path) for path in self.folder.glob(f"*{word}*")]
         pids = [pid for run in runs for pid in self.processes(run) if os.getsid(pid) == pid]  # not what they start
         return sorted(map(Rank, pids), key=lambda one: one.number)
 
@@ -116,7 +116,7 @@ class Rank:
     """A process that trains, in an allocation."""
 
     def __init__(self, pid: int) -> None:
-        environment = (one.partition("=") for one in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+        environment = (part.partition("=") for part in Path(f"/proc/{pid}/environ").read_text().split("\0"))
         given = {key: value for key, _, value in environment}
         self.pid, self.number, self.node = pid, int(given["SLURM_PROCID"]), given["SLURMD_NODENAME"]
         self.job = f"{given.get('SLURM_ARRAY_JOB_ID')}_{given.get('SLURM_ARRAY_TASK_ID')}"
@@ -191,7 +191,7 @@ def test_a_sweep_survives_the_end_of_its_time_a_requeue_a_lost_node_and_its_own_
     first = sweep(tmp_path / "sweep", *words)
     first.wait("all to begin", lambda: all(first.ranks(f"pool={pool}") for pool in POOLS))
     ranks = {pool: first.ranks(f"pool={pool}")[0] for pool in POOLS}
-    nodes = [one.node for one in ranks.values()]
+    nodes = [rank.node for rank in ranks.values()]
     slow, requeued, lost = sorted(POOLS, key=lambda pool: nodes.count(ranks[pool].node), reverse=True)
     faults: dict[str, Callable[[], object]] = {
         slow: lambda: ranks[slow].kill(signal.SIGSTOP),
@@ -200,7 +200,7 @@ def test_a_sweep_survives_the_end_of_its_time_a_requeue_a_lost_node_and_its_own_
     }
 
     def struck() -> bool:
-        for pool in [one for one in faults if first.epochs(f"pool={one}") > 1]:
+        for pool in [fault for fault in faults if first.epochs(f"pool={fault}") > 1]:
             faults.pop(pool)()
         return not faults
 

@@ -41,7 +41,7 @@ def class_divergence(look: Look) -> dict[str, float]:
 
 def gradient_disparity(look: Look) -> dict[str, float]:
     """The mean distance between the gradients of two batches; nan for a single batch."""
-    gradients = [torch.cat([one.flatten() for one in _gradient(look, batch)[1]]) for batch in look.train]
+    gradients = [torch.cat([gradient.flatten() for gradient in _gradient(look, batch)[1]]) for batch in look.train]
     distances = [torch.linalg.vector_norm(a - b) for a, b in combinations(gradients, 2)]
     return {"train/gradient_disparity": torch.stack(distances).mean().item() if distances else float("nan")}
 
@@ -74,5 +74,6 @@ def _gradient(look: Look, batch: Batch) -> tuple[Float[Tensor, ""], list[Tensor]
         loss = look.task.loss(look.net(images.clone()), labels, positions)
         gradient = torch.autograd.grad(loss, learned, allow_unused=True)
     return loss.detach(), [
-        torch.zeros_like(weights) if one is None else one for one, weights in zip(gradient, learned, strict=True)
+        torch.zeros_like(weights) if partial is None else partial
+        for partial, weights in zip(gradient, learned, strict=True)
     ]

@@ -8,41 +8,41 @@ from typing import Any
 from .errors import UserError, did_you_mean
 
 
-def choice(default: str, names: Iterable[str]) -> Any:
+def choice_field(default: str, names: Iterable[str]) -> Any:
     """A field that holds one of some names."""
     return field(default=default, metadata={"names": tuple(names)})
 
 
-def choices(default: Iterable[str], names: Iterable[str]) -> Any:
+def choices_field(default: Iterable[str], names: Iterable[str]) -> Any:
     """A field that holds a list of some names."""
     kept = list(default)
     return field(default_factory=lambda: list(kept), metadata={"names": tuple(names)})
 
 
-def count(default: int | None, least: int = 1) -> Any:
+def count_field(default: int | None, least: int = 1) -> Any:
     """A field that holds a whole number of at least ``least``, or null where its type allows it."""
     right = f"must be a whole number of at least {least}"
     return field(default=default, metadata={"low": least, "high": math.inf, "right": right})
 
 
-def counts(default: Iterable[int], least: int = 1) -> Any:
+def counts_field(default: Iterable[int], least: int = 1) -> Any:
     """A field that holds a list of whole numbers, each at least ``least``."""
     kept = list(default)
     right = f"must be whole numbers of at least {least}"
     return field(default_factory=lambda: list(kept), metadata={"low": least, "high": math.inf, "right": right})
 
 
-def within(default: float, low: float, high: float, right: str) -> Any:
+def range_field(default: float, low: float, high: float, right: str) -> Any:
     """A field that holds a number in [low, high); ``right`` says so in words."""
     return field(default=default, metadata={"low": low, "high": high, "right": f"must be {right}"})
 
 
-def seed() -> Any:
+def seed_field() -> Any:
     """A field that holds a seed."""
-    return within(0, 0, 2**32, "a whole number from 0 to 4294967295")
+    return range_field(0, 0, 2**32, "a whole number from 0 to 4294967295")
 
 
-def refuse_wrong_values(options: Any, prefix: str = "") -> None:
+def check_fields(options: Any, prefix: str = "") -> None:
     """Check the fields of an option class one by one.
 
     Args:
@@ -52,12 +52,12 @@ def refuse_wrong_values(options: Any, prefix: str = "") -> None:
     Raises:
         UserError: a value is none of the names, or outside the range.
     """
-    for one in fields(options):
-        value, known = getattr(options, one.name), one.metadata
+    for item in fields(options):
+        value, known = getattr(options, item.name), item.metadata
         for name in value if isinstance(value, list) else [value]:
             if "names" in known and name not in known["names"]:
                 meant = did_you_mean(str(name), known["names"])
-                raise UserError(f"{prefix}{one.name}={name}: {meant}choose one of {', '.join(known['names'])}")
+                raise UserError(f"{prefix}{item.name}={name}: {meant}choose one of {', '.join(known['names'])}")
         numbers = value if isinstance(value, list) else [] if value is None else [value]
         if "low" in known and not all(known["low"] <= number < known["high"] for number in numbers):
-            raise UserError(f"{prefix}{one.name}={value}: {known['right']}")
+            raise UserError(f"{prefix}{item.name}={value}: {known['right']}")
