@@ -141,6 +141,7 @@ def test_a_learned_pool_without_padding_is_refused():
         ("model=laddr", ["model=laddr", *ARCHITECTURES]),
         ("data=cifar", ["data=cifar", *SETS]),
         ("+sede=1", ["sede", "seed"]),
+        ("+model.pol=max", ["pol", "pool"]),
         ("sede=1", ["sede", "did you mean seed", "model", "train"]),
         ("model.depth=0", ["model.depth=0", "at least 1"]),
         ("model.pool=[max", ["model.pool=[max"]),

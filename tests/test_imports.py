@@ -13,7 +13,7 @@ SRC = Path(__file__).parent.parent / "src"
 # level of its code, types included.
 SUBPACKAGES = [
     {"errors", "registry", "naming"},
-    {"fields", "arguments"},
+    {"option_fields", "arguments"},
     {"stats", "nets", "transforms"},
     {"pooling"},
     {"summary"},

@@ -89,11 +89,12 @@ def test_hydra_parses_a_command_line_and_splits_a_sweep() -> None:
 
 def test_names_of_folders_are_those_that_hydra_made() -> None:
     """Hydra 1.4 deprecates ``override_dirname``; folders of earlier sweeps are found again without it."""
-    composed = compose.compose_jobs(
-        ["-m", "model=resnet", "model.pool=max,avg", "data.root=a/b", "measure.what=[shift]"]
+    words = ["-m", "model=resnet", "model.pool=max,avg", "data.root=a/b", "measure.what=[shift]"]
+    ours, theirs = (
+        compose.compose_jobs(line) for line in (words, [*words, "hydra.sweep.subdir=${hydra.job.override_dirname}"])
     )
-    assert composed is not None
-    for job, name in zip(composed.jobs, composed.folders, strict=True):
+    assert ours is not None and theirs is not None
+    for job, name in zip(theirs.jobs, ours.folders, strict=True):
         by_hydra = str(job.hydra.job.override_dirname).split(",")
         assert sorted(word for word in by_hydra if not word.startswith("data.root=")) == name.split(",")
 

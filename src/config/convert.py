@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from .cli_errors import omegaconf_errors
 from .schema import COMMAND_KEYS, Config
+from .study import Command
 
 
 def plain_name(words: str) -> str:
@@ -27,14 +28,28 @@ def fitting_name(name: str) -> str:
 
 def from_omegaconf(cfg: Any) -> Config:
     """The dataclasses of a composed DictConfig, checked."""
-    tree = OmegaConf.to_container(cfg)
-    assert isinstance(tree, dict)
-    for key in ("hydra", *COMMAND_KEYS):
-        tree.pop(key, None)
-    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), tree))
+    if OmegaConf.get_type(cfg) is Command and not _added(cfg):  # composed on the schema: its values have their types
+        nodes: dict[str, Any] = {item.name: cfg[item.name] for item in fields(Config)}
+        values: dict[str, Any] = {
+            name: OmegaConf.to_object(node) if OmegaConf.is_config(node) else node for name, node in nodes.items()
+        }
+        typed: Any = Config(**values)
+    else:
+        tree = OmegaConf.to_container(cfg)
+        assert isinstance(tree, dict)
+        for key in ("hydra", *COMMAND_KEYS):
+            tree.pop(key, None)
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), tree))
     assert isinstance(typed, Config)
     typed.check()
     return typed
+
+
+def _added(node: Any) -> bool:
+    """Whether a typed tree has keys that its classes have not, as ``+key=value`` adds them."""
+    types = {item.name: item.type for item in fields(OmegaConf.get_type(node))}  # type: ignore[arg-type]
+    groups = [name for name, kind in types.items() if is_dataclass(kind) and name not in COMMAND_KEYS]
+    return not ({*node} <= {*types, "hydra"}) or any(_added(node[name]) for name in groups)
 
 
 def to_dict(cfg: Config) -> dict[str, Any]:

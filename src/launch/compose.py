@@ -35,6 +35,7 @@ from ..config import (
 from ..config.cli_errors import one_line
 from ..errors import UserError
 from ..naming import PACKAGE, command
+from .job_configs import job_configs
 from .options import PLUGINS
 from .sweeper import grid_settings, jobs_of
 from .user_files import ROOT, choices, search_path
@@ -141,7 +142,7 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
             master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
         # the jobs as the sweeper makes them: the grid of the file, then the command line
         batch = jobs_of(_parsed(loader, [*grid, *master.hydra.overrides.task]), study.variants)
-        jobs = [loader.load_sweep_config(master, list(words)) for words in batch]
+        jobs = job_configs(loader, master, batch)
         for number, job in enumerate(jobs):
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)

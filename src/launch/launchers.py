@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..results import files
+from .job_configs import job_configs
 from .jobs import Job, JobScheduler, LiveStatus, ResourcePool, cores, quoted, visible_gpus
 from .options import OPTIONS, PLUGINS, Slurm
 from .slurm import SlurmQueue
@@ -134,8 +135,8 @@ class _Processes(Launcher):
 
     def _jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> Iterator[Job]:
         shared = set.intersection(*map(set, job_overrides))
-        for number, overrides in enumerate(job_overrides, first):
-            cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+        configs = job_configs(self.context.config_loader, self.config, job_overrides)
+        for number, (overrides, cfg) in enumerate(zip(job_overrides, configs, strict=True), first):
             with open_dict(cfg):
                 cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
             HydraConfig.instance().set_config(cfg)  # folders are interpolated from it

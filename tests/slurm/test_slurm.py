@@ -200,7 +200,7 @@ def test_a_sweep_survives_the_end_of_its_time_a_requeue_a_lost_node_and_its_own_
     }
 
     def struck() -> bool:
-        for pool in [fault for fault in faults if first.epochs(f"pool={fault}") > 1]:
+        for pool in [pool for pool in faults if first.epochs(f"pool={pool}") > 1]:
             faults.pop(pool)()
         return not faults
 
