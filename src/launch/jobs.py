@@ -1,7 +1,8 @@
 """Jobs as processes of their own: their queue, their GPUs and cores, and a live table of them.
 
 A job is a single run, ``python -m src.train … hydra.run.dir=FOLDER``, so nothing of the process that starts it, and
-nothing of the job before it, can leak into it. Its output goes to ``log.txt`` in its folder.
+nothing of the job before it, can leak into it. Its output goes to ``log.txt`` in its folder. The process is a fresh
+one, or one that a server forks which has only imported what jobs need (``fork_server``).
 """
 
 import os
@@ -25,6 +26,7 @@ from rich.text import Text
 from ..naming import PACKAGE, command
 from ..results import files
 from ..training.ranks import end_with_parent
+from .fork_server import AVAILABLE, ForkedJob, ForkServer
 
 #: exit codes of a run that a signal stopped: after it has saved, or before there was anything to save
 STOPPED = tuple(code for signum in (signal.SIGTERM, signal.SIGUSR2) for code in (128 + signum, -signum))
@@ -44,6 +46,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: seconds a job has to save in when all are stopped
 GRACE = 60.0
 POLL = 0.2
+
+ChildProcess = subprocess.Popen[bytes] | ForkedJob
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ class Job:
     def finished(self) -> bool:
         """Whether its folder holds a finished run."""
         return (self.folder / files.RUN).exists()
+
+    @property
+    def forkable(self) -> bool:
+        """Whether it is one process: Lightning starts the ranks of several devices by the command line."""
+        return self.devices * self.nodes == 1
 
 
 def quoted(path: Path) -> str:
@@ -142,6 +151,7 @@ class JobScheduler:
         status: shows them.
         threads: of each process; None: the cores, divided by the processes that run at the same time.
         exclusive: the one job of an allocation, which gets the environment that SLURM made.
+        warm: fork jobs of one device from a process that has imported everything, where there are several.
     """
 
     def __init__(
@@ -151,6 +161,7 @@ class JobScheduler:
         status: "LiveStatus",
         threads: int | None = None,
         exclusive: bool = False,
+        warm: bool = False,
     ) -> None:
         self.waiting = deque(jobs)
         self.resources, self.status, self.exclusive = resources, status, exclusive
@@ -158,7 +169,9 @@ class JobScheduler:
         fit = len(resources.used) * resources.jobs_per_gpu // max(min((job.gpus for job in jobs), default=0), 1)
         at_once = max(1, min(resources.free, len(jobs), fit or resources.free))
         self.threads = threads or max(1, cores() // (at_once if exclusive else at_once * most))
-        self.running: dict[Job, tuple[subprocess.Popen[bytes], list[str]]] = {}
+        self.warm = warm and AVAILABLE and sum(job.forkable for job in jobs) > 1
+        self.server: ForkServer | None = None
+        self.running: dict[Job, tuple[ChildProcess, list[str]]] = {}
         self.stop_signal: signal.Signals | None = None
 
     def run(self) -> dict[Job, str]:
@@ -169,6 +182,9 @@ class JobScheduler:
         """
         failed: dict[Job, str] = {}
         try:
+            if self.warm:
+                job = self.waiting[0]
+                self.server = ForkServer(own_environment(job, [], self.threads), str(job.folder.parent))
             with self.status:
                 while self.running or (self.waiting and not self.stop_signal):
                     self._start_ready_jobs()
@@ -183,6 +199,8 @@ class JobScheduler:
                     self.status.update(list(self.running), len(self.waiting))
                     time.sleep(POLL)
         finally:
+            if self.server:
+                self.server.close()
             self.stop(signal.SIGTERM)
         return failed | dict.fromkeys(self.waiting, "stopped")
 
@@ -195,14 +213,14 @@ class JobScheduler:
             environment = dict(os.environ) if self.exclusive else own_environment(job, gpus, self.threads)
             if self.exclusive:
                 environment |= dict.fromkeys(THREADS, str(self.threads))
-            self.running[job] = start(job, environment), gpus
+            self.running[job] = start(job, environment, self.server), gpus
             if self.stop_signal:  # it came in the meantime
                 self.signal_all(self.stop_signal)
             self.status.started(job, gpus)
         if self.waiting and not self.running and not self.stop_signal:
             raise RuntimeError(f"{self.waiting[0].name} takes {self.waiting[0].gpus} GPUs: there are too few")
 
-    def signal_all(self, signum: signal.Signals) -> "list[subprocess.Popen[bytes]]":
+    def signal_all(self, signum: signal.Signals) -> list[ChildProcess]:
         """Send a signal to every running job, which then saves and ends; start no other. Safe in handlers."""
         self.stop_signal = signum
         processes = [process for process, _ in self.running.values()]
@@ -222,13 +240,21 @@ class JobScheduler:
                 _end_group(process)
 
 
-def start(job: Job, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a job in a process group of its own: Ctrl-C is passed on to it, and its ranks end with it."""
+def start(job: Job, environment: Mapping[str, str], server: ForkServer | None = None) -> ChildProcess:
+    """Start a job in a process group of its own: Ctrl-C is passed on to it, and its ranks end with it.
+
+    Args:
+        job: to start.
+        environment: of its process.
+        server: forks it, if it can; else it is a fresh process.
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
     given = [f"{key}={environment[key]}" for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in environment]
     with (job.folder / files.LOG).open("ab") as log:
         log.write(f"$ {' '.join(given)} {command('train')} {shlex.join(job.arguments)}\n".encode())
         log.flush()
+        if server and job.forkable and (forked := server.fork(job.arguments, job.folder / files.LOG, environment)):
+            return forked
         return subprocess.Popen(
             [sys.executable, "-m", f"{PACKAGE}.train", *job.arguments],
             env=environment,
@@ -253,14 +279,14 @@ def failure_reason(job: Job, code: int) -> str:
     return f"exit code {code}"
 
 
-def _alive(process: "subprocess.Popen[bytes]") -> bool:
+def _alive(process: ChildProcess) -> bool:
     """Whether a process runs; without reaping it and without Popen's lock, as a signal handler may ask."""
     with suppress(ChildProcessError):
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     return False
 
 
-def _end_group(process: "subprocess.Popen[bytes]") -> None:
+def _end_group(process: ChildProcess) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -53,7 +53,7 @@ def check(master: Any, composed: Iterable[Any]) -> None:
         return
     for key, value in given.items():
         least = 0 if key in MAY_BE_ZERO else 1
-        if isinstance(value, int | float) and value < (least if key != "poll" else 0.1):
+        if isinstance(value, int | float) and not isinstance(value, bool) and value < (least if key != "poll" else 0.1):
             raise UserError(f"hydra.launcher.{key}={value}: must be a number of at least {least}")
     if name == "slurm":
         if shutil.which("sbatch") is None:
@@ -157,15 +157,21 @@ class LocalLauncher(_Processes):
     """Runs several jobs at a time on this machine, each with its own GPUs or its own share of the cores.
 
     Args:
-        jobs, gpus, jobs_per_gpu, gpus_per_job, threads: as ``conf/hydra/launcher/local.yaml`` says.
+        jobs, gpus, jobs_per_gpu, gpus_per_job, threads, warm: as ``conf/hydra/launcher/local.yaml`` says.
     """
 
     def __init__(
-        self, jobs: int | None, gpus: Any, jobs_per_gpu: int, gpus_per_job: int | None, threads: int | None
+        self,
+        jobs: int | None,
+        gpus: Any,
+        jobs_per_gpu: int,
+        gpus_per_job: int | None,
+        threads: int | None,
+        warm: bool = True,
     ) -> None:
         self.ids = gpu_ids(gpus)
         self.at_once = jobs or (len(self.ids) * jobs_per_gpu if self.ids else min(cores(), 8))
-        self.jobs_per_gpu, self.gpus_per_job, self.threads = jobs_per_gpu, gpus_per_job, threads
+        self.jobs_per_gpu, self.gpus_per_job, self.threads, self.warm = jobs_per_gpu, gpus_per_job, threads, warm
 
     def gpus_of(self, trainer: Any) -> int:
         """0 where the machine has no GPU."""
@@ -174,9 +180,8 @@ class LocalLauncher(_Processes):
     def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
         """Run the jobs; Ctrl-C and SIGTERM end them after they have saved."""
         with _interrupted_by(signal.SIGTERM):
-            return JobScheduler(
-                jobs, ResourcePool(self.at_once, self.ids, self.jobs_per_gpu), status, self.threads
-            ).run()
+            resources = ResourcePool(self.at_once, self.ids, self.jobs_per_gpu)
+            return JobScheduler(jobs, resources, status, self.threads, warm=self.warm).run()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Local:
     jobs_per_gpu: int = 1
     gpus_per_job: int | None = None
     threads: int | None = None
+    warm: bool = True
 
 
 @dataclass
