@@ -24,7 +24,7 @@ Program = Callable[[str, str], Job]
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
-    def start(job: Job, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    def start(job: Job, environment: dict[str, str], server: None = None) -> "subprocess.Popen[bytes]":
         job.folder.mkdir(parents=True, exist_ok=True)
         with (job.folder / files.LOG).open("ab") as log:
             return subprocess.Popen(
