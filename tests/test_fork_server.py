@@ -55,7 +55,7 @@ def wait_for(path: Path) -> None:
 
 def test_a_later_job_gives_what_a_fresh_process_gives(server: ForkServer, tmp_path: Path) -> None:
     forked, fresh = tmp_path / "forked", tmp_path / "fresh"
-    dropped, shown = "wandb.project='${oc.env:BEFORE,none}'", "wandb.group='${oc.env:CUDA_VISIBLE_DEVICES}'"
+    dropped, shown = "wandb.project='${oc.env:BEFORE,none}'", "wandb.entity='${oc.env:CUDA_VISIBLE_DEVICES}'"
     assert fork(server, tmp_path / "first", *SHORT, "seed=3", "model.pool=avg", BEFORE="first").wait() == 0
     words = [*SHORT, "seed=1", dropped, shown]
     assert fork(server, forked, *words, CUDA_VISIBLE_DEVICES="7").wait() == 0

@@ -16,11 +16,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from ..naming import PACKAGE
 from ..training.ranks import adopt_orphans, end_with_parent
 
+#: what a job imports only when it comes to it, beside the modules that ``_import_everything`` names
+LATE = (f"{PACKAGE}.models.ladder", "captum.attr", "rich.status")
 #: whether this machine has what the server needs: a child that passes to the process that asked for it
 AVAILABLE = sys.platform == "linux"
 
@@ -194,6 +197,8 @@ def _import_everything() -> None:
     from .compose import compose_one
 
     del page, callbacks, checkpoints, evaluate_run, lightning_module, run, reuse, sweep
+    for name in LATE:
+        import_module(name)
     compose_one([])
 
 
