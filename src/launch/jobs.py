@@ -2,7 +2,7 @@
 
 A job is a single run, ``python -m src.train … hydra.run.dir=FOLDER``, so nothing of the process that starts it, and
 nothing of the job before it, can leak into it. Its output goes to ``log.txt`` in its folder. The process is a fresh
-one, or one that a server forks which has only imported what jobs need (``fork_server``).
+one, or a child of a process that has only imported what jobs need (``forked``).
 """
 
 import os
@@ -26,7 +26,7 @@ from rich.text import Text
 from ..naming import PACKAGE, command
 from ..results import files
 from ..training.ranks import end_with_parent
-from .fork_server import AVAILABLE, ForkedJob, ForkServer
+from .forked import AVAILABLE, ForkedJob
 
 #: exit codes of a run that a signal stopped: after it has saved, or before there was anything to save
 STOPPED = tuple(code for signum in (signal.SIGTERM, signal.SIGUSR2) for code in (128 + signum, -signum))
@@ -170,7 +170,6 @@ class JobScheduler:
         at_once = max(1, min(resources.free, len(jobs), fit or resources.free))
         self.threads = threads or max(1, cores() // (at_once if exclusive else at_once * most))
         self.warm = warm and AVAILABLE and sum(job.forkable for job in jobs) > 1
-        self.server: ForkServer | None = None
         self.running: dict[Job, tuple[ChildProcess, list[str]]] = {}
         self.stop_signal: signal.Signals | None = None
 
@@ -182,9 +181,6 @@ class JobScheduler:
         """
         failed: dict[Job, str] = {}
         try:
-            if self.warm:
-                job = self.waiting[0]
-                self.server = ForkServer(own_environment(job, [], self.threads), str(job.folder.parent))
             with self.status:
                 while self.running or (self.waiting and not self.stop_signal):
                     self._start_ready_jobs()
@@ -199,8 +195,6 @@ class JobScheduler:
                     self.status.update(list(self.running), len(self.waiting))
                     time.sleep(POLL)
         finally:
-            if self.server:
-                self.server.close()
             self.stop(signal.SIGTERM)
         return failed | dict.fromkeys(self.waiting, "stopped")
 
@@ -213,7 +207,7 @@ class JobScheduler:
             environment = dict(os.environ) if self.exclusive else own_environment(job, gpus, self.threads)
             if self.exclusive:
                 environment |= dict.fromkeys(THREADS, str(self.threads))
-            self.running[job] = start(job, environment, self.server), gpus
+            self.running[job] = start(job, environment, self.warm and job.forkable), gpus
             if self.stop_signal:  # it came in the meantime
                 self.signal_all(self.stop_signal)
             self.status.started(job, gpus)
@@ -240,21 +234,21 @@ class JobScheduler:
                 _end_group(process)
 
 
-def start(job: Job, environment: Mapping[str, str], server: ForkServer | None = None) -> ChildProcess:
+def start(job: Job, environment: Mapping[str, str], forked: bool = False) -> ChildProcess:
     """Start a job in a process group of its own: Ctrl-C is passed on to it, and its ranks end with it.
 
     Args:
         job: to start.
         environment: of its process.
-        server: forks it, if it can; else it is a fresh process.
+        forked: whether it is forked; else it is a fresh process.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     given = [f"{key}={environment[key]}" for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in environment]
     with (job.folder / files.LOG).open("ab") as log:
         log.write(f"$ {' '.join(given)} {command('train')} {shlex.join(job.arguments)}\n".encode())
         log.flush()
-        if server and job.forkable and (forked := server.fork(job.arguments, job.folder / files.LOG, environment)):
-            return forked
+        if forked:
+            return ForkedJob(job.arguments, job.folder / files.LOG, environment)
         return subprocess.Popen(
             [sys.executable, "-m", f"{PACKAGE}.train", *job.arguments],
             env=environment,
@@ -281,6 +275,8 @@ def failure_reason(job: Job, code: int) -> str:
 
 def _alive(process: ChildProcess) -> bool:
     """Whether a process runs; without reaping it and without Popen's lock, as a signal handler may ask."""
+    if isinstance(process, ForkedJob):
+        return process.alive
     with suppress(ChildProcessError):
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     return False

@@ -33,9 +33,3 @@ def end_with_parent(signum: signal.Signals = signal.SIGTERM) -> None:
     """In a process: get a signal when the one that started it is gone, also by kill -9."""
     if _PRCTL is not None:
         _PRCTL(1, signum)  # PR_SET_PDEATHSIG
-
-
-def adopt_orphans(adopt: bool) -> None:
-    """Whether processes below this one whose parents end become its own children, on Linux."""
-    if _PRCTL is not None:
-        _PRCTL(36, int(adopt))  # PR_SET_CHILD_SUBREAPER
