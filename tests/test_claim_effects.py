@@ -136,6 +136,17 @@ def test_the_crossed_error_is_that_of_the_analysis_of_variance() -> None:
     assert effect.spread == pytest.approx(CROSSED.mean(1).std(ddof=1))
 
 
+@pytest.mark.parametrize(("images", "share"), [(100, 0.01), (100, 0.03), (300, 0.01), (1000, 0.01)])
+def test_the_crossed_interval_covers_where_few_images_differ(images: int, share: float) -> None:
+    """All nets err on the same few images: of 100, none may be among them by chance."""
+    generator = np.random.default_rng(0)
+    misses = 0
+    for _ in range(1000):
+        low, high = crossed_effect(np.tile(generator.random(images) < share, (5, 1)).astype(float)).interval(0.95)
+        misses += not low <= share <= high
+    assert misses <= stats.binom.ppf(0.999, 1000, 0.05)
+
+
 def test_without_variance_of_images_or_of_seeds_the_crossed_interval_is_students() -> None:
     rows, columns = CROSSED.mean(1), CROSSED.mean(0)
     of_seeds = crossed_effect(np.tile(rows[:, None], 40))

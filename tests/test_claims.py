@@ -165,7 +165,56 @@ def test_failed_runs_are_left_out_and_counted_and_too_many_make_a_claim_inadmiss
     for seed in range(1, 5):
         written_run(tmp_path / f"max{seed}", 0.9, outcome="diverged", seed=seed)
     verdict = judge_claim(claim, find_runs(tmp_path)[0])
-    assert verdict.verdict == Verdict.INADMISSIBLE and verdict.reasons == ["5 of 20 runs failed to train"]
+    assert verdict.verdict == Verdict.INADMISSIBLE and verdict.reasons == ["5 of 10 runs of pool=max failed to train"]
+
+
+def uneven_runs(folder: Path) -> list[FinishedRun]:
+    """Two pools that are equally good, at three depths that are not; the deepest net of one pool failed for a seed."""
+    generator = np.random.default_rng(0)
+    for seed in SEEDS:
+        for pool in ("max", "none"):
+            for depth in (2, 3, 4):
+                failed = (pool, depth, seed) == ("max", 4, 1)
+                settings = {"seed": seed, "model": {"pool": pool, "depth": depth}}
+                outcome = "collapsed" if failed else "trained"
+                accuracy = 0.1 * depth + generator.normal(0, 1e-3)
+                written_run(folder / f"{pool}{depth}{seed}", accuracy, outcome=outcome, **settings)
+    return find_runs(folder)[0]
+
+
+def test_a_seed_without_one_of_the_variants_that_are_averaged_does_not_count(tmp_path: Path) -> None:
+    """Over the runs that are left, its mean would be that of shallower nets."""
+    sides = Reading(where="pool=max", measure="accuracy"), Reading(where="pool=none")
+    numbers = numbers_of(Contrast(*sides, margin=0.0), uneven_runs(tmp_path))
+    assert numbers.paired == [seed for seed in SEEDS if seed != 1]
+    assert [*numbers.a.values()] == pytest.approx([0.3] * 7, abs=0.003)
+    slopes = numbers_of(Contrast(sides[0], margin=0.0, slope="model.depth"), find_runs(tmp_path)[0])
+    assert 1 not in slopes.a and [*slopes.a.values()] == pytest.approx([0.1] * 7, abs=0.003)
+
+
+def test_a_slope_over_a_level_that_has_not_run_yet_is_no_number(tmp_path: Path) -> None:
+    few = [run for run in uneven_runs(tmp_path) if run.settings["model.depth"] == 2]
+    contrast = Contrast(Reading(where="pool=max", measure="accuracy"), margin=0.0, slope="model.depth")
+    assert judge_claim(Claim("rises", [contrast]), few).reasons == ["0 seeds, and the rule needs 5"]
+
+
+def test_runs_without_the_number_count_as_missing(tmp_path: Path) -> None:
+    for seed in range(10):
+        written_run(tmp_path / f"max{seed}", 0.9 + seed / 1000, seed=seed)
+        written_run(tmp_path / f"none{seed}", 0.8, seed=seed, model={"pool": "none"})
+        if seed < 3:
+            write_measures(tmp_path / f"max{seed}" / files.MEASURES, [])
+    contrast = Contrast(Reading(where="pool=max", measure="accuracy"), Reading(where="pool=none"), margin=0.01)
+    verdict = judge_claim(Claim("max", [contrast]), find_runs(tmp_path)[0])
+    assert verdict.reasons == ["3 of 10 runs of pool=max do not have the number"]
+
+
+def test_the_same_difference_for_every_seed_has_no_interval(tmp_path: Path) -> None:
+    for seed in SEEDS:
+        written_run(tmp_path / f"max{seed}", 0.9, seed=seed)
+    contrast = Contrast(Reading(measure="accuracy"), margin=0.01, against=0.5)
+    (reason,) = judge_claim(Claim("max", [contrast]), find_runs(tmp_path)[0]).reasons
+    assert reason == "the difference is 0.4 for every seed, which says nothing of its error"
 
 
 def test_shares_of_failed_runs_are_compared_exactly(tmp_path: Path) -> None:
@@ -185,7 +234,7 @@ def test_a_difference_between_sides_at_their_floor_means_nothing(
     tmp_path: Path, floor: float, verdict: Verdict
 ) -> None:
     for seed in SEEDS:
-        for pool, accuracy in (("max", 0.9), ("none", 0.8)):
+        for pool, accuracy in (("max", 0.9 + seed / 1000), ("none", 0.8)):
             folder = tmp_path / f"{pool}{seed}"
             written_run(folder, accuracy + seed / 1000, seed=seed, model={"pool": pool})
             rows = [Row("output", "none", "test", 0, "accuracy_shuffled", Estimate(floor, 0, 0, 9))]
@@ -250,8 +299,9 @@ def change(**fields: Any) -> Callable[[], Study]:
         (change(a={"where": "pool=max", "fact": "parameter"}), "did you mean parameters?"),
         (change(a={"where": "pool=max,seed=0", "measure": "accuracy"}), "1 seed, and a verdict needs 5"),
         (change(slope="model.widht"), "did you mean model.width?"),
-        (change(slope="model.width"), "all jobs have model.width=16; sweep over it"),
+        (change(slope="model.width"), "all jobs of a seed have model.width=16; sweep over it"),
         (change(slope="model.pool"), "must be a setting that holds numbers"),
+        (change(slope="seed"), "slope=seed: no such setting"),
     ],
 )  # fmt: skip
 def test_a_study_that_its_jobs_could_not_decide_is_refused(study: Callable[[], Study], words: str) -> None:
@@ -268,6 +318,11 @@ def test_a_study_that_its_jobs_could_not_decide_is_refused(study: Callable[[], S
         (change(expect="a>c"), "choose one of a<b, a>b, a=b"),
         (change(a={"where": "pool=max"}), "name a number"),
         (change(share="broken"), "choose one of collapsed, diverged, failed"),
+        (change(margin=float("inf")), "state the smallest difference that matters"),
+        (change(b={}), "a and b are the same"),
+        (change(b={"where": "pool=max"}), "a and b are the same"),
+        (change(a={"measure": "accuracy", "fact": "seconds"}), "names measure and fact; one of them is compared"),
+        (change(against=0.5), "leave one of them out"),
     ],
 )
 def test_a_claim_that_does_not_say_what_it_expects_is_refused(study: Callable[[], Study], words: str) -> None:

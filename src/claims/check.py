@@ -47,7 +47,8 @@ def _check_contrast(contrast: Contrast, jobs: Sequence[Config], place: str) -> N
         if not contrast.share:
             _check_reading(reading, chosen[side], f"{place}.{side}")
     if contrast.slope:
-        _check_axis(contrast.slope, chosen["a"], place)
+        for side, configs in chosen.items():
+            _check_axis(contrast.slope, configs, f"{place}.{side}")
     _check_seeds(contrast, chosen, place)
 
 
@@ -121,13 +122,14 @@ def _layers(cfg: Config) -> tuple[str, ...]:
 
 def _check_axis(axis: str, jobs: Sequence[Config], place: str) -> None:
     settings = [flatten(cfg) for cfg in jobs]
-    if axis not in settings[0]:
-        raise UserError(f"{place}.slope={axis}: no such setting; {_meant(axis, settings[0])}")
+    if axis not in settings[0] or axis == "seed":
+        raise UserError(f"{place}, slope={axis}: no such setting; {_meant(axis, settings[0])}")
     values = {setting[axis] for setting in settings}
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        raise UserError(f"{place}.slope={axis}: must be a setting that holds numbers")
-    if len(values) < 2:
-        raise UserError(f"{place}.slope={axis}: all jobs have {axis}={values.pop()}; sweep over it")
+        raise UserError(f"{place}, slope={axis}: must be a setting that holds numbers")
+    for seed in {cfg.seed for cfg in jobs}:
+        if len(levels := {cfg[axis] for cfg in settings if cfg["seed"] == seed}) < 2:
+            raise UserError(f"{place}, slope={axis}: all jobs of a seed have {axis}={levels.pop()}; sweep over it")
 
 
 def _check_seeds(contrast: Contrast, chosen: Mapping[str, list[Config]], place: str) -> None:

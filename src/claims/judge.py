@@ -12,7 +12,7 @@ from ..stats.decisions import MINIMUM_SEEDS, Verdict, decide_claim
 from ..stats.effects import MeanEffect, crossed_effect, paired_effect, unpaired_effect
 from ..stats.power import detectable, seeds_needed
 from ..stats.shares import ShareEffect
-from .readings import BySeed, Numbers, numbers_of, share_counts
+from .readings import BySeed, Numbers, Selection, numbers_of, share_counts
 
 #: error probability of a claim's verdict
 ALPHA = 0.05
@@ -139,20 +139,23 @@ class _Measured:
     def _of_numbers(self, runs: Sequence[FinishedRun]) -> str:
         numbers = numbers_of(self.contrast, runs)
         self.found = replace(
-            self.found, failed=sorted(numbers.failed), unmeasured=sorted(numbers.unmeasured),
+            self.found, failed=numbers.failed, unmeasured=numbers.unmeasured,
             a=_mean(numbers.a), b=_mean(numbers.b) if numbers.b else self.contrast.against,
         )  # fmt: skip
         paired = numbers.paired
         shared = bool(paired) or not numbers.b
         pairs = len(paired) if shared else min(len(numbers.a), len(numbers.b))
         self.found = replace(self.found, pairs=pairs, paired=shared)
-        if len(numbers.failed) > MOST_FAILED * numbers.runs:
-            return f"{len(numbers.failed)} of {numbers.runs} runs failed to train"
+        if missing := _too_many_missing(numbers.selections):
+            return missing
         if pairs < MINIMUM_SEEDS:
             return f"{pairs} {'seed' if pairs == 1 else 'seeds'}, and the rule needs {MINIMUM_SEEDS}"
         if floor := self._floor_reason(runs):
             return floor
-        self.effect = self._effect(numbers, shared)
+        effect = self._effect(numbers, shared)
+        if effect.standard_error == 0 and not self.contrast.a.fact:
+            return f"the difference is {effect.value:.3g} for every seed, which says nothing of its error"
+        self.effect = effect
         return ""
 
     def _effect(self, numbers: Numbers, shared: bool) -> MeanEffect:
@@ -187,6 +190,17 @@ class _Measured:
             if side == "a":
                 self.found = replace(self.found, floor=_mean(numbers.b))
         return "" if above else "neither side lies above its floor"
+
+
+def _too_many_missing(selections: Sequence[Selection]) -> str:
+    """Why a contrast means nothing: runs of one side are left out, and those that are left are no fair sample."""
+    for selection in selections:
+        of_side = f"of {selection.runs} runs{' of ' * bool(selection.where)}{selection.where}"
+        if len(selection.failed) > MOST_FAILED * selection.runs:
+            return f"{len(selection.failed)} {of_side} failed to train"
+        if len(selection.failed) + len(selection.unmeasured) > MOST_FAILED * selection.runs:
+            return f"{len(selection.unmeasured)} {of_side} do not have the number"
+    return ""
 
 
 def _mean(numbers: BySeed) -> float:

@@ -16,8 +16,27 @@ from ..results.where import matching
 from ..stats.effects import slope
 from ..stats.intervals import value_and_influences
 
-#: seed → numbers of its runs
+#: seed → number
 BySeed = dict[int, float]
+#: the values of the settings in which runs of one seed differ
+Cell = tuple[str, ...]
+
+
+@dataclass
+class Selection:
+    """The runs that a reading selects.
+
+    Attributes:
+        where: as the reading says.
+        runs: how many there are.
+        failed: of these, those whose training failed: folders' names.
+        unmeasured: those without the number.
+    """
+
+    where: str
+    runs: int
+    failed: list[str] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -28,17 +47,23 @@ class Numbers:
         a, b: seed → the number of each side, less what is subtracted; ``b`` is empty where there is no other side.
         per_image: seed → the difference for each test image, whose mean is the difference; None where a side has no
             values per image.
-        runs: that were read.
-        failed: runs that were left out, as their training failed: folder's name → how.
-        unmeasured: runs without the number: folder's names.
+        selections: the runs of each reading.
     """
 
     a: BySeed
     b: BySeed
     per_image: dict[int, Float[np.ndarray, " n"]] | None
-    runs: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    unmeasured: list[str] = field(default_factory=list)
+    selections: list["Selection"] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[str]:
+        """Folders' names of runs that were left out, as their training failed."""
+        return sorted({name for selection in self.selections for name in selection.failed})
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Folders' names of runs that were left out, as they do not have the number."""
+        return sorted({name for selection in self.selections for name in selection.unmeasured})
 
     @property
     def paired(self) -> list[int]:
@@ -54,11 +79,11 @@ def numbers_of(contrast: Contrast, runs: Sequence[FinishedRun]) -> Numbers:
     """
     sides = contrast.readings()
     numbers = Numbers({}, {}, None)
-    values = {name: _Side(reading, contrast.slope, runs, numbers) for name, reading in sides.items()}
+    values = {name: _Side(reading, contrast.slope, runs) for name, reading in sides.items()}
     numbers.a = _minus(values["a"].by_seed, values["a_minus"].by_seed if "a_minus" in values else None)
     if "b" in values:
         numbers.b = _minus(values["b"].by_seed, values["b_minus"].by_seed if "b_minus" in values else None)
-    numbers.runs = len({run.folder for side in values.values() for run in side.runs})
+    numbers.selections = [side.selection for side in values.values()]
     images = {name: side.per_image for name, side in values.items()}
     if all(images.values()):
         signs = {"a": 1.0, "a_minus": -1.0, "b": -1.0, "b_minus": 1.0}
@@ -85,36 +110,54 @@ def _combined(
 class _Side:
     """One reading: the runs it selects, and their numbers, averaged over the runs of a seed.
 
-    With ``axis``, a seed's number is the slope over that setting.
+    With ``axis``, a seed's number is the slope over that setting. A seed counts only if it has every combination of
+    settings that others have: the mean over the runs that are left would be that of other variants.
     """
 
-    def __init__(self, reading: Reading, axis: str, runs: Sequence[FinishedRun], numbers: Numbers) -> None:
-        self.reading = reading
-        self.runs = tuned(selected(runs, reading.where), reading.tuned)
-        points: dict[int, list[tuple[float, float]]] = {}
+    def __init__(self, reading: Reading, axis: str, runs: Sequence[FinishedRun]) -> None:
+        runs = tuned(selected(runs, reading.where), reading.tuned)
+        self.selection = Selection(reading.where or "", len(runs))
+        points: dict[int, dict[Cell, tuple[float, float]]] = {}
         images: dict[int, list[Float[np.ndarray, " n"]]] = {}
-        for run in self.runs:
+        cells = _cells(runs)
+        for run, cell in zip(runs, cells, strict=True):
             if run.outcome != TRAINED:
-                numbers.failed[run.folder.name] = run.failure
+                self.selection.failed.append(run.folder.name)
                 continue
             value = value_of(run, reading)
             if np.isnan(value):
-                if run.folder.name not in numbers.unmeasured:
-                    numbers.unmeasured.append(run.folder.name)
+                self.selection.unmeasured.append(run.folder.name)
                 continue
             seed = int(run.settings["seed"])
-            points.setdefault(seed, []).append((float(run.settings[axis]) if axis else 0.0, value))
+            points.setdefault(seed, {})[cell] = float(run.settings[axis]) if axis else 0.0, value
             if not axis and (image := _per_image(run, reading)) is not None:
                 images.setdefault(seed, []).append(image)
-        self.by_seed = {seed: _number(pairs, axis) for seed, pairs in points.items()}
-        complete = bool(images) and all(len(images.get(seed, [])) == len(pairs) for seed, pairs in points.items())
-        same = len({len(image) for group in images.values() for image in group}) == 1
-        self.per_image = {seed: np.mean(group, axis=0) for seed, group in images.items()} if complete and same else {}
+        points = {seed: by_cell for seed, by_cell in points.items() if by_cell.keys() == {*cells}}
+        numbers = {seed: _number([*by_cell.values()], axis) for seed, by_cell in points.items()}
+        self.by_seed = {seed: number for seed, number in numbers.items() if not np.isnan(number)}
+        complete = bool(points) and all(len(images.get(seed, [])) == len(cell) for seed, cell in points.items())
+        same = len({len(image) for seed in points for image in images.get(seed, [])}) == 1
+        self.per_image = {seed: np.mean(images[seed], axis=0) for seed in points} if complete and same else {}
+
+
+def _cells(runs: Sequence[FinishedRun]) -> list[Cell]:
+    """For each run, the values of the settings in which runs of one seed differ."""
+    by_seed: dict[int, list[FinishedRun]] = {}
+    for run in runs:
+        by_seed.setdefault(int(run.settings["seed"]), []).append(run)
+    keys = [
+        key
+        for key in (runs[0].settings if runs else ())
+        if any(len({format_override(run.settings[key]) for run in group}) > 1 for group in by_seed.values())
+    ]
+    return [tuple(format_override(run.settings[key]) for key in keys) for run in runs]
 
 
 def _number(pairs: Sequence[tuple[float, float]], axis: str) -> float:
     places, values = zip(*pairs, strict=True)
-    return slope(np.array(places), np.array(values)) if axis else float(np.mean(values))
+    if not axis:
+        return float(np.mean(values))
+    return slope(np.array(places), np.array(values)) if len({*places}) > 1 else math.nan
 
 
 def selected(runs: Sequence[FinishedRun], where: str | None) -> list[FinishedRun]:

@@ -20,8 +20,9 @@ if it lies below the margin; else undecided. Expected a < b: mirrored. Expected 
 the margin; does not hold if it does not contain 0; else undecided.
 A claim that needs all contrasts holds if all hold, is equivalent if all are, does not hold if one does not or is
 equivalent; one that needs any holds if one does, is equivalent if all are, does not hold if none can; else undecided.
-Inadmissible: fewer than {MINIMUM_SEEDS} seeds, more than {MOST_FAILED:.0%} of the runs failed to train, or no side
-above its floor.
+A seed counts if it has all variants that are averaged. Inadmissible: fewer than {MINIMUM_SEEDS} seeds, more than
+{MOST_FAILED:.0%} of the runs of a side failed to train or lack the number, the same difference for every seed, or no
+side above its floor.
 """
 
 

@@ -5,6 +5,7 @@ It stands under ``study:`` in a file of ``sweeps/``. What a claim compares are n
 from them: ``claims``.
 """
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -120,7 +121,7 @@ class Contrast:
         for name, reading in {"a": self.a, "b": self.b, "a_minus": self.a_minus, "b_minus": self.b_minus}.items():
             if reading is not None:
                 check_fields(reading, f"{place}.{name}.")
-        if self.margin is None or not self.margin >= 0:
+        if self.margin is None or not 0 <= self.margin < math.inf:
             raise UserError(f"{place}.margin={self.margin}: state the smallest difference that matters, 0 or more")
         if self.expect == "a=b" and self.margin == 0:
             raise UserError(f"{place}.margin=0: equality needs a margin above 0, as no data can show a difference of 0")
@@ -133,6 +134,18 @@ class Contrast:
                 raise UserError(f"{place}.share={self.share}: choose one of collapsed, diverged, failed")
         elif not self.a.source:
             raise UserError(f"{place}.a: name a number: measure=, history= or fact=")
+        self._check_readings(place)
+
+    def _check_readings(self, place: str) -> None:
+        sides = self.readings()
+        for name, reading in sides.items():
+            sources = [key for key in ("measure", "history", "fact") if getattr(reading, key) is not None]
+            if len(sources) > 1:
+                raise UserError(f"{place}.{name}: names {' and '.join(sources)}; one of them is compared")
+        if self.b is not None and self.against:
+            raise UserError(f"{place}.against={self.against:g}: a is compared with b; leave one of them out")
+        if sides["a"] == sides.get("b") and sides.get("a_minus") == sides.get("b_minus"):
+            raise UserError(f"{place}: a and b are the same; in b, say what differs: where=, layer=, untrained= …")
 
 
 @dataclass
