@@ -1,14 +1,18 @@
 """What the package is called here: ``src`` in a checkout, ``whatwhere`` where it is installed."""
 
+import hashlib
 import re
 import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE = __name__.partition(".")[0]
+#: subpackages that the numbers of a run come from
+OF_NUMBERS = ("data", "evaluation", "metrics", "models", "nets", "pooling", "training", "transforms")
 
 
 def code_version() -> str:
@@ -20,6 +24,17 @@ def code_version() -> str:
     with suppress(PackageNotFoundError):
         return version("whatwhere")
     return ""
+
+
+@cache
+def code_checksum() -> str:
+    """SHA-256 of the Python files that the numbers of a run come from, 16 digits."""
+    root = Path(__file__).parent
+    paths = sorted(path for name in OF_NUMBERS for path in (root / name).rglob("*.py"))
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def command(name: str) -> str:

@@ -1,6 +1,5 @@
 """A study in its sweep's ``sweep.json``, stated before the first job, and its verdicts in ``verdict.json``."""
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -137,9 +136,14 @@ def write_verdict(folder: Path, verdict: StudyVerdict) -> None:
 
 
 def read_verdict(path: Path) -> StudyVerdict:
-    """What ``write_verdict`` wrote."""
-    tree = json.loads(path.read_text())
-    return StudyVerdict(**tree | {"claims": [_claim(claim) for claim in tree["claims"]]})
+    """What ``write_verdict`` wrote.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    tree = files.read_json(path, {})
+    with files.reading(path):
+        return StudyVerdict(**tree | {"claims": [_claim(claim) for claim in tree["claims"]]})
 
 
 def _claim(tree: dict[str, Any]) -> ClaimVerdict:

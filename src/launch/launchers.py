@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ..errors import UserError
 from ..results import files
+from ..results.identity import is_by_other_code
 from .job_configs import job_configs
 from .jobs import Job, JobScheduler, LiveStatus, ResourcePool, cores, quoted, visible_gpus
 from .options import OPTIONS, PLUGINS, Slurm
@@ -118,7 +119,9 @@ class _Processes(Launcher):
         jobs = list(self._jobs(job_overrides, initial_job_idx))
         unfinished = [job for job in jobs if not job.finished]
         if len(unfinished) < len(jobs):
-            console.print(f"  finished before, kept: {len(jobs) - len(unfinished)} of {len(jobs)} jobs")
+            by_other_code = sum(job.finished and is_by_other_code(job.folder) for job in jobs)
+            other = f" ({by_other_code} by other code; remove their folders to train them again)" * bool(by_other_code)
+            console.print(f"  finished before, kept: {len(jobs) - len(unfinished)} of {len(jobs)} jobs{other}")
         failed = self.run(unfinished, LiveStatus(console, len(unfinished))) if unfinished else {}
         if failed:
             reasons = "; ".join(f"{job.name}: {reason}" for job, reason in failed.items())

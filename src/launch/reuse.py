@@ -4,12 +4,12 @@ So a sweep can grow by seeds, by axes and by epochs.
 """
 
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -19,7 +19,15 @@ from ..errors import UserError
 from ..models.optimisers import EXTENSIBLE
 from ..reporting.terminal import console
 from ..results import files
-from ..results.identity import FORMAT, differing_keys, image_checksums, is_finished, read_config, write_identity
+from ..results.identity import (
+    FORMAT,
+    differing_keys,
+    image_checksums,
+    is_by_other_code,
+    is_finished,
+    read_config,
+    write_identity,
+)
 from ..results.locks import folder_lock, lock_holder
 from ..training.run import log_finished
 
@@ -33,11 +41,12 @@ EPOCHS = "train.epochs"
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A finished run: its folder, its config, and the checksums of its image files."""
+    """A finished run: its folder, its config, the checksums of its image files, and what its ``run.json`` holds."""
 
     folder: Path
     cfg: Config
     contents: dict[str, str]
+    facts: dict[str, Any]
 
 
 def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
@@ -70,12 +79,12 @@ def _stored_runs(store: Path) -> Iterator[StoredRun]:
     for path in sorted(store.glob(f"**/{files.RUN}")):
         identity = path.with_name(files.IDENTITY)
         if identity.exists():
-            saved = json.loads(identity.read_text())
-            if saved["format"] == FORMAT:
-                try:
-                    yield StoredRun(path.parent, read_config(path.parent), saved["contents"])
-                except UserError:  # a key has been renamed since
-                    continue
+            try:
+                facts, saved = files.read_json(path, {}), files.read_json(identity, {})
+                if facts and saved.get("format") == FORMAT:
+                    yield StoredRun(path.parent, read_config(path.parent), saved.get("contents", {}), facts)
+            except UserError:  # a key has been renamed since, or a file is damaged
+                continue
 
 
 def _copy_run(stored: StoredRun, folder: Path, cfg: Config) -> None:
@@ -86,9 +95,10 @@ def _copy_run(stored: StoredRun, folder: Path, cfg: Config) -> None:
         own_cfg = replace(stored.cfg, wandb=cfg.wandb, question=cfg.question, name=cfg.name)
         files.write(folder / files.CONFIG, yaml.safe_dump(to_dict(own_cfg), sort_keys=False))
         (folder / files.FAILED).unlink(missing_ok=True)
-        log_finished(own_cfg, folder, json.loads((stored.folder / files.RUN).read_text()))
+        log_finished(own_cfg, folder, stored.facts)
         _copy(stored.folder, folder, (files.RUN,), trees=())
-    console.print(f"  reused, finished in {stored.folder}: {folder.name}", soft_wrap=True, markup=False)
+    other = " by other code" * is_by_other_code(folder)
+    console.print(f"  reused, finished{other} in {stored.folder}: {folder.name}", soft_wrap=True, markup=False)
 
 
 def _continue_run(stored: StoredRun, folder: Path, cfg: Config) -> None:

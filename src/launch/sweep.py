@@ -1,6 +1,5 @@
 """A command's jobs: composed and checked before the first starts, put where the same command finds them again."""
 
-import json
 import re
 import shlex
 from collections.abc import Collection
@@ -163,7 +162,7 @@ def start(made: Plan, arguments: list[str]) -> None:
     """
     files.remove_parts(made.folder, deep=False)  # not those of running jobs
     kept = made.folder / files.SWEEP
-    before: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"jobs": [], "command": ""}
+    before: dict[str, Any] = files.read_json(kept, {"jobs": [], "command": ""})
     jobs, line = [run.name for run in made.jobs], f"{command('train')} {shlex.join(arguments)}"
     others = [name for name in before["jobs"] if name not in jobs and (made.folder / name / files.CONFIG).exists()]
     earlier = [old for old in before["command"].splitlines() if old != line] if others else []

@@ -1,6 +1,5 @@
 """A table of measures that is written, or written again: what of it is replaced, and what is kept."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +42,7 @@ class Table:
         if self.provenance is None:
             return
         kept = files.beside(self.path, files.MEASURED)
-        before = json.loads(kept.read_text()) if kept.exists() else {}
+        before = files.read_json(kept, {})
         if keys := [key for key in self.provenance if before.get(key) != self.provenance[key]]:
             key = keys[0]
             was = f"was measured with {key}={before.get(key)}, not {self.provenance[key]}"

@@ -4,7 +4,6 @@ Heatmaps of measures are drawn in the same colours.
 """
 
 import io
-import json
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ..results.files import MAPS, write, write_json
+from ..results.files import MAPS, read_arrays, read_json, write, write_json
 
 TILE, GAP, HEAD, SIDE = 56, 2, 22, 10
 INK = (40, 40, 46)
@@ -41,8 +40,7 @@ def save_maps(
 
 def read_maps(run: Path, epoch: int) -> tuple[UInt8[np.ndarray, "n c h w"], dict[str, Float[np.ndarray, "n k p q"]]]:
     """The example images, and stage → its maps after an epoch."""
-    with np.load(run / MAPS / f"epoch_{epoch:03d}.npz") as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = read_arrays(run / MAPS / f"epoch_{epoch:03d}.npz")
     return arrays.pop("images"), arrays
 
 
@@ -62,7 +60,7 @@ def finish_maps(run: Path) -> dict[int, dict[str, Path]]:
 def read_scale(run: Path) -> dict[str, list[float]]:
     """Stage → the low and high end of its colours."""
     file = run / MAPS / SCALE
-    scale: dict[str, list[float]] = json.loads(file.read_text()) if file.exists() else {}
+    scale: dict[str, list[float]] = read_json(file, {})
     return scale
 
 
@@ -76,8 +74,8 @@ def _wider(scale: list[float] | None, maps: Float[np.ndarray, "n k p q"]) -> lis
 
 def draw_stage(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
     """Write the picture of a stage and epoch: a row per image, the image itself first, then a column per channel."""
-    with np.load(folder / f"epoch_{epoch:03d}.npz") as file:
-        picture = map_picture(file["images"], file[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
+    arrays = read_arrays(folder / f"epoch_{epoch:03d}.npz")
+    picture = map_picture(arrays["images"], arrays[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=3)
     path = folder / f"{stage}_epoch_{epoch:03d}.png"

@@ -3,7 +3,6 @@
 Measures of a single net have a smaller page from the same template.
 """
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -109,7 +108,7 @@ def render(
     """The page's HTML, with every name escaped; ``unfinished`` is name of a run → why it is not finished; ``study``
     holds the verdicts of its claims.
     """
-    manifest = json.loads((folder / files.SWEEP).read_text()) if (folder / files.SWEEP).exists() else {}
+    manifest = files.read_json(folder / files.SWEEP, {})
     columns = shown_columns(variants)
     references = variants if len(variants) <= MOST_BASELINES else [baseline]
     return _page(

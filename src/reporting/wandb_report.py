@@ -3,7 +3,6 @@
 A key that no run logs would make an empty panel, so panels show only keys that the runs left on disk.
 """
 
-import json
 import shlex
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
@@ -39,7 +38,7 @@ def write_wandb_report(folder: Path, out: Path | None = None, where: str | None 
     if not logged:
         raise UserError(f"wandb=true: no run below {folder} was logged to W&B, all have wandb.mode=disabled")
     path = (out or folder) / files.REPORT
-    report_id = json.loads(path.read_text())["id"] if path.exists() else ""
+    report_id = files.read_json(path, {}).get("id", "")
     definition = compose(folder, runs, logged, unfinished)
     _write(definition, report_id, path)
     if waiting := sum(has_unsynced_logs(run.folder) for run in logged):
@@ -91,7 +90,7 @@ def compose(
     variants = group_into_variants(runs)
     panels = Panels(logged, variants, entity)
     manifest = folder / files.SWEEP
-    sweep: dict[str, str] = json.loads(manifest.read_text()) if manifest.exists() else {}
+    sweep: dict[str, str] = files.read_json(manifest, {})
     question = sweep.get("question") or str(runs[0].settings["question"])
     seeds = {run.settings["seed"] for run in runs}
     missing = "; ".join(f"{name}: {reason}" for name, reason in unfinished.items())

@@ -7,9 +7,13 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+from ..errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,9 +69,28 @@ def write_json(path: Path, tree: Any) -> None:
     write(path, json.dumps(tree, indent=2) + "\n")
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Inside the ``with``, a file whose content is not what it should be is a ``UserError`` that names it."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile, csv.Error) as error:
+        raise UserError(f"{path} is damaged: {type(error).__name__}, {str(error) or 'no content'}") from error
+
+
 def read_json(path: Path, missing: Any) -> Any:
-    """Plain data from JSON, or ``missing`` where there is no such file."""
-    return json.loads(path.read_text()) if path.exists() else missing
+    """A JSON object, or ``missing`` where there is no such file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        return missing
+    with reading(path):
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise ValueError("no object in it")
+    return tree
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -96,12 +119,16 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """The arrays of an ``.npz``, by name; none where it is missing."""
+    """The arrays of an ``.npz``, by name; none where it is missing.
+
+    Raises:
+        UserError: it is damaged.
+    """
     import numpy as np
 
     if not path.exists():
         return {}
-    with np.load(path) as kept:
+    with reading(path), path.open("rb") as file, np.load(file) as kept:
         return dict(kept)
 
 
@@ -115,9 +142,21 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, as text; none where it is missing."""
+def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
+    """The rows of a CSV file, as text; none where it is missing.
+
+    Raises:
+        UserError: it is damaged: its header lacks some of ``columns``, or a row has more or fewer fields.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    with reading(path), path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+        names = reader.fieldnames or ()
+        if not names or not {*columns} <= {*names}:
+            raise ValueError("it has another header")
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError(f"a row does not have {len(names)} fields")
+    return rows

@@ -1,6 +1,5 @@
 """What a run is: its settings and the image files it reads. By these it is told from others, whatever it is called."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ..config import NON_IDENTITY_KEYS, Config, flatten, from_dict
 from ..data.checksums import files_checksum
 from ..data.splits import pictures_of
 from ..errors import UserError
-from ..naming import command
+from ..naming import code_checksum, command
 from . import files
 
 #: raised when the same config gives other numbers, so that older runs are not taken for equal ones
@@ -45,6 +44,11 @@ def is_finished(folder: Path, cfg: Config) -> bool:
     return (folder / files.RUN).exists()
 
 
+def is_by_other_code(folder: Path) -> bool:
+    """Whether the code that a finished run's numbers come from has changed since; not known of older runs."""
+    return files.read_json(folder / files.RUN, {}).get("code_checksum") not in (None, code_checksum())
+
+
 def differing_keys(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     """The keys of settings that make two runs different; image files are compared by ``image_checksums``."""
     return [key for key in others if key not in NON_IDENTITY_KEYS and settings[key] != others[key]]
@@ -66,7 +70,13 @@ def write_identity(folder: Path, cfg: Config) -> None:
 def read_image_checksums(folder: Path, cfg: Config) -> dict[str, str]:
     """``image_checksums`` when the run of a folder started; of a run without that record, those of now."""
     path = folder / files.IDENTITY
-    return dict(json.loads(path.read_text())["contents"]) if path.exists() else image_checksums(cfg)
+    return dict(_of_identity(path, "contents")) if path.exists() else image_checksums(cfg)
+
+
+def _of_identity(path: Path, key: str) -> Any:
+    tree = files.read_json(path, {})
+    with files.reading(path):
+        return tree[key]
 
 
 def read_config(folder: Path) -> Config:
@@ -82,7 +92,10 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{path} cannot be read as a run's config ({error})") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} is not a run's config")
-    return from_dict(tree)
+    try:
+        return from_dict(tree)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

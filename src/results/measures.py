@@ -55,8 +55,14 @@ def write_measures(
 
 
 def read_results(path: Path) -> list[Row]:
-    """The rows of a table; none where it is missing."""
-    return [_row(line) for line in files.read_rows(path)]
+    """The rows of a table; none where it is missing.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    lines = files.read_rows(path, COLUMNS)
+    with files.reading(path):
+        return [_row(line) for line in lines]
 
 
 def read_grids(path: Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """Finished runs: what their folders hold, read on first use; and all runs below a folder."""
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +38,7 @@ class FinishedRun:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Seconds, parameters, multiply-adds, hardware, checksums, outcome."""
-        return dict(json.loads((self.folder / files.RUN).read_text()))
+        return dict(files.read_json(self.folder / files.RUN, {}))
 
     @property
     def outcome(self) -> str:
@@ -63,12 +62,12 @@ class FinishedRun:
     @cached_property
     def history(self) -> list[dict[str, str]]:
         """The rows of ``history.csv``: one per epoch."""
-        return files.read_rows(self.folder / files.HISTORY)
+        return files.read_rows(self.folder / files.HISTORY, ["epoch"])
 
     @cached_property
     def shapes(self) -> list[dict[str, str]]:
         """The rows of ``shapes.csv``: one per layer."""
-        return files.read_rows(self.folder / files.SHAPES)
+        return files.read_rows(self.folder / files.SHAPES, ["layer"])
 
     @cached_property
     def results(self) -> list[Row]:
@@ -136,23 +135,30 @@ def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun]
         folder: of a run, a sweep, or above runs.
         where: only those with these settings, see ``where.matching``.
 
+    A run whose files are damaged is one of the unfinished.
+
     Raises:
         UserError: there is no finished run, or none with those settings.
     """
     if not folder.is_dir():
         raise UserError(f"runs={folder}: no such folder")
     configs = [path.parent for path in sorted(folder.glob(f"**/{files.CONFIG}"))]
-    runs = [
-        FinishedRun(run, settings_of(run) if where is not None or (run / files.RUN).exists() else {})
-        for run in configs
-        if "wandb" not in run.relative_to(folder).parts
-    ]
-    names = {run.folder.name for run in runs}
+    runs, damaged = [], dict[str, str]()
+    for run in configs:
+        if "wandb" not in run.relative_to(folder).parts:
+            try:
+                needed = where is not None or (run / files.RUN).exists()
+                runs.append(FinishedRun(run, settings_of(run) if needed else {}))
+            except UserError as error:
+                damaged[run.name] = str(error)
+    names = {run.folder.name for run in runs} | damaged.keys()
     if where is not None and runs:
         kept = matching(where, [run.settings for run in runs])
         runs = [run for run, keep in zip(runs, kept, strict=True) if keep]
-    done = [run for run in runs if (run.folder / files.RUN).exists()]
-    missing = {run.folder.name: _reason(run.folder) for run in runs if run not in done}
+    finished = [run for run in runs if (run.folder / files.RUN).exists()]
+    damaged |= {run.folder.name: words for run in finished if (words := _damage(run))}
+    done = [run for run in finished if run.folder.name not in damaged]
+    missing = {run.folder.name: _reason(run.folder) for run in runs if run not in finished} | damaged
     jobs: Collection[str] = files.read_json(folder / files.SWEEP, {}).get("jobs", ())
     order = {name: i for i, name in enumerate(jobs)}
     if jobs:
@@ -163,6 +169,15 @@ def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun]
         reasons = f" ({'; '.join(f'{name}: {reason}' for name, reason in missing.items())})" if missing else ""
         raise UserError(f"runs={folder}: no finished run in it{reasons}")
     return done, missing
+
+
+def _damage(run: FinishedRun) -> str:
+    """Which of a run's files cannot be read; empty if all can that every view needs."""
+    try:
+        _ = run.facts, run.earlier, run.history, run.shapes, run.results
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _reason(run: Path) -> str:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from ..config import Config, to_dict
+from ..errors import UserError
 from ..models.blocks import Network
 from ..models.norm import calibrated
 from ..nets.hooks import record_outputs
@@ -28,27 +29,35 @@ class History(Callback):
     """Writes ``history.csv``, a row an epoch; a resumed run appends to the epochs that it had finished."""
 
     before = 0.0  # seconds of this epoch in an earlier process
+    epochs = 0  # that an earlier process had finished
 
     def __init__(self, run: Path) -> None:
         self.path = run / HISTORY
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the rows of the epochs before the checkpoint."""
+        """Keep the rows of the epochs before the checkpoint.
+
+        Raises:
+            UserError: some of them are missing.
+        """
         self.start = time.perf_counter() - self.before
         self.rows = [dict(row) for row in read_rows(self.path) if int(row["epoch"]) <= trainer.current_epoch]
+        if len(self.rows) < self.epochs:
+            found = f"{len(self.rows)} of the {self.epochs} epochs that the checkpoint has behind it"
+            raise UserError(f"{self.path} has {found}; remove {self.path.parent} to train again")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self.start = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds of the epoch so far."""
-        return {"seconds": time.perf_counter() - self.start}
+        """The seconds of the epoch so far, and the number of epochs before it."""
+        return {"seconds": time.perf_counter() - self.start, "epochs": len(self.rows)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the seconds of the epoch so far."""
-        self.before = state_dict["seconds"]
+        """Restore them."""
+        self.before, self.epochs = state_dict["seconds"], state_dict.get("epochs", 0)
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -21,7 +21,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from ..errors import Interrupted
-from ..results.files import BEST, LAST, NEXT, PREVIOUS, write
+from ..results.files import BEST, HISTORY, LAST, NEXT, PREVIOUS, read_rows, write
 
 #: signals on which a run saves and stops: Ctrl-C, the end of an allocation, a requeue
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
@@ -189,6 +189,9 @@ def resume_from(folder: Path, progress: Callable[[str], None]) -> Path | None:
     good = None if folder / BEST in damaged else next((path for path in kept if path not in damaged), None)
     if damaged and good != kept[0]:
         progress(f"{damaged[0]} is damaged: resuming from {good.name if good else 'the start'}")
+    elif good and good.name != BEST and not (folder / BEST).exists() and read_rows(folder.parent / HISTORY):
+        progress(f"{folder / BEST} is missing: resuming from the start")
+        return None
     return good
 
 

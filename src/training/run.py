@@ -28,11 +28,12 @@ from ..data.example_images import probe_images
 from ..data.splits import Splits, split
 from ..errors import Interrupted
 from ..metrics.rows import Row
+from ..naming import code_checksum, code_version
 from ..reporting.maps import finish_maps
 from ..reporting.terminal import console, show_closing, show_notes, show_summary
 from ..reporting.wandb_logger import WandbLogger
 from ..results import files
-from ..results.identity import is_finished, read_checkpoint, write_identity
+from ..results.identity import is_by_other_code, is_finished, read_checkpoint, write_identity
 from ..results.locks import folder_lock
 from ..results.measures import named_values, write_measures
 from ..results.outcomes import DIVERGED, outcome_of
@@ -59,7 +60,8 @@ def run(cfg: Config, folder: Path) -> None:
         Interrupted: a signal stopped it; the run is saved.
     """
     if is_finished(folder, cfg):
-        console.print(f"  finished before, kept: {folder}", markup=False, soft_wrap=True)
+        other = " (by other code; remove it to train again)" if is_by_other_code(folder) else ""
+        console.print(f"  finished before, kept: {folder}{other}", markup=False, soft_wrap=True)
         return
     if not is_main_process():
         with _deterministic():
@@ -258,6 +260,8 @@ def _facts(cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> 
         "parameters": summary.parameters,
         "multiply_adds": summary.multiply_adds,
         "torch": torch.__version__,
+        "code": code_version(),
+        "code_checksum": code_checksum(),
         "classes": list(splits.classes),
         "images": {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
         "split_checksum": splits.checksum,
