@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from src import answers, naming
+from src.claims.checks import Checks
 from src.claims.judge import ClaimVerdict, ContrastVerdict
 from src.claims.record import StudyVerdict, read_verdict, write_verdict
 from src.launch.sweep import study_names
@@ -20,7 +21,7 @@ from tests.helpers import ROOT
 DOCS = ROOT / "docs"
 
 
-def study(folder: Path, name: str, verdict: Verdict = Verdict.HOLDS) -> Path:
+def study(folder: Path, name: str, verdict: Verdict = Verdict.HOLDS, checks: Checks = Checks()) -> Path:  # noqa: B008
     """A finished sweep with a verdict of one claim."""
     contrast = ContrastVerdict(
         "max − none",
@@ -37,7 +38,7 @@ def study(folder: Path, name: str, verdict: Verdict = Verdict.HOLDS) -> Path:
         pairs=10,
     )
     claim = ClaimVerdict(f"What {name} claims.", "all", verdict, [contrast])
-    found = StudyVerdict("Q1", "Why?", "much", "quick", [claim], "abc", "2026-11-29", [], 0, 1, 1)
+    found = StudyVerdict("Q1", "Why?", "much", "quick", [claim], "abc", "2026-11-29", [], 0, 1, 1, checks=checks)
     files.write_json(folder / name / files.SWEEP, {"jobs": ["run"]})
     files.write_json(folder / name / "run" / files.RUN, {})
     write_verdict(folder / name, found)
@@ -68,6 +69,16 @@ def test_each_claim_has_a_row_and_each_study_a_section_in_the_order_of_the_quest
     assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "\nold\n" not in readme
     assert "| Q1 | What q10_late claims. | [? undecided](docs/answers.md#q10_late) |" in readme
     assert "max − none" in (docs / FOLDER / "q2_early.svg").read_text()
+
+
+def test_what_every_run_is_checked_for_is_counted_over_all_studies(tmp_path: Path) -> None:
+    files.write(tmp_path / "README.md", f"{MARKERS[0]}{MARKERS[1]}")
+    for name, checks in (("a", Checks(2, 30, 0, 20, 1, 0)), ("b", Checks(1, 8, 0, 10, 2, 1))):
+        collect(name, study(tmp_path / "outputs", name, checks=checks), tmp_path / "docs")
+    page = write_answers(tmp_path / "docs", []).read_text()
+    assert "| Q12 | Shapes can be computed by hand. | **✓ holds** | 3 nets, 38 layers: " in page
+    assert "| Q13 | The same few images every time. | **✗ does not hold** | 30 runs, 3 kinds of images: " in page
+    assert "by hand. | [✓ holds](docs/answers.md) |" in (tmp_path / "README.md").read_text()
 
 
 def test_a_study_without_a_verdict_leaves_the_table_as_it_is(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from src.claims.check import check_study
+from src.claims.checks import Checks, checks_of
 from src.claims.judge import judge_claim
 from src.claims.readings import numbers_of
 from src.claims.record import judge_sweep, read_verdict, state, write_verdict
@@ -426,3 +427,26 @@ def test_the_page_and_the_terminal_of_a_sweep_begin_with_its_verdicts(
     report = definition_of(compose(folder, *[find_runs(folder)[0]] * 2, {}))
     assert "HOLDS: <b>max</b> is better" in report and "Not tested: much" in report
     assert to_dict(from_dict({})).keys().isdisjoint({"study", "preset", "seeds"})
+
+
+# what every run is checked for
+
+
+def test_nets_and_example_images_are_counted_over_runs(tmp_path: Path) -> None:
+    for seed in range(2):
+        for width in (4, 8):
+            folder = tmp_path / f"{width}{seed}"
+            written_run(folder, 0.9, seed=seed, model={"width": width}, data={"permute": width == 8})
+            rows = [{"layer": name, "kind": "Conv2d", "channels": width} for name in ("a", "b")]
+            files.write_rows(folder / files.SHAPES, rows)
+            facts = json.loads((folder / files.RUN).read_text())
+            files.write_json(folder / files.RUN, facts | {"probe_checksum": f"images of {width}"})
+    runs = find_runs(tmp_path)[0]
+    assert checks_of(runs, {}) == Checks(nets=2, layers=4, refused=0, runs=4, views=2, changed=0)
+    facts = json.loads((tmp_path / "41" / files.RUN).read_text())
+    files.write_json(tmp_path / "41" / files.RUN, facts | {"probe_checksum": "others"})
+    reasons = {"c": "ShapeError: conv1: the summary says (4, 8), the net gives (4, 7)", "d": "not started"}
+    checks = checks_of(find_runs(tmp_path)[0], reasons)
+    assert (checks.changed, checks.of_images) == (1, Verdict.REFUTED)
+    assert (checks.refused, checks.of_shapes) == (1, Verdict.REFUTED)
+    assert checks_of([], {}).of_shapes == checks_of([], {}).of_images == Verdict.INADMISSIBLE

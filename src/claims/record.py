@@ -14,6 +14,7 @@ from ..naming import code_version
 from ..results import files
 from ..results.runs import FinishedRun
 from ..stats.decisions import Verdict
+from .checks import Checks, checks_of
 from .judge import ALPHA, ClaimVerdict, ContrastVerdict, judge
 from .rule import statement, study_hash
 
@@ -36,6 +37,7 @@ class StudyVerdict:
         command: that runs the study.
         data, hardware: of the runs.
         code: the commit, or the version, that the claims were stated with.
+        checks: of every run, beside the claims.
     """
 
     number: str
@@ -56,6 +58,7 @@ class StudyVerdict:
     data: list[str] = field(default_factory=list)
     hardware: list[str] = field(default_factory=list)
     code: str = ""
+    checks: Checks = field(default_factory=Checks)
 
 
 def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, alpha: float = ALPHA) -> dict[str, Any]:
@@ -114,6 +117,7 @@ def judge_sweep(folder: Path, runs: Sequence[FinishedRun], missing: Mapping[str,
         command=sweep.get("command", "").splitlines()[-1] if sweep.get("command") else "",
         data=_values(run.settings.get("data.name") for run in runs),
         hardware=_values(run.facts.get("hardware") for run in runs), code=entry["first"].get("code", ""),
+        checks=checks_of(runs, missing),
     )  # fmt: skip
 
 
@@ -143,7 +147,8 @@ def read_verdict(path: Path) -> StudyVerdict:
     """
     tree = files.read_json(path, {})
     with files.reading(path):
-        return StudyVerdict(**tree | {"claims": [_claim(claim) for claim in tree["claims"]]})
+        claims = [_claim(claim) for claim in tree["claims"]]
+        return StudyVerdict(**tree | {"claims": claims, "checks": Checks(**tree.get("checks", {}))})
 
 
 def _claim(tree: dict[str, Any]) -> ClaimVerdict:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..claims.checks import Checks
 from ..claims.judge import ClaimVerdict, ContrastVerdict
 from ..claims.record import StudyVerdict, read_verdict
 from ..naming import natural_order
 from ..results import files
+from ..stats.decisions import Verdict
 from .verdicts import basis, difference, expected, forest, mark, remarks, short
 
 #: of the answers below ``docs``
@@ -36,9 +38,7 @@ the same nets. *Holds*: the difference has the sign that was claimed. *Does not 
 matter. *Equivalent*: it is too small to matter, whatever its sign. *Undecided*: more seeds are needed. *Inadmissible*:
 the runs cannot say. What would have refuted a claim is its margin: a difference on the wrong side of it.
 
-Two claims of the essay are checks that every run makes: that shapes can be computed by hand (Q12: the model summary, by
-arithmetic, is held against the running net before training), and that images stay the same (Q13: example images with a
-checksum, on one colour scale).
+Two claims of the essay are checks that every run makes (Q12, Q13).
 """
 
 
@@ -77,6 +77,8 @@ def short_table(folder: Path, names: Sequence[str]) -> str:
         for claim in study.claims:
             verdict = f"[{mark(claim.verdict)} {claim.verdict}](docs/answers.md#{name})"
             rows.setdefault(study.number, []).append(f"| {study.number} | {claim.text} | {verdict} |")
+    for question, verdict, _ in check_rows(collected(folder)):
+        rows[question] = [f"| {question} | {UNTESTED[question][0]} | [{mark(verdict)} {verdict}](docs/answers.md) |"]
     for question, (text, state) in UNTESTED.items():
         rows.setdefault(question, [f"| {question} | {text} | {state} |"])
     lines = [row for question in sorted(rows, key=natural_order) for row in rows[question]]
@@ -110,7 +112,27 @@ def verdict_table(studies: Mapping[str, StudyVerdict]) -> str:
             differences = "<br>".join(f"{contrast.name}: {difference(contrast)}" for contrast in claim.contrasts)
             cells = (study.number, claim.text, f"**{mark(claim.verdict)} {claim.verdict}**", differences, _seeds(claim))
             lines.append(f"| {' | '.join(cells)} | [`{name}`](#{name}) |")
+    for question, verdict, words in check_rows(studies):
+        lines.append(
+            f"| {question} | {UNTESTED[question][0]} | **{mark(verdict)} {verdict}** | {words} | | every study |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def check_rows(studies: Mapping[str, StudyVerdict]) -> list[tuple[str, Verdict, str]]:
+    """Question, verdict, and what was counted over all studies, of the claims that every run checks; none without."""
+    checks = sum((study.checks for study in studies.values()), Checks())
+    if not checks.nets:
+        return []
+    shapes = (
+        f"{checks.nets} nets, {checks.layers} layers: shapes and parameters by arithmetic, and those of the running net; "
+        f"{checks.refused or 'none'} differed"
+    )
+    images = (
+        f"{checks.runs} runs, {checks.views} kinds of images: checksums of the example images; "
+        f"{checks.changed or 'none'} changed within a study"
+    )
+    return [("Q12", checks.of_shapes, shapes), ("Q13", checks.of_images, images)]
 
 
 def _seeds(claim: ClaimVerdict) -> str:
