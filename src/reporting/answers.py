@@ -125,7 +125,7 @@ def check_rows(studies: Mapping[str, StudyVerdict]) -> list[tuple[str, Verdict, 
     if not checks.nets:
         return []
     shapes = (
-        f"{checks.nets} nets, {checks.layers} layers: shapes and parameters by arithmetic, and those of the running net; "
+        f"{checks.nets} nets, {checks.layers} layers: shapes and parameters by arithmetic and of the running net; "
         f"{checks.refused or 'none'} differed"
     )
     images = (
