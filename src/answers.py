@@ -54,7 +54,7 @@ def main() -> None:
         failed = run_studies(studies, options, options.jobs or cores()) if options.run else []
         for name, folder in studies.items():
             collect(name, folder, Path(options.out))
-        console.print(f"  {write_answers(Path(options.out), study_names())}", markup=False)
+        console.print(f"  {write_answers(Path(options.out), study_names())}", markup=False, soft_wrap=True)
         if failed:
             console.print(f"  failed: {', '.join(failed)}; their output: {OUTPUTS}/answers/", markup=False)
             raise SystemExit(1)
