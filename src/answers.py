@@ -1,17 +1,23 @@
 """Run every study and put all verdicts into one table.
 
-    python -m src.answers preset=quick                     every study of sweeps/, small: about two hours on 2 cores
-    python -m src.answers preset=full                      as large as the claims deserve: on a GPU
+    python -m src.answers preset=quick
+                            every study of sweeps/, small: two hours on 2 cores
+    python -m src.answers preset=full
+                            as large as the claims deserve: on a GPU
     python -m src.answers studies=q1_what_over_where,q3_stride
-    python -m src.answers run=false                        the table again, from finished studies
+    python -m src.answers run=false
+                            the table again, from finished studies
 
-A study is a named sweep that states claims, and runs by its own command. Several run side by side, each in one process
-on one core (jobs=); what is finished is kept, so the same command goes on after an interruption. The table goes to
-docs/answers.md, the verdicts of each study to docs/answers/.
+A study is a named sweep that states claims, and runs by its own command.
+Several run side by side, each in one process on one core (jobs=); what is
+finished is kept, so the same command goes on after an interruption. The table
+goes to docs/answers.md, the verdicts of each study to docs/answers/.
 
 options: preset=quick|full  studies=all|NAME,NAME  run=true|false  out=FOLDER
-         jobs=N (studies side by side; by default one a core; with a GPU or a cluster: 1)
-         launcher=basic|local|slurm (of each study: basic runs its jobs one after the other)
+         jobs=N (studies side by side; by default one per core; with a GPU or a
+             cluster: 1)
+         launcher=basic|local|slurm (of each study: basic runs its jobs one
+             after the other)
 """
 
 import os

@@ -1,7 +1,9 @@
-"""The model summary of a config, without data or training: shapes, receptive fields, multiply-adds (MACs).
+"""The model summary of a config, without data or training.
 
-python -m src.shapes model.depth=4 model.pool=blur
-python -m src.shapes model=resnet data=cifar10
+    python -m src.shapes model.depth=4 model.pool=blur
+    python -m src.shapes model=resnet data=cifar10
+
+Shapes, receptive fields and multiply-adds (MACs) of every layer.
 """
 
 import sys
@@ -12,10 +14,11 @@ def main() -> None:
     from .config import cli_errors
     from .launch.compose import compose_one
     from .launch.sweep import summarize_config
+    from .naming import commands_here
     from .reporting.terminal import show_summary
 
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
+        print(commands_here(__doc__ or "").strip())
         return
     with cli_errors():
         show_summary(summarize_config(compose_one(sys.argv[1:])), " ".join(sys.argv[1:]) or "the default net")

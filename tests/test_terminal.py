@@ -1,11 +1,15 @@
 """Tables and text in a terminal of any width: no number is cut, no name is lost, no word is broken."""
 
 import re
+import sys
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from src.__main__ import COMMANDS
 from src.metrics.rows import Estimate, Row
 from src.reporting import terminal
 from src.reporting.columns import FAILURES, HEADINGS, legend, one_line
@@ -123,3 +127,13 @@ def test_nets_that_failed_to_train_win_nothing(tmp_path: Path) -> None:
     alone = headline(group_into_variants(runs[:10] + runs[20:]))
     assert alone.startswith("Only pool=max trained: Test accuracy 0.945")
     assert set(FAILURES) == {DIVERGED, COLLAPSED}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_terminal(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = import_module(f"src.{command}")
+    with pytest.MonkeyPatch.context() as patch, suppress(SystemExit):
+        patch.setattr(sys, "argv", [command, "--help"])
+        module.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5 and max(map(len, lines)) <= 80
