@@ -5,11 +5,11 @@
     python -m src.report runs=outputs/SWEEP/RUN         one run alone
     python -m src.report runs=RUN beside=OTHER          two runs, or sweeps
     python -m src.report runs=outputs/SWEEP baseline=pool=none
-                                  differences from another variant than the first
+                                differences from another variant than the first
     python -m src.report runs=outputs where=data=shapes,pool=max,avg,seed=0
-                                  of all runs, those of these settings
+                                of all runs, those of these settings
     python -m src.report runs=outputs/SWEEP wandb=true
-                                  also a W&B Report; without login, its definition
+                                also a W&B Report; without login, its definition
 
 Only runs of one data set and task are ranked with each other. Beside
 comparison.csv lies runs.csv: one row per run, with every setting that differs
