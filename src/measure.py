@@ -57,6 +57,9 @@ def main() -> None:
 
             compare_layers(options)
         else:
+            from .measuring.own_table import refuse_options
+
+            refuse_options(options)
             from .measuring.checkpoint import measure_again
 
             measure_again(options)

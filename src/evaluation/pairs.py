@@ -18,7 +18,7 @@ from ..metrics.position_equivariance import PositionEquivariance, stays_inside
 from ..metrics.rows import Estimate, PerImage, Row
 from ..nets.hooks import reference_tensor, stream_outputs
 from ..stats.bootstrap import bootstrap_weights
-from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, crop_margin, to_float
+from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, crop_margin, shift_amounts, to_float
 from .adapter import OUTPUT, EvaluationSet, ModelAdapter, populations
 
 #: the name of the predicted position among the names of layers
@@ -69,10 +69,9 @@ def settings(test_set: EvaluationSet, names: Sequence[str], amounts: Sequence[fl
     """
     drawn = []
     for transform in (TRANSFORMS[name] for name in names):
-        for amount in transform.amounts:
+        for amount in shift_amounts(test_set.margin) if transform.name == "shift" else transform.amounts:
             generator = torch.Generator().manual_seed(test_set.seed)
-            within_margin = transform.name != "shift" or amount <= test_set.margin
-            if within_margin and (amounts is None or amount in amounts):
+            if amounts is None or amount in amounts:
                 drawn.append(Setting(transform, amount, transform.draw(len(test_set.padded), amount, generator)))
     return drawn
 

@@ -24,6 +24,7 @@ from ..reporting.wandb_logger import mode_of
 from ..results import files
 from ..results.identity import is_finished
 from ..summary import ModelSummary, summarize
+from ..transforms import check_max_shift
 from . import launchers
 from .compose import SEARCHPATH, compose_jobs, given, key_of
 from .jobs import quoted
@@ -216,6 +217,7 @@ def _check(jobs: dict[Path, Config]) -> None:
             if net not in nets:
                 summarize_config(cfg)
                 nets.add(net)
+            check_max_shift("measure.max_shift", cfg.measure.max_shift, *image_shape(cfg.data)[0][1:])
         except UserError as error:
             where = f"{run.name}: " if len(jobs) > 1 else ""
             raise UserError(f"{where}{error}") from None

@@ -18,13 +18,15 @@ def uncompiled(net: nn.Module) -> nn.Module:
     """The original of a net from ``torch.compile``, which would compile again whenever a hook is added or removed.
 
     Raises:
-        UserError: the net or a part of it is scripted (TorchScript), and runs no hooks.
+        UserError: the net or a part of it is scripted (TorchScript), and runs no hooks; or it has no ``forward``.
     """
     scripted = [name for name, module in net.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         part = scripted[0] or "the net"
         raise UserError(f"{part} is scripted: its layers cannot be seen; give the nn.Module that it was made from")
     original: nn.Module = getattr(net, "_orig_mod", net)
+    if type(original).forward is nn.Module.forward and "forward" not in vars(original):
+        raise UserError(f"the net, a {type(original).__name__}, has no forward: it cannot be run")
     return original if original._compiled_call_impl is None else copy.copy(original)  # the copy is not compiled
 
 
