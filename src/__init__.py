@@ -41,18 +41,27 @@ _PUBLIC = {
     "load_runs": "results.frames",
 }
 
+#: subpackages that are imported when they are first used
+_SUBPACKAGES = ("evaluation", "metrics", "nets", "pooling", "reporting", "results", "stats", "summary", "transforms")
+
 __all__ = ["POOLS", "ModelSummary", "evaluate", "load_measures", "load_runs", "summarize", "swap_pools", "verify"]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used."""
-    if name not in _PUBLIC:
+    """A public name or a subpackage, imported when it is first used."""
+    if name not in (*_PUBLIC, *_SUBPACKAGES):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     state = random.getstate()  # libraries draw from it when they are imported (rich)
     try:
-        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+        module = import_module(f".{_PUBLIC.get(name, name)}", __name__)
+        return getattr(module, name) if name in _PUBLIC else module
     finally:
         random.setstate(state)
+
+
+def __dir__() -> list[str]:
+    """The public names and the subpackages."""
+    return sorted([*__all__, *_SUBPACKAGES, *(name for name in globals() if name.startswith("__"))])
 
 
 def _declare_missing_operators() -> torch.library.Library | None:

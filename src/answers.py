@@ -66,13 +66,13 @@ def main() -> None:
             raise SystemExit(1)
 
 
-def run_studies(studies: Mapping[str, Path], options: Options, at_once: int) -> list[str]:
+def run_studies(studies: Mapping[str, Path], options: Options, side_by_side: int) -> list[str]:
     """Run studies, some at a time, each by its command and with its output in a log; returns those that failed.
 
     Args:
         studies: name → the folder of its sweep.
         options: of the command line.
-        at_once: how many run side by side; each then has one thread.
+        side_by_side: how many run side by side; each then has one thread.
     """
     from .reporting.answers import progress_line
     from .reporting.terminal import console
@@ -81,9 +81,9 @@ def run_studies(studies: Mapping[str, Path], options: Options, at_once: int) -> 
     try:
         with console.status("") as status:
             while waiting or running:
-                while waiting and len(running) < at_once:
+                while waiting and len(running) < side_by_side:
                     name = waiting.pop(0)
-                    running[name] = start_study(name, options, at_once), time.monotonic()
+                    running[name] = start_study(name, options, side_by_side), time.monotonic()
                 status.update("; ".join(f"{name}: {progress_line(studies[name])}" for name in running))
                 time.sleep(0.5)
                 for name, (process, start) in list(running.items()):
@@ -101,7 +101,7 @@ def run_studies(studies: Mapping[str, Path], options: Options, at_once: int) -> 
     return failed
 
 
-def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[bytes]":
+def start_study(name: str, options: Options, side_by_side: int) -> "subprocess.Popen[bytes]":
     """Start a study's command."""
     from .launch.jobs import THREADS
     from .launch.sweep import OUTPUTS
@@ -112,7 +112,7 @@ def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [*command_words("train"), "-m", f"sweeps={name}", f"hydra/launcher={options.launcher}"]
     words += [f"preset={options.preset}"] * (options.preset != "quick")
-    environment = os.environ | (dict.fromkeys(THREADS, "1") if at_once > 1 else {})
+    environment = os.environ | (dict.fromkeys(THREADS, "1") if side_by_side > 1 else {})
     with log.open("w") as output:
         return subprocess.Popen(
             words,

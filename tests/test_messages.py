@@ -3,6 +3,8 @@
 import copy
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from src.pooling import swap_pools
 from src.results import files
 from src.summary import summarize
 from src.transforms import check_max_shift, shift_amounts
+from tests.helpers import ROOT
 
 # as they are where the package is used: here, a type checker stands before them
 evaluate, swap_pools = (inspect.unwrap(function) for function in (evaluate, swap_pools))
@@ -151,3 +154,20 @@ def test_a_net_that_gives_a_tuple_is_measured_and_its_summary_refused_in_words()
     assert len(evaluate(Tuple(), IMAGES, max_shift=1, quiet=True))
     with pytest.raises(UserError, match="a mean, sum or maximum over all dimensions; the summary follows those of an"):
         summarize(Tuple(), (3, 24, 24))
+
+
+def test_the_package_lists_its_public_names_and_subpackages():
+    code = "import sys, src; shown = {name for name in dir(src) if name[0] != '_'}; print(*sorted(shown)); "
+    code += "print(src.pooling.POOLS is src.POOLS, src.metrics.InvarianceError.__name__, 'torchvision' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    names, rest = done.stdout.splitlines()
+    assert {"evaluate", "swap_pools", "summarize", "pooling", "metrics"} <= {*names.split()}
+    assert not {"Any", "Path", "ctypes", "random", "sys"} & {*names.split()} and rest == "True InvarianceError False"
+
+
+def test_a_summary_prints_as_a_table():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2048, 10))
+    lines = str(summarize(net, (3, 32, 32))).splitlines()
+    assert lines[0].split() == ["layer", "channels", "size", "RF", "stride", "centre", "params", "mult-adds", "seen"]
+    assert lines[1].split()[:7] == ["0", "8", "32×32", "3", "1", "0.5", "224"] and len(lines) == 6
+    assert lines[-1].startswith("input 3×32×32; 20,714 parameters; 242 k multiply-adds")

@@ -12,7 +12,7 @@ from src.metrics.quantities import Quantity, declared
 ROOT = Path(metrics.__file__).parent.parent
 INTRO = """# Measures
 
-Each run writes `measures.csv`: one row a number, with the columns
+Each run writes `measures.csv`: one row per number, with the columns
 `layer, transform, protocol, amount, measure, value, low, high, n`.
 
 - `layer`: the name in the net, or `output` for its answer.

@@ -71,7 +71,7 @@ class EvaluationSet:
         labels: class of each image, if the net predicts it.
         positions: (x, y) of the object in each image, in units of its side, if known.
         seed: of all random draws.
-        batch: images of a forward pass; changes results by rounding at most.
+        batch: images per forward pass; changes results by rounding at most.
         dimensions: that features are reduced to, for the family ``equal_dimension``.
         sizes: of the object in each image, in units of its side, if known.
         size_range: the least and the largest size that the data set draws, if known.

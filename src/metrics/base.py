@@ -1,6 +1,6 @@
 """The three forms a metric can have: of statistics of images, of pairs of images, and of a layer.
 
-A metric is a torchmetrics ``Metric``. Its ``update`` takes a batch and keeps a few numbers an image, not the maps, so
+A metric is a torchmetrics ``Metric``. Its ``update`` takes a batch and keeps a few numbers per image, not the maps, so
 that memory does not grow with their size. ``compute`` gives its numbers by name, ``estimates`` also their intervals.
 The same number of a single batch is a pure function in the metric's file.
 """

@@ -1,4 +1,4 @@
-"""The table of all verdicts: a row a claim, from the ``verdict.json`` of every study."""
+"""The table of all verdicts: one row per claim, from the ``verdict.json`` of every study."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ def write_answers(out: Path, names: Sequence[str]) -> Path:
 
 
 def short_table(folder: Path, names: Sequence[str]) -> str:
-    """Markdown: a row a claim, with its verdict alone; every question has a row."""
+    """Markdown: one row per claim, with its verdict alone; every question has a row."""
     rows: dict[str, list[str]] = {}
     for name, study in collected(folder).items():
         for claim in study.claims:
@@ -105,7 +105,7 @@ def answers_page(folder: Path, names: Sequence[str]) -> str:
 
 
 def verdict_table(studies: Mapping[str, StudyVerdict]) -> str:
-    """A row a claim: number, claim, verdict, the differences that decided it, seeds, and the study's name."""
+    """One row per claim: number, claim, verdict, the differences that decided it, seeds, and the study's name."""
     lines = ["| | claim | verdict | difference [interval] | seeds | study |", "|-|-|-|-|-|-|"]
     for name, study in studies.items():
         for claim in study.claims:

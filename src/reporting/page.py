@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from ..claims.record import StudyVerdict, judge_sweep, write_verdict
 from ..config import NON_IDENTITY_KEYS, Config, fitting_name, flatten, format_override, plain_name
+from ..naming import si_prefix
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from . import comparison
@@ -23,7 +24,7 @@ from .headline import headline
 from .map_browser import serialize_maps
 from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
 from .tables import comparison_rows, failures, run_facts, run_rows, shown_columns, shown_rows
-from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path, si_prefix
+from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path
 from .variant import Variant
 from .verdicts import page_of, show_verdicts
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..config import format_override
+from ..naming import si_prefix
 from ..results.runs import FinishedRun
 from .columns import FACTS, FAILURES, GAPS, HEADINGS, MEASURED
-from .terminal import si_prefix
 from .variant import Variant
 
 #: name → key of ``run.json``

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
+from ..naming import si_prefix
 from ..results.outcomes import rule_of
 from ..summary import ModelSummary
 from ..transforms import SHIFTS
@@ -69,18 +70,6 @@ def shown_path(path: Path) -> str:
     """A path as people read it: relative to the working directory where it lies below it."""
     absolute, here = path.absolute(), Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)
-
-
-def si_prefix(number: float) -> str:
-    """Three digits with an SI prefix.
-
-    >>> si_prefix(1234567), si_prefix(0.5)
-    ('1.23 M', '0.5')
-    """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(number) >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:.3g}"
 
 
 def _widths(rows: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> dict[str, int]:
@@ -142,22 +131,9 @@ def _show(
 
 def show_summary(summary: ModelSummary, title: str) -> None:
     """One line per layer; pointwise layers are dimmed."""
-    names = ("layer", "channels", "size", "RF", "stride", "centre", "params", "mult-adds", "seen")
-    columns = {name: name for name in names} | {"seen": "input\nseen"}
-    lines, styles = [], []
-    for layer in summary.layers:
-        rows, cols = layer.rows, layer.columns
-        size = f"{rows.size}×{cols.size}" if (rows.size, cols.size) != (1, 1) else "1"
-        costs = layer.parameters or layer.multiply_adds or (rows.jump != 1 and "pool" in layer.name)
-        cells = (
-            layer.name, str(layer.channels), size, f"{max(rows.receptive_field, cols.receptive_field):g}",
-            f"{max(rows.jump, cols.jump):g}", f"{rows.offset:g}",
-            f"{layer.parameters:,}" if layer.parameters else "·",
-            si_prefix(layer.multiply_adds) if layer.multiply_adds else "·",
-            f"{layer.seen(summary.image[1:]):.0%}",
-        )  # fmt: skip
-        lines.append(dict(zip(names, cells, strict=True)))
-        styles.append("" if costs else "dim")
+    lines = summary.cells()
+    columns = {name: name for name in lines[0]} | {"seen": "input\nseen"}
+    styles = ["" if costs else "dim" for costs in summary.costs()]
     _show(title, lines, columns, ("centre", "stride", "seen", "channels", "size"), "shapes.csv of a run", styles)
     channels, height, width = summary.image
     print_text(
