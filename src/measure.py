@@ -1,8 +1,7 @@
 """Measure a net, of a library or your own, on your images; or a run again.
 
     python -m src.measure net=torchvision/resnet18 data.root=/path/images
-    python -m src.measure net=timm/resnet18.a1_in1k weights=FILE.safetensors \\
-        data=folder data.root=/path/images
+    python -m src.measure net=timm/resnet18 weights=FILE data.root=/path/images
     python -m src.measure net=my_package.my_module:MyNet data.root=/path/images
     python -m src.measure net=torchvision/vgg11 layers=list
     python -m src.measure checkpoint=outputs/SWEEP/RUN/checkpoints/best.ckpt
