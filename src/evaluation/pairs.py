@@ -117,7 +117,7 @@ def _estimates(
     metrics: Mapping[str, Sequence[Measure]], weights: Float[Tensor, "draws n"]
 ) -> Iterator[tuple[str, str, Estimate]]:
     """(layer, name, estimate) of the metrics that were updated, all with the same number of images."""
-    layers = {metric: layer for layer, some in metrics.items() for metric in some if metric.update_called}
+    layers = {metric: layer for layer, of_layer in metrics.items() for metric in of_layer if metric.update_called}
     if layers:
         n = sum(map(len, next(iter(layers)).batches))
         weights = weights if n == weights.shape[1] else bootstrap_weights(n)
@@ -191,7 +191,7 @@ def _populations(
 ) -> Mapping[str, Population]:  # fmt: skip
     """The populations of the original images, whole or masked by a disc, if any metric needs them."""
     measures = [measure for measure in measures if measure.setting.transform.disc == disc]
-    metrics = (metric for measure in measures for some in measure.metrics.values() for metric in some)
+    metrics = (metric for measure in measures for of_layer in measure.metrics.values() for metric in of_layer)
     if not any(metric.needs_population for metric in metrics):
         return {}
     progress("measuring how far images lie apart")

@@ -82,7 +82,7 @@ class Crops:
         windows = f"all {total:,} windows" if count == total else f"{count:,} of {total:,} windows, drawn at random"
         if self.fragments is None:
             return f"{windows}, one by one: {self.why}"
-        return f"{windows} by fragments of the padded image; all cost {self.forwards:.3g} forward passes an image"
+        return f"{windows} by fragments of the padded image; all cost {self.forwards:.3g} forward passes per image"
 
 
 def one_by_one_crops(
