@@ -213,7 +213,7 @@ def test_fragments_and_one_by_one_give_the_same_rows(monkeypatch):
         assert row.estimate.value == pytest.approx(other_row.estimate.value, rel=1e-9), name
         assert (row.protocol, row.amount, row.estimate.n) == ("all_crops", 81, 20)
     assert note.startswith("all 81 windows by fragments of the padded image; all cost ")
-    assert note.endswith(" forward passes an image (20 images)")
+    assert note.endswith(" forward passes per image (20 images)")
     assert other == "all 81 windows, one by one: not today (20 images)"
 
 

@@ -297,7 +297,7 @@ def test_sampled_rolls_depend_on_the_seed_and_have_no_heatmap():
 @pytest.mark.parametrize(
     ("padding", "forwards", "words"),
     [
-        ("circular", 10_000, "all 64 rolls by the phase tree, which cost {} forward passes an image (20 images)"),
+        ("circular", 10_000, "all 64 rolls by the phase tree, which cost {} forward passes per image (20 images)"),
         ("zeros", 10_000, "all 64 rolls, one by one: {} pads with zeros, so it is not equivariant"),
         ("zeros", 200, "24 of 64 rolls, drawn at random, one by one: {} pads with zeros"),
     ],
