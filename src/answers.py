@@ -38,9 +38,11 @@ class Options:
 
 def main() -> None:
     """Run the studies, with a line each; then write the table."""
-    from .config import cli_errors, from_command_line
+    from .cli_errors import cli_errors
 
     with cli_errors():
+        from .config import from_command_line
+
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from .launch.jobs import cores
         from .launch.sweep import OUTPUTS, study_names

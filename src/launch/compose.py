@@ -21,6 +21,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ..cli_errors import one_line
 from ..config import (
     COMMAND_KEYS,
     NON_IDENTITY_KEYS,
@@ -32,7 +33,6 @@ from ..config import (
     plain_name,
     study_of,
 )
-from ..config.cli_errors import one_line
 from ..errors import UserError
 from ..naming import PACKAGE, command
 from .job_configs import job_configs

@@ -5,20 +5,23 @@ A new data set is a new file here with its part of the table, and conf/data/NAME
 
 from dataclasses import replace
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from ...registry import registered
+from ...registry import Table, collect, registered
 from ..images import MARGIN, DataError, DataSet, Images, Source
 
 __all__ = ["MARGIN", "SETS", "DataError", "DataSet", "Images", "Source", "load", "place"]
 
+_MODULES = registered(__file__, ("torchvision_sets", "folder", "shapes", "red_green"), without=("__main__",))
 #: name → data set; importing them loads no images and no torchvision
-SETS: dict[str, DataSet] = {}
-for _module in registered(__file__, ("torchvision_sets", "folder", "shapes", "red_green"), without=("__main__",)):
-    SETS |= import_module(f"{__name__}.{_module}").SETS
+SETS: dict[str, DataSet] = Table(
+    "data",
+    collect(
+        (f"{__name__}.{module}" for module in _MODULES), "SETS", "a DataSet", lambda entry: isinstance(entry, DataSet)
+    ),
+)
 
 
 def load(

@@ -7,8 +7,8 @@ from dataclasses import fields, is_dataclass
 
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import Interrupted, UserError, did_you_mean
-from ..naming import command
+from .errors import Interrupted, UserError, did_you_mean
+from .naming import command
 
 
 def one_line(error: BaseException) -> str:
