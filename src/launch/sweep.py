@@ -186,8 +186,8 @@ def study_names(chosen: str = "all") -> list[str]:
     Raises:
         UserError: a name is none of theirs.
     """
-    files_of_sweeps = choices("sweeps").items()
-    names = sorted((name for name, path in files_of_sweeps if "\nstudy:" in path.read_text()), key=natural_order)
+    texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in choices("sweeps").items()}
+    names = sorted((name for name, text in texts.items() if "\nstudy:" in text), key=natural_order)
     if chosen == "all":
         return names
     for name in chosen.split(","):
