@@ -41,6 +41,9 @@ _PUBLIC = {
     "load_runs": "results.frames",
 }
 
+#: tells this package, under either of its names, from another one that is called ``src``
+IS_WHATWHERE = True
+
 __all__ = ["POOLS", "ModelSummary", "evaluate", "load_measures", "load_runs", "summarize", "swap_pools", "verify"]
 
 
@@ -74,7 +77,7 @@ def _warn_of_two_names() -> None:
     to the other.
     """
     for name in {"src", "whatwhere"} - {__name__}:
-        if "_declare_missing_operators" in vars(sys.modules.get(name, object)):
+        if "IS_WHATWHERE" in vars(sys.modules.get(name, object)):
             warnings.warn(f"{name} is imported already: do not mix its objects with those of {__name__}", stacklevel=3)
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -12,9 +13,11 @@ import torch
 from torch import nn
 
 from src import models, transforms
-from src.data.sets import SETS
+from src.data import sets
+from src.data.sets import SETS, DataError, DataSet, Images, Source, load
 from src.errors import UserError
 from src.evaluation import followed
+from src.launch import compose
 from src.models.blocks import Network
 from src.nets.hooks import record_outputs
 from src.pooling import POOLS, Pool
@@ -118,9 +121,10 @@ def test_a_network_under_two_names_of_one_file_is_one(module):
     assert models.architecture("toy") is toy
 
 
-def test_a_followed_statistic_that_its_file_lacks_is_named(monkeypatch):
-    monkeypatch.setitem(followed.FOLLOWED, "toy", "of_layers")
-    with pytest.raises(UserError, match=r"^src/evaluation/followed/of_layers\.py: has no function toy, .*FOLLOWED"):
+def test_a_followed_statistic_that_its_file_lacks_is_named(module, monkeypatch):
+    module("src.evaluation.followed.of_toys")
+    monkeypatch.setitem(followed.FOLLOWED, "toy", "of_toys")
+    with pytest.raises(UserError, match=r"^src/evaluation/followed/of_toys\.py: has no function toy, .*FOLLOWED"):
         followed.statistic("toy")
 
 
@@ -160,3 +164,77 @@ def test_a_pool_that_returns_nothing_is_named(monkeypatch):
         pytest.raises(UserError, match=r"^stage1\.pool: Silent gives NoneType, where a tensor is needed$"),
     ):
         net(torch.zeros(1, 1, 8, 8))
+
+
+# --- data sets -------------------------------------------------------------------------------------------------------
+
+PIXELS = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
+LABELS = torch.arange(6) % 3
+
+
+def part(**wrong: Any) -> Images:
+    """Six images of three classes, some of whose fields are wrong, which the tests' type checker would not let pass."""
+    images = Images(PIXELS, LABELS)
+    for name, value in wrong.items():
+        object.__setattr__(images, name, value)
+    return images
+
+
+def source(**wrong: Any) -> Source:
+    whole = Source(part(), part(), ["a", "b", "c"], "edge")
+    for name, value in wrong.items():
+        object.__setattr__(whole, name, value)
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"train": part(images=PIXELS.expand(6, 2, 8, 8))}, "train.images: uint8 6×2×8×8, where uint8 n×1×8×8 is"),
+        ({"test": part(images=PIXELS[..., :7])}, "test.images: uint8 6×1×8×7, where uint8 n×1×8×8 is needed"),
+        ({"train": part(images=PIXELS.float())}, "train.images: float32 6×1×8×8, where uint8 n×1×8×8 is needed"),
+        ({"train": part(images=None)}, "train.images: NoneType, where a tensor, uint8 n×1×8×8 is needed"),
+        ({"train": part(labels=LABELS[:5])}, "train: 6 images and 5 labels"),
+        ({"train": part(labels=LABELS.float())}, "train.labels: float32 6, where int64 n is needed"),
+        ({"test": part(labels=LABELS + 1)}, "test.labels: 3 is none of the 3 classes, 0 … 2"),
+        ({"others": {"far": part(labels=LABELS - 1)}}, "far.labels: -1 is none of the 3 classes, 0 … 2"),
+        ({"test": None}, "test: NoneType, where Images are needed"),
+        ({"test": part(padded=PIXELS)}, "test.padded: uint8 6×1×8×8, where uint8 6×1×24×24 is needed"),
+        ({"test": part(factors=torch.rand(6, 3))}, "test.factors: float32 6×3, where float32 6×4 is needed"),
+        ({"classes": ["a", "b"]}, "its DataSet says 3 classes, its Source names 2"),
+        ({"classes": [0, 1, 2]}, "classes=[0, 1, 2]: must be a list of names"),
+        ({"out_of_frame": "white"}, "out_of_frame=white: choose one of black, edge"),
+        (None, "its loader gives NoneType, where a Source is needed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_data_set_that_is_not_what_its_entry_says_is_refused(monkeypatch, wrong, line):
+    given: Any = None if wrong is None else source(**wrong)
+    monkeypatch.setitem(SETS, "toy", DataSet(1, 8, 3, lambda root, size: given))
+    sets._load.cache_clear()
+    with pytest.raises(DataError) as refusal:
+        load("toy", "", 64)
+    message = str(refusal.value)
+    assert message.startswith(f"data=toy: {line}") and "\n" not in message
+
+
+def test_a_data_set_that_is_what_its_entry_says_is_taken(monkeypatch):
+    right = source(train=part(padded=torch.zeros(6, 1, 24, 24, dtype=torch.uint8), factors=torch.rand(6, 4)))
+    for name, side, classes in (("toy", None, None), ("toy", 8, 3)):
+        monkeypatch.setitem(SETS, name, DataSet(1, side, classes, lambda root, size: right))
+        sets._load.cache_clear()
+        assert load(name, "", 8) is right
+
+
+# --- another application of Hydra ------------------------------------------------------------------------------------
+
+
+def test_an_application_that_is_called_src_too_gets_nothing_from_the_plugin(monkeypatch):
+    plugin = ROOT / "hydra_plugins" / "whatwhere" / "__init__.py"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "src"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("src", "src.launch", "src.launch.sweeper", "src.launch.compose", "src.launch.user_files"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    assert not {"LocalLauncher", "StudySweeper", "UserConf"} & {*runpy.run_path(str(plugin))}
+    monkeypatch.setattr(compose, "PACKAGE", "whatwhere")
+    compose._refuse_two_names()
