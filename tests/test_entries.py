@@ -5,6 +5,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +17,12 @@ from src import models, transforms
 from src.data import sets
 from src.data.sets import SETS, DataError, DataSet, Images, Source, load
 from src.errors import UserError
-from src.evaluation import followed
+from src.evaluation import families, followed, suite
+from src.evaluation.adapter import EvaluationSet, ModelAdapter, normaliser
 from src.launch import compose
+from src.metrics.quantities import Quantity, declared
+from src.metrics.rows import Estimate, Note, Row
+from src.models import Model
 from src.models.blocks import Network
 from src.nets.hooks import record_outputs
 from src.pooling import POOLS, Pool
@@ -238,3 +243,123 @@ def test_an_application_that_is_called_src_too_gets_nothing_from_the_plugin(monk
     assert not {"LocalLauncher", "StudySweeper", "UserConf"} & {*runpy.run_path(str(plugin))}
     monkeypatch.setattr(compose, "PACKAGE", "whatwhere")
     compose._refuse_two_names()
+
+
+# --- measures --------------------------------------------------------------------------------------------------------
+
+FAMILY = {
+    "def rows(adapter, test_set):\n    yield 1\n": "",
+    "def rows(adapter, test_set):\n    return [1]\n": "",
+    "from .field import effective_field, rows\n": "",
+    "rows = list\n": "",
+    "def row(adapter, test_set):\n    yield 1\n": "has no rows(adapter, test_set), which yields its results",
+    "def rows(adapter, test_set):\n    return\n": "rows yields nothing; it must yield Row, Heatmap, Note or PerImage",
+}
+
+
+@pytest.mark.parametrize("code", FAMILY)
+def test_a_family_that_would_give_nothing_is_refused_before_training(monkeypatch, tmp_path, code):
+    monkeypatch.setattr(families, "__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "toy.py").write_text(code)
+    if not FAMILY[code]:
+        families.check_family("toy")
+        return
+    with pytest.raises(UserError) as refusal:
+        families.check_family("toy")
+    assert str(refusal.value) == f"src/evaluation/families/toy.py: {FAMILY[code]}"
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_every_family_gives_something(name):
+    families.check_family(name)
+
+
+NOTHING = Row("output", "none", "test", 0, "toy", Estimate(float("nan"), 0, 0, 1))
+SOMETHING = replace(NOTHING, estimate=Estimate(0.5, 0, 1, 1))
+
+
+def of_family(monkeypatch: pytest.MonkeyPatch, module: Callable[..., str], given: Any) -> list[Any]:
+    """What a family of a net gives, whose ``rows`` gives this."""
+    module("src.evaluation.families.toy", rows=lambda adapter, test_set: given)
+    monkeypatch.setattr(suite, "FAMILIES", ("toy",))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    adapter = ModelAdapter(net, [], normaliser((0.0,), (1.0,)))
+    return [*suite.evaluate_families(adapter, EvaluationSet(torch.zeros(2, 1, 4, 4), margin=0), ["toy"])]
+
+
+@pytest.mark.parametrize(
+    ("given", "notes"),
+    [
+        ([NOTHING, NOTHING], {"toy": "all its numbers are nan (2)"}),
+        ([NOTHING, SOMETHING], {}),
+        ([NOTHING, Note("toy", "not measured: why")], {"toy": "not measured: why"}),
+        ([], {}),
+    ],
+)
+def test_a_family_whose_numbers_are_all_nan_leaves_a_note(monkeypatch, module, given, notes):
+    found = of_family(monkeypatch, module, given)
+    assert {note.measure: note.words for note in found if isinstance(note, Note)} == notes
+    assert found[: len(given)] == given
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (None, "rows gives NoneType; it must yield Row, Heatmap, Note or PerImage"),
+        ([SOMETHING, 0.5], "rows yields float, where Row, Heatmap, Note or PerImage is needed"),
+    ],
+)
+def test_a_family_that_gives_something_else_is_named(monkeypatch, module, given, line):
+    with pytest.raises(UserError) as refusal:
+        of_family(monkeypatch, module, given)
+    assert str(refusal.value) == f"src/evaluation/families/toy.py: {line}"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("QUANTITIES = [Quantity('toy')]", "it is no tuple"),
+        ("QUANTITIES: tuple[Quantity, ...] = (Quantity('toy', low=math.pi),)", "malformed node"),
+        ("QUANTITIES = (toy,)", "toy is no Quantity"),
+    ],
+)
+def test_quantities_that_cannot_be_read_are_refused_with_their_place(tmp_path, line, problem):
+    (tmp_path / "toy.py").write_text(f"import math\n{line}\n")
+    with pytest.raises(UserError) as refusal:
+        [*declared(tmp_path / "toy.py")]
+    assert str(refusal.value).startswith(f"{tmp_path}/toy.py: line 2: QUANTITIES must be a tuple of Quantity(…)")
+    assert problem in str(refusal.value)
+
+
+def test_quantities_may_be_annotated(tmp_path):
+    (tmp_path / "toy.py").write_text("QUANTITIES: tuple[Quantity, ...] = (Quantity('toy', low=0),)\n")
+    assert [*declared(tmp_path / "toy.py")] == [Quantity("toy", low=0)]
+
+
+# --- architectures ---------------------------------------------------------------------------------------------------
+
+STAGES = [
+    (["sstage1", "sstage2"], "adds sstage1, sstage2; its stages must be stage1, stage2 … in this order"),
+    (["stage2", "stage1"], "adds stage2, stage1; its stages must be stage1, stage2 … in this order"),
+    (["stage0", "stage1"], "adds stage0, stage1; its stages must be stage1, stage2 … in this order"),
+    ([], "adds nothing; its stages must be stage1, stage2 … in this order"),
+    (["stage1", "stage1"], "adds stage1, the name of a layer that the net has already"),
+    (["stage1", "forward"], "adds forward, the name of an attribute that the net has already"),
+    (["stage1", "logits"], "adds logits, which the base class adds"),
+]
+
+
+@pytest.mark.parametrize(("names", "line"), STAGES)
+def test_layers_of_wrong_names_are_refused_when_the_net_is_built(names, line):
+    class Plain(Network):
+        """Convolutions under some names."""
+
+        def build(self, model: Model) -> None:
+            """Add them."""
+            for name in names:
+                self.add(name, nn.Identity())
+
+    Plain.__module__ = "src.models.plain"
+    with pytest.raises(UserError) as refusal:
+        Plain(Model(), (1, 8, 8), 2)
+    assert str(refusal.value) == f"src/models/plain.py: {line}"

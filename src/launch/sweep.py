@@ -17,6 +17,8 @@ from ..data.batches import learned_sizes
 from ..data.options import image_shape
 from ..data.splits import split
 from ..errors import UserError
+from ..evaluation.families import FAMILIES, check_family
+from ..metrics.quantities import quantities
 from ..models import network
 from ..models.tasks import Task
 from ..naming import command, natural_order
@@ -208,7 +210,10 @@ def summarize_config(cfg: Config) -> ModelSummary:
 
 
 def _check(jobs: dict[Path, Config]) -> None:
-    """Check what the schema cannot: shapes, data, and what the folders hold already."""
+    """Check what the schema cannot: files of measures, shapes, data, and what the folders hold already."""
+    quantities()
+    for name in {name for cfg in jobs.values() for name in cfg.measure.what}.intersection(FAMILIES):
+        check_family(name)
     nets: set[str] = set()  # jobs that differ in their seed alone have the same summary, which takes .3 s
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
