@@ -62,7 +62,7 @@ def _declare_missing_operators() -> torch.library.Library | None:
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None or torch.version.cuda or torch.version.hip:
         return None
-    version = Path(spec.origin).with_name("version.py").read_text().splitlines()[0]
+    version = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8").splitlines()[0]
     if "+cu" not in version:
         return None
     library = torch.library.Library("torchvision", "FRAGMENT")

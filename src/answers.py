@@ -109,7 +109,7 @@ def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[
     words = [*command_words("train"), "-m", f"sweeps={name}", f"hydra/launcher={options.launcher}"]
     words += [f"preset={options.preset}"] * (options.preset != "quick")
     environment = os.environ | (dict.fromkeys(THREADS, "1") if at_once > 1 else {})
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         return subprocess.Popen(
             words,
             stdout=output,

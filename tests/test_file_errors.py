@@ -8,7 +8,7 @@ from src.config import Reading
 from src.errors import UserError
 from src.launch import compose, user_files
 from src.launch.compose import compose_jobs, compose_one
-from src.launch.sweep import study_names
+from src.launch.sweep import plan, study_names
 from src.option_fields import check_fields
 from src.results.where import matching
 
@@ -100,6 +100,25 @@ def test_a_sweep_that_cannot_be_read_is_in_nobodys_way(own):
 def test_a_wrong_option_is_one_line(word):
     message = refusal(word)
     assert word in message and message.endswith("; see --help")
+
+
+@pytest.mark.parametrize(
+    ("words", "key"), [([], "hydra.run.dir"), (["-m", "seed=0,1"], "hydra.sweep.dir")], ids=["run", "sweep"]
+)
+@pytest.mark.parametrize("below", ["", "/run"])
+def test_a_file_where_a_folder_is_needed_is_refused(tmp_path, words, key, below):
+    (tmp_path / "file").write_text("")
+    folder = f"{tmp_path}/file{below}"
+    with pytest.raises(UserError) as refused:
+        plan([*words, f"{key}={folder}"])
+    line = f"{tmp_path}/file is a file, where a folder is needed: choose another "
+    assert line in str(refused.value) and str(refused.value).startswith(folder)
+
+
+def test_a_job_whose_folder_is_a_file_is_refused(tmp_path):
+    (tmp_path / "seed=1").write_text("")
+    with pytest.raises(UserError, match=r"seed=1 is a file, where a folder is needed"):
+        plan(["-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}"])
 
 
 def test_a_name_is_refused_where_a_field_may_be_left_out():

@@ -96,11 +96,23 @@ def plan(arguments: list[str]) -> Plan | None:
         run = chosen or OUTPUTS / SINGLE / name
         folder, jobs, extra = run.parent, {run: configs[0]}, []
         store = None if chosen else OUTPUTS
+    for run in {folder, *jobs}:
+        _refuse_file(run)
     _check(jobs)
     if composed.study.judge:
         check_study(composed.study, jobs)
     looks = composed.study.looks if composed.master.seeds == "auto" else []
     return Plan(folder, jobs, composed.multirun, extra, store, composed.study, str(composed.master.preset), looks)
+
+
+def _refuse_file(folder: Path) -> None:
+    """Raise where a run or a sweep would go to a folder that is a file, or lies in one."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(
+                f"{folder}: {path} is a file, where a folder is needed: choose another hydra.run.dir, "
+                "hydra.sweep.dir or name"
+            )
 
 
 def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
