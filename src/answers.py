@@ -44,9 +44,11 @@ class Options:
 
 def main() -> None:
     """Run the studies, with a line each; then write the table."""
-    from .config import cli_errors, from_command_line
+    from .cli_errors import cli_errors
 
     with cli_errors():
+        from .config import from_command_line
+
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from .launch.jobs import cores
         from .launch.sweep import OUTPUTS, study_names
@@ -113,7 +115,7 @@ def start_study(name: str, options: Options, side_by_side: int) -> "subprocess.P
     words = [*command_words("train"), "-m", f"sweeps={name}", f"hydra/launcher={options.launcher}"]
     words += [f"preset={options.preset}"] * (options.preset != "quick")
     environment = os.environ | (dict.fromkeys(THREADS, "1") if side_by_side > 1 else {})
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         return subprocess.Popen(
             words,
             stdout=output,

@@ -37,10 +37,12 @@ import sys
 
 def main() -> None:
     """Measure, write the table, and show its main numbers."""
-    from .config import cli_errors, from_command_line
-    from .measuring.options import LIST, Options, check_options
+    from .cli_errors import cli_errors
 
     with cli_errors():
+        from .config import from_command_line
+        from .measuring.options import LIST, Options, check_options
+
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         check_options(options)
         if options.net and options.layers == LIST:

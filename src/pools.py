@@ -32,10 +32,12 @@ class Options:
 
 def main() -> None:
     """Print the list and the matrix, or write them."""
-    from .config import cli_errors, from_command_line
+    from .cli_errors import cli_errors
 
     words = sys.argv[1:]
     with cli_errors():
+        from .config import from_command_line
+
         show(from_command_line(Options, words, __doc__ or "") if words else Options(), " ".join(words))
 
 

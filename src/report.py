@@ -43,9 +43,11 @@ class Options:
 
 def main() -> None:
     """Build the comparison and the page of the runs that the command line names."""
-    from .config import cli_errors, from_command_line
+    from .cli_errors import cli_errors
 
     with cli_errors():
+        from .config import from_command_line
+
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from .reporting.page import build_report, report_folder
 

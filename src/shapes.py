@@ -11,16 +11,17 @@ import sys
 
 def main() -> None:
     """Print the model summary of the config that the command line names."""
-    from .config import cli_errors
-    from .launch.compose import compose_one
-    from .launch.sweep import summarize_config
+    from .cli_errors import cli_errors
     from .naming import commands_here
-    from .reporting.terminal import show_summary
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(commands_here(__doc__ or "").strip())
         return
     with cli_errors():
+        from .launch.compose import compose_one
+        from .launch.sweep import summarize_config
+        from .reporting.terminal import show_summary
+
         show_summary(summarize_config(compose_one(sys.argv[1:])), " ".join(sys.argv[1:]) or "the default net")
 
 

@@ -294,6 +294,8 @@ def change(**fields: Any) -> Callable[[], Study]:
         (change(a={"where": "pool=max", "measure": "cosine", "layer": "stage9", "protocol": "crop", "amount": 1}),
          "did you mean stage"),
         (change(a={"where": "pool=max", "measure": "output_distance", "protocol": "crop", "amount": 9}), "max_shift=8"),
+        (change(a={"where": "pool=max", "measure": "output_distance", "protocol": "crop", "amount": 0.5}),
+         "shifts are of 1, 2, 3, 4, 5, 6, 7, 8 px"),
         (change(a={"where": "pool=max", "measure": "output_distance", "protocol": "crop", "transform": "rotate"}),
          "choose one of disc, quarter"),
         (change(a={"where": "pool=max", "history": "val_accuracy"}), "no column of history.csv"),

@@ -55,7 +55,7 @@ def page() -> str:
         for path in paths:
             quantities = tuple(declared(path))
             if quantities or path.stem in FAMILIES:
-                about = ast.get_docstring(ast.parse(path.read_text())) or ""
+                about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
                 parts.append(f"### {path.stem}\n\n{about}\n\n{table(quantities)}\n")
     return "\n".join(parts)
 

@@ -19,7 +19,7 @@ from ..results.measures import family_of_row
 from ..results.where import matching
 from ..stats.decisions import MINIMUM_SEEDS
 from ..stats.shares import least_runs
-from ..transforms import TABLE
+from ..transforms import TABLE, shift_amounts
 
 #: numbers of a run's ``run.json`` that can be compared
 FACTS = ("train_seconds", "seconds", "steps", "parameters", "multiply_adds", "realised_label_noise")
@@ -94,10 +94,9 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
             raise UserError(
                 f"{place}.amount={reading.amount:g}: choose one of measure.dimensions={cfg.measure.dimensions}"
             )
-        if reading.protocol in ("roll", "crop") and not 0 < float(reading.amount or 0) <= cfg.measure.max_shift:
-            raise UserError(
-                f"{place}.amount={reading.amount:g}: shifts are of 1 to measure.max_shift={cfg.measure.max_shift} px"
-            )
+        if family == "shift" and reading.amount not in (amounts := shift_amounts(cfg.measure.max_shift)):
+            shifts = f"with measure.max_shift={cfg.measure.max_shift}, shifts are of {', '.join(f'{a:g}' for a in amounts)} px"
+            raise UserError(f"{place}.amount={reading.amount:g}: {shifts}")
 
 
 def _family(reading: Reading, place: str) -> str:

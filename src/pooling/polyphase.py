@@ -66,7 +66,7 @@ class Scored(Polyphase):
     The score is pointwise and shared by all phases, so a roll of the input permutes the logits, whatever the border.
 
     Raises:
-        ValueError: without ``channels``.
+        UserError: without ``channels``.
     """
 
     hidden = 8  # units of the score

@@ -25,7 +25,7 @@ def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
     """
     kept = [True] * len(settings)
     for word, values in _parsed(where):
-        key = _whole(word, settings)
+        key = _whole(word, ",".join(values), settings)
         there = list(dict.fromkeys(format_override(setting[key]) for setting in settings))
         for value in values:
             if not any(_same(value, setting) for setting in there):
@@ -58,8 +58,8 @@ def _parsed(where: str) -> Iterator[tuple[str, list[str]]]:
     yield from found.items()
 
 
-def _whole(word: str, settings: Sequence[Settings]) -> str:
-    """The key that a word stands for."""
+def _whole(word: str, values: str, settings: Sequence[Settings]) -> str:
+    """The key that a word stands for; ``values`` are for messages."""
     keys = list(settings[0])
     for key in (word, f"{word}.name", f"model.{word}"):
         if key in keys:
@@ -68,10 +68,12 @@ def _whole(word: str, settings: Sequence[Settings]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UserError(f"where={word}=…: is it {' or '.join(found)}?")
+        raise UserError(f"where={word}={values}: is it {' or '.join(found)}?")
     meant = did_you_mean(word, [*keys, *(key.rpartition(".")[2] for key in keys)])
     differing = [key for key in keys if len({format_override(setting[key]) for setting in settings}) > 1]
-    raise UserError(f"where={word}=…: no such key; {meant}the runs differ in {', '.join(differing) or 'nothing'}")
+    raise UserError(
+        f"where={word}={values}: no such key; {meant}the runs differ in {', '.join(differing) or 'nothing'}"
+    )
 
 
 def _same(asked: str, there: str) -> bool:

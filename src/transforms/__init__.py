@@ -7,6 +7,7 @@ interpolated; else the result is float32 (float64 for float64), not rounded.
 import torch
 
 from ..errors import UserError
+from ..registry import Table
 from . import draws, photometric, spatial
 from .base import Transform
 from .draws import draw_shifts
@@ -44,7 +45,11 @@ TABLE = (
 # fmt: on
 
 #: "name/protocol" → transform
-TRANSFORMS = {f"{transform.name}/{transform.protocol}": transform for transform in TABLE}
+TRANSFORMS = Table("transform", {f"{transform.name}/{transform.protocol}": transform for transform in TABLE})
+if len(TRANSFORMS) < len(TABLE):
+    _names = [f"{transform.name}/{transform.protocol}" for transform in TABLE]
+    _twice = next(name for name in _names if _names.count(name) > 1)
+    raise UserError(f"src/transforms/__init__.py: TABLE has {_twice} twice; each transform needs a protocol of its own")
 
 
 def shift_amounts(max_shift: int) -> tuple[float, ...]:

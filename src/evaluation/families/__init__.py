@@ -11,10 +11,15 @@ A family's file has:
 A family that costs much, or that few sets can have, is in ``ON_REQUEST``.
 """
 
+import ast
+import re
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
+from ...errors import UserError
 from ...registry import registered
+from ...transforms import TABLE
 
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))
 #: the family of what is measured whatever ``measure.what`` is: the scores on original images, and the suite's note
@@ -26,12 +31,50 @@ ON_REQUEST = ("equal_dimension", "object_size")
 DIMENSIONS = (4, 8, 16, 32, 64)
 
 
+def file_of_family(name: str) -> str:
+    """The file of a family, from the package's folder on."""
+    return f"{__name__.replace('.', '/')}/{name}.py"
+
+
+#: entries of ``measure.what`` that are no families, whose names these cannot have
+TRANSFORM_NAMES = (*dict.fromkeys(transform.name for transform in TABLE), "embed")
+for _name in {*FAMILIES} & {*TRANSFORM_NAMES}:
+    raise UserError(f"{file_of_family(_name)}: {_name} is the name of a transform; choose another")
+
+
+def check_family(name: str) -> None:
+    """Check the file of a family before it is used, without importing it, which takes longer.
+
+    Raises:
+        UserError: it has no ``rows``, or one that gives nothing.
+    """
+    file = file_of_family(name)
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    functions = {node.name: [*ast.walk(node)] for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    if "rows" not in functions:
+        if re.search(r"^(rows =|from .*\brows\b)", source, re.MULTILINE):
+            return
+        raise UserError(f"{file}: has no rows(adapter, test_set), which yields its results")
+    returns = any(isinstance(node, ast.Return) and node.value is not None for node in functions["rows"])
+    if not returns and not any(isinstance(node, ast.Yield | ast.YieldFrom) for node in functions["rows"]):
+        raise UserError(f"{file}: rows yields nothing; it must yield Row, Heatmap, Note or PerImage")
+
+
 @cache
 def prefixes() -> dict[str, str]:
-    """Beginning of a measure's, a heatmap's or a note's name → its family."""
-    modules = {family: import_module(f"{__name__}.{family}") for family in FAMILIES}
-    own = {prefix: name for name, module in modules.items() for prefix in getattr(module, "PREFIXES", (name,))}
-    return own | {"answers": ALWAYS}
+    """Beginning of a measure's, a heatmap's or a note's name → its family.
+
+    Raises:
+        UserError: two families have the same.
+    """
+    own = {"answers": ALWAYS}
+    for family in FAMILIES:
+        for prefix in getattr(import_module(f"{__name__}.{family}"), "PREFIXES", (family,)):
+            if prefix in own:
+                other = f"{own[prefix]}.py" if own[prefix] else "what is always measured"
+                raise UserError(f"{file_of_family(family)}: the prefix {prefix} is that of {other}; choose another")
+            own[prefix] = family
+    return own
 
 
 def family_of(name: str) -> str | None:
