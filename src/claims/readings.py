@@ -10,9 +10,10 @@ from jaxtyping import Float, Shaped
 
 from ..config import Contrast, Reading, format_override
 from ..results.measures import UNTRAINED, number, per_image_name
-from ..results.outcomes import TRAINED
+from ..results.outcomes import COLLAPSED, TRAINED
 from ..results.runs import FinishedRun
 from ..results.where import matching
+from ..stats.alarms import alarm_step, first_alarm
 from ..stats.effects import slope
 from ..stats.intervals import value_and_influences
 
@@ -93,8 +94,10 @@ class _Side:
         self.runs = tuned(selected(runs, reading.where), reading.tuned)
         points: dict[int, list[tuple[float, float]]] = {}
         images: dict[int, list[Float[np.ndarray, " n"]]] = {}
+        # a net that learns wrong labels alone may end at chance: its history says all the same when an alarm fired
+        counted = (TRAINED, COLLAPSED) if reading.alarm else (TRAINED,)
         for run in self.runs:
-            if run.outcome != TRAINED:
+            if run.outcome not in counted:
                 numbers.failed[run.folder.name] = run.failure
                 continue
             value = value_of(run, reading)
@@ -153,11 +156,21 @@ def _validation_score(run: FinishedRun) -> float:
 def value_of(run: FinishedRun, reading: Reading) -> float:
     """The number of a run; nan where it has none."""
     if reading.history:
-        return _of_history([number(row.get(reading.history) or "") for row in run.history], reading)
+        return _of_history(history_column(run, reading.history).tolist(), reading)
+    if reading.alarm:
+        values = history_column(run, reading.alarm)
+        if reading.threshold is None or np.isnan(values).all():
+            return float("nan")
+        return alarm_step(history_column(run, "step"), values, str(reading.direction), reading.threshold)
     if reading.fact:
         value = run.facts.get(reading.fact)
         return float(value) if isinstance(value, int | float) else float("nan")
     return run.estimate(*_key(reading))[0]
+
+
+def history_column(run: FinishedRun, name: str) -> Float[np.ndarray, " looks"]:
+    """A column of ``history.csv``; nan in rows that have no number."""
+    return np.array([number(row.get(name) or "") for row in run.history], dtype=float)
 
 
 def _of_history(column: Sequence[float], reading: Reading) -> float:
@@ -200,13 +213,19 @@ def _per_image(run: FinishedRun, reading: Reading) -> Float[np.ndarray, " n"] | 
 
 
 def share_counts(contrast: Contrast, runs: Sequence[FinishedRun]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(runs that ended as ``contrast.share`` says, all runs), of ``a`` and of ``b``."""
+    """(runs that ended as ``contrast.share`` says, or in which the alarm fired; all runs), of ``a`` and of ``b``."""
     sides = contrast.readings()
 
     def counts(reading: Reading) -> tuple[int, int]:
         chosen = selected(runs, reading.where)
-        ends = [run.outcome for run in chosen]
-        hits = sum(end != TRAINED if contrast.share == "failed" else end == contrast.share for end in ends)
-        return hits, len(chosen)
+        return sum(_counts_in(run, contrast.share, reading) for run in chosen), len(chosen)
 
     return counts(sides["a"]), counts(sides["b"])
+
+
+def _counts_in(run: FinishedRun, share: str, reading: Reading) -> bool:
+    if share == "alarm":
+        assert reading.threshold is not None
+        values = history_column(run, str(reading.alarm))
+        return first_alarm(values, str(reading.direction), reading.threshold) is not None
+    return run.outcome != TRAINED if share == "failed" else run.outcome == share
