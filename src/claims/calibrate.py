@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,11 +34,12 @@ def calibrated(study: Study, runs: Sequence[FinishedRun]) -> tuple[Study, int]:
 
 
 def _with_thresholds(contrast: Contrast, clean: Sequence[FinishedRun]) -> Contrast:
-    sides = contrast.readings().items()
-    missing = {side: reading for side, reading in sides if reading.alarm and reading.threshold is None}
-    return replace(
-        contrast, **{side: replace(reading, threshold=threshold(reading, clean)) for side, reading in missing.items()}
-    )
+    sides: dict[str, Any] = {
+        side: replace(reading, threshold=threshold(reading, clean))
+        for side, reading in contrast.readings().items()
+        if reading.alarm and reading.threshold is None
+    }
+    return replace(contrast, **sides)
 
 
 def threshold(reading: Reading, clean: Sequence[FinishedRun]) -> float | None:

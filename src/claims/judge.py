@@ -93,9 +93,7 @@ def judge(study: Study, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> li
     return [judge_claim(claim, runs, alpha, calibration) for claim in study.claims]
 
 
-def judge_claim(
-    claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA, calibration: int = 0
-) -> ClaimVerdict:
+def judge_claim(claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA, calibration: int = 0) -> ClaimVerdict:
     """The verdict of a claim: inadmissible if one of its contrasts is, else by ``stats.decisions.decide_claim``.
 
     Args:

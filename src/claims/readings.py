@@ -121,14 +121,14 @@ def _number(pairs: Sequence[tuple[float, float]], axis: str) -> float:
 
 
 def selected(runs: Sequence[FinishedRun], where: str | None) -> list[FinishedRun]:
-    """The runs that a reading selects.
+    """The runs that a reading selects, of those that are finished.
 
     Raises:
         UserError: none matches.
     """
     if not where:
         return list(runs)
-    kept = matching(where, [run.settings for run in runs])
+    kept = matching(where, [run.settings for run in runs], partial=True)
     return [run for run, keep in zip(runs, kept, strict=True) if keep]
 
 

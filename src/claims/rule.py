@@ -27,8 +27,8 @@ above its floor.
 #: of studies that read alarms; changed whenever it is
 ALARM_RULE = f"""\
 An alarm fires at the first look at which its column has risen above its own least value so far (or fallen below its own
-greatest) by more than its threshold: the k-th largest of the largest changes of n calibration runs, k = floor({FALSE_ALARMS}
-(n + 1)). One that never fires has the step of a look after the last.
+greatest) by more than its threshold: the k-th largest of the largest changes of n calibration runs,
+k = floor({FALSE_ALARMS} (n + 1)). One that never fires has the step of a look after the last.
 """
 
 

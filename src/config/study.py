@@ -187,11 +187,13 @@ class Study:
 
     number: str = ""  # of the question: Q3
     claims: list[Claim] = field(default_factory=list)
-    variants: dict[str, list[str]] = field(default_factory=dict)  # name → overrides, run with the whole grid; of many values: axes
+    variants: dict[str, list[str]] = field(default_factory=dict)  # name → overrides; each with the whole grid
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → key → value or grid, as sweeper.params
     untested: str = ""  # what the claims do not test, in a sentence or two
     looks: list[int] = field(default_factory=lambda: [6, 10, 16, 24])  # seeds=auto: of them, until all is decided
-    calibrate: str | None = None  # which runs set the thresholds of alarms, as where=: clean ones, with seeds of their own
+    calibrate: str | None = (
+        None  # which runs set the thresholds of alarms, as where=: clean ones, with seeds of their own
+    )
     judge: bool = True  # false: run and compare without verdicts, with any number of seeds
 
     def check(self) -> None:
