@@ -65,6 +65,8 @@ def basis(contrast: ContrastVerdict) -> str:
     parts = [f"n = {contrast.pairs}" + f" × {contrast.images:,} images" * bool(contrast.images)]
     if not math.isnan(contrast.detectable):
         parts.append(f"detectable {short(contrast.detectable)}")
+    if contrast.calibration:
+        parts.append(f"thresholds by {contrast.calibration} runs")
     if contrast.needed:
         parts.append(f"{contrast.needed:,} seeds would decide")
     return "; ".join(parts)

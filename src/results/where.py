@@ -9,13 +9,14 @@ from ..errors import UserError, did_you_mean
 Settings = Mapping[str, Any]
 
 
-def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
+def matching(where: str, settings: Sequence[Settings], partial: bool = False) -> list[bool]:
     """Which runs have all the settings that are asked for.
 
     Args:
         where: ``key=value,…``; a key may have several values, ``seed=0,1``, of which a run has one. Keys are whole
             (``model.pool``) or their ends (``pool``), and ``model`` and ``data`` the names of these.
         settings: of the runs, flat.
+        partial: some runs may be missing: a value that none has is passed over.
 
     Raises:
         UserError: it cannot be read, a key is none of theirs, no run has a value, or none has all of them.
@@ -28,7 +29,7 @@ def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
         key = _whole(word, ",".join(values), settings)
         there = list(dict.fromkeys(format_override(setting[key]) for setting in settings))
         for value in values:
-            if not any(_same(value, setting) for setting in there):
+            if not partial and not any(_same(value, setting) for setting in there):
                 raise UserError(f"where={word}={value}: no run has it; {key} is {', '.join(there)}")
         kept = [
             old and any(_same(value, format_override(setting[key])) for value in values)
