@@ -204,9 +204,7 @@ class Study:
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → key → value or grid, as sweeper.params
     untested: str = ""  # what the claims do not test, in a sentence or two
     looks: list[int] = field(default_factory=lambda: [6, 10, 16, 24])  # seeds=auto: of them, until all is decided
-    calibrate: str | None = (
-        None  # which runs set the thresholds of alarms, as where=: clean ones, with seeds of their own
-    )
+    calibrate: str | None = None  # the runs, as where=, that set the thresholds of alarms: clean, with their own seeds
     judge: bool = True  # false: run and compare without verdicts, with any number of seeds
 
     def check(self) -> None:
