@@ -1,4 +1,4 @@
-"""What bad input is told, in one line that fits whoever asked: Python, or the command line."""
+"""What bad input is told, in one line that fits the caller: Python, or the command line."""
 
 import copy
 import inspect

@@ -73,6 +73,9 @@ class Reading:
         UserError: a field is wrong, or fields do not go together.
         """
         check_fields(self, f"{place}.")
+        sources = [key for key in ("measure", "history", "fact", "alarm") if getattr(self, key) is not None]
+        if len(sources) > 1:
+            raise UserError(f"{place}: names {' and '.join(sources)}; one of them is compared")
         if self.alarm and not self.direction:
             raise UserError(f"{place}.direction: an alarm waits for a change: choose one of {', '.join(DIRECTIONS)}")
         if self.threshold is not None and not self.threshold >= 0:
@@ -139,10 +142,8 @@ class Contrast:
         UserError: a field is wrong, or fields do not go together.
         """
         check_fields(self, f"{place}.")
-        for name, reading in {"a": self.a, "b": self.b, "a_minus": self.a_minus, "b_minus": self.b_minus}.items():
-            if reading is not None:
-                check_fields(reading, f"{place}.{name}.")
-        for name, reading in self.readings().items():
+        sides = self.readings()
+        for name, reading in sides.items():
             reading.check(f"{place}.{name}")
         if self.floor is not None and self.floor.alarm:
             raise UserError(f"{place}.floor.alarm={self.floor.alarm}: an alarm is no floor; name a number")
@@ -161,14 +162,6 @@ class Contrast:
                 raise UserError(f"{place}.a: share=alarm compares an alarm: name a column of history.csv, alarm=")
         elif not self.a.source:
             raise UserError(f"{place}.a: name a number: measure=, history=, fact= or alarm=")
-        self._check_readings(place)
-
-    def _check_readings(self, place: str) -> None:
-        sides = self.readings()
-        for name, reading in sides.items():
-            sources = [key for key in ("measure", "history", "fact", "alarm") if getattr(reading, key) is not None]
-            if len(sources) > 1:
-                raise UserError(f"{place}.{name}: names {' and '.join(sources)}; one of them is compared")
         if self.b is not None and self.against:
             raise UserError(f"{place}.against={self.against:g}: a is compared with b; leave one of them out")
         if sides["a"] == sides.get("b") and sides.get("a_minus") == sides.get("b_minus"):

@@ -200,7 +200,9 @@ class PairMeasure(Measure):
         check_outputs(name, reference, transformed)
         if self.shape not in (None, reference.shape[1:]):
             sizes = f"{tuple(reference.shape[1:])} after {tuple(self.shape or ())}"
-            raise UserError(f"{name}: outputs of {sizes} for an image: all must be of one layer; reset() begins anew")
+            raise UserError(
+                f"{name}: outputs of {sizes} for an image: all must be of one layer; call reset() before another layer"
+            )
         if self.needs_labels and (labels is None or len(labels) != len(reference)):
             raise UserError(f"{name}: {len(reference)} labels are needed")
         if self.needs_population and len(reference) < 2:

@@ -11,7 +11,6 @@ A family's file has:
 A family that costs much, or that few sets can have, is in ``ON_REQUEST``.
 """
 
-import ast
 import re
 from functools import cache
 from importlib import import_module
@@ -46,18 +45,11 @@ def check_family(name: str) -> None:
     """Check the file of a family before it is used, without importing it, which takes longer.
 
     Raises:
-        UserError: it has no ``rows``, or one that gives nothing.
+        UserError: it has no ``rows``.
     """
-    file = file_of_family(name)
     source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    functions = {node.name: [*ast.walk(node)] for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
-    if "rows" not in functions:
-        if re.search(r"^(rows =|from .*\brows\b)", source, re.MULTILINE):
-            return
-        raise UserError(f"{file}: has no rows(adapter, test_set), which yields its results")
-    returns = any(isinstance(node, ast.Return) and node.value is not None for node in functions["rows"])
-    if not returns and not any(isinstance(node, ast.Yield | ast.YieldFrom) for node in functions["rows"]):
-        raise UserError(f"{file}: rows yields nothing; it must yield Row, Heatmap, Note or PerImage")
+    if not re.search(r"^(def rows\(|rows =|from .*\brows\b)", source, re.MULTILINE):
+        raise UserError(f"{file_of_family(name)}: has no rows(adapter, test_set), which yields its results")
 
 
 @cache
