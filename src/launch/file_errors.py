@@ -69,7 +69,9 @@ def refuse_without_name(configs: Iterable[Any]) -> None:
     Raises:
         UserError: the file has no key ``name``.
     """
-    for group, option in {(group, str(cfg.hydra.runtime.choices.get(group))) for cfg in configs for group in NAMES}:
+    for group, option in sorted(
+        {(group, str(cfg.hydra.runtime.choices.get(group))) for cfg in configs for group in NAMES}
+    ):
         path = user_files.choices(group).get(option)
         tree = _tree(path) if path else {"name": option}
         own = tree if isinstance(tree, dict) else {}
@@ -85,7 +87,7 @@ def short(path: Any) -> str:
 
 
 def _all_files() -> Iterator[Path]:
-    for folder in {user_files.ROOT / "conf", user_files.ROOT / "sweeps", *user_files.user_folders().values()}:
+    for folder in sorted({user_files.ROOT / "conf", user_files.ROOT / "sweeps", *user_files.user_folders().values()}):
         yield from sorted(folder.rglob("*.yaml"))
 
 

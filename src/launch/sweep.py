@@ -97,7 +97,7 @@ def plan(arguments: list[str]) -> Plan | None:
         run = chosen or OUTPUTS / SINGLE / name
         folder, jobs, extra = run.parent, {run: configs[0]}, []
         store = None if chosen else OUTPUTS
-    for run in {folder, *jobs}:
+    for run in [folder, *jobs] if composed.multirun else jobs:  # a single run's folder is the one that was named
         _refuse_file(run)
     _check(jobs)
     if composed.study.judge:
@@ -225,7 +225,7 @@ def summarize_config(cfg: Config) -> ModelSummary:
 def _check(jobs: dict[Path, Config]) -> None:
     """Check what the schema cannot: files of measures, shapes, data, and what the folders hold already."""
     quantities()
-    for name in {name for cfg in jobs.values() for name in cfg.measure.what}.intersection(FAMILIES):
+    for name in sorted({name for cfg in jobs.values() for name in cfg.measure.what}.intersection(FAMILIES)):
         check_family(name)
     nets: set[str] = set()  # jobs that differ in their seed alone have the same summary, which takes .3 s
     for run, cfg in jobs.items():
