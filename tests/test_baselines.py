@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.feature import hog
 from sklearn.decomposition import PCA
+from sklearn.kernel_approximation import Nystroem
+from sklearn.metrics.pairwise import rbf_kernel
 
 from src.errors import UserError
 from src.models.hog import Histograms
+from src.models.hog_kernel import SCALE, WIDTH, Nystrom
 from src.nets.hooks import record_outputs
 from src.reporting.page import write_run_page
 from src.training.run import run
@@ -33,9 +36,11 @@ def test_a_flat_image_has_empty_histograms():
     assert not Histograms((1, 16, 16), 4)(torch.full((2, 1, 16, 16), 3.0)).any()
 
 
-@pytest.mark.parametrize(("name", "count"), [("pixels", 3 * 17 * 22), ("pca", 7), ("hog", 3 * 4 * 4 * 9)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("pixels", 3 * 17 * 22), ("pca", 7), ("hog", 3 * 4 * 4 * 9), ("hog_kernel", 7)]
+)
 def test_features_are_frozen_and_the_head_is_trained(name, count):
-    net = network((3, 17, 22), name=name, **({"width": 7} if name == "pca" else {}))
+    net = network((3, 17, 22), name=name, **({"width": 7} if count == 7 else {}))
     assert net.stages == []
     assert {key for key, one in net.named_parameters() if one.requires_grad} == {"logits.weight", "logits.bias"}
     with record_outputs(net, ["features"]) as maps:
@@ -60,11 +65,34 @@ def test_more_components_than_pixels_or_images_are_refused():
         network((2, 5, 6), name="pca", width=9).fit(torch.zeros(8, 2, 5, 6, dtype=torch.uint8), torch.Tensor.float)
 
 
+@settings(max_examples=20)
+@given(st.integers(2, 12), st.integers(2, 9), st.integers(0, 5), st.integers(0, 1000))
+def test_kernel_features_are_scikit_learns(landmarks, inputs, spare, seed):
+    generator = torch.Generator().manual_seed(seed)
+    fitted, others = torch.randn(2, landmarks, inputs, generator=generator, dtype=torch.float64)
+    kernel = Nystrom(inputs, landmarks + spare).double()
+    kernel.fit(fitted)
+    sigma = WIDTH * torch.pdist(fitted).median().item()
+    wanted = Nystroem(gamma=1 / (2 * sigma**2), n_components=landmarks).fit(fitted.numpy()).transform(others.numpy())
+    z = kernel(others).numpy() / SCALE
+    np.testing.assert_allclose(z @ z.T, wanted @ wanted.T, atol=1e-4)
+    assert not z[:, landmarks:].any(), "what is left of the features is 0"
+    there = kernel(fitted).numpy() / SCALE
+    np.testing.assert_allclose(there @ there.T, rbf_kernel(fitted.numpy(), gamma=1 / (2 * sigma**2)), atol=1e-4)
+
+
+def test_a_kernel_of_equal_images_or_of_one_is_finite():
+    for images in (torch.full((5, 1, 16, 16), 7), torch.randint(256, (1, 1, 16, 16))):
+        net = network((1, 16, 16), name="hog_kernel", width=5)
+        net.fit(images.to(torch.uint8), lambda pixels: pixels / 255)
+        assert torch.isfinite(net(torch.randn(4, 1, 16, 16))).all()
+
+
 @pytest.mark.filterwarnings("default")  # Lightning's own
-@pytest.mark.parametrize("name", ["pixels", "pca", "hog"])
+@pytest.mark.parametrize("name", ["pixels", "pca", "hog", "hog_kernel"])
 def test_a_run_of_its_own_ends_with_a_page(name, tmp_path: Path) -> None:
     keys = "data=shapes data.image_size=16 data.train_size=128 data.val_size=64 measure.what=[shift] measure.images=20"
-    width = ["model.width=8"] if name == "pca" else []
+    width = ["model.width=8"] if name in ("pca", "hog_kernel") else []
     run(composed(f"model={name}", "train.epochs=1", "wandb.mode=disabled", *keys.split(), *width), tmp_path)
     write_run_page(tmp_path)
     assert "output distance" in (tmp_path / "report.html").read_text()

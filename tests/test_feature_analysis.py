@@ -83,7 +83,7 @@ def test_max_activating_images_do_not_depend_on_the_batches(data, n, channels, p
         assert [(-value.item(), image.item(), place.item()) for value, image, place in kept] == wanted
 
 
-CONVOLUTIONAL = [name for name in ARCHITECTURES if name not in ("mlp", "pixels", "pca", "hog")]
+CONVOLUTIONAL = [name for name in ARCHITECTURES if name not in ("mlp", "pixels", "pca", "hog", "hog_kernel")]
 #: so that every pixel of a field counts
 SMOOTH = {"pool": "avg", "activation": "gelu", "norm": "batch", "head": "gap"}
 

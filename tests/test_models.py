@@ -27,7 +27,7 @@ from src.training.untrained import first_images, untrained
 from tests.helpers import architectures, every_architecture, every_architecture_with, model, network, on_paper, tiny
 
 IMAGE = (3, 17, 22)
-BASELINES = ("hog", "pca", "pixels")  # a head on frozen features, without stages
+BASELINES = ("hog", "hog_kernel", "pca", "pixels")  # a head on frozen features, without stages
 LARGE = (3, 58, 61)  # what is left of it when every convolution has taken its border
 
 

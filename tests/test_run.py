@@ -42,7 +42,7 @@ def test_a_run_leaves_all_its_files(done: Path) -> None:
     assert is_finished(done, tiny())
 
 
-@pytest.mark.parametrize("name", ["mlp", "pixels", "pca", "hog"])
+@pytest.mark.parametrize("name", ["mlp", "pixels", "pca", "hog", "hog_kernel"])
 @pytest.mark.parametrize("task", ["what", "both"])
 def test_a_net_without_maps_leaves_the_same_files(name: str, task: str, tmp_path: Path) -> None:
     axes = {key: value for key, value in asdict(model(name)).items() if key != "dropout_kind"}
