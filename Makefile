@@ -46,6 +46,7 @@ test-slurm: $(READY)  ## sweeps through a real SLURM, installed and started for 
 
 check: $(READY)  ## lint, format, types
 	@$(PY) -m ruff check src tests hydra_plugins docs/hooks
+	@$(PY) -m ruff check --preview --select PLW1514 src hydra_plugins docs/hooks  # text is in UTF-8 on any machine
 	@$(PY) -m ruff format --check src tests hydra_plugins docs/hooks
 	@$(PY) -m mypy
 

@@ -41,25 +41,36 @@ _PUBLIC = {
     "load_runs": "results.frames",
 }
 
+#: subpackages that are imported when they are first used
+_SUBPACKAGES = ("evaluation", "metrics", "nets", "pooling", "reporting", "results", "stats", "summary", "transforms")
+#: tells this package, under either of its names, from another one that is called ``src``
+IS_WHATWHERE = True
+
 __all__ = ["POOLS", "ModelSummary", "evaluate", "load_measures", "load_runs", "summarize", "swap_pools", "verify"]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used."""
-    if name not in _PUBLIC:
+    """A public name or a subpackage, imported when it is first used."""
+    if name not in (*_PUBLIC, *_SUBPACKAGES):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     state = random.getstate()  # libraries draw from it when they are imported (rich)
     try:
-        return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+        module = import_module(f".{_PUBLIC.get(name, name)}", __name__)
+        return getattr(module, name) if name in _PUBLIC else module
     finally:
         random.setstate(state)
+
+
+def __dir__() -> list[str]:
+    """The public names and the subpackages."""
+    return sorted([*__all__, *_SUBPACKAGES, *(name for name in globals() if name.startswith("__"))])
 
 
 def _declare_missing_operators() -> torch.library.Library | None:
     spec = find_spec("torchvision")
     if spec is None or spec.origin is None or torch.version.cuda or torch.version.hip:
         return None
-    version = Path(spec.origin).with_name("version.py").read_text().splitlines()[0]
+    version = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8").splitlines()[0]
     if "+cu" not in version:
         return None
     library = torch.library.Library("torchvision", "FRAGMENT")
@@ -74,7 +85,7 @@ def _warn_of_two_names() -> None:
     to the other.
     """
     for name in {"src", "whatwhere"} - {__name__}:
-        if "_declare_missing_operators" in vars(sys.modules.get(name, object)):
+        if "IS_WHATWHERE" in vars(sys.modules.get(name, object)):
             warnings.warn(f"{name} is imported already: do not mix its objects with those of {__name__}", stacklevel=3)
 
 

@@ -1,17 +1,23 @@
 """Run every study and put all verdicts into one table.
 
-    python -m src.answers preset=quick                     every study of sweeps/, small: about two hours on 2 cores
-    python -m src.answers preset=full                      as large as the claims deserve: on a GPU
+    python -m src.answers preset=quick
+                            every study of sweeps/, small: two hours on 2 cores
+    python -m src.answers preset=full
+                            as large as the claims deserve: on a GPU
     python -m src.answers studies=q1_what_over_where,q3_stride
-    python -m src.answers run=false                        the table again, from finished studies
+    python -m src.answers run=false
+                            the table again, from finished studies
 
-A study is a named sweep that states claims, and runs by its own command. Several run side by side, each in one process
-on one core (jobs=); what is finished is kept, so the same command goes on after an interruption. The table goes to
-docs/answers.md, the verdicts of each study to docs/answers/.
+A study is a named sweep that states claims, and runs by its own command.
+Several run side by side, each in one process on one core (jobs=); what is
+finished is kept, so the same command goes on after an interruption. The table
+goes to docs/answers.md, the verdicts of each study to docs/answers/.
 
 options: preset=quick|full  studies=all|NAME,NAME  run=true|false  out=FOLDER
-         jobs=N (studies side by side; by default one a core; with a GPU or a cluster: 1)
-         launcher=basic|local|slurm (of each study: basic runs its jobs one after the other)
+         jobs=N (studies side by side; by default one per core; with a GPU or a
+             cluster: 1)
+         launcher=basic|local|slurm (of each study: basic runs its jobs one
+             after the other)
 """
 
 import os
@@ -38,9 +44,11 @@ class Options:
 
 def main() -> None:
     """Run the studies, with a line each; then write the table."""
-    from .config import cli_errors, from_command_line
+    from .cli_errors import cli_errors
 
     with cli_errors():
+        from .config import from_command_line
+
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from .launch.jobs import cores
         from .launch.sweep import OUTPUTS, study_names
@@ -54,19 +62,19 @@ def main() -> None:
         failed = run_studies(studies, options, options.jobs or cores()) if options.run else []
         for name, folder in studies.items():
             collect(name, folder, Path(options.out))
-        console.print(f"  {write_answers(Path(options.out), study_names())}", markup=False)
+        console.print(f"  {write_answers(Path(options.out), study_names())}", markup=False, soft_wrap=True)
         if failed:
             console.print(f"  failed: {', '.join(failed)}; their output: {OUTPUTS}/answers/", markup=False)
             raise SystemExit(1)
 
 
-def run_studies(studies: Mapping[str, Path], options: Options, at_once: int) -> list[str]:
+def run_studies(studies: Mapping[str, Path], options: Options, side_by_side: int) -> list[str]:
     """Run studies, some at a time, each by its command and with its output in a log; returns those that failed.
 
     Args:
         studies: name → the folder of its sweep.
         options: of the command line.
-        at_once: how many run side by side; each then has one thread.
+        side_by_side: how many run side by side; each then has one thread.
     """
     from .reporting.answers import progress_line
     from .reporting.terminal import console
@@ -75,9 +83,9 @@ def run_studies(studies: Mapping[str, Path], options: Options, at_once: int) -> 
     try:
         with console.status("") as status:
             while waiting or running:
-                while waiting and len(running) < at_once:
+                while waiting and len(running) < side_by_side:
                     name = waiting.pop(0)
-                    running[name] = start_study(name, options, at_once), time.monotonic()
+                    running[name] = start_study(name, options, side_by_side), time.monotonic()
                 status.update("; ".join(f"{name}: {progress_line(studies[name])}" for name in running))
                 time.sleep(0.5)
                 for name, (process, start) in list(running.items()):
@@ -95,7 +103,7 @@ def run_studies(studies: Mapping[str, Path], options: Options, at_once: int) -> 
     return failed
 
 
-def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[bytes]":
+def start_study(name: str, options: Options, side_by_side: int) -> "subprocess.Popen[bytes]":
     """Start a study's command."""
     from .launch.jobs import THREADS
     from .launch.sweep import OUTPUTS
@@ -106,8 +114,8 @@ def start_study(name: str, options: Options, at_once: int) -> "subprocess.Popen[
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [*command_words("train"), "-m", f"sweeps={name}", f"hydra/launcher={options.launcher}"]
     words += [f"preset={options.preset}"] * (options.preset != "quick")
-    environment = os.environ | (dict.fromkeys(THREADS, "1") if at_once > 1 else {})
-    with log.open("w") as output:
+    environment = os.environ | (dict.fromkeys(THREADS, "1") if side_by_side > 1 else {})
+    with log.open("w", encoding="utf-8") as output:
         return subprocess.Popen(
             words,
             stdout=output,

@@ -1,4 +1,4 @@
-"""Arguments of public functions made plain: tensors, tuples, whole numbers; anything else is refused in one line."""
+"""Arguments of public functions as plain tensors, tuples and whole numbers; anything else is refused in one line."""
 
 import math
 import operator
@@ -11,6 +11,18 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor, nn
 
 from .errors import UserError
+
+
+def shown(value: Any) -> str:
+    """A wrong argument in a few words: of arrays their shape, of all else the beginning.
+
+    >>> shown(torch.zeros(2, 3)), shown(2.5)
+    ('a Tensor of shape (2, 3)', '2.5')
+    """
+    if isinstance(value, Tensor | np.ndarray) and value.ndim:
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def module(name: str, value: Any) -> nn.Module:
@@ -29,7 +41,7 @@ def names_of(name: str, value: Any) -> list[str]:
     names = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
     for entry in names:
         if not isinstance(entry, str):
-            raise UserError(f"{name}={entry!r}: a name or a list of names is needed")
+            raise UserError(f"{name}={shown(entry)}: a name or a list of names is needed")
     return names
 
 
@@ -45,7 +57,7 @@ def whole_number(name: str, value: Any, least: int, below: float = math.inf) -> 
         number = least - 1
     if not least <= number < below:
         limit = "" if below == math.inf else f", below {below:.0f}"
-        raise UserError(f"{name}={value}: must be a whole number of at least {least}{limit}")
+        raise UserError(f"{name}={shown(value)}: must be a whole number of at least {least}{limit}")
     return number
 
 
@@ -54,12 +66,14 @@ def image_size(image: Any) -> tuple[int, int, int]:
     try:
         channels, height, width = (whole_number("image", value, least=1) for value in image)
     except (TypeError, ValueError):
-        raise UserError(f"image={image}: (channels, height, width) is needed, whole numbers of at least 1") from None
+        raise UserError(
+            f"image={shown(image)}: (channels, height, width) is needed, whole numbers of at least 1"
+        ) from None
     return channels, height, width
 
 
 def channel_numbers(name: str, values: Any, channels: int, positive: bool = False) -> tuple[float, ...]:
-    """One finite number a channel, of a list, an array or a tensor; ``UserError`` for anything else.
+    """One finite number per channel, of a list, an array or a tensor; ``UserError`` for anything else.
 
     >>> channel_numbers("mean", torch.tensor([0.5, 0.25]), 2)
     (0.5, 0.25)
@@ -67,11 +81,13 @@ def channel_numbers(name: str, values: Any, channels: int, positive: bool = Fals
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):
-        raise UserError(f"{name}={values}: one number a channel is needed, the images have {channels}") from None
+        raise UserError(
+            f"{name}={shown(values)}: one number per channel is needed, the images have {channels}"
+        ) from None
     if len(numbers) != channels:
-        raise UserError(f"{name}={list(numbers)}: one number a channel is needed, the images have {channels}")
+        raise UserError(f"{name}={shown(list(numbers))}: one number per channel is needed, the images have {channels}")
     if not all(math.isfinite(number) and (number > 0 or not positive) for number in numbers):
-        raise UserError(f"{name}={list(numbers)}: must be finite numbers{' above 0' if positive else ''}")
+        raise UserError(f"{name}={shown(list(numbers))}: must be finite numbers{' above 0' if positive else ''}")
     return numbers
 
 
@@ -103,10 +119,10 @@ def label_tensor(labels: Any, count: int) -> Int64[Tensor, " n"]:
 
 
 def refuse_labels_without_output(labels: Int64[Tensor, " n"], outputs: int) -> None:
-    """``UserError`` if a label is none of 0 … outputs - 1."""
+    """``UserError`` if a label is not in 0 … outputs - 1."""
     wrong = labels[(labels < 0) | (labels >= outputs)]
     if len(wrong):
-        raise UserError(f"labels: {int(wrong[0])} is none of the net's {outputs} outputs, 0 … {outputs - 1}")
+        raise UserError(f"labels: {int(wrong[0])} is not in 0…{outputs - 1}, the net's {outputs} outputs")
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -64,3 +64,15 @@ def commands_here(text: str) -> str:
     'python -m src.report runs=outputs'
     """
     return text if PACKAGE == "src" else text.replace("python -m src.", f"{PACKAGE} ")
+
+
+def si_prefix(number: float) -> str:
+    """Three digits with an SI prefix.
+
+    >>> si_prefix(1234567), si_prefix(0.5)
+    ('1.23 M', '0.5')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"

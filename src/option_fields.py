@@ -56,8 +56,9 @@ def check_fields(options: Any, prefix: str = "") -> None:
         value, known = getattr(options, item.name), item.metadata
         for name in value if isinstance(value, list) else [value]:
             if "names" in known and name not in known["names"]:
-                meant = did_you_mean(str(name), known["names"])
-                raise UserError(f"{prefix}{item.name}={name}: {meant}choose one of {', '.join(known['names'])}")
+                names = [str(right) for right in known["names"] if right is not None]
+                meant = did_you_mean(str(name), names)
+                raise UserError(f"{prefix}{item.name}={name}: {meant}choose one of {', '.join(names)}")
         numbers = value if isinstance(value, list) else [] if value is None else [value]
         if "low" in known and not all(known["low"] <= number < known["high"] for number in numbers):
             raise UserError(f"{prefix}{item.name}={value}: {known['right']}")

@@ -1,11 +1,14 @@
-"""All pools: formula, source, cost, what each keeps; and, by running small nets, where each is exact under shifts.
+"""All pools: formula, source, cost, what each keeps, and where each is exact.
 
     python -m src.pools
     python -m src.pools size=31                 odd maps
     python -m src.pools stride=1 head=flatten
     python -m src.pools out=docs/pools.md       the same as a page
 
-options: size=PIXELS (32)  stride=N (2)  depth=STAGES (2)  head=gap|flatten  images=N (4)  shifts=N (8)  seed=N (0)
+Where a pool is exact under shifts is found by running small nets.
+
+options: size=PIXELS (32)  stride=N (2)  depth=STAGES (2)  head=gap|flatten
+         images=N (4)  shifts=N (8)  seed=N (0)
          out=FILE (a Markdown page; null: the terminal)
 """
 
@@ -29,10 +32,12 @@ class Options:
 
 def main() -> None:
     """Print the list and the matrix, or write them."""
-    from .config import cli_errors, from_command_line
+    from .cli_errors import cli_errors
 
     words = sys.argv[1:]
     with cli_errors():
+        from .config import from_command_line
+
         show(from_command_line(Options, words, __doc__ or "") if words else Options(), " ".join(words))
 
 

@@ -1,19 +1,25 @@
 """Compare finished runs again: the table, comparison.csv and the page.
 
     python -m src.report runs=outputs/SWEEP
-    python -m src.report runs=outputs out=outputs/all      every run below a folder
-    python -m src.report runs=outputs/SWEEP/RUN            one run alone
-    python -m src.report runs=RUN beside=OTHER             two runs, or sweeps, side by side
-    python -m src.report runs=outputs/SWEEP baseline=pool=none   differences from another variant than the first
-    python -m src.report runs=outputs where=data=shapes,pool=max,avg,seed=0   of all runs, those of these settings
-    python -m src.report runs=outputs/SWEEP wandb=true     and as a W&B Report; without a login, its definition
+    python -m src.report runs=outputs out=outputs/all   every run below a folder
+    python -m src.report runs=outputs/SWEEP/RUN         one run alone
+    python -m src.report runs=RUN beside=OTHER          two runs, or sweeps
+    python -m src.report runs=outputs/SWEEP baseline=pool=none
+                                differences from another variant than the first
+    python -m src.report runs=outputs where=data=shapes,pool=max,avg,seed=0
+                                of all runs, those of these settings
+    python -m src.report runs=outputs/SWEEP wandb=true
+                                also a W&B Report; without login, its definition
 
-Only runs of one data set and task are ranked with each other. Beside comparison.csv lies runs.csv: a row a run, with
-every setting that differs and every number.
+Only runs of one data set and task are ranked with each other. Beside
+comparison.csv lies runs.csv: one row per run, with every setting that differs
+and every number.
 
-options: runs=FOLDER  beside=FOLDER  baseline=VARIANT (as the table names it)  wandb=true|false
-         where=KEY=VALUE,… (model.pool=max or pool=max; pool=max,avg: one of them)
-         out=FOLDER (where to write; the folder of the runs, or beside-OTHER, where-… in it)
+options: runs=FOLDER  beside=FOLDER  wandb=true|false
+         baseline=VARIANT (as the table names it)
+         where=KEY=VALUE,… (model.pool=max or pool=max; pool=max,avg: either)
+         out=FOLDER (where to write; the folder of the runs, or beside-OTHER,
+             where-… in it)
 """
 
 import sys
@@ -37,9 +43,11 @@ class Options:
 
 def main() -> None:
     """Build the comparison and the page of the runs that the command line names."""
-    from .config import cli_errors, from_command_line
+    from .cli_errors import cli_errors
 
     with cli_errors():
+        from .config import from_command_line
+
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from .reporting.page import build_report, report_folder
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Check every job, run them, compare them."""
-    from .config import cli_errors
+    from .cli_errors import cli_errors
 
     with cli_errors():
         from .launch import sweep

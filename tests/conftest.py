@@ -1,5 +1,6 @@
-"""What every test gets: seeded torch, signals that are heeded, property tests that are quick and always the same."""
+"""What every test gets: seeded torch, signals that arrive, property tests that are quick and always the same."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tests  # noqa: F401  (before src, whose functions its type checker decora
 import src  # noqa: F401 isort:skip (before any test imports torchvision)
 from tests.helpers import ROOT, Command
 
+os.environ.pop("COLUMNS", None)  # readline sets it to 80 in processes without a terminal
 torch.set_num_threads(1)  # for maps this small, more threads take longer
 # a shell ignores it for what runs in its background, and so would all that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -43,16 +43,16 @@ def measured(net: nn.Module | None = None, images: Any = IMAGES, **options: Any)
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"labels": torch.full((6,), 77)}, "labels: 77 is none of the net's 5 outputs, 0 … 4"),
-        ({"labels": [0, 1, 2, 3, 4, -1]}, "labels: -1 is none of the net's 5 outputs, 0 … 4"),
+        ({"labels": torch.full((6,), 77)}, "labels: 77 is not in 0…4, the net's 5 outputs"),
+        ({"labels": [0, 1, 2, 3, 4, -1]}, "labels: -1 is not in 0…4, the net's 5 outputs"),
         ({"labels": [0.5] * 6}, "labels of shape (6,), torch.float64: 6 whole numbers are needed"),
         ({"images": IMAGES * torch.nan}, "images: some of their pixels are nan"),
         ({"images": None}, "images: a tensor or an array of numbers is needed, not NoneType"),
         ({"max_shift": 2.5}, "max_shift=2.5: must be a whole number of at least 1"),
         ({"batch": 0}, "batch=0: must be a whole number of at least 1"),
         ({"seed": -1}, "seed=-1: must be a whole number of at least 0, below 4294967296"),
-        ({"mean": torch.zeros(2)}, "mean=[0.0, 0.0]: one number a channel is needed, the images have 3"),
-        ({"mean": 0.5}, "mean=0.5: one number a channel is needed, the images have 3"),
+        ({"mean": torch.zeros(2)}, "mean=[0.0, 0.0]: one number per channel is needed, the images have 3"),
+        ({"mean": 0.5}, "mean=0.5: one number per channel is needed, the images have 3"),
         ({"std": [1, 1, 0]}, "std=[1.0, 1.0, 0.0]: must be finite numbers above 0"),
         ({"what": 3}, "what=3: a name or a list of names is needed"),
         ({"layers": [3]}, "layers=3: a name or a list of names is needed"),
@@ -136,7 +136,7 @@ def test_images_that_are_not_square_lose_the_quarter_turns_alone() -> None:
     table = measured(net, torch.rand(4, 3, 10, 14), what=["rotate", "flip"])
     assert set(zip(table["transform"], table["protocol"], strict=True)) == {("rotate", "disc"), ("flip", "mirror")}
     note = "not measured: it needs square images, and these have 10 × 14 pixels"
-    assert table.attrs["notes"] == {"rotate/quarter": note}
+    assert {name: text for name, text in table.attrs["notes"].items() if name != "nan"} == {"rotate/quarter": note}
 
 
 def test_a_map_that_is_not_square_has_no_equivariance_error_of_quarter_turns() -> None:
@@ -149,9 +149,9 @@ def test_a_map_that_is_not_square_has_no_equivariance_error_of_quarter_turns() -
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda net: swap_pools(net, "avg", (3, 3, 3)), "the net does not take 3×3×3 images: 1 (MaxPool2d): "),
-        (lambda net: swap_pools(net, "avg", (3, 4, 4)), "the net does not take 3×4×4 images: 2 (Conv2d): "),
-        (lambda net: swap_pools(net, "avg", (1, 10, 10)), "the net does not take 1×10×10 images: 0 (Conv2d): "),
+        (lambda net: swap_pools(net, "avg", (3, 3, 3)), "the net does not take 3×3×3 images: layer 1 (MaxPool2d): "),
+        (lambda net: swap_pools(net, "avg", (3, 4, 4)), "the net does not take 3×4×4 images: layer 2 (Conv2d): "),
+        (lambda net: swap_pools(net, "avg", (1, 10, 10)), "the net does not take 1×10×10 images: layer 0 (Conv2d): "),
         (lambda net: swap_pools(net, "avg", (10, 10)), "image=(10, 10): (channels, height, width) is needed"),
         (lambda net: swap_pools(net, "avg", (3, 10, 10), window=2.5), "window=2.5: must be a whole number"),
         (lambda net: swap_pools(net, "avg", (3, 10, 10), window=0), "window=0: must be a whole number"),

@@ -371,9 +371,9 @@ def test_runs_are_chosen_by_their_settings(where: str, names: list[str], mixed: 
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("pol=max", r"^where=pol=…: no such key; did you mean pool\? the runs differ in model\.pool, .*seed$"),
+        ("pol=max", r"^where=pol=max: no such key; did you mean pool\? the runs differ in model\.pool, .*seed$"),
         ("pool=mx", r"^where=pool=mx: no run has it; model\.pool is avg, max$"),
-        ("images=8", r"^where=images=…: is it measure\.images or probe\.images\?$"),
+        ("images=8", r"^where=images=8: is it measure\.images or probe\.images\?$"),
         ("mnist", r"^where=mnist: is written key=value"),
         ("pool=", r"^where=pool=: is written key=value"),
         ("", r"^where=: is written key=value"),

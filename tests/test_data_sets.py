@@ -144,9 +144,23 @@ def test_a_set_is_read_once(tmp_path):
     assert load("mnist", str(tmp_path), 64) is load("mnist", str(tmp_path), 64)
 
 
-def test_every_set_has_its_test():
-    elsewhere = {"shapes", "red_green"}  # rendered: in test_data_shapes.py and test_data_positions.py
-    assert set(SETS) == {*TORCHVISION, "folder", *elsewhere}
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_without_files_is_what_its_entry_says_the_same_again_and_can_be_split(tmp_path, name):
+    try:
+        source = load(name, str(tmp_path), 32)  # refuses what is not as its entry says
+    except DataError as refusal:
+        assert f"data={name}" in str(refusal)
+        pytest.skip("the set needs files")
+    sets._load.cache_clear()
+    again = load(name, str(tmp_path), 32)
+    assert again is not source
+    for one, other in ((source.train, again.train), (source.test, again.test)):
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+    parts = split(Data(name=name, root=str(tmp_path), image_size=32, val_size=10, train_size=10))
+    assert (parts.image, len(parts.classes)) == image_shape(Data(name=name, root=str(tmp_path), image_size=32))
+    assert (len(parts.train), len(parts.val), len(parts.test)) == (10, 10, len(source.test))
+    assert {*parts.test.labels.tolist()} <= {*range(len(parts.classes))}
+    assert len({*parts.test.labels.tolist()}) > 1, "an accuracy needs two classes"
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from src.launch.forked import AVAILABLE, ForkedJob
-from src.launch.jobs import Job, JobScheduler, LiveStatus, ResourcePool, own_environment
+from src.launch.jobs import Job, JobScheduler, LiveStatus, ResourcePool, own_environment, start
 from src.results import files
 from tests.faults import contents
 from tests.helpers import ROOT
@@ -84,7 +84,9 @@ def test_a_job_whose_server_is_killed_has_failed_and_the_next_gets_another(tmp_p
     os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
     assert job.wait() != 0
     os.kill(job.pid, signal.SIGKILL)  # as the scheduler does
-    assert fork(tmp_path / "second", *SHORT).wait() == 0
+    folder = tmp_path / "second"
+    second = Job("second", (*SHORT, f"hydra.run.dir={folder}"), folder, epochs=1)
+    assert start(second, environment(folder), forked=True).wait() == 0
 
 
 def test_a_scheduler_forks_its_jobs(tmp_path: Path) -> None:

@@ -213,8 +213,8 @@ def test_fragments_and_one_by_one_give_the_same_rows(monkeypatch):
         assert row.estimate.value == pytest.approx(other_row.estimate.value, rel=1e-9), name
         assert (row.protocol, row.amount, row.estimate.n) == ("all_crops", 81, 20)
     assert note.startswith("all 81 windows by fragments of the padded image; all cost ")
-    assert note.endswith(" forward passes an image (20 images)")
-    assert other == "all 81 windows, a forward pass each, as little or nothing can be shared: not today (20 images)"
+    assert note.endswith(" forward passes per image (20 images)")
+    assert other == "all 81 windows, one by one: not today (20 images)"
 
 
 @pytest.mark.parametrize("padding", ["valid", "zeros"])
@@ -243,8 +243,8 @@ def test_windows_are_sampled_if_even_few_images_cost_too_much():
     of = adapter(shaken(network((1, 12, 12))).double())
     found, note = rows(of, 8 * 10)
     assert {(row.protocol, row.amount, row.estimate.n) for row in found.values()} == {("sampled_crops", 9, 8)}
-    why = "a forward pass each, as little or nothing can be shared: stage1.conv1 pads"
-    assert note.startswith(f"9 of 81 windows, drawn, {why}")
+    why = "one by one: stage1.conv1 pads"
+    assert note.startswith(f"9 of 81 windows, drawn at random, {why}")
 
 
 def test_hooks_and_flags_are_restored():

@@ -12,8 +12,8 @@ SRC = Path(__file__).parent.parent / "src"
 # A subpackage is a folder of src, or a file at its root. It imports from itself and from the rows above its own, at any
 # level of its code, types included.
 SUBPACKAGES = [
-    {"errors", "registry", "naming"},
-    {"option_fields", "arguments"},
+    {"errors", "naming"},
+    {"option_fields", "arguments", "cli_errors", "registry"},
     {"stats", "nets", "transforms"},
     {"pooling"},
     {"summary"},

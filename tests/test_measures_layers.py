@@ -183,7 +183,7 @@ def test_cka_intervals_cover_95_per_cent_and_need_five_batches():
 
 
 def test_cka_refuses_too_small_batches_and_can_be_reset():
-    with pytest.raises(ValueError, match="4 images a batch, not 3"):
+    with pytest.raises(ValueError, match="4 images per batch, not 3"):
         cka(normal(3, 2), normal(3, 2))
     one = CKA()
     one.update(normal(8, 2), normal(8, 2, seed=1))

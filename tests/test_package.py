@@ -176,7 +176,10 @@ def test_a_conf_of_another_application_is_left_alone(site: Path, tmp_path: Path)
     ("words", "message"),
     [
         (["trian"], "error: trian: no such command; did you mean train?"),
-        (["measure", "net=nowhere:Net", "data=shapes"], "error: net=nowhere:Net: ModuleNotFoundError: No module named"),
+        (
+            ["measure", "net=nowhere:Net", "data=shapes"],
+            "error: net=nowhere:Net: there is no module nowhere, in this folder or installed",
+        ),
     ],
 )
 def test_bad_input_is_one_line(site: Path, tmp_path: Path, words: list[str], message: str) -> None:

@@ -297,13 +297,9 @@ def test_sampled_rolls_depend_on_the_seed_and_have_no_heatmap():
 @pytest.mark.parametrize(
     ("padding", "forwards", "words"),
     [
-        ("circular", 10_000, "all 64 rolls by the phase tree, which cost {} forward passes an image (20 images)"),
-        (
-            "zeros",
-            10_000,
-            "all 64 rolls, a forward pass each, as they share nothing: {} pads with zeros, so it is not equivariant",
-        ),
-        ("zeros", 200, "24 of 64 rolls, drawn, a forward pass each, as they share nothing: {} pads with zeros"),
+        ("circular", 10_000, "all 64 rolls by the phase tree, which cost {} forward passes per image (20 images)"),
+        ("zeros", 10_000, "all 64 rolls, one by one: {} pads with zeros, so it is not equivariant"),
+        ("zeros", 200, "24 of 64 rolls, drawn at random, one by one: {} pads with zeros"),
     ],
 )
 def test_a_note_gives_the_method_its_cost_and_the_reason(padding, forwards, words):

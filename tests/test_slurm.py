@@ -102,7 +102,7 @@ def test_a_job_waits_for_a_process_that_is_still_at_work_in_its_folder(
 ) -> None:
     one, held, order = job(tmp_path, "a"), ExitStack(), list[str]()
 
-    def start(job: Job, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    def start(job: Job, environment: dict[str, str], forked: bool = False) -> "subprocess.Popen[bytes]":
         order.append("start")
         return subprocess.Popen(["true"], start_new_session=True)
 

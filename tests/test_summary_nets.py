@@ -258,7 +258,7 @@ class Branching(nn.Module):
         (lambda net, x: torch.cat([x, x], 2), r"cat: works along dimension 2 of \(n, c, h, w\)"),
         (lambda net, x: x + x[:, :3], r"add: joins first \(8, 5, 7\) and getitem \(3, 5, 7\)"),
         (lambda net, x: x.flatten(2), r"flatten: flattens dimensions 2 to -1"),
-        (lambda net, x: x.mean(), r"mean: reduces dimensions \(\)"),
+        (lambda net, x: x.mean(), r"mean: a mean, sum or maximum over all dimensions"),
         (lambda net, x: x.view(1, 4, 14, 5), r"view: reshapes \(8, 5, 7\) to \(4, 14, 5\)"),
         (lambda net, x: x[0], r"getitem: takes \[0\] of a map"),
         (lambda net, x: net.norm(x), r"norm: takes maps that end in \(8,\), gets \(1, 8, 5, 7\)"),

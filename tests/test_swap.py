@@ -264,8 +264,8 @@ class Same(nn.MaxPool2d):
 @pytest.mark.parametrize(
     ("net", "pool", "message"),
     [
-        (nn.MaxPool2d(2), "avgg", r"pool='avgg': choose one of max, avg, lp"),
-        (nn.MaxPool2d(2), "none", r"pool='none': choose one of max"),
+        (nn.MaxPool2d(2), "avgg", r"pool=avgg: did you mean avg\? choose one of max, avg, lp"),
+        (nn.MaxPool2d(2), "none", r"pool=none: choose one of max"),
         (nn.ReLU(), "avg", "nothing to replace: no pooling layer has a stride above 1"),
         (nn.MaxPool2d(2, dilation=2), "avg", r"0: dilation=2, which no pool here has"),
         (nn.AvgPool2d(2, divisor_override=1), "max", r"0: divisor_override=1, which"),
@@ -274,8 +274,8 @@ class Same(nn.MaxPool2d):
         (nn.MaxPool2d(3, 2, (0, 1)), "avg", r"0: padding=\(0, 1\) differs"),
         (nn.MaxPool2d(3, 2), "aps", r"0: APS cannot keep .* a map of 4 becomes one of 2, not 1"),
         (nn.MaxPool2d(3), "wavelet", r"0: .* stride 2 only, not 3"),
-        (Same(2), "avg", r"0: Same is none of the layers replaced \(MaxPool2d, AvgPool2d, Conv2d, Pool\)"),
-        (Function(2), "avg", r"0: max_pool2d is called as a function and would stay"),
+        (Same(2), "avg", r"0: Same is not one of the layers replaced \(MaxPool2d, AvgPool2d, Conv2d, Pool\)"),
+        (Function(2), "avg", r"0: max_pool2d is called as a function, which cannot be replaced"),
     ],
 )
 def test_what_cannot_be_swapped_is_refused_in_one_line_and_left_as_it_was(net, pool, message):

@@ -11,32 +11,17 @@ import pytest
 
 from tests.helpers import ROOT
 
-POOL = '''"""A toy downsampler."""
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
-
-from .base import Pool
+def listings(page: str) -> list[str]:
+    """The files that a guide shows, without the line that names a file."""
+    text = (ROOT / "docs" / "howto" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:text|yaml)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(r"\A# [\w/]+\.\w+\n", "", block) for block in blocks]
 
 
-class Toy(Pool):
-    """The weakest response in the window."""
-
-    formula = "min(x_R)"
-    keeps = "constants, range"
-    exact = "is -max(-x)"
-    source = "nobody 2026"
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
-        """Maps downsampled by the stride."""
-        return -F.max_pool2d(-self.pad(x, self.windows[0], torch.inf), self.kernel_size, self.stride)
-
-
-POOLS: dict[str, type[Pool]] = {"toy": Toy}
-'''
-
+#: the guides' own
+POOL = listings("own-pool")[0]
+PLAIN, PLAIN_YAML = listings("own-architecture")
 DATA_SET = '''"""``data=toy``: images of noise."""
 
 from pathlib import Path
@@ -148,9 +133,7 @@ verify(summarize(net, (1, 12, 12)), net)
 print("trained")
 """
 
-FILE_OF_MEASURE, USE_OF_MEASURE = re.findall(
-    r"^```text\n(.*?)^```$", (ROOT / "docs/howto/own-measure.md").read_text(), re.DOTALL | re.MULTILINE
-)[:2]
+FILE_OF_MEASURE, USE_OF_MEASURE = listings("own-measure")[:2]
 EVALUATE = """
 import torch, whatwhere
 
@@ -191,6 +174,16 @@ def test_a_toy_data_set_is_split(lab: Path) -> None:
     add(lab, "data set")
     done = python(lab, "-c", LOAD)
     assert done.stdout == "(2, 20, 20)\n", done.stderr
+
+
+def test_the_architecture_of_the_guide_passes_the_tests_of_all_architectures(lab: Path) -> None:
+    (lab / "src" / "models" / "plain.py").write_text(PLAIN)
+    (lab / "conf" / "model" / "plain.yaml").write_text(PLAIN_YAML)
+    shutil.copy(ROOT / "pyproject.toml", lab)
+    done = python(lab, "-m", "pytest", "-k", "plain", "tests/test_architectures.py")
+    assert done.returncode == 0, done.stdout
+    (passed,) = re.findall(r"(\d+) passed", done.stdout)
+    assert int(passed) >= 12  # an axis each
 
 
 SETTING = ("size=8", "depth=1", "images=1", "shifts=2")

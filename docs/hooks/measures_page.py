@@ -12,7 +12,7 @@ from src.metrics.quantities import Quantity, declared
 ROOT = Path(metrics.__file__).parent.parent
 INTRO = """# Measures
 
-Each run writes `measures.csv`: one row a number, with the columns
+Each run writes `measures.csv`: one row per number, with the columns
 `layer, transform, protocol, amount, measure, value, low, high, n`.
 
 - `layer`: the name in the net, or `output` for its answer.
@@ -55,7 +55,7 @@ def page() -> str:
         for path in paths:
             quantities = tuple(declared(path))
             if quantities or path.stem in FAMILIES:
-                about = ast.get_docstring(ast.parse(path.read_text())) or ""
+                about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
                 parts.append(f"### {path.stem}\n\n{about}\n\n{table(quantities)}\n")
     return "\n".join(parts)
 

@@ -22,7 +22,7 @@ def page(folder: Path) -> str:
 
 def section(path: Path) -> str:
     """A sweep's header part by part, its settings folded away."""
-    settings = path.read_text().split("\nquestion:", 1)[1].split("\n", 1)[1].rstrip()
+    settings = path.read_text(encoding="utf-8").split("\nquestion:", 1)[1].split("\n", 1)[1].rstrip()
     parts = [shown(label, words) for label, words in header(path).items()]
     folded = indent(f"```yaml\n{settings}\n```", "    ")
     return "\n\n".join([f"## {path.stem}", *parts, '??? note "settings"', folded]) + "\n"
@@ -42,7 +42,7 @@ def shown(label: str, words: str) -> str:
 def header(path: Path) -> dict[str, str]:
     """The parts of a file's header by their label; their lines keep their indents."""
     parts: dict[str, list[str]] = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         label, _, words = line[1:].strip().partition(" ")

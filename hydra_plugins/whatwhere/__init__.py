@@ -10,6 +10,8 @@ import sys
 _PLUGINS = {"launchers": ("LocalLauncher", "SlurmLauncher"), "sweeper": ("StudySweeper",), "user_files": ("UserConf",)}
 
 for _package in ("src", "whatwhere"):
+    if "IS_WHATWHERE" not in vars(sys.modules.get(_package, object)):  # another application can be called src
+        continue
     for _name, _classes in _PLUGINS.items():
         if _module := sys.modules.get(f"{_package}.launch.{_name}"):
             for _class in _classes:

@@ -17,9 +17,11 @@ from ..models import network
 from ..models.tasks import Task
 from ..results.measures import family_of_row
 from ..results.where import matching
+from ..stats.alarms import least_calibration_runs
 from ..stats.decisions import MINIMUM_SEEDS
 from ..stats.shares import least_runs
-from ..transforms import TABLE
+from ..transforms import TABLE, shift_amounts
+from .calibrate import FALSE_ALARMS
 
 #: numbers of a run's ``run.json`` that can be compared
 FACTS = ("train_seconds", "seconds", "steps", "parameters", "multiply_adds", "realised_label_noise")
@@ -38,13 +40,33 @@ def check_study(study: Study, jobs: Mapping[Path, Config]) -> None:
     for number, claim in enumerate(study.claims):
         for index, contrast in enumerate(claim.contrasts):
             _check_contrast(contrast, list(jobs.values()), f"study.claims[{number}].contrasts[{index}]")
+    if study.calibrate:
+        _check_calibration(study, list(jobs.values()))
+
+
+def _check_calibration(study: Study, jobs: Sequence[Config]) -> None:
+    """Refuse calibration runs that are too few, or that are not independent of those whose alarms they calibrate."""
+    place = f"study.calibrate={study.calibrate}"
+    clean = _selected(Reading(where=study.calibrate), jobs, "study.calibrate")
+    if len(clean) < (least := least_calibration_runs(FALSE_ALARMS)):
+        raise UserError(
+            f"{place}: {len(clean)} runs, and a threshold that {FALSE_ALARMS:.0%} of such runs exceed needs {least}"
+        )
+    seeds = {cfg.seed for cfg in clean}
+    for alarm in study.alarms():
+        _check_reading(alarm, clean, "study.calibrate")
+        if both := sorted(seeds & {cfg.seed for cfg in _selected(alarm, jobs, place)}):
+            raise UserError(
+                f"{place}: seed {', '.join(map(str, both))} also has runs that are compared, where={alarm.where}; "
+                "calibrate by runs with other seeds"
+            )
 
 
 def _check_contrast(contrast: Contrast, jobs: Sequence[Config], place: str) -> None:
     chosen: dict[str, list[Config]] = {}
     for side, reading in {**contrast.readings(), **{f"floor of {k}": v for k, v in contrast.floors().items()}}.items():
         chosen[side] = _selected(reading, jobs, f"{place}.{side}")
-        if not contrast.share:
+        if not contrast.share or contrast.share == "alarm":
             _check_reading(reading, chosen[side], f"{place}.{side}")
     if contrast.slope:
         for side, configs in chosen.items():
@@ -66,13 +88,8 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
     """Refuse a number that some job does not make."""
     if reading.tuned and reading.tuned not in (settings := flatten(jobs[0])):
         raise UserError(f"{place}.tuned={reading.tuned}: no such setting; {_meant(reading.tuned, settings)}")
-    if reading.history:
-        if reading.history not in HISTORY and not reading.history.startswith(HISTORY_GROUPS):
-            known = _meant(reading.history, HISTORY)
-            raise UserError(f"{place}.history={reading.history}: no column of history.csv; {known}")
-        statistic = reading.history.rpartition("/")[2]
-        if statistic in FOLLOWED and not all(statistic in cfg.measure.follow for cfg in jobs):
-            raise UserError(f"{place}.history={reading.history}: is followed by measure.follow=[{statistic}]")
+    if reading.history or reading.alarm:
+        _check_column(reading, jobs, place)
         return
     if reading.fact:
         if reading.fact not in FACTS:
@@ -94,10 +111,22 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
             raise UserError(
                 f"{place}.amount={reading.amount:g}: choose one of measure.dimensions={cfg.measure.dimensions}"
             )
-        if reading.protocol in ("roll", "crop") and not 0 < float(reading.amount or 0) <= cfg.measure.max_shift:
+        if family == "shift" and reading.amount not in (amounts := shift_amounts(cfg.measure.max_shift)):
+            shifts = f"shifts are of {', '.join(f'{amount:g}' for amount in amounts)} px"
             raise UserError(
-                f"{place}.amount={reading.amount:g}: shifts are of 1 to measure.max_shift={cfg.measure.max_shift} px"
+                f"{place}.amount={reading.amount:g}: with measure.max_shift={cfg.measure.max_shift}, {shifts}"
             )
+
+
+def _check_column(reading: Reading, jobs: Sequence[Config], place: str) -> None:
+    """Refuse a column that ``history.csv`` of some job does not have."""
+    column = str(reading.history or reading.alarm)
+    place = f"{place}.{'history' if reading.history else 'alarm'}={column}"
+    if column not in HISTORY and not column.startswith(HISTORY_GROUPS):
+        raise UserError(f"{place}: no column of history.csv; {_meant(column, HISTORY)}")
+    statistic = column.rpartition("/")[2]
+    if statistic in FOLLOWED and not all(statistic in cfg.measure.follow for cfg in jobs):
+        raise UserError(f"{place}: is followed by measure.follow=[{statistic}]")
 
 
 def _family(reading: Reading, place: str) -> str:

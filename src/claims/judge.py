@@ -8,10 +8,12 @@ import numpy as np
 
 from ..config import Claim, Contrast, Study
 from ..results.runs import FinishedRun
+from ..stats.alarms import least_calibration_runs
 from ..stats.decisions import MINIMUM_SEEDS, Verdict, decide_claim
 from ..stats.effects import MeanEffect, crossed_effect, paired_effect, unpaired_effect
 from ..stats.power import detectable, seeds_needed
 from ..stats.shares import ShareEffect
+from .calibrate import FALSE_ALARMS, calibrated
 from .readings import BySeed, Numbers, Selection, numbers_of, share_counts
 
 #: error probability of a claim's verdict
@@ -36,6 +38,8 @@ class ContrastVerdict:
         needed: seeds with which the rule would decide with that probability; None where it is decided, or never would.
         floor: what the sides are held against, where the contrast names it.
         failed, unmeasured: runs left out.
+        thresholds: of the alarms that are compared, by what they wait for: ``rise of val/loss``.
+        calibration: the number of runs that set those thresholds; 0 where they are stated, or there are none.
     """
 
     name: str
@@ -58,6 +62,8 @@ class ContrastVerdict:
     floor: float = math.nan
     failed: list[str] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
+    thresholds: dict[str, float] = field(default_factory=dict)
+    calibration: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,20 @@ def judge(study: Study, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> li
         runs: finished runs of its sweep.
         alpha: the error probability of each claim's verdict.
     """
-    return [judge_claim(claim, runs, alpha) for claim in study.claims]
+    study, calibration = calibrated(study, runs)
+    return [judge_claim(claim, runs, alpha, calibration) for claim in study.claims]
 
 
-def judge_claim(claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> ClaimVerdict:
-    """The verdict of a claim: inadmissible if one of its contrasts is, else by ``stats.decisions.decide_claim``."""
-    measured = [_Measured(contrast, runs) for contrast in claim.contrasts]
+def judge_claim(claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA, calibration: int = 0) -> ClaimVerdict:
+    """The verdict of a claim: inadmissible if one of its contrasts is, else by ``stats.decisions.decide_claim``.
+
+    Args:
+        claim: its alarms have their thresholds.
+        runs: finished runs of its sweep.
+        alpha: the error probability of the verdict.
+        calibration: the number of runs that set the thresholds.
+    """
+    measured = [_Measured(contrast, runs, calibration) for contrast in claim.contrasts]
     effects = [contrast.effect for contrast in measured if contrast.effect is not None]
     if len(effects) < len(measured):
         verdicts = [
@@ -107,14 +121,21 @@ def judge_claim(claim: Claim, runs: Sequence[FinishedRun], alpha: float = ALPHA)
 class _Measured:
     """A contrast with its effect, or the reason why it has none."""
 
-    def __init__(self, contrast: Contrast, runs: Sequence[FinishedRun]) -> None:
+    def __init__(self, contrast: Contrast, runs: Sequence[FinishedRun], calibration: int) -> None:
         self.contrast = contrast
         self.effect: MeanEffect | ShareEffect | None = None
+        alarms = [reading for reading in contrast.readings().values() if reading.alarm]
+        thresholds = {f"{alarm.direction} of {alarm.alarm}": alarm.threshold for alarm in alarms}
         self.found = ContrastVerdict(
             contrast.name or _name(contrast), _number(contrast), contrast.expect, float(contrast.margin or 0),
-            Verdict.INADMISSIBLE,
+            Verdict.INADMISSIBLE, thresholds={name: value for name, value in thresholds.items() if value is not None},
+            calibration=calibration * bool(alarms),
         )  # fmt: skip
-        self.reason = self._of_shares(runs) if contrast.share else self._of_numbers(runs)
+        if None in thresholds.values():
+            least = least_calibration_runs(FALSE_ALARMS)
+            self.reason = f"too few calibration runs have finished: a threshold needs {least}"
+        else:
+            self.reason = self._of_shares(runs) if contrast.share else self._of_numbers(runs)
 
     def verdict(self, verdict: Verdict, level: float = 1 - ALPHA) -> ContrastVerdict:
         """What is known of the contrast, with its verdict."""
@@ -222,6 +243,9 @@ def _name(contrast: Contrast) -> str:
 
 def _number(contrast: Contrast) -> str:
     """The number that is compared, in words."""
+    if contrast.share == "alarm":
+        a = contrast.readings()["a"]
+        return f"share of runs with an alarm, {a.direction} of {a.alarm}"
     if contrast.share:
         return f"share of runs that {'failed' if contrast.share == 'failed' else contrast.share}"
     label = contrast.readings()["a"].label()

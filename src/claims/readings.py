@@ -10,9 +10,10 @@ from jaxtyping import Float, Shaped
 
 from ..config import Contrast, Reading, format_override
 from ..results.measures import UNTRAINED, number, per_image_name
-from ..results.outcomes import TRAINED
+from ..results.outcomes import COLLAPSED, TRAINED
 from ..results.runs import FinishedRun
 from ..results.where import matching
+from ..stats.alarms import alarm_step, first_alarm
 from ..stats.effects import slope
 from ..stats.intervals import value_and_influences
 
@@ -119,9 +120,11 @@ class _Side:
         self.selection = Selection(reading.where or "", len(runs))
         points: dict[int, dict[Cell, tuple[float, float]]] = {}
         images: dict[int, list[Float[np.ndarray, " n"]]] = {}
+        # a net that learns wrong labels alone may end at chance: its history says all the same when an alarm fired
+        counted = (TRAINED, COLLAPSED) if reading.alarm else (TRAINED,)
         cells = _cells(runs)
         for run, cell in zip(runs, cells, strict=True):
-            if run.outcome != TRAINED:
+            if run.outcome not in counted:
                 self.selection.failed.append(run.folder.name)
                 continue
             value = value_of(run, reading)
@@ -161,14 +164,14 @@ def _number(pairs: Sequence[tuple[float, float]], axis: str) -> float:
 
 
 def selected(runs: Sequence[FinishedRun], where: str | None) -> list[FinishedRun]:
-    """The runs that a reading selects.
+    """The runs that a reading selects, of those that are finished.
 
     Raises:
         UserError: none matches.
     """
     if not where:
         return list(runs)
-    kept = matching(where, [run.settings for run in runs])
+    kept = matching(where, [run.settings for run in runs], partial=True)
     return [run for run, keep in zip(runs, kept, strict=True) if keep]
 
 
@@ -196,11 +199,21 @@ def _validation_score(run: FinishedRun) -> float:
 def value_of(run: FinishedRun, reading: Reading) -> float:
     """The number of a run; nan where it has none."""
     if reading.history:
-        return _of_history([number(row.get(reading.history) or "") for row in run.history], reading)
+        return _of_history(history_column(run, reading.history).tolist(), reading)
+    if reading.alarm:
+        values = history_column(run, reading.alarm)
+        if reading.threshold is None or np.isnan(values).all():
+            return float("nan")
+        return alarm_step(history_column(run, "step"), values, str(reading.direction), reading.threshold)
     if reading.fact:
         value = run.facts.get(reading.fact)
         return float(value) if isinstance(value, int | float) else float("nan")
     return run.estimate(*_key(reading))[0]
+
+
+def history_column(run: FinishedRun, name: str) -> Float[np.ndarray, " looks"]:
+    """A column of ``history.csv``; nan in rows that have no number."""
+    return np.array([number(row.get(name) or "") for row in run.history], dtype=float)
 
 
 def _of_history(column: Sequence[float], reading: Reading) -> float:
@@ -243,13 +256,19 @@ def _per_image(run: FinishedRun, reading: Reading) -> Float[np.ndarray, " n"] | 
 
 
 def share_counts(contrast: Contrast, runs: Sequence[FinishedRun]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(runs that ended as ``contrast.share`` says, all runs), of ``a`` and of ``b``."""
+    """(runs that ended as ``contrast.share`` says, or in which the alarm fired; all runs), of ``a`` and of ``b``."""
     sides = contrast.readings()
 
     def counts(reading: Reading) -> tuple[int, int]:
         chosen = selected(runs, reading.where)
-        ends = [run.outcome for run in chosen]
-        hits = sum(end != TRAINED if contrast.share == "failed" else end == contrast.share for end in ends)
-        return hits, len(chosen)
+        return sum(_counts_in(run, contrast.share, reading) for run in chosen), len(chosen)
 
     return counts(sides["a"]), counts(sides["b"])
+
+
+def _counts_in(run: FinishedRun, share: str, reading: Reading) -> bool:
+    if share == "alarm":
+        assert reading.threshold is not None
+        values = history_column(run, str(reading.alarm))
+        return first_alarm(values, str(reading.direction), reading.threshold) is not None
+    return run.outcome != TRAINED if share == "failed" else run.outcome == share

@@ -92,7 +92,8 @@ def stated(folder: Path) -> tuple[Study, dict[str, Any]] | None:
     entry = files.read_json(folder / files.SWEEP, {}).get("study")
     if not entry or not entry.get("claims"):
         return None
-    tree = {"number": entry["number"], "claims": entry["claims"], "untested": entry.get("untested", "")}
+    tree = {"number": entry["number"], "claims": entry["claims"], "untested": entry.get("untested", ""),
+            "calibrate": entry.get("calibrate")}  # fmt: skip
     with omegaconf_errors():
         study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), tree))
     assert isinstance(study, Study)

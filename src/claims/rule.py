@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import Study
 from ..stats.decisions import MINIMUM_SEEDS
+from .calibrate import FALSE_ALARMS
 from .judge import ALPHA, MOST_FAILED
 
 #: changed whenever the rule is
@@ -24,16 +25,24 @@ A seed counts if it has all variants that are averaged. Inadmissible: fewer than
 {MOST_FAILED:.0%} of the runs of a side failed to train or lack the number, the same difference for every seed, or no
 side above its floor.
 """
+#: of studies that read alarms; changed whenever it is
+ALARM_RULE = f"""\
+An alarm fires at the first look at which its column has risen above its own least value so far (or fallen below its own
+greatest) by more than its threshold: the k-th largest of the largest changes of n calibration runs,
+k = floor({FALSE_ALARMS} (n + 1)). One that never fires has the step of a look after the last.
+"""
 
 
 def study_hash(study: Study) -> str:
     """The checksum of a study's claims and of the rule that decides them."""
-    return hashlib.sha256((RULE + json.dumps(statement(study), sort_keys=True)).encode()).hexdigest()[:16]
+    rule = RULE + ALARM_RULE * bool(study.alarms())
+    return hashlib.sha256((rule + json.dumps(statement(study), sort_keys=True)).encode()).hexdigest()[:16]
 
 
 def statement(study: Study) -> dict[str, Any]:
-    """What a study states before its runs: claims, without the fields that they leave out."""
-    return {"number": study.number, "claims": _given([asdict(claim) for claim in study.claims])}
+    """What a study states before its runs: claims and calibration runs, without the fields that they leave out."""
+    claims = [asdict(claim) for claim in study.claims]
+    return dict(_given({"number": study.number, "claims": claims, "calibrate": study.calibrate}))
 
 
 def _given(tree: Any) -> Any:

@@ -1,8 +1,8 @@
 """The configuration: typed, checked, and refused in one line where it is wrong."""
 
+from ..cli_errors import cli_errors, omegaconf_errors
 from ..data.options import Data, Probe
 from ..models.options import Model
-from .cli_errors import cli_errors, omegaconf_errors
 from .command_line import from_command_line
 from .convert import fitting_name, flatten, format_override, from_dict, from_omegaconf, plain_name, to_dict
 from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb

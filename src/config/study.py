@@ -13,11 +13,14 @@ from omegaconf import OmegaConf
 
 from ..errors import UserError
 from ..option_fields import check_fields, choice_field
+from ..stats.alarms import DIRECTIONS
 from .schema import Config
 
 EXPECTATIONS = ("a<b", "a>b", "a=b")
 #: the number of a history column that a run is compared by
 LOOKS = ("last", "best", "first", "min", "max", "mean")
+#: what shares of runs are compared of: those whose training ended so, or in which an alarm fired
+SHARES = ("collapsed", "diverged", "failed", "alarm")
 QUICK = "quick"
 SEEDS = ("fixed", "auto")
 
@@ -40,12 +43,16 @@ class Reading:
     history: str | None = None  # a column of history.csv
     look: str | None = field(default=None, metadata={"names": (*LOOKS, None)})
     fact: str | None = None  # a number of run.json
+    alarm: str | None = None  # a column of history.csv: the optimiser step at which an alarm on it fires
+    direction: str | None = field(default=None, metadata={"names": (*DIRECTIONS, None)})  # that the alarm waits for
+    threshold: float | None = None  # of the alarm; left out: set by the runs of study.calibrate
     tuned: str | None = None  # a setting, of which the runs with the best validation score count: train.lr
 
     @property
     def source(self) -> str:
-        """Which file it is read from: ``measures``, ``history`` or ``facts``; empty where it does not say."""
-        return "history" if self.history else "facts" if self.fact else "measures" if self.measure else ""
+        """What it reads: ``measures``, ``history``, ``facts`` or ``alarm``; empty where it does not say."""
+        named = {"history": self.history, "facts": self.fact, "alarm": self.alarm, "measures": self.measure}
+        return next((source for source, name in named.items() if name), "")
 
     def after(self, other: "Reading") -> "Reading":
         """This reading, with the fields of another where it has none of its own.
@@ -53,7 +60,7 @@ class Reading:
         What names a number goes together: a reading of a history column has no measure.
         """
         named = self.source
-        skipped = {"measure", "history", "fact"} if named else set()
+        skipped = {"measure", "history", "fact", "alarm", "direction", "threshold"} if named else set()
         taken = {
             item.name: getattr(other, item.name)
             for item in fields(self)
@@ -61,12 +68,29 @@ class Reading:
         }
         return replace(self, **taken)
 
+    def check(self, place: str) -> None:
+        """Raises:
+        UserError: a field is wrong, or fields do not go together.
+        """
+        check_fields(self, f"{place}.")
+        sources = [key for key in ("measure", "history", "fact", "alarm") if getattr(self, key) is not None]
+        if len(sources) > 1:
+            raise UserError(f"{place}: names {' and '.join(sources)}; one of them is compared")
+        if self.alarm and not self.direction:
+            raise UserError(f"{place}.direction: an alarm waits for a change: choose one of {', '.join(DIRECTIONS)}")
+        if self.threshold is not None and not self.threshold >= 0:
+            raise UserError(f"{place}.threshold={self.threshold}: must be 0 or a positive number")
+        if not self.alarm and (self.direction or self.threshold is not None):
+            raise UserError(f"{place}: direction and threshold are of an alarm: name a column of history.csv, alarm=")
+
     def label(self) -> str:
         """The number in words: ``output_distance, crop 1, layer output``."""
         if self.history:
             return f"{self.history} ({self.look or 'last'})"
         if self.fact:
             return self.fact
+        if self.alarm:
+            return f"step of the alarm, {self.direction} of {self.alarm}"
         amount = f" {self.amount:g}" if self.amount else ""
         protocol = "" if self.protocol in (None, "test") else f", {self.protocol}{amount}"
         layer = "" if self.layer in (None, "output") else f", {self.layer}"
@@ -79,7 +103,7 @@ class Contrast:
 
     A seed gives one number: ``a - b``, each less what ``a_minus`` and ``b_minus`` name (a difference of differences),
     or with ``slope`` the least-squares slope of ``a`` over a setting (less that of ``b``, if there is one). With
-    ``share``, the shares of runs that ended so are compared, by an exact test.
+    ``share``, the shares of runs that ended so, or in which an alarm fired, are compared, by an exact test.
     """
 
     a: Reading = field(default_factory=Reading)
@@ -90,7 +114,7 @@ class Contrast:
     expect: str = choice_field("a>b", EXPECTATIONS)
     margin: float | None = None  # the smallest difference that matters
     slope: str = ""  # a setting that holds numbers: train.lr, model.depth
-    share: str = ""  # how training ended: collapsed, diverged, failed (one of both)
+    share: str = ""  # how training ended: collapsed, diverged, failed (one of both); or whether an alarm fired: alarm
     floor: Reading | None = None  # what a or b must lie above, for their difference to mean anything
     name: str = ""  # in the table; empty: made of what is compared
 
@@ -118,9 +142,11 @@ class Contrast:
         UserError: a field is wrong, or fields do not go together.
         """
         check_fields(self, f"{place}.")
-        for name, reading in {"a": self.a, "b": self.b, "a_minus": self.a_minus, "b_minus": self.b_minus}.items():
-            if reading is not None:
-                check_fields(reading, f"{place}.{name}.")
+        sides = self.readings()
+        for name, reading in sides.items():
+            reading.check(f"{place}.{name}")
+        if self.floor is not None and self.floor.alarm:
+            raise UserError(f"{place}.floor.alarm={self.floor.alarm}: an alarm is no floor; name a number")
         if self.margin is None or not 0 <= self.margin < math.inf:
             raise UserError(f"{place}.margin={self.margin}: state the smallest difference that matters, 0 or more")
         if self.expect == "a=b" and self.margin == 0:
@@ -130,18 +156,12 @@ class Contrast:
         if self.share:
             if self.b is None or self.slope or self.a_minus or self.floor:
                 raise UserError(f"{place}.share={self.share}: compares the runs of a with those of b, and nothing else")
-            if self.share not in ("collapsed", "diverged", "failed"):
-                raise UserError(f"{place}.share={self.share}: choose one of collapsed, diverged, failed")
+            if self.share not in SHARES:
+                raise UserError(f"{place}.share={self.share}: choose one of {', '.join(SHARES)}")
+            if self.share == "alarm" and not all(reading.alarm for reading in self.readings().values()):
+                raise UserError(f"{place}.a: share=alarm compares an alarm: name a column of history.csv, alarm=")
         elif not self.a.source:
-            raise UserError(f"{place}.a: name a number: measure=, history= or fact=")
-        self._check_readings(place)
-
-    def _check_readings(self, place: str) -> None:
-        sides = self.readings()
-        for name, reading in sides.items():
-            sources = [key for key in ("measure", "history", "fact") if getattr(reading, key) is not None]
-            if len(sources) > 1:
-                raise UserError(f"{place}.{name}: names {' and '.join(sources)}; one of them is compared")
+            raise UserError(f"{place}.a: name a number: measure=, history=, fact= or alarm=")
         if self.b is not None and self.against:
             raise UserError(f"{place}.against={self.against:g}: a is compared with b; leave one of them out")
         if sides["a"] == sides.get("b") and sides.get("a_minus") == sides.get("b_minus"):
@@ -173,10 +193,11 @@ class Study:
 
     number: str = ""  # of the question: Q3
     claims: list[Claim] = field(default_factory=list)
-    variants: dict[str, list[str]] = field(default_factory=dict)  # name → overrides; each is run with the whole grid
+    variants: dict[str, list[str]] = field(default_factory=dict)  # name → overrides; each with the whole grid
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → key → value or grid, as sweeper.params
     untested: str = ""  # what the claims do not test, in a sentence or two
     looks: list[int] = field(default_factory=lambda: [6, 10, 16, 24])  # seeds=auto: of them, until all is decided
+    calibrate: str | None = None  # the runs, as where=, that set the thresholds of alarms: clean, with their own seeds
     judge: bool = True  # false: run and compare without verdicts, with any number of seeds
 
     def check(self) -> None:
@@ -185,8 +206,21 @@ class Study:
         """
         for number, claim in enumerate(self.claims):
             claim.check(f"study.claims[{number}]")
+        without = [reading for reading in self.alarms() if reading.threshold is None]
+        if without and not self.calibrate:
+            raise UserError(
+                f"study.calibrate: {without[0].label()}, needs a threshold: name the clean runs that set it, as in "
+                "calibrate: label_noise=0.0,seed=20,21,…"
+            )
+        if self.calibrate and not without:
+            raise UserError(f"study.calibrate={self.calibrate}: no claim reads an alarm whose threshold it could set")
         if not self.looks or sorted({*self.looks}) != self.looks or self.looks[0] < 1:
             raise UserError(f"study.looks={self.looks}: must be growing numbers of seeds")
+
+    def alarms(self) -> list[Reading]:
+        """All readings of claims that read an alarm."""
+        contrasts = [contrast for claim in self.claims for contrast in claim.contrasts]
+        return [reading for contrast in contrasts for reading in contrast.readings().values() if reading.alarm]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..data.permutation import Permutation
 from ..errors import UserError
 from ..metrics.layer_outputs import Population
-from ..nets.external import Image, LoadedNet, default_layers, list_layers, logits_of, output_size, pick_layers
+from ..nets.external import Image, LoadedNet, NetError, default_layers, list_layers, logits_of, output_size, pick_layers
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
 from ..transforms import SamplingGrid, crop_margin
@@ -71,7 +71,7 @@ class EvaluationSet:
         labels: class of each image, if the net predicts it.
         positions: (x, y) of the object in each image, in units of its side, if known.
         seed: of all random draws.
-        batch: images of a forward pass; changes results by rounding at most.
+        batch: images per forward pass; changes results by rounding at most.
         dimensions: that features are reduced to, for the family ``equal_dimension``.
         sizes: of the object in each image, in units of its side, if known.
         size_range: the least and the largest size that the data set draws, if known.
@@ -152,7 +152,8 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
     layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
     with_tensor = {row["name"] for row in list_layers(net, image)}
     if without := [name for name in layers if name not in with_tensor]:
-        raise UserError(f"layers={','.join(without[:3])}: gives no single tensor when the net runs; see layers=list")
+        reason = f"layers={','.join(without[:3])}: gives no single tensor when the net runs"
+        raise NetError(reason, "layers=list shows those that do")
     grids, normalise = sampling_grids(net, image, layers), normaliser(loaded.mean, loaded.std)
     classifies = getattr(net, "num_classes", None) != 0  # timm's way to mark nets that end in features
     return ModelAdapter(net, layers, normalise, logits_of, classifies, grids=grids)

@@ -12,9 +12,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from .. import arguments
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..metrics.rows import COLUMNS, Note, Row
 from ..nets.external import LoadedNet, output_size
+from ..transforms import check_max_shift
 from .adapter import EvaluationSet, ModelAdapter, adapt_model
 from .families import ON_REQUEST
 from .suite import ALL, evaluate_families
@@ -52,7 +53,8 @@ def evaluate(
     True
 
     Args:
-        net: takes float images (n, c, h, w) and gives a vector for each image; measured in eval mode, on its device.
+        net: takes float images (n, c, h, w) and gives a vector for each image (n, d), or a tuple or a dict whose first
+            entry, or entry ``logits`` or ``out``, is that; measured in eval mode, on its device.
         images: at least 2; bytes from 0 to 255, or floats in [0, 1].
         labels: class of each, from 0 to the number of outputs - 1, where the net has an output for each class.
         what: families of measures (one, or several), as ``measure.what`` of a config names them.
@@ -60,17 +62,18 @@ def evaluate(
             Linear reads.
         mean, std: of each channel in [0, 1], std above 0: the net is given ``(images - mean) / std``; None: the images
             themselves.
-        max_shift: largest shift, in pixels.
+        max_shift: largest shift, in pixels: 1 … 8 of them are measured, then 16, 32 …, and the largest itself; above 8
+            it must be below the image's side.
         out_of_frame: what a cropped shift brings in from beyond the image: ``edge`` repeats it, ``black`` is 0.
         untrained: the same net with random weights: its numbers are added as ``…_untrained``.
         seed: of the directions of shifts and of the bootstrap, from 0 to 2³² - 1.
-        batch: images a forward pass.
+        batch: images per forward pass.
         quiet: shows no progress.
 
     Returns:
-        A row a number: layer (``output``: the net's own; a module of that name is ``output (module)``), transform,
+        One row per number: layer (``output``: the net's own; a module of that name is ``output (module)``), transform,
         protocol, amount (pixels, degrees …), measure, value, its 95% interval (low, high) over images, and n, the
-        images. ``attrs["notes"]`` says what was not measured, and why.
+        images. ``attrs["notes"]`` says what was not measured, and why; also of numbers that are nan.
 
     Raises:
         UserError: an argument that does not fit; said before anything is measured.
@@ -80,7 +83,8 @@ def evaluate(
     families = arguments.names_of("what", what)
     for name in families:
         if name not in (*ALL, *ON_REQUEST):
-            raise UserError(f"what={name}: choose among {', '.join((*ALL, *ON_REQUEST))}")
+            choices = (*ALL, *ON_REQUEST)
+            raise UserError(f"what={name}: {did_you_mean(name, choices)}choose among {', '.join(choices)}")
     test_set = _evaluation_set(images, labels, max_shift, out_of_frame, seed, batch)
     nets = _adapters(net, untrained, test_set, arguments.names_of("layers", layers), mean, std)
     found, notes = [], {}
@@ -92,6 +96,9 @@ def evaluate(
                 elif isinstance(result, Note):
                     notes[result.measure + suffix] = result.words
     frame = DataFrame(found, columns=list(COLUMNS))
+    if undefined := frame[frame.value.isna()].groupby("measure", sort=False).layer.unique().to_dict():
+        names = "; ".join(f"{measure} of {', '.join(layers)}" for measure, layers in undefined.items())
+        notes["nan"] = f"{names}: nan, as where all images have the same output or class, or one that is not finite"
     frame.attrs["notes"] = notes
     return frame
 
@@ -101,14 +108,14 @@ def _evaluation_set(
 ) -> EvaluationSet:
     pixels = arguments.image_tensor(images)
     classes = None if labels is None else arguments.label_tensor(labels, len(pixels))
-    margin, at_once = (
-        arguments.whole_number(*given, least=1) for given in (("max_shift", max_shift), ("batch", batch))
-    )
-    drawn_by = arguments.whole_number("seed", seed, least=0, below=2**32)
+    largest = arguments.whole_number("max_shift", max_shift, least=1)
+    check_max_shift("max_shift", largest, *pixels.shape[2:])
+    batch_size = arguments.whole_number("batch", batch, least=1)
+    random_seed = arguments.whole_number("seed", seed, least=0, below=2**32)
     if out_of_frame not in [*OUT_OF_FRAME]:
         raise UserError(f"out_of_frame={out_of_frame}: choose one of {', '.join(OUT_OF_FRAME)}")
-    padded = F.pad(pixels.float(), (margin,) * 4, mode=OUT_OF_FRAME[out_of_frame]).to(pixels.dtype)
-    return EvaluationSet(padded, margin, classes, None, drawn_by, at_once)
+    padded = F.pad(pixels.float(), (largest,) * 4, mode=OUT_OF_FRAME[out_of_frame]).to(pixels.dtype)
+    return EvaluationSet(padded, largest, classes, None, random_seed, batch_size)
 
 
 def _adapters(

@@ -49,7 +49,7 @@ def pooled(outputs: Float[Tensor, "n c *hw"], side: int = SIDE) -> Float[Tensor,
 
 
 class Features(Metric):
-    """The ``pooled`` features of all batches, (n, d), on the CPU: at most 16 numbers an image and channel."""
+    """The ``pooled`` features of all batches, (n, d), on the CPU: at most 16 numbers per image and channel."""
 
     full_state_update = False
     batches: list[Tensor]

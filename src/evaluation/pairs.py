@@ -18,7 +18,7 @@ from ..metrics.position_equivariance import PositionEquivariance, stays_inside
 from ..metrics.rows import Estimate, PerImage, Row
 from ..nets.hooks import reference_tensor, stream_outputs
 from ..stats.bootstrap import bootstrap_weights
-from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, crop_margin, to_float
+from ..transforms import TRANSFORMS, Point, SamplingGrid, Transform, crop_margin, shift_amounts, to_float
 from .adapter import OUTPUT, EvaluationSet, ModelAdapter, populations
 
 #: the name of the predicted position among the names of layers
@@ -69,10 +69,9 @@ def settings(test_set: EvaluationSet, names: Sequence[str], amounts: Sequence[fl
     """
     drawn = []
     for transform in (TRANSFORMS[name] for name in names):
-        for amount in transform.amounts:
+        for amount in shift_amounts(test_set.margin) if transform.name == "shift" else transform.amounts:
             generator = torch.Generator().manual_seed(test_set.seed)
-            within_margin = transform.name != "shift" or amount <= test_set.margin
-            if within_margin and (amounts is None or amount in amounts):
+            if amounts is None or amount in amounts:
                 drawn.append(Setting(transform, amount, transform.draw(len(test_set.padded), amount, generator)))
     return drawn
 
@@ -118,7 +117,7 @@ def _estimates(
     metrics: Mapping[str, Sequence[Measure]], weights: Float[Tensor, "draws n"]
 ) -> Iterator[tuple[str, str, Estimate]]:
     """(layer, name, estimate) of the metrics that were updated, all with the same number of images."""
-    layers = {metric: layer for layer, some in metrics.items() for metric in some if metric.update_called}
+    layers = {metric: layer for layer, of_layer in metrics.items() for metric in of_layer if metric.update_called}
     if layers:
         n = sum(map(len, next(iter(layers)).batches))
         weights = weights if n == weights.shape[1] else bootstrap_weights(n)
@@ -192,7 +191,7 @@ def _populations(
 ) -> Mapping[str, Population]:  # fmt: skip
     """The populations of the original images, whole or masked by a disc, if any metric needs them."""
     measures = [measure for measure in measures if measure.setting.transform.disc == disc]
-    metrics = (metric for measure in measures for some in measure.metrics.values() for metric in some)
+    metrics = (metric for measure in measures for of_layer in measure.metrics.values() for metric in of_layer)
     if not any(metric.needs_population for metric in metrics):
         return {}
     progress("measuring how far images lie apart")

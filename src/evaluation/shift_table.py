@@ -92,9 +92,9 @@ class Rolls:
         """The method, its cost, and the reason why it is not faster: a sentence for people."""
         count, total = len(self.shifts), math.prod(self.size)
         if self.tree is not None:
-            return f"all {total:,} rolls by the phase tree, which cost {self.forwards:.3g} forward passes an image"
-        rolls = f"{count:,} of {total:,} rolls, drawn" if count < total else f"all {total:,} rolls"
-        return f"{rolls}, a forward pass each, as they share nothing: {self.why}"
+            return f"all {total:,} rolls by the phase tree, which cost {self.forwards:.3g} forward passes per image"
+        rolls = f"{count:,} of {total:,} rolls, drawn at random" if count < total else f"all {total:,} rolls"
+        return f"{rolls}, one by one: {self.why}"
 
     @property
     def batch(self) -> int:

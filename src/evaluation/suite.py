@@ -1,18 +1,21 @@
 """Everything that is measured on a net: transforms, and the families of ``evaluation.families``."""
 
+import math
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..errors import UserError
 from ..metrics import Heatmap, Note, PerImage, Row
 from ..nets.hooks import eval_mode
 from ..transforms import TABLE, TRANSFORMS
 from .adapter import OUTPUT, EvaluationSet, ModelAdapter, untransformed_batches
-from .families import FAMILIES, ON_REQUEST
+from .families import FAMILIES, ON_REQUEST, file_of_family
 from .fuse_batch_norm import fuse_conv_bn
 from .pairs import Progress, no_progress, pair_rows
 
@@ -65,7 +68,33 @@ def evaluate_families(
         progress(f"measuring {name}")
         family = import_module(f".families.{name}", __package__)
         net = fused if getattr(family, "FUSES_NORMS", True) else adapter
-        yield from family.rows(net, test_set if getattr(family, "NEEDS_ALL_IMAGES", False) else few)
+        images = test_set if getattr(family, "NEEDS_ALL_IMAGES", False) else few
+        yield from _of_family(name, family.rows(net, images), getattr(family, "PREFIXES", (name,)))
+
+
+def _of_family(name: str, results: Any, prefixes: Collection[str]) -> Results:
+    """The results of a family, and a note where all its numbers are nan and it does not say why.
+
+    Raises:
+        UserError: it gives something else; the message names its file.
+    """
+    file = file_of_family(name)
+    if not isinstance(results, Iterable):
+        raise UserError(f"{file}: rows gives {type(results).__name__}; it must yield Row, Heatmap, Note or PerImage")
+    numbers: list[float] = []
+    explained = False
+    for result in results:
+        if not isinstance(result, Result):
+            raise UserError(
+                f"{file}: rows yields {type(result).__name__}, where Row, Heatmap, Note or PerImage is needed"
+            )
+        if isinstance(result, Row):
+            numbers.append(result.estimate.value)
+        explained = explained or isinstance(result, Note)
+        yield result
+    if numbers and not explained and all(map(math.isnan, numbers)):
+        prefix = name if name.startswith(tuple(prefixes)) else next(iter(prefixes))
+        yield Note(prefix, f"all its numbers are nan ({len(numbers)})")
 
 
 def _with_prefix(adapter: ModelAdapter) -> ModelAdapter:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra import initialize_config_dir
@@ -20,7 +20,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from yaml import YAMLError
 
+from ..cli_errors import one_line
 from ..config import (
     COMMAND_KEYS,
     NON_IDENTITY_KEYS,
@@ -32,9 +34,9 @@ from ..config import (
     plain_name,
     study_of,
 )
-from ..config.cli_errors import one_line
 from ..errors import UserError
 from ..naming import PACKAGE, command
+from . import file_errors
 from .job_configs import job_configs
 from .options import PLUGINS
 from .sweeper import grid_settings, jobs_of
@@ -109,7 +111,7 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
     Raises:
         UserError: a key, type or choice is wrong.
     """
-    args = get_args_parser().parse_args(arguments)
+    args = _arguments(arguments)
     if args.multirun and (args.cfg or args.info):
         raise UserError("--cfg and --info show one job: leave out -m")
     if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
@@ -123,6 +125,7 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
                     raise UserError(f"{override.input_line}: a list of values is a sweep; add -m")
             if master.seeds == "auto":
                 raise UserError("seeds=auto: is for a sweep; add -m")
+            file_errors.refuse_without_name([master])
             return Composed(master, [master], [], False, args.overrides)
         study = study_of(master)
         if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
@@ -143,11 +146,27 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
         # the jobs as the sweeper makes them: the grid of the file, then the command line
         batch = jobs_of(_parsed(loader, [*grid, *master.hydra.overrides.task]), study.variants)
         jobs = job_configs(loader, master, batch)
+        file_errors.refuse_without_name(jobs)
         for number, job in enumerate(jobs):
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)
         folders = [str(job.hydra.sweep.subdir) for job in jobs]
         return Composed(master, jobs, folders, True, args.overrides, study, named, told)
+
+
+def _arguments(words: list[str]) -> Any:
+    """A command line, as Hydra reads it.
+
+    Raises:
+        UserError: an option is wrong, which Hydra would answer by its usage.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_args(words)
 
 
 def compose_one(overrides: list[str]) -> Config:
@@ -157,7 +176,9 @@ def compose_one(overrides: list[str]) -> Config:
         UserError: a key, type, choice or value is wrong.
     """
     with _composing() as loader:
-        return from_omegaconf(loader.load_configuration("config", [*overrides, SEARCHPATH], RunMode.RUN))
+        config = loader.load_configuration("config", [*overrides, SEARCHPATH], RunMode.RUN)
+        file_errors.refuse_without_name([config])
+        return from_omegaconf(config)
 
 
 def given(overrides: Sequence[str], key: str) -> bool:
@@ -182,7 +203,8 @@ def _refuse_two_names() -> None:
     other's entries in Hydra's and OmegaConf's registries.
     """
     for other in {"src", "whatwhere"} - {PACKAGE}:
-        if f"{other}.launch.compose" in sys.modules:
+        ours = "IS_WHATWHERE" in vars(sys.modules.get(other, object))  # another application can be called src
+        if ours and f"{other}.launch.compose" in sys.modules:
             raise UserError(f"commands of {PACKAGE} and of {other} in one process: import one of the two names alone")
 
 
@@ -194,6 +216,10 @@ def hydra_errors() -> Iterator[None]:
             yield
     except HydraException as error:
         raise UserError(_one_line(error)) from error
+    except (YAMLError, UnicodeDecodeError, OSError) as error:  # Hydra passes them on as they are
+        if (line := file_errors.unreadable(error)) is None:
+            raise
+        raise UserError(line) from error
 
 
 def _one_line(error: HydraException) -> str:
@@ -205,8 +231,9 @@ def _one_line(error: HydraException) -> str:
     if text.startswith("Ambiguous value"):
         return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: {command('train')} -m"
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {text.splitlines()[0]}"
-    return one_line(error)
+        right = text.splitlines()[0] if "=" in error.override else "options are written key=value; see --help"
+        return f"{error.override}: {right}"
+    return file_errors.in_file(error) or one_line(error)
 
 
 def run_hydra(arguments: Sequence[str] = ()) -> None:

@@ -44,8 +44,8 @@ class ForkedJob:
         self._process: ForkServerProcess = context.Process(
             target=_be_the_command, args=(list(arguments), log, dict(environment))
         )
-        # a server that starts now inherits the environment; its consoles have no colours
-        with mock.patch.dict(os.environ, {**environment, "TERM": "dumb"}, clear=True):
+        # a server that starts now inherits the environment; its consoles have no colours and no width of their own
+        with mock.patch.dict(os.environ, {"COLUMNS": "", **environment, "TERM": "dumb"}, clear=True):
             self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid

@@ -248,7 +248,8 @@ def start(job: Job, environment: Mapping[str, str], forked: bool = False) -> Chi
         log.write(f"$ {' '.join(given)} {command('train')} {shlex.join(job.arguments)}\n".encode())
         log.flush()
         if forked:
-            return ForkedJob(job.arguments, job.folder / files.LOG, environment)
+            with suppress(ConnectionError, EOFError):  # the server is gone; the next job gets another
+                return ForkedJob(job.arguments, job.folder / files.LOG, environment)
         return subprocess.Popen(
             [sys.executable, "-m", f"{PACKAGE}.train", *job.arguments],
             env=environment,

@@ -132,7 +132,7 @@ class Task:
         failed = self.reasons(environment.paths.folder, environment.job_id)
         if not failed and _state(environment.job_id) == "RUNNING":
             count = environment.paths.folder / f"{environment.job_id}_failed_requeues"
-            before = int(count.read_text()) if count.exists() else 0
+            before = int(count.read_text(encoding="utf-8")) if count.exists() else 0
             failed_requeues = before + 1 if self.progress_markers() == markers else 0
             files.write(count, str(failed_requeues))
             if failed_requeues == MAX_FAILED_REQUEUES:

@@ -17,6 +17,8 @@ from ..data.batches import learned_sizes
 from ..data.options import image_shape
 from ..data.splits import split
 from ..errors import UserError
+from ..evaluation.families import FAMILIES, check_family
+from ..metrics.quantities import quantities
 from ..models import network
 from ..models.tasks import Task
 from ..naming import command, natural_order
@@ -24,6 +26,7 @@ from ..reporting.wandb_logger import mode_of
 from ..results import files
 from ..results.identity import is_finished
 from ..summary import ModelSummary, summarize
+from ..transforms import check_max_shift
 from . import launchers
 from .compose import SEARCHPATH, compose_jobs, given, key_of
 from .jobs import quoted
@@ -94,11 +97,23 @@ def plan(arguments: list[str]) -> Plan | None:
         run = chosen or OUTPUTS / SINGLE / name
         folder, jobs, extra = run.parent, {run: configs[0]}, []
         store = None if chosen else OUTPUTS
+    for run in [folder, *jobs] if composed.multirun else jobs:  # a single run's folder is the one that was named
+        _refuse_file(run)
     _check(jobs)
     if composed.study.judge:
         check_study(composed.study, jobs)
     looks = composed.study.looks if composed.master.seeds == "auto" else []
     return Plan(folder, jobs, composed.multirun, extra, store, composed.study, str(composed.master.preset), looks)
+
+
+def _refuse_file(folder: Path) -> None:
+    """Raise where a run or a sweep would go to a folder that is a file, or lies in one."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise UserError(
+                f"{folder}: {path} is a file, where a folder is needed: choose another hydra.run.dir, "
+                "hydra.sweep.dir or name"
+            )
 
 
 def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
@@ -186,8 +201,8 @@ def study_names(chosen: str = "all") -> list[str]:
     Raises:
         UserError: a name is none of theirs.
     """
-    files_of_sweeps = choices("sweeps").items()
-    names = sorted((name for name, path in files_of_sweeps if "\nstudy:" in path.read_text()), key=natural_order)
+    texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in choices("sweeps").items()}
+    names = sorted((name for name, text in texts.items() if "\nstudy:" in text), key=natural_order)
     if chosen == "all":
         return names
     for name in chosen.split(","):
@@ -208,7 +223,10 @@ def summarize_config(cfg: Config) -> ModelSummary:
 
 
 def _check(jobs: dict[Path, Config]) -> None:
-    """Check what the schema cannot: shapes, data, and what the folders hold already."""
+    """Check what the schema cannot: files of measures, shapes, data, and what the folders hold already."""
+    quantities()
+    for name in sorted({name for cfg in jobs.values() for name in cfg.measure.what}.intersection(FAMILIES)):
+        check_family(name)
     nets: set[str] = set()  # jobs that differ in their seed alone have the same summary, which takes .3 s
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
@@ -216,6 +234,7 @@ def _check(jobs: dict[Path, Config]) -> None:
             if net not in nets:
                 summarize_config(cfg)
                 nets.add(net)
+            check_max_shift("measure.max_shift", cfg.measure.max_shift, *image_shape(cfg.data)[0][1:])
         except UserError as error:
             where = f"{run.name}: " if len(jobs) > 1 else ""
             raise UserError(f"{where}{error}") from None

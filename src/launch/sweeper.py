@@ -67,7 +67,7 @@ def grid_settings(master: Any) -> list[str]:
 
 def jobs_of(overrides: Iterable[Override], variants: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """The overrides of every job: each variant's, with those of each point of the grid; of a key that is given twice
-    the last counts.
+    the last counts. A setting of a variant that has several values, ``seed=range(5)``, is an axis of its own.
 
     Raises:
         UserError: a variant and the grid set the same key, or an axis has no end.
@@ -78,7 +78,21 @@ def jobs_of(overrides: Iterable[Override], variants: Mapping[str, Iterable[str]]
         for setting in settings:
             if (key := setting.partition("=")[0]) in axes:
                 raise UserError(f"{key}: variant {name} of the study sets it, {setting}; sweep over other keys")
-    return [[*settings, *point] for settings in variants.values() for point in grid] if variants else grid
+    if not variants:
+        return grid
+    return [[*settings, *point] for variant in variants.values() for settings in _points(variant) for point in grid]
+
+
+def _points(variant: Iterable[str]) -> list[list[str]]:
+    """The settings of a variant, for each value of those that have several."""
+    overrides = OverridesParser.create().parse_overrides(list(variant))
+    axes = [
+        [f"{override.get_key_element()}={value}" for value in _values(override)]
+        if override.is_sweep_override()
+        else [str(override.input_line)]
+        for override in overrides
+    ]
+    return [list(point) for point in product(*axes)]
 
 
 def _values(override: Override) -> list[str]:

@@ -11,14 +11,16 @@ from ..errors import UserError
 from ..evaluation.families.layers import AGAINST, against_rows
 from ..reporting.terminal import console, show_closing, show_notes
 from ..results import files
-from ..results.identity import read_checkpoint, read_config, read_image_checksums, write_identity
+from ..results.identity import read_checkpoint, write_identity
 from ..results.measures import named_values
 from ..results.runs import FinishedRun
 from ..training.evaluate_run import adapter_of_run, evaluation_set, measure
 from ..training.lightning_module import Training, module
 from ..training.untrained import untrained
+from ..transforms import check_max_shift
 from .options import OF_MEASURE, Options, families_of
 from .output import fastest_device, log, show_page
+from .own_table import output_paths, refuse_other_settings
 from .table import Table
 
 
@@ -87,28 +89,6 @@ def provenance_of_run(options: Options, cfg: Config) -> dict[str, Any]:
     return nets | sums | measured | {"pictures": pictures_of(cfg.data)}
 
 
-def refuse_other_settings(options: Options, cfg: Config, run: Path) -> None:
-    """Keep numbers measured with other settings out of a run's own table.
-
-    Raises:
-        UserError: other images or shifts than the run's, other pictures, or weights that the run does not measure.
-    """
-    saved, weights = read_config(run), Path(options.checkpoint or "").stem
-    wrong = [
-        f"{key}={now}, the run has measure.{key}={before}"
-        for key in OF_MEASURE
-        if (now := getattr(cfg.measure, key)) != (before := getattr(saved.measure, key))
-    ]
-    if weights != saved.train.keep:
-        wrong.append(f"{weights}.ckpt, the run has train.keep={saved.train.keep}")
-    if pictures_of(cfg.data) != read_image_checksums(run, saved).get("data.root", ""):
-        wrong.append(f"data.root={cfg.data.root} holds other pictures than the run's {saved.data.root} did")
-    if wrong:
-        raise UserError(
-            f"{wrong[0]}: the run's own table takes no numbers measured with other settings; give out=TABLE.csv"
-        )
-
-
 def load_run(path: str, options: Options) -> tuple[Training, Config, Splits]:
     """The net in a run's checkpoint, its config with what the options say of measuring, and its images.
 
@@ -124,6 +104,7 @@ def load_run(path: str, options: Options) -> tuple[Training, Config, Splits]:
     cfg = from_dict(tree | {"measure": tree["measure"] | asked, "data": tree["data"] | {"root": root}})
 
     splits = split(cfg.data)
+    check_max_shift("max_shift", cfg.measure.max_shift, *splits.image[1:])
     net = module(cfg, splits.image, len(splits.classes))
     try:
         net.load_state_dict(weights)
@@ -131,10 +112,3 @@ def load_run(path: str, options: Options) -> tuple[Training, Config, Splits]:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"{path} does not hold the weights of its own config, a {cfg.model.name}: {reason}") from error
     return net.to(fastest_device()), cfg, splits
-
-
-def output_paths(options: Options, name: str) -> tuple[Path, Path]:
-    """The folder of the checkpoint's run, and the table: ``out=``, or of that name in it."""
-    path = Path(options.checkpoint or "")
-    run = path.resolve().parent.parent
-    return run, Path(options.out) if options.out else (run if (run / files.CONFIG).exists() else path.parent) / name

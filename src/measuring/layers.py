@@ -1,7 +1,7 @@
 """List the layers of a net, in seconds: without data, weights or measures."""
 
 from ..errors import UserError
-from ..nets.external import Image, LoadedNet, default_layers, list_layers, load_net
+from ..nets.external import Image, LoadedNet, default_layers, list_layers, load_net, with_hints
 from ..reporting.terminal import show_layers
 from .options import Options
 
@@ -15,7 +15,8 @@ def show_layers_of_net(options: Options) -> None:
     loaded = load_net(options.net or "", "none", options.classes)
     image = image_of(loaded, options)
     title = f"{options.net}, {image[1]}×{image[2]}"
-    show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), title)
+    with with_hints():
+        show_layers(list_layers(loaded.net, image), default_layers(loaded.net, image), title)
 
 
 def image_of(loaded: LoadedNet, options: Options) -> Image:

@@ -9,10 +9,11 @@ from ..data.external import check, sample
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
 from ..evaluation.suite import evaluate_families
 from ..models.norm import calibrate
-from ..nets.external import Image, is_own, load_net, output_size
+from ..nets.external import DEFAULT, Image, check_net, is_own, load_net, output_size, with_hints
 from ..reporting.terminal import console, show_measured, show_notes
 from ..results import files
 from ..results.runs import FinishedRun
+from ..transforms import check_max_shift
 from .layers import image_of
 from .options import NET, Options, families_of, names_of, numbers_of
 from .output import fastest_device, log, show_page
@@ -20,15 +21,17 @@ from .table import Table
 
 
 def measure_net(options: Options) -> None:
-    """Measure a net of a library, and the same with random weights; .
+    """Measure a net of a library, or one's own, and the same with random weights.
 
     Raises:
         UserError: no such net, weights, layers or images.
     """
     name = options.net or ""
+    check_net(name)
     check(options.data.name, options.data.root or options.root)
     loaded = load_net(name, options.weights, options.classes)
     image = image_of(loaded, options)
+    check_max_shift("max_shift", options.max_shift or NET["max_shift"], *image[1:])
     channels, side, _ = image
     if options.mean:
         loaded = replace(loaded, mean=numbers_of("mean", options.mean, channels))
@@ -38,14 +41,14 @@ def measure_net(options: Options) -> None:
     families = families_of(options.what)
     table = Table(out, families, provenance_of_net(options), bool(options.out))
     device = fastest_device()
-    adapter = adapt_model(loaded, image, names_of(options.layers))
+    with with_hints():
+        adapter = adapt_model(loaded, image, names_of(options.layers))
     test_set = evaluation_set(options, adapter, image)
     adapter.net.to(device)
     if options.weights == "none":
         calibrate_untrained(adapter, test_set)
-    console.print(
-        f"  {name}, weights {options.weights}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}"
-    )
+    title = f"{name}, {weights_in_words(options)}"
+    console.print(f"  {title}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}")
     with console.status("measuring") as status:
         found = list(evaluate_families(adapter, test_set, families, status.update))
         if options.floor and has_untrained_twin(options):
@@ -56,10 +59,14 @@ def measure_net(options: Options) -> None:
     show_measured(table.write(found), out)
     run = FinishedRun(out.parent, {}, out)
     show_notes(run.notes)
-    title = f"{name}, weights {options.weights}"
     show_page(run, title, out)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
     log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": side})
+
+
+def weights_in_words(options: Options) -> str:
+    """``weights none``, as the option has it; ``as built`` for a net of one's own that comes with its weights."""
+    return "as built" if is_own(options.net or "") and options.weights == DEFAULT else f"weights {options.weights}"
 
 
 def has_untrained_twin(options: Options) -> bool:

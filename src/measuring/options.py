@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..config import MEASURE_NAMES, MEASURES, Config, from_dict, to_dict
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..reporting.wandb_logger import mode_of
 
 #: options that a run has too, under ``measure``
@@ -95,7 +95,7 @@ def families_of(what: str | None) -> list[str]:
     asked = names_of(what)
     for name in asked:
         if name not in MEASURE_NAMES:
-            raise UserError(f"what={name}: choose among {', '.join(MEASURE_NAMES)}")
+            raise UserError(f"what={name}: {did_you_mean(name, MEASURE_NAMES)}choose among {', '.join(MEASURE_NAMES)}")
     return asked or list(MEASURES)
 
 
@@ -105,7 +105,7 @@ def names_of(layers: str | None) -> list[str]:
 
 
 def numbers_of(key: str, text: str, channels: int) -> tuple[float, ...]:
-    """``0.5,0.4,0.3`` as numbers, one a channel.
+    """``0.5,0.4,0.3`` as numbers, one per channel.
 
     Raises:
         UserError: they are no numbers, or fewer or more than channels.
@@ -115,7 +115,7 @@ def numbers_of(key: str, text: str, channels: int) -> tuple[float, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) != channels:
-        raise UserError(f"{key}={text}: {channels} numbers are needed, one a channel, as in {key}=0.5,0.4,0.3")
+        raise UserError(f"{key}={text}: {channels} numbers are needed, one per channel, as in {key}=0.5,0.4,0.3")
     return numbers
 
 

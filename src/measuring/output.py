@@ -9,7 +9,7 @@ import torch
 from ..config import Config
 from ..metrics.rows import Heatmap, Note, PerImage, Row
 from ..reporting.page import write_measure_page
-from ..reporting.terminal import console
+from ..reporting.terminal import console, shown_path
 from ..reporting.wandb_logger import WandbLogger
 from ..results.runs import FinishedRun
 from .options import Options, at_wandb
@@ -23,7 +23,7 @@ def fastest_device() -> torch.device:
 def show_page(run: FinishedRun, title: str, table: Path) -> None:
     """Draw what was measured, on a page beside its table, and say where."""
     page = write_measure_page(run, title, table.with_suffix(".html"))
-    console.print(f"  {page.resolve()}\n", soft_wrap=True, markup=False)
+    console.print(f"  {shown_path(page)}\n", soft_wrap=True, markup=False)
 
 
 def log(

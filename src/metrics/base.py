@@ -1,6 +1,6 @@
 """The three forms a metric can have: of statistics of images, of pairs of images, and of a layer.
 
-A metric is a torchmetrics ``Metric``. Its ``update`` takes a batch and keeps a few numbers an image, not the maps, so
+A metric is a torchmetrics ``Metric``. Its ``update`` takes a batch and keeps a few numbers per image, not the maps, so
 that memory does not grow with their size. ``compute`` gives its numbers by name, ``estimates`` also their intervals.
 The same number of a single batch is a pure function in the metric's file.
 """
@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import rank_zero_warn
 from torchmetrics.utilities.data import dim_zero_cat
 
+from ..errors import UserError
 from ..stats.bootstrap import bootstrap_interval
 from . import MODULES
 from .layer_outputs import LayerOutputs, Population, TransformedOutputs, nan_where_not_finite
@@ -33,6 +35,29 @@ def without_intervals(numbers: dict[str, Tensor], n: int) -> Iterator[tuple[str,
     """
     for name, value in numbers.items():
         yield name, Estimate(value.item(), float("nan"), float("nan"), n)
+
+
+def check_outputs(name: str, *outputs: Any) -> None:
+    """Refuse what is no batch of outputs.
+
+    Args:
+        name: of the metric.
+        outputs: of the same layer, for the same images.
+
+    Raises:
+        UserError: no tensors of floating-point numbers, of other than (n, c, …), empty, or of several shapes.
+    """
+    for tensor in outputs:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise UserError(f"{name}: a tensor of floating-point numbers is needed, not {kind}")
+        if tensor.ndim < 2 or 0 in tensor.shape:
+            raise UserError(
+                f"{name}: outputs of shape {tuple(tensor.shape)}: (n, channels, …) is needed, none of them 0"
+            )
+    if len({tensor.shape for tensor in outputs}) > 1:
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in outputs)
+        raise UserError(f"{name}: outputs of shapes {shapes}: both must be of the same layer for the same images")
 
 
 class Measure(Metric):
@@ -109,7 +134,11 @@ def estimates(
 
 
 class PairMeasure(Measure):
-    """Compares a layer's outputs for images with those for the same images transformed (``MEASURE`` of a file)."""
+    """Compares a layer's outputs for images with those for the same images transformed (``MEASURE`` of a file).
+
+    A metric that compares with other images (``needs_population``) needs at least 2 in every batch. Where all their
+    outputs are the same it is nan, and ``compute`` warns.
+    """
 
     #: where it is measured: "output" (the logits) or "layers" (every observed layer)
     on: ClassVar[str]
@@ -130,6 +159,7 @@ class PairMeasure(Measure):
         """Forget all images."""
         super().reset()
         self.population = Population(self.keeps_outputs)
+        self.shape: torch.Size | None = None
 
     def statistics(self) -> Float[Tensor, "n k"]:
         """The statistics of all images so far; batches that came without a ``Population`` are compared with all."""
@@ -149,7 +179,13 @@ class PairMeasure(Measure):
         """Add a batch: outputs for the original and for the transformed images; labels if the metric needs them.
 
         Several metrics can share one ``LayerOutputs`` and one ``TransformedOutputs``, with what these have cached.
+
+        Raises:
+            UserError: outputs of other shapes than (n, c, …) or than those of the batches before, integers, a batch
+                of one image, or no labels where they are needed.
         """
+        if not isinstance(reference, LayerOutputs):  # else the caller has several metrics, and knows its layers
+            self._refuse_unfit(reference, transformed, labels)
         reference = reference if isinstance(reference, LayerOutputs) else LayerOutputs(reference)
         if self.needs_population and reference.shared_population is None:
             self.population.add(reference.maps)
@@ -158,6 +194,28 @@ class PairMeasure(Measure):
         super().update(reference, transformed, labels)
         if self.on == "output":
             self.batches[-1] = nan_where_not_finite(self.batches[-1], reference.outputs, transformed.outputs)
+
+    def _refuse_unfit(self, reference: Any, transformed: Any, labels: Labels | None) -> None:
+        name = type(self).__name__
+        check_outputs(name, reference, transformed)
+        if self.shape not in (None, reference.shape[1:]):
+            sizes = f"{tuple(reference.shape[1:])} after {tuple(self.shape or ())}"
+            raise UserError(
+                f"{name}: outputs of {sizes} for an image: all must be of one layer; call reset() before another layer"
+            )
+        if self.needs_labels and (labels is None or len(labels) != len(reference)):
+            raise UserError(f"{name}: {len(reference)} labels are needed")
+        if self.needs_population and len(reference) < 2:
+            raise UserError(f"{name}: a batch of 1 image: it compares with other images, so at least 2 are needed")
+        self.shape = reference.shape[1:]
+
+    def compute(self) -> dict[str, Tensor]:
+        """Name → number, for all images so far; warns of those that are nan."""
+        numbers = super().compute()
+        if missing := [name for name, number in numbers.items() if number.isnan()]:
+            why = "all outputs, or predictions, are the same, or some are not finite"
+            rank_zero_warn(f"{', '.join(missing)} of {len(dim_zero_cat(self.batches))} images: nan, as {why}")
+        return numbers
 
     def of_images(self, reference: LayerOutputs, transformed: TransformedOutputs, labels: Labels | None) -> Statistics:
         """The statistics of each image of a batch."""
@@ -177,7 +235,12 @@ class LayerMeasure(Measure):
     def update(
         self, outputs: Float[Tensor, "n ..."], labels: Labels | None = None, images: Images | None = None
     ) -> None:
-        """Add a batch: the layer's outputs, with the labels and the images if the metric needs them."""
+        """Add a batch: the layer's outputs, with the labels and the images if the metric needs them.
+
+        Raises:
+            UserError: outputs of other shapes than (n, c, …), or integers.
+        """
+        check_outputs(type(self).__name__, outputs)
         super().update(outputs, labels, images)
 
 

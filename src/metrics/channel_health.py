@@ -11,7 +11,7 @@ from scipy.stats import beta
 from torch import Tensor
 from torchmetrics import Metric
 
-from .base import Images, Labels, LayerMeasure, without_intervals
+from .base import Images, Labels, LayerMeasure, check_outputs, without_intervals
 from .quantities import Quantity
 from .rows import Estimate
 
@@ -74,6 +74,7 @@ class Health(LayerMeasure):
         self, outputs: Float[Tensor, "n c *hw"], labels: Labels | None = None, images: Images | None = None
     ) -> None:
         """Add a batch: update the minimum and maximum of each channel."""
+        check_outputs(type(self).__name__, outputs)
         low, high = outputs.detach().transpose(0, 1).flatten(1).aminmax(dim=1)
         self.n, self.low, self.high = self.n + len(outputs), low.minimum(self.low), high.maximum(self.high)
 

@@ -39,7 +39,7 @@ def u_centred(k: Float[Tensor, "*layers n n"]) -> Float[Tensor, "*layers n n"]:
     """
     n = k.shape[-1]
     if n < 4:
-        raise ValueError(f"unbiased HSIC needs 4 images a batch, not {n}")
+        raise ValueError(f"unbiased HSIC needs 4 images per batch, not {n}")
     off = 1 - torch.eye(n, dtype=k.dtype, device=k.device)
     k = k * off
     rows = k.sum(-1, keepdim=True) / (n - 2)

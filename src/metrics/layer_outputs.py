@@ -93,7 +93,7 @@ def nan_where_not_finite(statistics: Shaped[Tensor, "n k"], *outputs: Float[Tens
 
 class Population:
     """Statistics of a layer's outputs over all measured images: the reference for every distance to "other images",
-    whatever the batches. Updated batch by batch; it keeps a few numbers an output, not the maps.
+    whatever the batches. Updated batch by batch; it keeps a few numbers per output, not the maps.
 
     Args:
         keep_outputs: also keep the outputs, which distances that are not squared need: for logits, not for maps.

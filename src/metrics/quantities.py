@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ..errors import UserError
+
+_PACKAGE = Path(__file__).parent.parent
 #: packages whose files may declare quantities
 PACKAGES = ("metrics", "evaluation")
 #: ending of a name → the same quantity, measured as a control
@@ -50,15 +53,15 @@ def quantities() -> dict[str, Quantity]:
     """Name → quantity, of all files of ``PACKAGES``.
 
     Raises:
-        ValueError: two files declare the same name, or a declaration is not a literal.
+        UserError: two files declare the same name, or a declaration is not a literal; the message names the files.
     """
     found: dict[str, Quantity] = {}
-    root = Path(__file__).parent.parent
-    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+    owners: dict[str, str] = {}
+    for path in sorted(path for package in PACKAGES for path in (_PACKAGE / package).rglob("*.py")):
         for quantity in declared(path):
-            if quantity.name in found:
-                raise ValueError(f"{path}: {quantity.name} is declared in another file too")
-            found[quantity.name] = quantity
+            if owner := owners.get(quantity.name):
+                raise UserError(f"{_short(path)}: {quantity.name} is declared in another file too, {owner}")
+            found[quantity.name], owners[quantity.name] = quantity, _short(path)
     return found
 
 
@@ -66,16 +69,37 @@ def declared(path: Path) -> Iterator[Quantity]:
     """The quantities that a file declares.
 
     Raises:
-        ValueError: a declaration is not a literal.
+        UserError: a declaration is not a literal.
     """
-    source = path.read_text()
+    source = path.read_text(encoding="utf-8")
     for node in ast.parse(source).body if "QUANTITIES" in source else ():
         match node:
-            case ast.Assign(targets=[ast.Name(id="QUANTITIES")], value=ast.Tuple(elts=calls)):
-                for call in calls:
-                    assert isinstance(call, ast.Call), f"{path}: QUANTITIES is a tuple of Quantity(…)"
-                    words = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-                    yield Quantity(*map(ast.literal_eval, call.args), **words)
+            case (
+                ast.Assign(targets=[ast.Name(id="QUANTITIES")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="QUANTITIES"), value=value)
+            ):
+                try:
+                    yield from _literals(value)
+                except (TypeError, ValueError) as error:
+                    line = f"{_short(path)}: line {node.lineno}"
+                    raise UserError(
+                        f"{line}: QUANTITIES must be a tuple of Quantity(…) of literals ({error})"
+                    ) from error
+
+
+def _literals(value: ast.expr | None) -> Iterator[Quantity]:
+    if not isinstance(value, ast.Tuple):
+        raise TypeError("it is no tuple, as in QUANTITIES = (Quantity(…),)")
+    for call in value.elts:
+        if not isinstance(call, ast.Call):
+            raise TypeError(f"{ast.unparse(call)} is no Quantity(…)")
+        words = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+        yield Quantity(*map(ast.literal_eval, call.args), **words)
+
+
+def _short(path: Path) -> str:
+    """A file from the package's folder on."""
+    return path.relative_to(_PACKAGE.parent).as_posix() if path.is_relative_to(_PACKAGE.parent) else str(path)
 
 
 def quantity_of(measure: str) -> Quantity | None:

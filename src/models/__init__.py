@@ -6,6 +6,7 @@ from functools import cache
 from importlib import import_module
 
 from ..errors import UserError
+from ..registry import file_of
 from .blocks import Network
 from .options import ARCHITECTURES, Model
 
@@ -16,11 +17,18 @@ Image = tuple[int, int, int]
 
 
 def architecture(name: str) -> type[Network]:
-    """The only ``Network`` class that the architecture's file defines."""
+    """The only ``Network`` class that the architecture's file defines.
+
+    Raises:
+        UserError: it defines none, or several; the message names the file.
+    """
     file = import_module(f"{__name__}.{name}")
-    classes = [value for value in vars(file).values() if isinstance(value, type) and value.__module__ == file.__name__]
-    (network,) = (value for value in classes if issubclass(value, Network))
-    return network
+    classes = {value for value in vars(file).values() if isinstance(value, type) and value.__module__ == file.__name__}
+    networks = sorted((value for value in classes if issubclass(value, Network)), key=lambda value: value.__name__)
+    if len(networks) != 1:
+        there = " and ".join(value.__name__ for value in networks) or "none"
+        raise UserError(f"{file_of(file)}: defines {there}, where one subclass of Network is needed: model={name}")
+    return networks[0]
 
 
 def network(model: Model, image: Image, outputs: int) -> Network:

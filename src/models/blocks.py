@@ -41,7 +41,7 @@ class Network(nn.Module):
 
     Raises:
         ShapeError: a map would vanish, or a window is larger than its map.
-        UserError: an option is set that the architecture does not have.
+        UserError: an option is set that the architecture does not have; or ``build`` names stages in another way.
     """
 
     #: options of ``Model`` that this architecture does not have → the only value it accepts
@@ -55,6 +55,7 @@ class Network(nn.Module):
         self.image = image
         self.order: list[str] = []
         self.build(model)
+        self._check_stages()
         self._add_head(model, outputs)
 
     def build(self, model: Model) -> None:
@@ -65,7 +66,14 @@ class Network(nn.Module):
         """Fit parameters that gradients do not train to the training images, before training; most nets have none."""
 
     def add(self, name: str, layer: nn.Module) -> None:
-        """Append a layer."""
+        """Append a layer.
+
+        Raises:
+            UserError: the net has something of that name already.
+        """
+        if hasattr(self, name):
+            there = "a layer" if name in self.order else "an attribute"
+            raise UserError(f"{self._file()}: adds {name}, the name of {there} that the net has already")
         self.add_module(name, layer)
         self.order.append(name)
 
@@ -79,6 +87,22 @@ class Network(nn.Module):
     def stages(self) -> list[str]:
         """Names of the stages, first to last."""
         return [name for name in self.order if name.startswith("stage")]
+
+    def _check_stages(self) -> None:
+        """Refuse stages of other names than ``stage1`` … ``stageN``, by which all else finds them; a net whose class
+        has no axis ``depth`` may have none.
+        """
+        right = [f"stage{number}" for number, _ in enumerate(self.stages, 1)]
+        if self.stages != right or not (right or "depth" in self.unsupported_axes):
+            names = ", ".join(self.order) or "nothing"
+            raise UserError(f"{self._file()}: adds {names}; its stages must be stage1, stage2 … in this order")
+        for name in {"features", "logits"} & {*self.order}:
+            raise UserError(f"{self._file()}: adds {name}, which the base class adds")
+
+    @classmethod
+    def _file(cls) -> str:
+        """The file of the architecture, for messages."""
+        return f"{cls.__module__.replace('.', '/')}.py"
 
     @classmethod
     def _refuse(cls, model: Model) -> None:

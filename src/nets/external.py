@@ -27,12 +27,34 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .hooks import blank_image, eval_mode, first_line, uncompiled
-from .own import load_own_net
+from .own import load_own_net, own_parts
 from .weights import load_pretrained, read_weights
 
 #: (channels, height, width)
 Image = tuple[int, int, int]
 log = logging.getLogger(__name__)
+
+
+class NetError(UserError):
+    """What a net does not do. The option of the measure command that may help is apart: Python's functions have none.
+
+    Attributes:
+        hint: the option, in a few words.
+    """
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+@contextmanager
+def with_hints() -> Iterator[None]:
+    """Add the hint to a ``NetError``, in the measure command."""
+    try:
+        yield
+    except NetError as error:
+        raise UserError(f"{error}; {error.hint}") from error
+
 
 #: values of ``weights`` that are not files
 RANDOM, DEFAULT = "none", "default"
@@ -89,6 +111,20 @@ def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = Non
 def is_own(name: str) -> bool:
     """Whether a net is a user's own, ``package.module:attribute``."""
     return ":" in name
+
+
+def check_net(name: str) -> None:
+    """Check early, before weights are downloaded or images read, that a library has a net of this name; or that the
+    name could be that of a user's own.
+
+    Raises:
+        UserError: it has not, or it could not.
+    """
+    if is_own(name):
+        own_parts(name)
+    else:
+        library, _, model = name.partition("/")
+        _builder(name, library, model)
 
 
 def _builder(name: str, library: str, model: str) -> "Build":
@@ -248,7 +284,7 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
             net(blank_image(net, image))
         except Exception as error:  # a net's own code can raise anything
             reason = f"the net does not take {'×'.join(map(str, image))} images ({first_line(error)})"
-            raise UserError(f"{reason}; another size= may do") from error
+            raise NetError(reason, "another size= may do") from error
     return calls
 
 
@@ -281,7 +317,8 @@ def pick_layers(net: nn.Module, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         matches = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
         if not matches:
-            raise UserError(f"layers={pattern}: the net has none{suggest(pattern, names)}; layers=list shows them all")
+            some = suggest(pattern, names) or f"; it has {', '.join(names[:8])}" + ", …" * (len(names) > 8)
+            raise NetError(f"layers={pattern}: the net has none{some}", "layers=list shows them all")
         matched |= matches
     return [name for name in names if name in matched]
 

@@ -18,13 +18,15 @@ def uncompiled(net: nn.Module) -> nn.Module:
     """The original of a net from ``torch.compile``, which would compile again whenever a hook is added or removed.
 
     Raises:
-        UserError: the net or a part of it is scripted (TorchScript), and runs no hooks.
+        UserError: the net or a part of it is scripted (TorchScript), and runs no hooks; or it has no ``forward``.
     """
     scripted = [name for name, module in net.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         part = scripted[0] or "the net"
         raise UserError(f"{part} is scripted: its layers cannot be seen; give the nn.Module that it was made from")
     original: nn.Module = getattr(net, "_orig_mod", net)
+    if type(original).forward is nn.Module.forward and "forward" not in vars(original):
+        raise UserError(f"the net, a {type(original).__name__}, has no forward: it cannot be run")
     return original if original._compiled_call_impl is None else copy.copy(original)  # the copy is not compiled
 
 
@@ -80,7 +82,7 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
 
     Raises:
         KeyError: a name that the net does not have.
-        UserError: a later forward pass overwrites outputs that the first did not.
+        UserError: a later forward pass overwrites outputs that the first did not; or an output is no tensor.
     """
     modules = _named(net, names)
     outputs: dict[str, Tensor] = {}
@@ -88,7 +90,8 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
     copied: set[str] | None = None  # None: all, in the first forward pass
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: object, output: Any) -> None:
+            _refuse_other_than_tensor(name, module, output)
             outputs[name] = output.clone() if copied is None or name in copied else output
             versions[name] = output, _version(output)
 
@@ -120,14 +123,15 @@ def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str
 
     Raises:
         KeyError: a name that the net does not have.
-        UserError: a module runs more or less often than in the first forward pass.
+        UserError: a module runs more or less often than in the first forward pass; or an output is no tensor.
     """
     modules = _named(net, names)
     runs, seen = Counter[str](), Counter[str]()
     first: dict[str, Tensor] = {}
 
     def observe(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: object, output: Any) -> None:
+            _refuse_other_than_tensor(name, module, output)
             seen[name] += 1
             if not runs:
                 first[name] = output.clone()  # it may be overwritten before the pass ends
@@ -156,6 +160,11 @@ def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str
         stack.callback(net.register_forward_pre_hook(begin).remove)
         stack.callback(net.register_forward_hook(finish).remove)
         yield
+
+
+def _refuse_other_than_tensor(name: str, module: nn.Module, output: object) -> None:
+    if not isinstance(output, Tensor):
+        raise UserError(f"{name}: {type(module).__name__} gives {type(output).__name__}, where a tensor is needed")
 
 
 def _version(output: Tensor) -> float:

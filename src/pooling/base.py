@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..arguments import whole_number
+from ..errors import UserError
 from .geometry import Window
 
 #: (height, width) of a map
@@ -103,7 +105,7 @@ class Pool(nn.Module):
         channels: channels of the map; only operations with weights per channel need it.
 
     Raises:
-        ValueError: a window, stride or border that the operation is not defined for.
+        UserError: a window, stride or border that the operation is not defined for.
     """
 
     #: the pool's documentation, one line each, as shown by ``src.pools``. An output as a function of the window x_R or
@@ -138,16 +140,20 @@ class Pool(nn.Module):
         channels: int | None = None,
     ) -> None:
         super().__init__()
+        kind = type(self).__name__
         if border not in BORDERS:
-            raise ValueError(f"border={border!r}: choose one of {', '.join(BORDERS)}")
+            raise UserError(f"{kind}: border={border!r}: choose one of {', '.join(BORDERS)}")
+        sizes = {"kernel_size": (kernel_size, 1), "stride": (stride, 1), "padding": (padding, 0)}
+        kernel_size, stride, padding = (
+            None if value is None else whole_number(f"{kind}: {name}", value, least)
+            for name, (value, least) in sizes.items()
+        )
         if stride is None:
-            stride = 2 if kernel_size is None else kernel_size
-        if stride < 1 or (kernel_size is not None and kernel_size < 1):
-            raise ValueError(f"window {kernel_size} and stride {stride} must be at least 1")
+            stride = kernel_size or 2
         if kernel_size is None:
             kernel_size = self.default_window(stride)
         if self.needs_channels and channels is None:
-            raise ValueError(f"{type(self).__name__} has weights: it needs channels=")
+            raise UserError(f"{kind} has weights: it needs channels=")
         self.kernel_size, self.stride, self.padding, self.border = kernel_size, stride, padding, border
         self.ceil_mode, self.channels = ceil_mode, channels or 0
         self.build()

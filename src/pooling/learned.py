@@ -17,7 +17,7 @@ class Conv(Pool):
     A net follows it with norm and activation, as any convolution. The border ``clip`` is zero padding here.
 
     Raises:
-        ValueError: without ``channels``.
+        UserError: without ``channels``.
     """
 
     formula = "W ∗ x + b, then [::s], norm, activation"
@@ -53,7 +53,7 @@ class Unshuffle(Pool):
     stride by the border's mode (``clip``: edge values).
 
     Raises:
-        ValueError: without ``channels``.
+        UserError: without ``channels``.
     """
 
     formula = "W · (the s² phases) + b, norm, activation"
@@ -91,7 +91,7 @@ class LIP(Soft):
     G has no bias, as that would cancel.
 
     Raises:
-        ValueError: without ``channels``.
+        UserError: without ``channels``.
     """
 
     formula = "Σ e^G x_R / Σ e^G"
@@ -130,7 +130,7 @@ class DDAC(Pool):
     number of groups is the largest divisor of the channels up to 8.
 
     Raises:
-        ValueError: without ``channels``.
+        UserError: without ``channels``.
     """
 
     formula = "Σ softmax(F ∗ x) · x_R, 8 groups"

@@ -66,7 +66,7 @@ class Scored(Polyphase):
     The score is pointwise and shared by all phases, so a roll of the input permutes the logits, whatever the border.
 
     Raises:
-        ValueError: without ``channels``.
+        UserError: without ``channels``.
     """
 
     hidden = 8  # units of the score
@@ -125,8 +125,8 @@ class TIPS(Scored):
     keeps = "constants, range"
     exact = "equal logits are avg with k = s; circular, s | N: the map's mean does not see rolls, the map does"
     source = 'Saha & Gokhale 2024, "Improving shift invariance in CNNs with translation invariant polyphase sampling"'
-    differs = """a phase's logit is the mean of a pointwise score; the authors' is convolutional, and two losses train
-        it besides"""
+    differs = """a phase's logit is the mean of a pointwise score; the authors' is convolutional, and trained by
+        two more losses"""
 
     def multiply_adds(self, channels: int, input_size: Size, output_size: Size) -> int:
         """The scores, and the weighted sum."""

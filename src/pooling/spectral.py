@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
+from ..errors import UserError
 from .base import Pool, Size, at_least_float32
 
 
@@ -122,7 +123,7 @@ class Wavelet(Pool):
     An odd map is padded by the border's mode (``clip``: edge values).
 
     Raises:
-        ValueError: a stride other than 2.
+        UserError: a stride other than 2.
     """
 
     formula = "(a + b + c + d) / 2, s = 2 alone"
@@ -137,7 +138,7 @@ class Wavelet(Pool):
     def build(self) -> None:
         """Check the stride."""
         if self.stride != 2:
-            raise ValueError(f"one level of the Haar transform halves a map: stride 2 only, not {self.stride}")
+            raise UserError(f"Wavelet: one level of the Haar transform halves a map: stride 2 only, not {self.stride}")
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps of half the size."""

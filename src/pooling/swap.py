@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .. import arguments
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..nets.hooks import blank_image, eval_mode, first_line, reference_tensor, uncompiled
 from .base import Pool
 from .geometry import Window, pair
@@ -77,11 +77,13 @@ def swap_pools(
     inside_pools = tuple(f"{name}." for name, layer in modules.items() if isinstance(layer, Pool))
     chosen = [name for name in strided if not name.startswith(inside_pools)] if names is None else names
     if not chosen:
-        raise UserError("nothing to replace: no pooling layer has a stride above 1 (strided convolutions: convs=True)")
+        _, functions = _run(net, image)
+        reason = f"{functions[0]}, which cannot be replaced: make it a layer" if functions else NOTHING
+        raise UserError(f"nothing to replace: {reason}")
     replaced = {name: _replaced(name, modules.get(name), window) for name in chosen}
     outputs, functions = _run(net, image)
     if functions and names is None:
-        raise UserError(f"{functions[0]} is called as a function and would stay; names= to replace layers all the same")
+        raise UserError(f"{functions[0]}, which cannot be replaced: make it a layer, or name the others with names=")
     new: dict[nn.Module, Pool] = {}  # a layer with two names stays one layer
     for name, old in replaced.items():
         if old.module not in new:
@@ -116,15 +118,20 @@ class OutputKind:
 def _named(name: Any) -> MakePool:
     pool = POOLS.get(name) if isinstance(name, str) else None
     if pool is None:
-        names = ", ".join(key for key, value in POOLS.items() if value)
-        raise UserError(f"pool={name!r}: choose one of {names}")
+        names = [key for key, value in POOLS.items() if value]
+        meant = did_you_mean(name, names) if isinstance(name, str) else ""
+        raise UserError(f"pool={arguments.shown(name)}: {meant}choose one of {', '.join(names)}")
     return pool
+
+
+def _place(name: str) -> str:
+    return f"layer {name}" if name else "the net"
 
 
 def _side(name: str, module: nn.Module, attribute: str) -> int:
     rows, columns = pair(getattr(module, attribute))
     if rows != columns:
-        raise UserError(f"{name}: {attribute}={rows, columns} differs between the axes; pools here are square")
+        raise UserError(f"{_place(name)}: {attribute}={rows, columns} differs between the axes; pools here are square")
     return int(rows)
 
 
@@ -132,7 +139,7 @@ def _torch_pool(name: str, module: nn.Module) -> Replaced:
     for setting, allowed in (("dilation", 1), ("return_indices", False), ("divisor_override", None)):
         value = getattr(module, setting, allowed)
         if value not in (allowed, (allowed, allowed)):
-            raise UserError(f"{name}: {setting}={value}, which no pool here has")
+            raise UserError(f"{_place(name)}: {setting}={value}, which no pool here has")
     kernel, stride, padding = (_side(name, module, key) for key in ("kernel_size", "stride", "padding"))
     ceil = bool(module.ceil_mode)
     return Replaced(module, [Window(kernel, stride, padding, ceil=ceil)], kernel, stride, padding, ceil)
@@ -156,6 +163,8 @@ READERS: dict[type[nn.Module], Callable[[str, Any], Replaced]] = {
     Pool: _pool,
 }
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, Pool)
+#: why a net has nothing to replace
+NOTHING = "no pooling layer has a stride above 1 (strided convolutions: convs=True)"
 FUNCTIONS = (F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.lp_pool2d)
 
 
@@ -164,8 +173,8 @@ def _replaced(name: str, module: nn.Module | None, window: int | None) -> Replac
     reader = READERS.get(Pool if isinstance(module, Pool) else type(module))  # type: ignore[arg-type]
     if module is None or reader is None:
         kinds = ", ".join(kind.__name__ for kind in READERS)
-        reason = "no such layer" if module is None else f"{type(module).__name__} is none of the layers replaced"
-        raise UserError(f"{name}: {reason} ({kinds})")
+        reason = "no such layer" if module is None else f"{type(module).__name__} is not one of the layers replaced"
+        raise UserError(f"{_place(name)}: {reason} ({kinds})")
     if not name:
         raise UserError(f"the net is itself a {type(module).__name__}: there is nothing to put another one in")
     old = reader(name, module)
@@ -191,7 +200,7 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
             output = func(*args, **(kwargs or {}))
             name, module = running[-1]
             if func in FUNCTIONS and not isinstance(module, POOLING) and _downsamples(args[0], output):
-                functions.append(f"{name or 'the net'}: {func.__name__}")
+                functions.append(f"{_place(name)}: {func.__name__} is called as a function")
             return output
 
     running.append(("", net))
@@ -204,7 +213,7 @@ def _run(net: nn.Module, image: tuple[int, int, int]) -> tuple[dict[nn.Module, d
                 net(blank_image(net, image))
         except Exception as error:  # a net's own code can raise anything
             name, module = running[-1]
-            where = f"{name} ({type(module).__name__}): " if name else ""
+            where = f"layer {name} ({type(module).__name__}): " if name else ""
             size = "×".join(map(str, image))
             raise UserError(f"the net does not take {size} images: {where}{first_line(error)}") from error
     return outputs, functions
@@ -223,7 +232,7 @@ def _build_pool(name: str, build: MakePool, old: Replaced, outputs: dict[OutputK
         pool = build(**options, channels=channels[0] if len(channels) == 1 else None)
     except ValueError as error:
         inputs = " and ".join(map(str, channels)) or "no map at all"
-        raise UserError(f"{name}: {error}; it was given {inputs}") from None
+        raise UserError(f"{_place(name)}: {error}; it was given {inputs}") from None
     weight = reference_tensor(net)
     like = next(iter(outputs), OutputKind(0, weight.dtype, weight.device))
     pool.to(like.device, like.dtype).to(memory_format=_memory_format(net))  # type: ignore[call-overload]
@@ -240,11 +249,16 @@ def _fit(name: str, build: MakePool, old: Replaced) -> dict[str, Any]:
             with torch.device("meta"):  # no weights are drawn
                 trial = build(**options, channels=1)
         except ValueError as error:
-            raise UserError(f"{name}: {error}") from None
+            raise UserError(f"{_place(name)}: {error}") from None
+        except TypeError as error:
+            takes = "(kernel_size, stride, padding, *, border, ceil_mode, channels)"
+            raise UserError(f"pool: must be called as those of POOLS, with {takes} ({first_line(error)})") from None
+        if not isinstance(trial, Pool):
+            raise UserError(f"pool: must give a Pool, as those of POOLS do, not {type(trial).__name__}")
         difference = _first_difference(old.windows, trial.windows)
         if difference is None:
             return options
-        first = first or f"{name}: {type(trial).__name__} cannot keep the sizes of {old.module}: {difference}"
+        first = first or f"{_place(name)}: {type(trial).__name__} cannot keep the sizes of {old.module}: {difference}"
     raise UserError(str(first))
 
 

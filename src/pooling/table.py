@@ -1,8 +1,6 @@
 """``POOLS``: all downsamplers by name, collected from the files of this folder. A new file is found by itself."""
 
-from importlib import import_module
-
-from ..registry import registered
+from ..registry import Table, collect, registered
 from .base import Pool
 
 _MODULES = registered(
@@ -10,7 +8,12 @@ _MODULES = registered(
     ("windows", "mixed", "blur", "polyphase", "spectral", "learned"),
     without=("base", "facts", "geometry", "swap", "table"),
 )
+_POOLS = collect(
+    (f"{__package__}.{module}" for module in _MODULES),
+    "POOLS",
+    "a subclass of Pool",
+    lambda entry: isinstance(entry, type) and issubclass(entry, Pool),
+    {"none": "no pooling"},
+)
 #: ``none``: no pooling, the stage's last convolution carries the stride
-POOLS: dict[str, type[Pool] | None] = {"none": None}
-for _module in _MODULES:
-    POOLS |= import_module(f"{__package__}.{_module}").POOLS
+POOLS: dict[str, type[Pool] | None] = Table("pool", {"none": None, **_POOLS})

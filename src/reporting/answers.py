@@ -1,4 +1,4 @@
-"""The table of all verdicts: a row a claim, from the ``verdict.json`` of every study."""
+"""The table of all verdicts: one row per claim, from the ``verdict.json`` of every study."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ Two claims of the essay are checks that every run makes (Q12, Q13).
 def collect(name: str, folder: Path, out: Path) -> None:
     """Copy the verdicts of a study's sweep, if it has any, to the folder of answers."""
     if (verdict := folder / files.VERDICT).exists():
-        files.write(out / FOLDER / f"{name}.json", verdict.read_text())
+        files.write(out / FOLDER / f"{name}.json", verdict.read_text(encoding="utf-8"))
 
 
 def write_answers(out: Path, names: Sequence[str]) -> Path:
@@ -62,7 +62,7 @@ def write_answers(out: Path, names: Sequence[str]) -> Path:
     files.write(page, answers_page(out / FOLDER, names))
     for name, study in collected(out / FOLDER).items():
         files.write(out / FOLDER / f"{name}.svg", forest(study))
-    if readme.exists() and all(mark in (text := readme.read_text()) for mark in MARKERS):
+    if readme.exists() and all(mark in (text := readme.read_text(encoding="utf-8")) for mark in MARKERS):
         head, rest = text.split(MARKERS[0], 1)
         files.write(
             readme, head + MARKERS[0] + short_table(out / FOLDER, names) + MARKERS[1] + rest.split(MARKERS[1], 1)[1]
@@ -71,7 +71,7 @@ def write_answers(out: Path, names: Sequence[str]) -> Path:
 
 
 def short_table(folder: Path, names: Sequence[str]) -> str:
-    """Markdown: a row a claim, with its verdict alone; every question has a row."""
+    """Markdown: one row per claim, with its verdict alone; every question has a row."""
     rows: dict[str, list[str]] = {}
     for name, study in collected(folder).items():
         for claim in study.claims:
@@ -105,7 +105,7 @@ def answers_page(folder: Path, names: Sequence[str]) -> str:
 
 
 def verdict_table(studies: Mapping[str, StudyVerdict]) -> str:
-    """A row a claim: number, claim, verdict, the differences that decided it, seeds, and the study's name."""
+    """One row per claim: number, claim, verdict, the differences that decided it, seeds, and the study's name."""
     lines = ["| | claim | verdict | difference [interval] | seeds | study |", "|-|-|-|-|-|-|"]
     for name, study in studies.items():
         for claim in study.claims:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from ..metrics.quantities import range_of
-from ..results.outcomes import RULES
+from ..results.outcomes import COLLAPSED, DIVERGED, rule_of
 
 #: column → layer, protocol, amount, measure
 MEASURED = {
@@ -22,7 +22,7 @@ FACTS = ("parameters", "multiply_adds", "seconds")
 #: training score minus test score: by the true labels, and by the (noisy) labels of training
 GAPS = ("gap", "gap_trained_labels")
 #: numbers of runs whose training failed
-FAILURES = tuple(RULES)
+FAILURES = (DIVERGED, COLLAPSED)
 #: column → heading, of those that terminal and page show where a variant has a value
 HEADINGS = {
     "variant": "variant", "seeds": "seeds", "diverged": "di-\nverged", "collapsed": "col-\nlapsed",
@@ -33,8 +33,8 @@ HEADINGS = {
     "parameters": "para-\nmeters", "multiply_adds": "mult-adds", "seconds": "seconds",
 }  # fmt: skip
 LEGEND = {
-    "diverged": f"diverged: {RULES['diverged']}; all means are over the other runs",
-    "collapsed": f"collapsed: {RULES['collapsed']}; its values are included in the means where it has them",
+    "diverged": "{}; all means are over the other runs",
+    "collapsed": "{}; its values are included in the means where it has them, and left out of verdicts on claims",
     "test_accuracy": "accuracy: on the test set",
     "dissimilar_accuracy": "dissimilar: accuracy on test images whose positions suggest the wrong class",
     "test_r2": "R²: of the object's position on the test set, 0 = always predicting the mean",
@@ -54,7 +54,10 @@ def column_range(column: str) -> tuple[float, float]:
 
 def legend(columns: Iterable[str]) -> str:
     """What the columns mean."""
-    return "; ".join(LEGEND[column] for column in columns if column in LEGEND)
+    columns = list(columns)
+    scores = [column.removeprefix("test_") for column in columns]
+    rules = {column: f"{column}: {rule_of(column, scores)}" for column in FAILURES}
+    return "; ".join(LEGEND[column].format(rules.get(column)) for column in columns if column in LEGEND)
 
 
 def one_line(heading: str) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from ..claims.judge import MOST_FAILED
 from .comparison import group_by_task, ranking
 from .variant import Variant
 
@@ -21,7 +22,7 @@ def headline(variants: Sequence[Variant]) -> str:
     if len(groups) > 1:
         sentences = [f"{name}: {text}" for name, text in zip(groups, sentences, strict=True)]
         sentences.insert(0, f"{len(groups)} data sets or tasks, ranked within each, not with each other.")
-    largest = max(len(group) for group in groups.values())
+    largest = max(sum(map(is_ranked, group)) for group in groups.values())
     if largest > 2:
         sentences.append(
             f"These intervals are corrected for picking the best of {largest} and for comparing all pairs, so they are "
@@ -46,6 +47,9 @@ def _best_of(variants: Sequence[Variant]) -> str:
     """The best variants of one data set and task."""
     if len(variants) < 2:
         return _values_of(variants[0])
+    failed = ", ".join(_name(variant) for variant in variants if not is_ranked(variant))
+    left_out = f"Not ranked, as more than {MOST_FAILED:.0%} of the runs failed to train: {failed}." if failed else ""
+    variants = [variant for variant in variants if is_ranked(variant)]
     # of nets that localize, an output that does not move is no merit
     classifiers = [variant for variant in variants if variant.has("test_accuracy")]
     most_invariant = "{} is the most invariant to a 1-px crop (output distance)"
@@ -56,8 +60,27 @@ def _best_of(variants: Sequence[Variant]) -> str:
     ]
     if not any(sentences):  # fewer than two have values, as where the others diverged
         scored = [variant for variant in variants if variant.has("test_accuracy") or variant.has("test_r2")]
-        sentences = [f"Only {variant.name} has values: {_values_of(variant)}" for variant in scored]
-    return " ".join(sentence for sentence in sentences if sentence)
+        why = "trained" if failed else "has values"
+        sentences = [f"Only {variant.name} {why}: {_values_of(variant)}" for variant in scored]
+    return " ".join(sentence for sentence in (*sentences, left_out) if sentence)
+
+
+def is_ranked(variant: Variant) -> bool:
+    """Whether enough of its runs trained: nets that give every image the same output are invariant, and no winners."""
+    return _failed(variant) <= MOST_FAILED * len(variant.runs)
+
+
+def _failed(variant: Variant) -> int:
+    return sum(bool(run.failure) for run in variant.runs)
+
+
+def _name(variant: Variant) -> str:
+    """Its name, with the number of its runs that failed to train, if any did."""
+    return variant.name + _of_failed(variant)
+
+
+def _of_failed(variant: Variant) -> str:
+    return f" ({_failed(variant)} of {len(variant.runs)} runs failed to train)" * bool(_failed(variant))
 
 
 def _values_of(variant: Variant) -> str:
@@ -72,6 +95,7 @@ def _values_of(variant: Variant) -> str:
     over = _over_seeds(variant)
     values = [f"{name} {value:.3f} [{low:.3f}, {high:.3f}]{over}" for name, (value, low, high) in intervals.items()]
     text = "; ".join(values) or "nothing was measured"
+    text += _of_failed(variant)
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -92,11 +116,11 @@ def _winner(variants: Sequence[Variant], column: str, sentence: str, smallest: b
     if not math.isnan(gap.low):
         paired = "image by image" if gap.images else "seed by seed"
         behind += f" [{gap.low:.3f}, {gap.high:.3f}] {paired}"
-    next_best = f"{second.name} with {second.mean(column):.3f}{behind}"
-    names = [variants[i].name for i in ranked.tied if variants[i] is not second]
+    next_best = f"{_name(second)} with {second.mean(column):.3f}{behind}"
+    names = [_name(variants[i]) for i in ranked.tied if variants[i] is not second]
     tied = ", ".join(names[:NAMED]) + f" and {len(names) - NAMED} more" * (len(names) > NAMED)
     if ranked.order[1] in ranked.tied:
         rest = f"not distinguishable from {next_best}" + f", nor from {tied}" * bool(names)
     else:
         rest = f"next is {next_best}" + f"; not distinguishable from {tied}" * bool(names)
-    return f"{sentence.format(best.name)}: {value:.3f} [{low:.3f}, {high:.3f}]{_over_seeds(best)}; {rest}."
+    return f"{sentence.format(_name(best))}: {value:.3f} [{low:.3f}, {high:.3f}]{_over_seeds(best)}; {rest}."

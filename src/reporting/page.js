@@ -1,6 +1,16 @@
 const figures = [...document.querySelectorAll("script.figure")], plots = [...document.querySelectorAll(".plot")];
+// two panels one below the other, on a narrow screen
+function stackPanels(plot, layout) {
+  layout.height = 1.8 * layout.height;
+  for (const axis of [layout.xaxis, layout.xaxis2]) axis.domain = [0, 1];
+  Object.assign(layout.yaxis, {domain: [.58, 1]});
+  Object.assign(layout.yaxis2, {domain: [0, .42], anchor: "x2", showticklabels: true, title: layout.yaxis.title});
+  layout.xaxis2.anchor = "y2";
+  Object.assign(plot.style, {minWidth: 0, height: `${layout.height}px`});
+}
 function drawPlot(plot) {
   const {data, layout} = JSON.parse(figures[plots.indexOf(plot)].textContent);
+  if (layout.meta?.stack && innerWidth < 600) stackPanels(plot, layout);
   Plotly.newPlot(plot, data, layout, {responsive: true, displaylogo: false});
   plotObserver.unobserve(plot);
 }

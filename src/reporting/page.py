@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from ..claims.record import StudyVerdict, judge_sweep, write_verdict
 from ..config import NON_IDENTITY_KEYS, Config, fitting_name, flatten, format_override, plain_name
+from ..naming import si_prefix
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from . import comparison
@@ -23,7 +24,7 @@ from .headline import headline
 from .map_browser import serialize_maps
 from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
 from .tables import comparison_rows, failures, run_facts, run_rows, shown_columns, shown_rows
-from .terminal import console, show_comparison, show_differences, show_failures, si_prefix
+from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path
 from .variant import Variant
 from .verdicts import page_of, show_verdicts
 
@@ -64,20 +65,22 @@ def build_report(
     files.write(page, render(folder, title, runs, variants, unfinished, selected, study))
     columns = shown_columns(variants)
     count = sum(len(variant.runs) for variant in variants)  # a run found twice counts once
-    show_comparison(shown_rows(variants), f"{title}: {count} run{'s' * (count > 1)}", columns)
-    console.print(f"[dim]{legend(columns)}[/dim]", soft_wrap=False)
+    shown = show_comparison(shown_rows(variants), f"{title}: {count} run{'s' * (count > 1)}", columns)
+    print_text(legend(column for column in columns if column in (*shown, *FAILURES)), 0, "dim")
     if baseline or any(len(variant.runs) > 1 for variant in variants):
         measured = {column: heading for column, heading in columns.items() if column not in (*FACTS, *FAILURES)}
         for reference, _ in comparison.baselines(variants, selected):
             show_differences(shown_differences(variants, reference), reference.name, measured)
     show_failures(failures(runs))
     for name, reason in unfinished.items():
-        console.print(f"  missing: {name}: {reason}", markup=False)
-    console.print(f"\n{headline(variants)}", markup=False, soft_wrap=True)
+        print_text(f"missing: {name}: {reason}")
+    console.print()
+    print_text(headline(variants), 0)
     if study is not None:
         write_verdict(out, study)
         show_verdicts(study)
-    console.print(f"\n  {out / files.COMPARISON}\n  {page.resolve()}", markup=False, soft_wrap=True)
+    paths = f"\n  {shown_path(out / files.COMPARISON)}\n  {shown_path(page)}"
+    console.print(paths, markup=False, soft_wrap=True)
     return page
 
 
@@ -97,7 +100,7 @@ def write_run_page(run: Path) -> Path:
     page = run / files.PAGE
     (variant,) = group_into_variants(runs)
     files.write(page, render(run, run.resolve().name, runs, [variant], {}, variant))
-    console.print(f"  {page.resolve()}", markup=False, soft_wrap=True)
+    console.print(f"  {shown_path(page)}", markup=False, soft_wrap=True)
     return page
 
 

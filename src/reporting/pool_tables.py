@@ -17,7 +17,7 @@ from ..pooling import POOLS
 from ..pooling.facts import FACTS
 from ..results.files import read_rows
 from ..summary import summarize
-from .terminal import console
+from .terminal import print_table, print_text
 
 #: channels, height and width of the map that costs are given for; batch size of the times
 MAP, BATCH = (64, 56, 56), 16
@@ -145,13 +145,13 @@ def setting_text(setting: Setting) -> str:
 def show_sheets(sheets: Sequence[Sheet]) -> None:
     """Print sheets one below the other."""
     for sheet in sheets:
-        console.print(sheet.rich())
+        print_table(sheet.rich())
 
 
 def show_matrix(cells: Sequence[Cell], setting: Setting) -> None:
     """Print the matrix, sheets side by side where there is room, and its legend."""
-    console.print(Columns([sheet.rich() for sheet in exactness_sheets(cells, setting)], padding=(0, 4)))
-    console.print(Text(setting_text(setting), style="dim"))
+    print_table(Columns([sheet.rich() for sheet in exactness_sheets(cells, setting)], padding=(0, 4)))
+    print_text(setting_text(setting), 0, "dim")
 
 
 def markdown_page(cells: Sequence[Cell], setting: Setting, made: str) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..config import format_override
+from ..naming import si_prefix
 from ..results.runs import FinishedRun
 from .columns import FACTS, FAILURES, GAPS, HEADINGS, MEASURED
-from .terminal import si_prefix
 from .variant import Variant
 
 #: name → key of ``run.json``
@@ -101,8 +101,8 @@ def shown_value(column: str, mean: float, low: float, high: float, sign: str = "
     ``+`` marks positive values.
     """
     if column in FACTS:
-        text = f"{mean:.0f}" if column == "seconds" else si_prefix(mean)
-        return "+" * (sign == "+" and mean > 0) + text
+        text = f"{mean:z.0f}" if column == "seconds" else si_prefix(mean)
+        return "+" * (sign == "+" and text != "0" and mean > 0) + text
     if math.isnan(low):
         return f"{mean:{sign}z.3f}"
     symmetric = math.isclose(mean - low, high - mean, rel_tol=1e-6, abs_tol=1e-9)  # else cut off at the range's end

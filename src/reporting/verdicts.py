@@ -12,7 +12,7 @@ from rich.text import Text
 from ..claims.judge import ClaimVerdict, ContrastVerdict
 from ..claims.record import StudyVerdict
 from ..stats.decisions import Verdict
-from .terminal import console
+from .terminal import console, print_table, print_text
 
 #: verdict → its mark, so that none is told by colour alone, and its colour in a terminal
 MARKS = {
@@ -37,15 +37,15 @@ def show_verdicts(study: StudyVerdict) -> None:
         sign, colour = MARKS[claim.verdict]
         console.print(Text.assemble("\n", (f"{sign} {claim.verdict.upper()}", f"bold {colour}"), f"  {claim.text}"))
         for reason in claim.reasons:
-            console.print(f"  {reason}", markup=False)
+            print_text(reason)
         table = Table(box=None, pad_edge=True, padding=(0, 1), show_header=False)
         for contrast in claim.contrasts:
             sign, colour = MARKS[contrast.verdict]
             words = f"{contrast.name}\n{contrast.number}; expected {expected(contrast)}"
             table.add_row(Text(sign, style=colour), Text(words), Text(f"{difference(contrast)}\n{basis(contrast)}"))
-        console.print(table)
+        print_table(table)
     for line in remarks(study):
-        console.print(line, markup=False, style="dim")
+        print_text(line, 0, "dim")
 
 
 def expected(contrast: ContrastVerdict) -> str:
@@ -65,6 +65,8 @@ def basis(contrast: ContrastVerdict) -> str:
     parts = [f"n = {contrast.pairs}" + f" × {contrast.images:,} images" * bool(contrast.images)]
     if not math.isnan(contrast.detectable):
         parts.append(f"detectable {short(contrast.detectable)}")
+    if contrast.calibration:
+        parts.append(f"thresholds by {contrast.calibration} runs")
     if contrast.needed:
         parts.append(f"{contrast.needed:,} seeds would decide")
     return "; ".join(parts)

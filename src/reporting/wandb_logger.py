@@ -66,7 +66,7 @@ def new_wandb_id() -> str:
 def wandb_id(run: Path) -> str | None:
     """The id of a run at W&B; None where it was never started there."""
     path = run / WANDB_ID
-    return path.read_text() if path.exists() else None
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def has_unsynced_logs(run: Path) -> bool:

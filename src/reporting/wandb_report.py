@@ -18,7 +18,7 @@ from .columns import legend, one_line
 from .comparison import group_into_variants
 from .headline import headline
 from .tables import run_facts, shown_columns, shown_rows
-from .terminal import console
+from .terminal import console, shown_path
 from .verdicts import basis, difference, expected, remarks
 from .wandb_logger import default_entity, has_unsynced_logs, logged_in, shorten_name
 from .wandb_panels import Panels
@@ -44,7 +44,8 @@ def write_wandb_report(folder: Path, out: Path | None = None, where: str | None 
     if waiting := sum(has_unsynced_logs(run.folder) for run in logged):
         message = f"  {waiting} of its {_counted(logged, 'run')} are not synced yet: {sync_command(folder)}"
         console.print(message, markup=False, soft_wrap=True)
-    message = f"not logged in to W&B; the report's definition is in {path}. To save it: `wandb login`, then repeat this"
+    where = f"the report's definition is in {shown_path(path)}"
+    message = f"not logged in to W&B; {where}. To save it: `wandb login`, then repeat this"
     if logged_in():
         try:
             entity = str(logged[0].settings["wandb.entity"] or default_entity())

@@ -134,7 +134,7 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
 
 def last_line(path: Path) -> str:
     """The last line of a log or a traceback; empty where there is none."""
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
     return re.sub(r"^\w+\.errors\.(UserError|Refusal): ", "", lines[-1].strip()) if lines else ""
 
 

@@ -87,7 +87,7 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / files.CONFIG
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a run's config ({error})") from error
     if not isinstance(tree, dict):

@@ -26,7 +26,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as file:
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
         for _ in range(TRIES):
             if taken := _taken(file):
                 break
@@ -45,7 +45,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
 def lock_holder(folder: Path) -> str | None:
     """The process that has locked a folder, in words; None if there is none."""
     try:
-        with (folder / LOCK).open("r+") as file:
+        with (folder / LOCK).open("r+", encoding="utf-8") as file:
             return None if _taken(file) else _holder(file)
     except OSError:  # there is no lock, or no right to open it
         return None

@@ -19,7 +19,7 @@ UNTRAINED = "_untrained"
 def write_measures(
     path: Path, results: Iterable[Row | Heatmap | Note | PerImage], families: Collection[str] | None = None
 ) -> list[Row]:
-    """Write the table of a run, a row a number, and beside it heatmaps, notes and values per image; returns the rows.
+    """Write the table of a run, one row per number, with heatmaps, notes and values per image beside it; give its rows.
 
     Args:
         path: of the table.

@@ -8,17 +8,31 @@ from torch import Tensor
 from ..metrics.rows import Row
 
 TRAINED, COLLAPSED, DIVERGED = "trained", "collapsed", "diverged"
-#: outcome of a training that failed → its rule
-RULES = {
-    DIVERGED: "weights or the validation loss were infinite or nan after an epoch; training ended there, and nothing "
-    "was measured, however good an earlier epoch was",
-    COLLAPSED: "no score on the test set is better than chance: the 95% interval of the accuracy is not above the "
-    "share of the largest class, or that of R² not above 0",
+#: score → what it is when it is no better than chance
+CHANCE = {
+    "accuracy": "the 95% interval of the accuracy is not above the share of the largest class",
+    "r2": "the 95% interval of R² is not above 0",
 }
 
 
+def rule_of(failure: str, scores: Iterable[str] = ()) -> str:
+    """The rule by which a training counts as ``diverged`` or ``collapsed``.
+
+    Args:
+        failure: how it failed.
+        scores: those that the net has, of ``CHANCE``; none: all of them.
+    """
+    if failure == DIVERGED:
+        return (
+            "weights or the validation loss were infinite or nan after an epoch; training ended there, and nothing was "
+            "measured, however good an earlier epoch was"
+        )
+    chance = " and ".join(CHANCE[score] for score in CHANCE if score in (list(scores) or CHANCE))
+    return f"no score on the test set is better than chance: {chance}"
+
+
 def outcome_of(rows: Iterable[Row], labels: Int64[Tensor, " n"]) -> str:
-    """``collapsed`` or ``trained``, of a run that did not diverge (see ``RULES``).
+    """``collapsed`` or ``trained``, of a run that did not diverge (see ``rule_of``).
 
     A net that answers two questions has collapsed if neither of its scores is better than chance; nan is not better.
 

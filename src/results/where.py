@@ -9,13 +9,14 @@ from ..errors import UserError, did_you_mean
 Settings = Mapping[str, Any]
 
 
-def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
+def matching(where: str, settings: Sequence[Settings], partial: bool = False) -> list[bool]:
     """Which runs have all the settings that are asked for.
 
     Args:
         where: ``key=value,…``; a key may have several values, ``seed=0,1``, of which a run has one. Keys are whole
             (``model.pool``) or their ends (``pool``), and ``model`` and ``data`` the names of these.
         settings: of the runs, flat.
+        partial: some runs may be missing: a value that none has is passed over.
 
     Raises:
         UserError: it cannot be read, a key is none of theirs, no run has a value, or none has all of them.
@@ -25,10 +26,10 @@ def matching(where: str, settings: Sequence[Settings]) -> list[bool]:
     """
     kept = [True] * len(settings)
     for word, values in _parsed(where):
-        key = _whole(word, settings)
+        key = _whole(word, ",".join(values), settings)
         there = list(dict.fromkeys(format_override(setting[key]) for setting in settings))
         for value in values:
-            if not any(_same(value, setting) for setting in there):
+            if not partial and not any(_same(value, setting) for setting in there):
                 raise UserError(f"where={word}={value}: no run has it; {key} is {', '.join(there)}")
         kept = [
             old and any(_same(value, format_override(setting[key])) for value in values)
@@ -58,8 +59,8 @@ def _parsed(where: str) -> Iterator[tuple[str, list[str]]]:
     yield from found.items()
 
 
-def _whole(word: str, settings: Sequence[Settings]) -> str:
-    """The key that a word stands for."""
+def _whole(word: str, values: str, settings: Sequence[Settings]) -> str:
+    """The key that a word stands for; ``values`` are for messages."""
     keys = list(settings[0])
     for key in (word, f"{word}.name", f"model.{word}"):
         if key in keys:
@@ -68,10 +69,12 @@ def _whole(word: str, settings: Sequence[Settings]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UserError(f"where={word}=…: is it {' or '.join(found)}?")
+        raise UserError(f"where={word}={values}: is it {' or '.join(found)}?")
     meant = did_you_mean(word, [*keys, *(key.rpartition(".")[2] for key in keys)])
     differing = [key for key in keys if len({format_override(setting[key]) for setting in settings}) > 1]
-    raise UserError(f"where={word}=…: no such key; {meant}the runs differ in {', '.join(differing) or 'nothing'}")
+    raise UserError(
+        f"where={word}={values}: no such key; {meant}the runs differ in {', '.join(differing) or 'nothing'}"
+    )
 
 
 def _same(asked: str, there: str) -> bool:

@@ -156,7 +156,7 @@ def verify(summary: ModelSummary, net: nn.Module) -> None:
     """Compare the summary with the running net, layer by layer: shapes by a forward pass, parameters by counting.
 
     Raises:
-        ShapeError: they differ; names the first such layer.
+        ShapeError: they differ, or a layer gives no tensor; names the first such layer.
     """
     net = uncompiled(net)
     counted = CountedParameters(net)
@@ -184,7 +184,17 @@ def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names if name in modules}
     with ExitStack() as stack, torch.no_grad(), eval_mode(net):
         for name, seen in shapes.items():
-            hook = modules[name].register_forward_hook(lambda _, __, y, seen=seen: seen.append(tuple(y.shape)))
-            stack.callback(hook.remove)
+            hook = _append_shape(name, seen)
+            stack.callback(modules[name].register_forward_hook(hook).remove)
         net(blank_image(net, image))
     return {name: iter(seen) for name, seen in shapes.items()}
+
+
+def _append_shape(name: str, seen: list[tuple[int, ...]]) -> Callable[[nn.Module, object, Any], None]:
+    def hook(module: nn.Module, inputs: object, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            kind = type(output).__name__
+            raise ShapeError(f"{name}: {type(module).__name__} gives {kind}, where the summary says a tensor")
+        seen.append(tuple(output.shape))
+
+    return hook

@@ -72,7 +72,8 @@ def _reduce(name: str, layer: Layer, dim: Dims = (), keepdim: bool = False, **op
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
     reduced = {layer.layout[dim] for dim in dims}
     if not reduced or not reduced <= set("chw"):
-        raise ShapeError(f"{name}: reduces dimensions {dims}, the summary follows those of an image")
+        over = f"dimensions {dims}" if dims else "all dimensions"
+        raise ShapeError(f"{name}: a mean, sum or maximum over {over}; the summary follows those of an image")
     return replace(
         layer,
         channels=1 if "c" in reduced else layer.channels,

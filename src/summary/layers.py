@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import UserError
+from ..naming import si_prefix
 from ..pooling.geometry import Window
 
 #: the layout of maps
@@ -109,7 +110,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """All layers of a net for one image shape ``(c, h, w)``."""
+    """All layers of a net for one image shape ``(c, h, w)``; printed, a table of them."""
 
     image: tuple[int, int, int]
     layers: list[Layer]
@@ -123,6 +124,42 @@ class ModelSummary:
     def multiply_adds(self) -> int:
         """Multiply-adds (MACs) of a forward pass of one image."""
         return sum(layer.multiply_adds for layer in self.layers)
+
+    def costs(self) -> list[bool]:
+        """Whether each layer has parameters or multiply-adds, or changes the stride by pooling."""
+        return [
+            bool(layer.parameters or layer.multiply_adds or (layer.rows.jump != 1 and "pool" in layer.name))
+            for layer in self.layers
+        ]
+
+    def cells(self) -> list[dict[str, str]]:
+        """One row per layer, as people read it: column → cell."""
+        return [self._cells(layer) for layer in self.layers]
+
+    def _cells(self, layer: Layer) -> dict[str, str]:
+        rows, columns = layer.rows, layer.columns
+        return {
+            "layer": layer.name, "channels": str(layer.channels),
+            "size": f"{rows.size}×{columns.size}" if (rows.size, columns.size) != (1, 1) else "1",
+            "RF": f"{max(rows.receptive_field, columns.receptive_field):g}",
+            "stride": f"{max(rows.jump, columns.jump):g}", "centre": f"{rows.offset:g}",
+            "params": f"{layer.parameters:,}" if layer.parameters else "·",
+            "mult-adds": si_prefix(layer.multiply_adds) if layer.multiply_adds else "·",
+            "seen": f"{layer.seen(self.image[1:]):.0%}",
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        """The table that ``python -m src.shapes`` shows."""
+        lines = self.cells()
+        widths = {name: max(len(name), *(len(line[name]) for line in lines)) for name in lines[0]}
+        table = [
+            "  ".join(line[name].rjust(width) if name != "layer" else line[name].ljust(width)
+                      for name, width in widths.items())
+            for line in ({name: name for name in widths}, *lines)
+        ]  # fmt: skip
+        image = "×".join(map(str, self.image))
+        costs = f"{self.parameters:,} parameters; {si_prefix(self.multiply_adds)} multiply-adds (MACs) per image"
+        return "\n".join([*table, f"input {image}; {costs}"])
 
     def __getitem__(self, name: str) -> Layer:
         """The layer of that name; for a container, its last layer."""

@@ -26,7 +26,7 @@ from .lightning_module import Training
 
 
 class History(Callback):
-    """Writes ``history.csv``, a row an epoch; a resumed run appends to the epochs that it had finished."""
+    """Writes ``history.csv``, one row per epoch; a resumed run appends to the epochs that it had finished."""
 
     before = 0.0  # seconds of this epoch in an earlier process
     epochs = 0  # that an earlier process had finished
@@ -242,7 +242,7 @@ def _line(numbers: Mapping[str, float]) -> str:
 
 
 class ProgressBar(Callback):
-    """Shows a bar with loss, accuracy and time left; without a terminal, a line an epoch."""
+    """Shows a bar with loss, accuracy and time left; without a terminal, a line per epoch."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

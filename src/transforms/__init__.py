@@ -6,6 +6,8 @@ interpolated; else the result is float32 (float64 for float64), not rounded.
 
 import torch
 
+from ..errors import UserError
+from ..registry import Table
 from . import draws, photometric, spatial
 from .base import Transform
 from .draws import draw_shifts
@@ -13,7 +15,8 @@ from .sampling_grid import Jump, Point, SamplingGrid
 from .spatial import SHIFTS, crop, crop_margin, gather, roll, rotate, scale, to_float
 
 __all__ = ["SHIFTS", "TABLE", "TRANSFORMS", "Jump", "Point", "SamplingGrid", "Transform"]
-__all__ += ["crop", "crop_margin", "draw_shifts", "gather", "roll", "rotate", "scale", "to_float"]
+__all__ += ["check_max_shift", "crop", "crop_margin", "draw_shifts", "gather", "roll", "rotate", "scale"]
+__all__ += ["shift_amounts", "to_float"]
 
 PIXELS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 QUARTERS = (90.0, 180.0, 270.0)
@@ -42,4 +45,31 @@ TABLE = (
 # fmt: on
 
 #: "name/protocol" → transform
-TRANSFORMS = {f"{transform.name}/{transform.protocol}": transform for transform in TABLE}
+TRANSFORMS = Table("transform", {f"{transform.name}/{transform.protocol}": transform for transform in TABLE})
+if len(TRANSFORMS) < len(TABLE):
+    _names = [f"{transform.name}/{transform.protocol}" for transform in TABLE]
+    _twice = next(name for name in _names if _names.count(name) > 1)
+    raise UserError(f"src/transforms/__init__.py: TABLE has {_twice} twice; each transform needs a protocol of its own")
+
+
+def shift_amounts(max_shift: int) -> tuple[float, ...]:
+    """The shifts that are measured, in pixels: 1 … 8, then doubling, and the largest itself.
+
+    >>> shift_amounts(2), shift_amounts(40)[7:]
+    ((1.0, 2.0), (8.0, 16.0, 32.0, 40.0))
+    """
+    larger = [2.0**power for power in range(4, max_shift.bit_length())] + [float(max_shift)]
+    return tuple(sorted({*(amount for amount in PIXELS if amount <= max_shift), *larger}))
+
+
+def check_max_shift(name: str, max_shift: int, height: int, width: int) -> None:
+    """Refuse shifts above 8 pixels that move an image out of its frame, or once around.
+
+    Raises:
+        UserError: in one line that begins with ``name``.
+    """
+    side = min(height, width)
+    if max_shift > max(PIXELS) and max_shift >= side:
+        raise UserError(
+            f"{name}={max_shift}: above {max(PIXELS):g} it must be below the {side} pixels of an image's side"
+        )

@@ -5,20 +5,24 @@ A new data set is a new file here with its part of the table, and conf/data/NAME
 
 from dataclasses import replace
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from ...registry import registered
+from ...registry import Table, collect, registered
+from ..check import check_source
 from ..images import MARGIN, DataError, DataSet, Images, Source
 
 __all__ = ["MARGIN", "SETS", "DataError", "DataSet", "Images", "Source", "load", "place"]
 
+_MODULES = registered(__file__, ("torchvision_sets", "folder", "shapes", "red_green"), without=("__main__",))
 #: name → data set; importing them loads no images and no torchvision
-SETS: dict[str, DataSet] = {}
-for _module in registered(__file__, ("torchvision_sets", "folder", "shapes", "red_green"), without=("__main__",)):
-    SETS |= import_module(f"{__name__}.{_module}").SETS
+SETS: dict[str, DataSet] = Table(
+    "data",
+    collect(
+        (f"{__name__}.{module}" for module in _MODULES), "SETS", "a DataSet", lambda entry: isinstance(entry, DataSet)
+    ),
+)
 
 
 def load(
@@ -34,7 +38,8 @@ def load(
         object_size: least and largest size of the objects, for sets that draw them; None: the set's own.
 
     Raises:
-        DataError: the set is not there and cannot be downloaded; the message names the ways to get it.
+        DataError: the set is not there and cannot be downloaded, and the message names the ways to get it; or it is not
+            what its entry in ``SETS`` says.
     """
     return _load(name, str(Path(root).expanduser()), image_size, canvas, object_size)
 
@@ -44,10 +49,13 @@ def _load(name: str, root: str, image_size: int, canvas: int | None, object_size
     if canvas is not None:
         return _place_all(_load(name, root, image_size, None, object_size), canvas)
     data_set = SETS[name]
-    if object_size is not None:
+    if object_size is None:
+        source = data_set.load(Path(root), image_size)
+    else:
         assert data_set.load_sized is not None, f"data.object_size is refused for data={name}"
-        return data_set.load_sized(Path(root), image_size, object_size)
-    return data_set.load(Path(root), image_size)
+        source = data_set.load_sized(Path(root), image_size, object_size)
+    check_source(name, data_set, source, image_size)
+    return source
 
 
 def _place_all(source: Source, side: int) -> Source:

@@ -11,10 +11,14 @@ A family's file has:
 A family that costs much, or that few sets can have, is in ``ON_REQUEST``.
 """
 
+import re
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
+from ...errors import UserError
 from ...registry import registered
+from ...transforms import TABLE
 
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))
 #: the family of what is measured whatever ``measure.what`` is: the scores on original images, and the suite's note
@@ -26,12 +30,43 @@ ON_REQUEST = ("equal_dimension", "object_size")
 DIMENSIONS = (4, 8, 16, 32, 64)
 
 
+def file_of_family(name: str) -> str:
+    """The file of a family, from the package's folder on."""
+    return f"{__name__.replace('.', '/')}/{name}.py"
+
+
+#: entries of ``measure.what`` that are no families, whose names these cannot have
+TRANSFORM_NAMES = (*dict.fromkeys(transform.name for transform in TABLE), "embed")
+for _name in {*FAMILIES} & {*TRANSFORM_NAMES}:
+    raise UserError(f"{file_of_family(_name)}: {_name} is the name of a transform; choose another")
+
+
+def check_family(name: str) -> None:
+    """Check the file of a family before it is used, without importing it, which takes longer.
+
+    Raises:
+        UserError: it has no ``rows``.
+    """
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    if not re.search(r"^(def rows\(|rows =|from .*\brows\b)", source, re.MULTILINE):
+        raise UserError(f"{file_of_family(name)}: has no rows(adapter, test_set), which yields its results")
+
+
 @cache
 def prefixes() -> dict[str, str]:
-    """Beginning of a measure's, a heatmap's or a note's name → its family."""
-    modules = {family: import_module(f"{__name__}.{family}") for family in FAMILIES}
-    own = {prefix: name for name, module in modules.items() for prefix in getattr(module, "PREFIXES", (name,))}
-    return own | {"answers": ALWAYS}
+    """Beginning of a measure's, a heatmap's or a note's name → its family.
+
+    Raises:
+        UserError: two families have the same.
+    """
+    own = {"answers": ALWAYS}
+    for family in FAMILIES:
+        for prefix in getattr(import_module(f"{__name__}.{family}"), "PREFIXES", (family,)):
+            if prefix in own:
+                other = f"{own[prefix]}.py" if own[prefix] else "what is always measured"
+                raise UserError(f"{file_of_family(family)}: the prefix {prefix} is that of {other}; choose another")
+            own[prefix] = family
+    return own
 
 
 def family_of(name: str) -> str | None:

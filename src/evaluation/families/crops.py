@@ -79,10 +79,10 @@ class Crops:
     def how(self, count: int) -> str:
         """The method for ``count`` windows, its cost, and the reason why it is not faster: a sentence for people."""
         total = (2 * self.margin + 1) ** 2
-        windows = f"all {total:,} windows" if count == total else f"{count:,} of {total:,} windows, drawn"
+        windows = f"all {total:,} windows" if count == total else f"{count:,} of {total:,} windows, drawn at random"
         if self.fragments is None:
-            return f"{windows}, a forward pass each, as little or nothing can be shared: {self.why}"
-        return f"{windows} by fragments of the padded image; all cost {self.forwards:.3g} forward passes an image"
+            return f"{windows}, one by one: {self.why}"
+        return f"{windows} by fragments of the padded image; all cost {self.forwards:.3g} forward passes per image"
 
 
 def one_by_one_crops(

@@ -30,7 +30,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
     """Rows of every layer: health, duplicates, dimension, selectivity, Moran's I, probes, and CKA between layers (of a
     pair, the row's protocol is the earlier layer).
 
-    Memory holds one batch of maps, and the few numbers an image that the metrics keep.
+    Memory holds one batch of maps, and the few numbers per image that the metrics keep.
     """
     kinds = [kind for kind in layer_measures() if test_set.labels is not None or not kind.needs_labels]
     metrics = {layer: [kind() for kind in kinds] for layer in adapter.layers}
@@ -92,7 +92,7 @@ def _row(layer: str, name: str, estimate: Estimate, protocol: str = "test") -> R
 
 
 def filters_of(net: nn.Module, layer: str) -> Float[Tensor, "c k h w"] | None:
-    """The weights of a layer's last convolution, one filter a channel; None if it has none."""
+    """The weights of a layer's last convolution, one filter per channel; None if it has none."""
     convolutions = [module for module in net.get_submodule(layer).modules() if isinstance(module, nn.Conv2d)]
     return convolutions[-1].weight if convolutions else None
 

@@ -31,7 +31,7 @@ QUANTITIES = (
 PREFIXES = ("roll",)
 #: the least number of images: rather than all shifts of fewer, a sample of shifts is measured
 MIN_IMAGES = 8
-#: forward passes an image for its distance to the other images
+#: forward passes per image for its distance to the other images
 REFERENCE_FORWARDS = 1
 #: the size of a sample of shifts: as many as the shifts by up to 8 pixels, (2 · 8 + 1)²
 SAMPLE_SIZE = 17 * 17

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from ...errors import UserError
+from ...registry import file_of
+
 #: name, that of a function → the file that has it
 FOLLOWED = {
     "effective_rank": "of_layers",
@@ -25,6 +28,13 @@ OF_CLASSES = ("prediction_change", "susceptibility", "class_divergence")
 
 
 def statistic(name: str) -> Callable[[Any], dict[str, float]]:
-    """The function of a name of ``FOLLOWED``: a ``Look`` → column → number."""
-    function: Callable[[Any], dict[str, float]] = getattr(import_module(f"{__name__}.{FOLLOWED[name]}"), name)
+    """The function of a name of ``FOLLOWED``: a ``Look`` → column → number.
+
+    Raises:
+        UserError: its file does not have it.
+    """
+    module = import_module(f"{__name__}.{FOLLOWED[name]}")
+    function: Callable[[Any], dict[str, float]] | None = getattr(module, name, None)
+    if function is None:
+        raise UserError(f"{file_of(module)}: has no function {name}, which FOLLOWED says is there")
     return function

@@ -7,8 +7,8 @@ from dataclasses import fields, is_dataclass
 
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import Interrupted, UserError, did_you_mean
-from ..naming import command
+from .errors import Interrupted, UserError, did_you_mean
+from .naming import command
 
 
 def one_line(error: BaseException) -> str:
@@ -21,12 +21,14 @@ def one_line(error: BaseException) -> str:
         return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: {command('train')} -m"
     key, schema = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
     if key and is_dataclass(schema) and str(key).split(".")[-1] not in {f.name for f in fields(schema)}:
-        *path, _ = str(key).split(".")
+        path, _, word = str(key).rpartition(".")
         names = [f.name for f in fields(schema)]
-        meant = did_you_mean(str(key), [".".join([*path, name]) for name in names])
+        meant = did_you_mean(word, names).replace("mean ", f"mean {path}." if path else "mean ")
         return f"{key}: no such key; {meant}valid here: {', '.join(names)}"
     if key:
         return f"{key}: {text.splitlines()[0]}"
+    if text.startswith("Cannot merge "):
+        return "one of its keys has a list where key: value is needed, or the reverse"
     return " ".join(text.split())
 
 
