@@ -198,6 +198,7 @@ class Study:
     untested: str = ""  # what the claims do not test, in a sentence or two
     looks: list[int] = field(default_factory=lambda: [6, 10, 16, 24])  # seeds=auto: of them, until all is decided
     calibrate: str | None = None  # the runs, as where=, that set the thresholds of alarms: clean, with their own seeds
+    separate: bool = False  # left out where all studies run, as it takes as long as they do; its own command runs it
     judge: bool = True  # false: run and compare without verdicts, with any number of seeds
 
     def check(self) -> None:

@@ -192,19 +192,19 @@ def start(made: Plan, arguments: list[str]) -> None:
     files.write_json(kept, tree)
 
 
-def study_names(chosen: str = "all") -> list[str]:
+def study_names(chosen: str = "", /) -> list[str]:
     """The named sweeps that state claims, in the order of their questions.
 
     Args:
-        chosen: ``all``, or some of their names, with commas.
+        chosen: some of their names, with commas; ``all``: those without ``study.separate``; empty: every one.
 
     Raises:
         UserError: a name is none of theirs.
     """
     texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in choices("sweeps").items()}
     names = sorted((name for name, text in texts.items() if "\nstudy:" in text), key=natural_order)
-    if chosen == "all":
-        return names
+    if chosen in ("", "all"):
+        return [name for name in names if not chosen or "\n  separate: true\n" not in texts[name]]
     for name in chosen.split(","):
         if name not in names:
             raise UserError(f"studies={name}: choose some of {', '.join(names)}")
