@@ -51,6 +51,15 @@ def change(**fields: Any) -> Callable[[], Study]:
         (change(slope="model.width"), "all jobs of a seed have model.width=16; sweep over it"),
         (change(slope="model.pool"), "must be a setting that holds numbers"),
         (change(slope="seed"), "slope=seed: no such setting"),
+        (change(a={"where": "pool=max", "measure": "accuracy", "protocol": "trian"}), "did you mean train?"),
+        (change(a={"where": "pool=max", "measure": "accuracy", "protocol": "train_clean"}), "did you mean train?"),
+        (change(a={"where": "pool=max", "measure": "accuracy", "layer": "stage1"}), "accuracy is of the output"),
+        (change(a={"where": "pool=max", "measure": "r2"}), "with data.task=what choose one of accuracy, "),
+        (change(a={"where": "pool=max", "history": "val/r2"}), "choose one of accuracy, calibration_error, loss"),
+        (change(a={"where": "pool=max", "history": "train/prediction_change"}), "measure.follow=[prediction_change]"),
+        (change(a={"where": "pool=max", "history": "train/lss"}), "did you mean loss?"),
+        (change(a={"where": "pool=max", "history": "layers/stage7/cosine"}), "did you mean stage"),
+        (change(a={"where": "pool=max", "history": "layers/stage1/cosine"}), "choose one of effective_rank"),
     ],
 )  # fmt: skip
 def test_a_study_that_its_jobs_could_not_decide_is_refused(study: Callable[[], Study], words: str) -> None:
@@ -78,6 +87,14 @@ def test_a_claim_that_does_not_say_what_it_expects_is_refused(study: Callable[[]
     with pytest.raises(UserError, match=r"study\.claims\[0\]\.contrasts\[0\]") as caught:
         study().check()
     assert words in str(caught.value)
+
+
+def test_a_probe_at_the_output_is_refused() -> None:
+    study = change(a={"where": "pool=max", "measure": "probe_accuracy"})()
+    with pytest.raises(
+        UserError, match=r"a\.layer=output: probe_accuracy is of layers; choose one of stage1, stage2, features, pixels"
+    ):
+        check_study(study, jobs(measure={"what": ["layers"]}))
 
 
 def test_a_study_that_its_jobs_can_decide_passes() -> None:

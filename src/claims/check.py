@@ -8,6 +8,7 @@ import torch
 
 from ..config import Config, Contrast, Reading, Study, flatten
 from ..data.options import image_shape
+from ..data.splits import split
 from ..errors import UserError, did_you_mean
 from ..evaluation.families import ALWAYS
 from ..evaluation.followed import FOLLOWED
@@ -28,6 +29,12 @@ FACTS = ("train_seconds", "seconds", "steps", "parameters", "multiply_adds", "re
 #: columns of ``history.csv`` that every run has, and beginnings of those that measuring while training adds
 HISTORY = ("grad_norm", "grad_norm_max", "lr", "seconds", "step")
 HISTORY_GROUPS = ("train/", "val/", "invariance/", "layers/")
+#: families that measure layers, and nothing of the output
+OF_LAYERS = ("aliasing", "equal_dimension", "field", "layers", "units")
+#: numbers that say how well a net does its task
+SCORES = ("accuracy", "r2", "calibration_error", "position_error", "loss", "location_leak")
+#: model and data → names of layers, stages first, as they are what a message should name: many readings ask for them
+_NAMES: dict[str, tuple[str, ...]] = {}
 
 
 def check_study(study: Study, jobs: Mapping[Path, Config]) -> None:
@@ -98,6 +105,8 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
     measure = str(reading.measure)
     if quantity_of(measure) is None:
         raise UserError(f"{place}.measure={measure}: no such measure; {_meant(measure, quantities())}")
+    if measure in SCORES and reading.layer != "output":
+        raise UserError(f"{place}.layer={reading.layer}: {measure} is of the output; leave it out")
     family = _family(reading, place)
     for cfg in {repr((job.model, job.data, job.measure)): job for job in jobs}.values():
         if family not in (ALWAYS, *cfg.measure.what):
@@ -105,8 +114,10 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
                 f"{place}: {reading.label()} is measured by measure.what=[{family}], and the runs measure "
                 f"[{','.join(cfg.measure.what)}]"
             )
-        if reading.layer not in (layers := _layers(cfg)):
+        if reading.layer not in (layers := _layers(cfg, family)):
             raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), layers)}")
+        if family == ALWAYS:
+            _check_score(reading, cfg, place)
         if family == "equal_dimension" and reading.amount not in cfg.measure.dimensions:
             raise UserError(
                 f"{place}.amount={reading.amount:g}: choose one of measure.dimensions={cfg.measure.dimensions}"
@@ -118,15 +129,44 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
             )
 
 
+def _check_score(reading: Reading, cfg: Config, place: str) -> None:
+    """Refuse a score that nets with this task do not have, or of images that the data set does not have."""
+    score, scores = str(reading.measure), _scores(cfg)
+    if score not in SCORES:
+        layers = _layers(cfg, "layers")
+        raise UserError(f"{place}.layer=output: {score} is of layers; choose one of {', '.join(layers)}")
+    if score not in scores:
+        raise UserError(f"{place}.measure={score}: with data.task={cfg.data.task} choose one of {', '.join(scores)}")
+    parts = ["test", "val", "train", *["train_clean"] * (cfg.data.label_noise > 0), *split(cfg.data).others]
+    if reading.protocol not in parts:
+        raise UserError(f"{place}.protocol={reading.protocol}: {_meant(str(reading.protocol), parts)}")
+
+
+def _scores(cfg: Config) -> list[str]:
+    """Names of the numbers that say how well a net does its task."""
+    task = Task(str(cfg.data.task), 1)
+    others = ["calibration_error"] * task.classifies + ["position_error"] * task.localizes
+    return [*task.scores, *others, "loss", *["location_leak"] * (cfg.data.name == "red_green")]
+
+
 def _check_column(reading: Reading, jobs: Sequence[Config], place: str) -> None:
     """Refuse a column that ``history.csv`` of some job does not have."""
     column = str(reading.history or reading.alarm)
     place = f"{place}.{'history' if reading.history else 'alarm'}={column}"
     if column not in HISTORY and not column.startswith(HISTORY_GROUPS):
         raise UserError(f"{place}: no column of history.csv; {_meant(column, HISTORY)}")
-    statistic = column.rpartition("/")[2]
+    group, _, statistic = column.rpartition("/")
     if statistic in FOLLOWED and not all(statistic in cfg.measure.follow for cfg in jobs):
         raise UserError(f"{place}: is followed by measure.follow=[{statistic}]")
+    for cfg in {repr((job.model, job.data)): job for job in jobs}.values():
+        names = {"train": [*_scores(cfg), *FOLLOWED], "val": _scores(cfg)}.get(group)
+        if names and statistic not in names:
+            raise UserError(f"{place}: no column of history.csv; {_meant(statistic, names)}")
+        layer = group.removeprefix("layers/")
+        if group != layer and layer not in (layers := [*_layers(cfg, "layers")]):
+            raise UserError(f"{place}: no such layer; {_meant(layer, layers)}")
+        if group != layer and statistic not in FOLLOWED:
+            raise UserError(f"{place}: no column of history.csv; {_meant(statistic, FOLLOWED)}")
 
 
 def _family(reading: Reading, place: str) -> str:
@@ -141,12 +181,17 @@ def _family(reading: Reading, place: str) -> str:
     return family_of_row(Row(str(reading.layer), transform, str(reading.protocol), 0, str(reading.measure), nothing))
 
 
-def _layers(cfg: Config) -> tuple[str, ...]:
+def _layers(cfg: Config, family: str) -> tuple[str, ...]:
     """The layers that a run is measured at."""
-    image, classes = image_shape(cfg.data)
-    with torch.device("meta"):
-        net = network(cfg.model, image, Task(str(cfg.data.task), classes).outputs)
-    return "output", *net.stages, "features", "pixels", *(name for name, _ in net.named_modules() if name)
+    key = repr((cfg.model, cfg.data))
+    if key not in _NAMES:
+        image, classes = image_shape(cfg.data)
+        with torch.device("meta"):
+            net = network(cfg.model, image, Task(str(cfg.data.task), classes).outputs)
+        names = [*net.stages, "features", "pixels", *(name for name, _ in net.named_modules() if name)]
+        _NAMES[key] = tuple(dict.fromkeys(names))
+    output = () if family in OF_LAYERS else ("output",)
+    return output if family == ALWAYS else (*output, *_NAMES[key])
 
 
 def _check_axis(axis: str, jobs: Sequence[Config], place: str) -> None:
