@@ -29,6 +29,10 @@ from src.stats.alarms import (
     least_calibration_runs,
 )
 from src.stats.decisions import Verdict
+from src.training.alarms import STUDY, SayAlarms, alarms
+from src.training.callbacks import History
+from src.training.run import run
+from tests.helpers import ROOT, composed
 from tests.test_comparison import leave_run
 
 NAN = float("nan")
@@ -235,3 +239,48 @@ def test_the_study_of_label_noise_calibrates_and_tests_by_other_seeds() -> None:
         seeds[job.seed in clean].add(job.seed)
         assert job.data.label_noise == 0 or job.seed not in clean
     assert len(clean) == len(seeds[True]) >= least_calibration_runs(FALSE_ALARMS) and len(seeds[False]) == 8
+
+
+# alarm=true
+
+
+def test_the_thresholds_of_any_run_are_those_of_the_studys_calibration() -> None:
+    verdict = read_verdict(ROOT / f"docs/answers/{STUDY}.json")
+    contrasts = [contrast for claim in verdict.claims for contrast in claim.contrasts]
+    published = {name: value for contrast in contrasts for name, value in contrast.thresholds.items()}
+    assert {f"{alarm.direction} of {alarm.column}": alarm.threshold for alarm in alarms()} == pytest.approx(
+        published, rel=1e-3
+    )
+    assert {alarm.runs for alarm in alarms()} == {contrast.calibration for contrast in contrasts}
+
+
+def test_a_run_says_once_that_an_alarm_fires(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "thresholds.csv"
+    table.write_text("column,direction,threshold,runs\nval/loss,rise,0.5,20\nlayers/stage3/effective_rank,rise,1,20\n")
+    monkeypatch.setattr("src.training.alarms.TABLE", table)
+    history, said = History(tmp_path), list[str]()
+    callback = SayAlarms(history, said.append)
+    # a row of an earlier process is text; the rank is followed every other epoch
+    columns = [(RANK, 3.0), ("", ""), (RANK, 3.5), ("", ""), (RANK, 4.2), ("", "")]
+    for loss, (name, rank) in zip(["1.0", "0.0", 0.4, 0.6, 0.9, 0.2], columns, strict=True):
+        history.rows.append({LOSS: loss} | ({name: rank} if name else {}))
+        callback.look()
+    assert [line.split(":")[0] for line in said] == ["epoch 4", "epoch 5"]
+    assert "by the rise of val/loss: 0.6; in 20 clean runs (sweeps=q11_alarm) it was at most 0.5" in said[0]
+    assert "by the rise of layers/stage3/effective_rank: 1.2" in said[1]
+
+
+@pytest.mark.filterwarnings("default")  # Lightning's own
+def test_an_alarm_changes_nothing_else_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "thresholds.csv"
+    table.write_text("column,direction,threshold,runs\ntrain/prediction_change,rise,0,20\n")
+    monkeypatch.setattr("src.training.alarms.TABLE", table)
+    keys = "data=shapes data.image_size=16 data.train_size=128 data.val_size=64 model.width=4 measure.what=[shift]"
+    words = [*keys.split(), "measure.images=20", "train.epochs=4", "measure.follow=[prediction_change]"]
+    for folder, alarm in (("plain", []), ("alarm", ["alarm=true"])):
+        run(composed(*words, "wandb.mode=disabled", *alarm), tmp_path / folder)
+        assert ("may be learning label noise" in capsys.readouterr().out) == bool(alarm)
+    measures = [(tmp_path / folder / files.MEASURES).read_bytes() for folder in ("plain", "alarm")]
+    assert measures[0] == measures[1]

@@ -106,6 +106,7 @@ class Config:
     seed: int = seed_field()
     question: str = ""  # what a named sweep asks; shown on its page
     name: str = ""  # of the sweep's folder below outputs/; empty: the command names it
+    alarm: bool = False  # say in a line, while a net trains, that it seems to learn label noise
 
     def check(self) -> None:
         """Refuse values that no type can: one line that names the key, the value and what would be right.
@@ -139,6 +140,7 @@ NON_IDENTITY_KEYS = (
     *(f"wandb.{item.name}" for item in fields(Wandb)),
     "question",
     "name",
+    "alarm",
 )
 #: keys of a command line that are none of a job's (``config.study.Command``)
 COMMAND_KEYS = ("study", "preset", "seeds")

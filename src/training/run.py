@@ -175,6 +175,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     """
     from lightning.pytorch import Callback, Trainer
 
+    from .alarms import SayAlarms
     from .callbacks import (
         History,
         LogToWandb,
@@ -211,6 +212,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     epochs, passes = cfg.train.epochs, 1
     if cfg.train.steps:
         epochs, passes = epochs_of_steps(cfg.train.steps, len(learned_sizes(len(splits.train), cfg.train.batch_size)))
+    said = [SayAlarms(history, lambda line: console.print(f"  {line}", markup=False))] if cfg.alarm else []
     cut = [StopAfterSteps(cfg.train.steps)] if cfg.train.steps else []
     trainer = Trainer(
         max_epochs=epochs,
@@ -220,7 +222,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see LogToWandb
-        callbacks=[SaveConfig(cfg), *cut, diverged, track, *looks, history, maps, ProgressBar(console), saving],
+        callbacks=[SaveConfig(cfg), *cut, diverged, track, *looks, history, maps, *said, ProgressBar(console), saving],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
