@@ -21,9 +21,14 @@ from ..naming import PACKAGE
 
 #: what a job imports, also when it comes to it
 MODULES = (
-    *(f"{PACKAGE}.{name}" for name in ("launch.reuse", "reporting.page", "training.run", "models.ladder")),
+    *(
+        f"{PACKAGE}.{name}"
+        for name in ("launch.sweep", "launch.reuse", "reporting.page", "training.run", "models.ladder")
+    ),
     "captum.attr",
     "rich.status",
+    "pandas",
+    "wandb.sdk.launch.inputs.internal",  # the slowest part of wandb
 )
 #: whether this machine has a fork server that is safe to use: on others, libraries start threads as they are imported
 AVAILABLE = sys.platform == "linux"
