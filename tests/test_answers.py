@@ -67,7 +67,8 @@ def test_each_claim_has_a_row_and_each_study_a_section_in_the_order_of_the_quest
     assert "| Q1 | What q2_early claims. | **✓ holds** | max − none: +0.1 [+0.05, +0.15] | 10 |" in page
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "\nold\n" not in readme
-    assert "| Q1 | What q10_late claims. | [? undecided](docs/answers.md#q10_late) |" in readme
+    row = "✓ What q2_early claims. ? What q10_late claims. ✗ What other claims."
+    assert f"| [Q1](docs/answers.md#q2_early) | {row} |" in readme
     assert "max − none" in (docs / FOLDER / "q2_early.svg").read_text()
 
 
@@ -78,7 +79,7 @@ def test_what_every_run_is_checked_for_is_counted_over_all_studies(tmp_path: Pat
     page = write_answers(tmp_path / "docs", []).read_text()
     assert "| Q12 | Shapes can be computed by hand. | **✓ holds** | 3 nets, 38 layers: " in page
     assert "| Q13 | The same few images every time. | **✗ does not hold** | 30 runs, 3 kinds of images: " in page
-    assert "by hand. | [✓ holds](docs/answers.md) |" in (tmp_path / "README.md").read_text()
+    assert "| [Q12](docs/answers.md) | ✓ Shapes can be computed by hand. |" in (tmp_path / "README.md").read_text()
 
 
 def test_a_study_without_a_verdict_leaves_the_table_as_it_is(tmp_path: Path) -> None:
