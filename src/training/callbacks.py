@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ..config import Config, to_dict
 from ..errors import UserError
 from ..models.blocks import Network
 from ..models.norm import calibrated
@@ -126,28 +125,20 @@ class OnlineEvaluation(Callback):
 
     def __init__(self, evaluate: Callable[[Training], dict[str, float]], every: int) -> None:
         self.evaluate, self.every = evaluate, every
+        self.columns: list[str] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the numbers of an earlier epoch."""
-        for key in [key for key in trainer.callback_metrics if key.startswith("invariance/")]:
-            del trainer.callback_metrics[key]
+        for column in self.columns:
+            trainer.callback_metrics.pop(column, None)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate, unless training has diverged."""
         if (trainer.current_epoch + 1) % self.every == 0 and not trainer.should_stop:
             assert isinstance(pl_module, Training)
-            pl_module.log_dict(self.evaluate(pl_module), rank_zero_only=True)
-
-
-class SaveConfig(Callback):
-    """Stores the config in each checkpoint as plain data: the path of a checkpoint is enough to measure its net."""
-
-    def __init__(self, cfg: Config) -> None:
-        self.tree = to_dict(cfg)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the config."""
-        checkpoint["config"] = self.tree
+            numbers = self.evaluate(pl_module)
+            self.columns = list(numbers)
+            pl_module.log_dict({name: torch.tensor(value) for name, value in numbers.items()}, rank_zero_only=True)
 
 
 class LogToWandb(Callback):
@@ -174,17 +165,9 @@ class LogToWandb(Callback):
 MAPS_LIMIT = 64_000_000
 
 
-def cadence(every: int, epochs: int, size: int) -> int:
-    """Epochs between two captures of ``size`` bytes: ``every``, or more where a run's would take over ``MAPS_LIMIT``.
-
-    >>> cadence(1, 10, 1_000_000), cadence(1, 100, 1_000_000), cadence(5, 100, 1_000_000)
-    (1, 2, 5)
-    """
-    return max(every, -(-epochs * size // MAPS_LIMIT))
-
-
 class SaveFeatureMaps(Callback):
-    """Saves the feature maps of the same example images before training and after every ``every`` epochs.
+    """Saves the feature maps of the same example images before training and after every ``every`` epochs; more where a
+    run's would take over ``MAPS_LIMIT``.
 
     Before training, the net's batch norms get the statistics of the ``first`` training images.
     """
@@ -207,7 +190,7 @@ class SaveFeatureMaps(Callback):
         with calibrated(pl_module, self.first(pl_module.device)):
             maps, epochs = self._maps(pl_module), trainer.max_epochs or 1
         size = self.images.nbytes + sum(2 * values.size for values in maps.values())  # kept in float16
-        self.cadence = cadence(self.every, epochs, size)
+        self.cadence = max(self.every, -(-epochs * size // MAPS_LIMIT))
         self.untrained = maps if trainer.global_step == 0 else None
 
     @rank_zero_only
@@ -229,12 +212,9 @@ class SaveFeatureMaps(Callback):
         assert isinstance(net, Network)
         with record_outputs(net, net.stages) as outputs, torch.no_grad():
             net(self.normalised.to(net.device))
-        return {stage: _as_maps(outputs[stage][:, : self.channels].float().cpu()) for stage in net.stages}
-
-
-def _as_maps(outputs: Float[Tensor, "n k ..."]) -> Float[np.ndarray, "n k p q"]:
-    """Vectors as maps of one pixel."""
-    return outputs.reshape(*outputs.shape[:2], *(outputs.shape[2:] or (1, 1))).numpy()
+        shown = {stage: outputs[stage][:, : self.channels].float().cpu() for stage in net.stages}
+        # vectors as maps of one pixel
+        return {stage: x.reshape(*x.shape[:2], *(x.shape[2:] or (1, 1))).numpy() for stage, x in shown.items()}
 
 
 def _line(numbers: Mapping[str, float]) -> str:
@@ -278,16 +258,11 @@ class ProgressBar(Callback):
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a line for the epoch."""
-        parts: dict[str, dict[str, float]] = {"train": {}, "val": {}}
         assert isinstance(pl_module, Training)
-        for key in ("loss", *pl_module.task.scores):
-            for part, numbers in parts.items():
-                numbers[key] = float(trainer.callback_metrics[f"{part}/{key}"])
-        self.console.print(
-            f"  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {_line(parts['train'])}"
-            f"  validation {_line(parts['val'])}",
-            highlight=False,
-        )
+        names, numbers = ("loss", *pl_module.task.scores), trainer.callback_metrics
+        train, val = (_line({name: float(numbers[f"{part}/{name}"]) for name in names}) for part in ("train", "val"))
+        where = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        self.console.print(f"  {where}  {train}  validation {val}", highlight=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remove the bar."""

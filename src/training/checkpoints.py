@@ -86,22 +86,21 @@ class SaveCheckpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install signal handlers: from here on there is something to save."""
         if threading.current_thread() is threading.main_thread():
-            found = {signum: signal.getsignal(signum) for signum in SIGNALS}
-            self.before = {
-                signum: handler for signum, handler in found.items() if handler not in (signal.SIG_IGN, None)
-            }
+            found = ((signum, signal.getsignal(signum)) for signum in SIGNALS)
+            self.before = {signum: handler for signum, handler in found if handler not in (signal.SIG_IGN, None)}
         for signum in self.before:
             signal.signal(signum, self._on_signal)
         self.saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         """Save if it is time or a signal came."""
-        if _epoch_is_over(trainer):
+        # after the last batch of an epoch, the epoch is saved, after its validation
+        if trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return
-        wanted = STOP if self.signum else SAVE if self._due() else NOTHING
-        wanted = _agreed(trainer, wanted)
+        due = self.minutes > 0 and time.monotonic() - self.saved > 60 * self.minutes
+        wanted = _agreed(trainer, STOP if self.signum else SAVE if due else NOTHING)
         if wanted:
-            save_now(trainer)
+            self.save(trainer)
         if wanted == STOP:
             self._stop()
 
@@ -140,9 +139,6 @@ class SaveCheckpoints(Checkpoint):
 
     # --- signals ---------------------------------------------------------------------------------------------------
 
-    def _due(self) -> bool:
-        return self.minutes > 0 and time.monotonic() - self.saved > 60 * self.minutes
-
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         if signum == signal.SIGINT:  # a second Ctrl-C does not wait
@@ -163,25 +159,9 @@ class SaveCheckpoints(Checkpoint):
         self.before = {}
 
 
-def save_now(trainer: Trainer) -> bool:
-    """Write ``last.ckpt`` at the end of a batch; to be called in all ranks.
-
-    Returns:
-        Whether it was written. After the last batch of an epoch it is not: the epoch is saved after its validation.
-    """
-    if _epoch_is_over(trainer):
-        return False
-    (callback,) = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, SaveCheckpoints))
-    callback.save(trainer)
-    return True
-
-
 def resume_from(folder: Path, progress: Callable[[str], None]) -> Path | None:
-    """The newest undamaged checkpoint of a run; None where training has to start.
-
-    Args:
-        folder: of the checkpoints.
-        progress: called with one line about a damaged checkpoint and what is used instead.
+    """The newest undamaged checkpoint in a folder; None where training has to start. ``progress`` is called with one
+    line about a damaged checkpoint and what is used instead.
     """
     kept = [path for name in (LAST, NEXT, PREVIOUS, BEST) if (path := folder / name).exists()]
     damaged = [path for path in kept if not _is_whole(path)]
@@ -209,10 +189,6 @@ def _is_whole(path: Path) -> bool:
 def disable_signal_handlers(trainer: Trainer) -> None:
     """Keep Lightning from installing its own; a private part of Lightning."""
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-
-
-def _epoch_is_over(trainer: Trainer) -> bool:
-    return trainer.should_stop or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
 def _agreed(trainer: Trainer, wanted: int, always: bool = False) -> int:

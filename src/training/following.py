@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..config import Config
 from ..data.batches import Batches
@@ -11,6 +10,7 @@ from ..data.splits import Splits
 from ..evaluation.followed import statistic
 from ..evaluation.followed.look import Look
 from ..nets.hooks import eval_mode
+from .callbacks import OnlineEvaluation
 from .lightning_module import Training
 
 #: validation images of a look, and of a forward pass
@@ -19,7 +19,7 @@ IMAGES, BATCH = 250, 125
 TRAIN_BATCHES = 5
 
 
-class FollowStatistics(Callback):
+class FollowStatistics(OnlineEvaluation):
     """Computes ``measure.follow`` every ``measure.every`` epochs (0: each epoch), for ``history.csv`` and W&B.
 
     The images are always the same: the first 250 validation images, and the first five training batches, without
@@ -28,9 +28,9 @@ class FollowStatistics(Callback):
     """
 
     def __init__(self, cfg: Config, splits: Splits) -> None:
-        self.cfg, self.splits, self.every = cfg, splits, cfg.measure.every or 1
+        super().__init__(self.look, cfg.measure.every or 1)
+        self.cfg, self.splits = cfg, splits
         self.predictions: torch.Tensor | None = None
-        self.columns: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
         """The last predictions."""
@@ -39,20 +39,6 @@ class FollowStatistics(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the last predictions."""
         self.predictions = state_dict["predictions"]
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the numbers of an earlier epoch."""
-        for column in self.columns:
-            trainer.callback_metrics.pop(column, None)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, unless training has diverged."""
-        if (trainer.current_epoch + 1) % self.every or trainer.should_stop:
-            return
-        assert isinstance(pl_module, Training)
-        numbers = self.look(pl_module)
-        self.columns = list(numbers)
-        pl_module.log_dict({name: torch.tensor(value) for name, value in numbers.items()}, rank_zero_only=True)
 
     def look(self, net: Training) -> dict[str, float]:
         """Column → number, of the net as it is."""

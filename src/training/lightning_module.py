@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics.aggregation import MeanMetric
 
-from ..config import Config
+from ..config import Config, to_dict
 from ..models import architecture, scale_width_to_params
 from ..models.optimisers import SCHEDULES, optimiser
 from ..models.tasks import Scores, Task
@@ -34,9 +34,8 @@ class Training(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Each epoch has its own random stream, so a resumed run draws the dropout it would have drawn."""
-        torch.manual_seed(
-            self.cfg.seed * 1_000_003 + self.current_epoch + self.global_rank * 2**40
-        )  # a rank's images are others
+        # a rank's images are others
+        torch.manual_seed(self.cfg.seed * 1_000_003 + self.current_epoch + self.global_rank * 2**40)
         self._sums = torch.zeros(9, device=self.device)  # loss, then the task's
         self._norms = torch.zeros(3, device=self.device)  # of gradients: sum, maximum, steps
 
@@ -58,7 +57,10 @@ class Training(LightningModule):
                 torch.cuda.set_rng_state(mine["random_cuda"], self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the position in the epoch, sums and random state of every rank."""
+        """Add the config as plain data, as a checkpoint's path is enough to measure its net; and the position in the
+        epoch, sums and random state of every rank.
+        """
+        checkpoint["config"] = to_dict(self.cfg)
         batches: Any = self.trainer.train_dataloader
         mine = {
             "batches": batches.state_dict(),
@@ -132,10 +134,8 @@ class Training(LightningModule):
         numbers: dict[str, Any] = {f"train/{name}": number for name, number in self.so_far(sums).items()}
         numbers["val/loss"] = self._val_loss.compute()
         numbers |= {f"val/{name}": number for name, number in self._val.compute()}
-        numbers |= {
-            "grad_norm": self._norms[0] / self._norms[2],
-            "grad_norm_max": self._norms[1],
-        }  # the same in all ranks
+        # the same in all ranks
+        numbers |= {"grad_norm": self._norms[0] / self._norms[2], "grad_norm_max": self._norms[1]}
         numbers["lr"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         numbers["epoch"] = self.current_epoch + 1.0  # epochs trained, as everywhere; Lightning's own counts from 0
         self.log_dict({name: torch.as_tensor(value) for name, value in numbers.items()})

@@ -43,17 +43,13 @@ from .ranks import MAIN, end_with_parent, is_main_process, starting_ranks
 from .untrained import first_images
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from .lightning_module import Training
 
 
 def run(cfg: Config, folder: Path) -> None:
     """Train and measure one net, unless the folder holds it finished already; resume where it stopped.
-
-    Args:
-        cfg: checked (``src.config.check``).
-        folder: of the run.
 
     Raises:
         UserError: the folder holds a run of another config, another process works in it, or the data are missing.
@@ -110,9 +106,8 @@ def _run(cfg: Config, folder: Path) -> None:
             write_measures(folder / files.MEASURES, [])
             ended = {"outcome": DIVERGED, "diverged_in_epoch": diverged}
         facts = _facts(cfg, splits, summary, folder) | {"hardware": hardware(net.device)} | ended
-        facts["seconds"] = round(
-            facts["train_seconds"] + time.perf_counter() - begin, 1
-        )  # of all parts of a resumed run
+        # of all parts of a resumed run
+        facts["seconds"] = round(facts["train_seconds"] + time.perf_counter() - begin, 1)
         _log(tracker, folder, facts)
         files.write_json(folder / files.RUN, facts)  # last, as it marks the run as finished
         (folder / files.CHECKPOINTS / files.PREVIOUS).unlink(missing_ok=True)
@@ -175,17 +170,8 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     """
     from lightning.pytorch import Callback, Trainer
 
+    from . import callbacks
     from .alarms import SayAlarms
-    from .callbacks import (
-        History,
-        LogToWandb,
-        OnlineEvaluation,
-        ProgressBar,
-        SaveConfig,
-        SaveFeatureMaps,
-        StopAfterSteps,
-        StopOnDivergence,
-    )
     from .checkpoints import AtomicCheckpointIO, SaveCheckpoints, resume_from
     from .following import FollowStatistics
     from .lightning_module import module
@@ -201,19 +187,23 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     probe = probe_images(cfg.probe, splits).images
     best, mode = net.task.best
     checkpoints = folder / files.CHECKPOINTS
-    history, diverged = History(folder), StopOnDivergence()
-    track = LogToWandb(tracker, history)
+    history, diverged = callbacks.History(folder), callbacks.StopOnDivergence()
+    track = callbacks.LogToWandb(tracker, history)
     saving = SaveCheckpoints(checkpoints, f"val/{best}", mode, cfg.trainer.save_minutes, on_saved=track.log)
     first = partial(first_images, cfg, splits)
-    maps = SaveFeatureMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
+    maps = callbacks.SaveFeatureMaps(folder, probe, splits.normalise(probe), cfg.probe.channels, cfg.probe.every, first)
     looks: list[Callback] = [FollowStatistics(cfg, splits)] if cfg.measure.follow else []
     if cfg.measure.every:
-        looks.append(OnlineEvaluation(_online_evaluation(cfg, splits), cfg.measure.every))
+        from .evaluate_run import evaluation_set, online_rows
+
+        test_set = evaluation_set(cfg, splits)
+        rows = partial(online_rows, splits=splits, test_set=test_set)
+        looks.append(callbacks.OnlineEvaluation(lambda net: named_values(rows(net)), cfg.measure.every))
     epochs, passes = cfg.train.epochs, 1
     if cfg.train.steps:
         epochs, passes = epochs_of_steps(cfg.train.steps, len(learned_sizes(len(splits.train), cfg.train.batch_size)))
     said = [SayAlarms(history, lambda line: console.print(f"  {line}", markup=False))] if cfg.alarm else []
-    cut = [StopAfterSteps(cfg.train.steps)] if cfg.train.steps else []
+    cut = [callbacks.StopAfterSteps(cfg.train.steps)] if cfg.train.steps else []
     trainer = Trainer(
         max_epochs=epochs,
         devices=cfg.trainer.devices,
@@ -222,7 +212,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
         accelerator=cfg.trainer.accelerator,
         precision=cfg.trainer.precision,  # type: ignore[arg-type]
         logger=False,  # see LogToWandb
-        callbacks=[SaveConfig(cfg), *cut, diverged, track, *looks, history, maps, *said, ProgressBar(console), saving],
+        callbacks=[*cut, diverged, track, *looks, history, maps, *said, callbacks.ProgressBar(console), saving],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -244,14 +234,6 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
     return net.to(device), splits, summary, diverged.epoch  # Lightning has moved it to the CPU
-
-
-def _online_evaluation(cfg: Config, splits: Splits) -> "Callable[[Training], dict[str, float]]":
-    """The numbers that are logged while a net trains, under the keys that W&B gets."""
-    from .evaluate_run import evaluation_set, online_rows
-
-    test_set = evaluation_set(cfg, splits)
-    return lambda net: named_values(online_rows(net, splits, test_set))
 
 
 def _facts(cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> dict[str, Any]:

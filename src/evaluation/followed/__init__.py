@@ -28,11 +28,7 @@ OF_CLASSES = ("prediction_change", "susceptibility", "class_divergence")
 
 
 def statistic(name: str) -> Callable[[Any], dict[str, float]]:
-    """The function of a name of ``FOLLOWED``: a ``Look`` → column → number.
-
-    Raises:
-        UserError: its file does not have it.
-    """
+    """The function of a name of ``FOLLOWED``: a ``Look`` → column → number; ``UserError`` if its file has none."""
     module = import_module(f"{__name__}.{FOLLOWED[name]}")
     function: Callable[[Any], dict[str, float]] | None = getattr(module, name, None)
     if function is None:

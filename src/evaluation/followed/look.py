@@ -74,11 +74,6 @@ class Look:
         with torch.no_grad():
             return torch.cat([self.task.logits(self.net(images.clone())) for images, _, _ in self.train])
 
-    @property
-    def train_labels(self) -> Int64[Tensor, " n"]:
-        """Their labels."""
-        return torch.cat([labels for _, labels, _ in self.train])
-
     @cached_property
     def predictions(self) -> Int64[Tensor, " n"]:
         """The classes that the net gives the training images of the look."""

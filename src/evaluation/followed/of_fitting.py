@@ -36,7 +36,7 @@ def prediction_change(look: Look) -> dict[str, float]:
 
 def class_divergence(look: Look) -> dict[str, float]:
     """``metrics.class_divergence.class_divergence`` of the logits, by the labels that are trained with."""
-    return {"train/class_divergence": of_units(look.train_logits, look.train_labels)}
+    return {"train/class_divergence": of_units(look.train_logits, torch.cat([labels for _, labels, _ in look.train]))}
 
 
 def gradient_disparity(look: Look) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Statistics of layers on fixed validation images, without labels: ``layers/LAYER/NAME``."""
 
+from functools import partial
+
 from ...metrics.local_dimension import local_dimension as of_points
 from .look import Look
 
@@ -8,19 +10,10 @@ def _of_all(look: Look, name: str) -> dict[str, float]:
     return {f"layers/{layer}/{name}": numbers[name] for layer, numbers in look.numbers_of_layers.items()}
 
 
-def effective_rank(look: Look) -> dict[str, float]:
-    """``metrics.dimension.effective_rank`` of every layer."""
-    return _of_all(look, "effective_rank")
-
-
-def participation_ratio(look: Look) -> dict[str, float]:
-    """``metrics.dimension.participation_ratio`` of every layer."""
-    return _of_all(look, "participation_ratio")
-
-
-def dead_share(look: Look) -> dict[str, float]:
-    """``metrics.channel_health.dead_share`` of every layer."""
-    return _of_all(look, "dead_share")
+#: those of ``metrics.dimension``, and of ``metrics.channel_health``, of every layer
+effective_rank = partial(_of_all, name="effective_rank")
+participation_ratio = partial(_of_all, name="participation_ratio")
+dead_share = partial(_of_all, name="dead_share")
 
 
 def local_dimension(look: Look) -> dict[str, float]:
