@@ -13,20 +13,15 @@ options: size=PIXELS (32)  stride=N (2)  depth=STAGES (2)  head=gap|flatten
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from .evaluation.exactness import Setting, exactness
 
 
 @dataclass
-class Options:
+class Options(Setting):
     """Options of the command line."""
 
-    size: int = 32
-    stride: int = 2
-    depth: int = 2
-    head: str = "gap"
-    images: int = 4
-    shifts: int = 8
-    seed: int = 0
     out: str | None = None
 
 
@@ -53,7 +48,6 @@ def show(options: Options, words: str) -> None:
     from rich.progress import track
 
     from .errors import UserError
-    from .evaluation.exactness import Setting, exactness
     from .models.layers import PADDINGS
     from .naming import command
     from .pooling import POOLS
@@ -61,21 +55,18 @@ def show(options: Options, words: str) -> None:
     from .reporting.terminal import console
     from .results import files
 
-    numbers = asdict(options)
-    out = numbers.pop("out")
     for key in ("size", "images", "shifts"):
-        if numbers[key] < 1:
-            raise UserError(f"{key}={numbers[key]}: must be a whole number of at least 1")
-    setting = Setting(**numbers)
+        if getattr(options, key) < 1:
+            raise UserError(f"{key}={getattr(options, key)}: must be a whole number of at least 1")
     torch.set_num_threads(1)  # for maps this small, more threads take longer
-    rows = exactness(setting)
-    if out is None:
+    rows = exactness(options)
+    if options.out is None:
         show_sheets(pool_sheets())
     total, quiet = len(POOLS) * len(PADDINGS), not console.is_terminal
     shown = track(rows, "running small nets", total, console=console, transient=True, disable=quiet)
     cells = [cell for row in shown for cell in row]
-    if out is None:
-        show_matrix(cells, setting)
+    if options.out is None:
+        show_matrix(cells, options)
         return
     from datetime import date
 
@@ -83,8 +74,8 @@ def show(options: Options, words: str) -> None:
 
     machine = hardware(torch.device("cpu"))
     made = f"Made by `{command('pools')} {words}`: {machine}, torch {torch.__version__}, {date.today()}."
-    files.write(Path(out), markdown_page(cells, setting, made))
-    console.print(f"  {out}")
+    files.write(Path(options.out), markdown_page(cells, options, made))
+    console.print(f"  {options.out}")
 
 
 if __name__ == "__main__":

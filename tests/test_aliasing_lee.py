@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
-from src.evaluation.families.aliasing import aliasing, aliasing_fraction, strided, undecimated
+from src.evaluation.families.aliasing import AliasingFraction, aliasing, strided, undecimated
 from src.evaluation.families.velocity import LEE, MOTIONS, slopes, velocities
 from src.evaluation.families.velocity import rows as speed_rows
 from src.pooling import POOLS, Pool
@@ -31,6 +31,12 @@ def pool(name: str, border: str = "circular", channels: int = 2, stride: int = 2
     for parameter in made.parameters():
         nn.init.normal_(parameter, std=0.3)
     return made.double().eval()
+
+
+def aliasing_fraction(maps: Tensor, stride: int) -> Tensor:
+    metric = AliasingFraction()
+    metric.update(maps, stride)
+    return metric.compute()["aliasing_fraction"]
 
 
 # --- aliasing --------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score
 from torch import Tensor, nn
 
-from src.evaluation.families.field import EffectiveField, effective_field, effective_size, gradients
-from src.evaluation.families.units import Goodfellow, draw_units, scores, thresholds
-from src.evaluation.linear_probes import PENALTIES, TOLERANCE, Features, pooled, probe_rows, reduced
+from src.evaluation.families.field import effective_fields, effective_size, gradients
+from src.evaluation.families.units import Goodfellow, draw_units, thresholds
+from src.evaluation.linear_probes import PENALTIES, TOLERANCE, pooled, probe_rows, reduced
 from src.metrics.base import PairMeasure
 from src.metrics.cosine import Cosine, cosine
 from src.metrics.layer_outputs import LayerOutputs
@@ -24,6 +24,10 @@ from src.metrics.nvi import NVI, nvi
 from src.metrics.rows import Estimate, Row
 from src.stats.bootstrap import bootstrap_weights
 from src.summary import summarize
+
+
+def effective_field(net: nn.Module, layer: str, images: Tensor) -> Tensor:
+    return effective_fields(net, [layer], images.split(64))[layer]
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -152,7 +156,7 @@ def test_goodfellow_by_hand():
     assert 0 < dead < 0.6
     assert math.isnan(found["goodfellow"].low), "the best of a sample look better than they are"
     bits = [torch.from_numpy(one) > limit for one in flat]
-    each = scores(*bits, rate=0.05)
+    each = Goodfellow.local(torch.cat([bits[0], bits[0] & bits[1]], 1).double().mean(0)) / 0.05
     assert each[~each.isnan()].sort().values[-math.ceil(0.2 * (30 * (1 - dead))) :].mean().item() == pytest.approx(
         score
     )
@@ -201,10 +205,6 @@ def test_maps_are_averaged_to_four_by_four_and_keep_their_places():
     np.testing.assert_allclose(pooled(x), expected)
     assert pooled(normal(5, 3, 2, 7)).shape == (5, 3 * 2 * 4)
     assert torch.equal(pooled(normal(5, 9)), normal(5, 9))
-    features = Features()
-    for part in x.split(2):
-        features.update(part)
-    assert torch.equal(features.compute(), pooled(x))
 
 
 def reduced_by_hand(x: np.ndarray, train: np.ndarray, dim: int) -> np.ndarray:
@@ -392,11 +392,7 @@ def test_batches_of_images_are_averaged():
     x = images.clone().requires_grad_()
     whole = gradients(net(x), x).mean(0)
     np.testing.assert_allclose(effective_field(net, "1", images), whole)
-    field = EffectiveField()
-    for batch in (images[:30], images[30:]):
-        part = batch.clone().requires_grad_()
-        field.update(net(part), part)
-    np.testing.assert_allclose(field.compute(), whole)
+    np.testing.assert_allclose(effective_fields(net, ["1"], [images[:30], images[30:]])["1"], whole)
 
 
 def test_the_field_is_the_mean_of_absolute_gradients():

@@ -5,12 +5,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from ..data.permutation import Permutation
+from ..data.splits import normalise
 from ..errors import UserError
 from ..metrics.layer_outputs import Population
 from ..nets.external import Image, LoadedNet, NetError, default_layers, list_layers, logits_of, output_size, pick_layers
@@ -128,13 +130,7 @@ def normaliser(mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Ten
     [[[[-2.0, 2.0]]]]
     """
     means, deviations = (torch.tensor(values, dtype=torch.float32) for values in (mean, std))
-    scale, shift = 1 / (255 * deviations), means / deviations
-
-    def normalise(pixels: Shaped[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        x = pixels.to(torch.float32, memory_format=torch.channels_last)
-        return x * scale.to(x.device)[:, None, None] - shift.to(x.device)[:, None, None]
-
-    return normalise
+    return partial(normalise, mean=means, std=deviations)
 
 
 def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequence[str] = ()) -> ModelAdapter:

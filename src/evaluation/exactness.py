@@ -30,7 +30,7 @@ PROTOCOLS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Setting:
     """The nets and the shifts: plain CNNs of ``depth`` stages, one convolution each, with random weights, in eval mode.
 

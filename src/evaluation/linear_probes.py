@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from ..metrics.channel_health import ROUNDING
 from ..metrics.quantities import Quantity
@@ -38,7 +36,8 @@ Array = Float64[np.ndarray, "_ _"]
 
 
 def pooled(outputs: Float[Tensor, "n c *hw"], side: int = SIDE) -> Float[Tensor, "n d"]:
-    """A layer's outputs as features: maps are average-pooled to at most side×side, to keep positions, and flattened.
+    """A layer's outputs as features: maps are average-pooled to at most side×side, to keep positions, and flattened; so
+    at most 16 numbers per image and channel.
 
     >>> pooled(torch.ones(2, 3, 28, 2)).shape
     torch.Size([2, 24])
@@ -46,25 +45,6 @@ def pooled(outputs: Float[Tensor, "n c *hw"], side: int = SIDE) -> Float[Tensor,
     if outputs.ndim == 4:
         outputs = F.adaptive_avg_pool2d(outputs, (min(side, outputs.shape[2]), min(side, outputs.shape[3])))
     return outputs.flatten(1)
-
-
-class Features(Metric):
-    """The ``pooled`` features of all batches, (n, d), on the CPU: at most 16 numbers per image and channel."""
-
-    full_state_update = False
-    batches: list[Tensor]
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.add_state("batches", default=[], dist_reduce_fx="cat")
-
-    def update(self, outputs: Float[Tensor, "n c *hw"]) -> None:
-        """Add a batch."""
-        self.batches.append(pooled(outputs.detach()))
-
-    def compute(self) -> Float[Tensor, "n d"]:
-        """The features of all images so far."""
-        return dim_zero_cat(self.batches).cpu()
 
 
 def reduced(features: Float[Tensor, "n d"], train: Int64[np.ndarray, " m"], dim: int) -> Array:
@@ -137,7 +117,7 @@ def probe_rows(
     or ``pooled`` as a layer's map; and ``shuffled`` targets.
 
     Args:
-        features: name of a layer or control, the row's ``layer`` → its features, as from ``Features``.
+        features: name of a layer or control, the row's ``layer`` → its features, on the CPU: ``pooled``.
         labels, positions: None: no class probe, no position probe.
         seed: of the split, the same for all layers, and of the shuffle.
         shuffled: the null: use labels and positions of other images; the measures' names end in ``_shuffled``.

@@ -10,7 +10,7 @@ from functools import cache
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, fft, nn
+from torch import Tensor, fft
 
 from ..errors import UserError
 from ..metrics.layer_outputs import LayerOutputs, squared_differences
@@ -120,19 +120,14 @@ def prepare(adapter: ModelAdapter, x: Float[Tensor, "n c H W"]) -> Rolls:
     except UserError as error:
         return replace(one_by_one, why=str(error))
     if tree.shares_nothing:
-        return replace(one_by_one, why=_not_equivariant(adapter.net, tree.alone[0]))
+        mode = padding_of(adapter.net, tree.alone[0])
+        pads = "" if mode in (None, "circular") else f"pads with {mode}, so it "
+        return replace(one_by_one, why=f"{tree.alone[0]} {pads}is not equivariant to rolls of the image")
     if tree.peak > MAX_ELEMENTS:
         return replace(one_by_one, why=f"{', '.join(tree.alone)}: what all rolls give there does not fit into memory")
     shared = replace(one_by_one, tree=tree, forwards=tree.forwards if math.isfinite(tree.forwards) else height * width)
     why = _difference(shared, x[: min(2, shared.batch)])
     return replace(one_by_one, why=why) if why else shared
-
-
-def _not_equivariant(net: nn.Module, name: str) -> str:
-    """Why a layer is not equivariant to rolls: its padding, if it has one that is not circular."""
-    mode = padding_of(net, name)
-    cause = "" if mode in (None, "circular") else f"pads with {mode}, so it "
-    return f"{name} {cause}is not equivariant to rolls of the image"
 
 
 def _difference(shared: Rolls, x: Float[Tensor, "n c H W"]) -> str:

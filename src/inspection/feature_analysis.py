@@ -68,7 +68,7 @@ def analyze_features(
     examples = examples.take(torch.arange(min(len(examples.padded), max(1, MAX_BYTES // 4 // ((c + 2) * h * w)))))
     reference, shifted, outputs = _maps(adapter, examples, transform)
     arrays = _image_arrays(adapter, summary, examples, reference, outputs)
-    stages = [name for name in adapter.layers if _is_maps(reference[name])]
+    stages = [name for name in adapter.layers if reference[name].dim() in (2, 4)]
     facts, strongest = _channels(adapter, test_set, stages)
     share = (MAX_BYTES - _bytes(arrays)) // max(1, len(stages))  # the rest, divided equally
     for name in stages:
@@ -85,10 +85,6 @@ def analyze_features(
             of_stage |= _shifted(transform, layer, reference[name][:, :count], shifted[name][:, :count])
         arrays |= {f"{name}/{key}": value for key, value in of_stage.items()}
     return arrays
-
-
-def _is_maps(outputs: Tensor) -> bool:
-    return outputs.dim() in (2, 4) and outputs.is_floating_point()
 
 
 def _bytes(arrays: Arrays) -> int:
@@ -164,9 +160,8 @@ def _channels(
 def _patches(test_set: EvaluationSet, layer: Layer, channels: Int64[Tensor, " m"], strongest: MaxActivating) -> Arrays:
     """The patches of some channels."""
     cut = []
-    for image, position in zip(
-        strongest.images.flatten().tolist(), strongest.positions.flatten().tolist(), strict=True
-    ):
+    units = torch.stack([strongest.images.flatten(), strongest.positions.flatten()], 1)
+    for image, position in units.tolist():
         pixels = crop_margin(test_set.padded[image][None], test_set.margin)[0].cpu().numpy()
         cut.append(patch(pixels, layer.rows, layer.columns, divmod(position, layer.columns.size)))
     patches = np.stack(cut)

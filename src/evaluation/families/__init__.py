@@ -42,11 +42,7 @@ for _name in {*FAMILIES} & {*TRANSFORM_NAMES}:
 
 
 def check_family(name: str) -> None:
-    """Check the file of a family before it is used, without importing it, which takes longer.
-
-    Raises:
-        UserError: it has no ``rows``.
-    """
+    """Refuse the file of a family that has no ``rows``, without importing it, which takes longer."""
     source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     if not re.search(r"^(def rows\(|rows =|from .*\brows\b)", source, re.MULTILINE):
         raise UserError(f"{file_of_family(name)}: has no rows(adapter, test_set), which yields its results")

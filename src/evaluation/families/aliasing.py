@@ -29,22 +29,18 @@ QUANTITIES = (
 FUSES_NORMS = False
 
 
-def aliasing_fraction(maps: Float[Tensor, "n c h w"], stride: int) -> Float[Tensor, ""]:
-    """The share of energy at frequencies above half a period in ``stride`` pixels, along either axis, in [0, 1].
+class AliasingFraction(Measure):
+    """The share of energy at frequencies above half a period in ``stride`` pixels, along either axis, in [0, 1]: the
+    ratio of the mean energies.
 
     The maps are those before striding; after it, these frequencies cannot be distinguished from lower ones (Shannon
     1949; in CNNs: Azulay & Weiss 2019).
 
-    >>> stripes = torch.tensor([1.0, -1.0]).repeat(4).expand(1, 1, 8, 8)
-    >>> [aliasing_fraction(x, 2).item() for x in (stripes, torch.ones(1, 1, 8, 8))]
-    [1.0, 0.0]
+    >>> fraction, stripes = AliasingFraction(), torch.tensor([1.0, -1.0]).repeat(4).expand(1, 1, 8, 8)
+    >>> fraction.update(stripes, 2)
+    >>> fraction.compute()["aliasing_fraction"].item()
+    1.0
     """
-    means = AliasingFraction.of_images(maps, stride).mean(0)
-    return means[0] / means[1]
-
-
-class AliasingFraction(Measure):
-    """``aliasing_fraction`` over all images: the ratio of the mean energies."""
 
     higher_is_better = False
 

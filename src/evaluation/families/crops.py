@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import UserError
 from ...metrics.rows import Heatmap, Note, Row
@@ -112,7 +112,9 @@ def prepare(adapter: ModelAdapter, padded: Shaped[Tensor, "n c H W"], margin: in
         return replace(alone, why=str(error))
     forwards = fragments.forwards if math.isfinite(fragments.forwards) else MAX_COST * alone.forwards
     if len(fragments.local) == 1 or forwards > MAX_COST * alone.forwards:
-        return replace(alone, why=_not_local(adapter.net, fragments.first_alone))
+        mode = padding_of(adapter.net, fragments.first_alone)
+        pads = f"pads with {mode}, so it " if mode else ""
+        return replace(alone, why=f"{fragments.first_alone} {pads}sees where a window ends")
     if fragments.peak > MAX_ELEMENTS:
         return replace(alone, why="the fragments of the padded image do not fit into memory")
     shared = replace(alone, forwards=forwards, fragments=fragments)
@@ -122,12 +124,6 @@ def prepare(adapter: ModelAdapter, padded: Shaped[Tensor, "n c H W"], margin: in
     if not off <= AGREEMENT.get(expected.dtype, 1e-2):
         return replace(alone, why=f"the result of fragments is off by {off:.1e}")
     return shared
-
-
-def _not_local(net: nn.Module, name: str) -> str:
-    """Why a layer is not local: its padding, if it has one."""
-    mode = padding_of(net, name)
-    return f"{name} pads with {mode}, so it sees where a window ends" if mode else f"{name} sees where a window ends"
 
 
 def rows(adapter: ModelAdapter, test_set: EvaluationSet, forwards: int | None = None) -> Iterator[Row | Heatmap | Note]:

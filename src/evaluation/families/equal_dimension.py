@@ -23,7 +23,7 @@ from ...nets.hooks import record_outputs
 from ...stats.bootstrap import bootstrap_interval, bootstrap_weights
 from ..accuracy import share_estimate
 from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
-from ..linear_probes import PENALTIES, VALIDATION, Features, class_share, pooled, principal_axes, standardised
+from ..linear_probes import PENALTIES, VALIDATION, class_share, pooled, principal_axes, standardised
 from ..linear_probes import split as split_images
 
 QUANTITIES = (
@@ -77,16 +77,15 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
 
 def _features(adapter: ModelAdapter, test_set: EvaluationSet) -> tuple[dict[str, Array], Array]:
     """The pooled features of every layer and, under ``pixels``, the images; and the images alone."""
-    kept = {layer: Features() for layer in adapter.layers}
-    images: list[Tensor] = []
+    kept: dict[str, list[Tensor]] = {layer: [] for layer in [*adapter.layers, "pixels"]}
     with record_outputs(adapter.net, adapter.layers) as maps:
         for batch in untransformed_batches(adapter, test_set):
-            images.append(pooled(batch, PIXELS_SIDE).cpu())
+            kept["pixels"].append(pooled(batch, PIXELS_SIDE).cpu())
             adapter.net(batch)
-            for layer, metric in kept.items():
-                metric.update(maps[layer])
-    pixels = torch.cat(images).double().numpy()
-    return {layer: metric.compute().double().numpy() for layer, metric in kept.items()} | {"pixels": pixels}, pixels
+            for layer in adapter.layers:
+                kept[layer].append(pooled(maps[layer].detach()))
+    features = {layer: torch.cat(batches).double().cpu().numpy() for layer, batches in kept.items()}
+    return features, features["pixels"]
 
 
 def _projected(features: Array, train: Index, dim: int, protocol: str, seed: int) -> Array:

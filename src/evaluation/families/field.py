@@ -1,12 +1,10 @@
 """Effective receptive field: the input pixels that influence the unit in the middle of a layer."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from ...metrics.quantities import Quantity
 from ...metrics.rows import Estimate, Heatmap, Row
@@ -42,27 +40,24 @@ def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"
     return gradient.abs().sum(1)
 
 
-def effective_field(net: nn.Module, layer: str, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "h w"]:
-    """The mean of ``gradients`` over images that are normalised for the net (Luo et al. 2016), ≥ 0."""
-    return effective_fields(net, [layer], images.split(BATCH))[layer]
-
-
 def effective_fields(
     net: nn.Module, layers: Sequence[str], batches: Iterable[Float[Tensor, "_ c h w"]]
 ) -> dict[str, Float[Tensor, "h w"]]:
-    """``effective_field`` of several layers, by their names in ``net.named_modules()``.
+    """The mean of ``gradients`` over images that are normalised for the net (Luo et al. 2016), ≥ 0; of several layers,
+    by their names in ``net.named_modules()``.
 
     In eval mode no image influences another's output, so a batch needs one backward pass for each layer. The net is not
     changed: nothing is written to ``.grad``, and the modules' train/eval flags are restored.
     """
-    fields = {layer: EffectiveField() for layer in layers}
+    totals, n = dict.fromkeys(layers, torch.tensor(0.0)), 0
     with torch.enable_grad(), record_outputs(net, layers) as outputs:
         for batch in batches:
             x = batch.detach().clone().requires_grad_()
             net(x.clone())  # an in-place module may write to the copy
-            for layer, field in fields.items():
-                field.update(outputs[layer], x)
-    return {layer: field.compute() for layer, field in fields.items()}
+            n += len(x)
+            for layer in layers:
+                totals[layer] = totals[layer] + gradients(outputs[layer], x).sum(0)
+    return {layer: total / n for layer, total in totals.items()}
 
 
 def effective_size(field: Float[Tensor, "h w"], share: float = SHARE) -> float:
@@ -76,27 +71,6 @@ def effective_size(field: Float[Tensor, "h w"], share: float = SHARE) -> float:
     total = cumulative[-1]
     pixels = (cumulative < share * total * (1 - 1e-9)).sum() + 1  # equal pixels may differ by rounding
     return float(pixels) ** 0.5 if total > 0 else float("nan")
-
-
-class EffectiveField(Metric):
-    """The mean field over batches of outputs and the images that they were computed from."""
-
-    full_state_update = False
-    n: Tensor
-    total: Tensor
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-
-    def update(self, outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"]) -> None:
-        """Add a batch: the layer's outputs, and the images, with the graph between them."""
-        self.n, self.total = self.n + len(images), self.total + gradients(outputs, images).sum(0)
-
-    def compute(self) -> Float[Tensor, "h w"]:
-        """The mean field, over all images so far."""
-        return self.total / self.n
 
 
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Heatmap]:

@@ -13,7 +13,7 @@ from ...metrics.rows import Estimate, Row
 from ...nets.hooks import record_outputs, reference_tensor
 from ...stats.bootstrap import bootstrap_weights
 from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
-from ..linear_probes import Features, probe_rows
+from ..linear_probes import pooled, probe_rows
 
 #: fused batch norms would change the maps
 FUSES_NORMS = False
@@ -34,7 +34,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
     """
     kinds = [kind for kind in layer_measures() if test_set.labels is not None or not kind.needs_labels]
     metrics = {layer: [kind() for kind in kinds] for layer in adapter.layers}
-    features = {layer: Features() for layer in [*adapter.layers, "pixels"]}
+    features: dict[str, list[Tensor]] = {layer: [] for layer in [*adapter.layers, "pixels"]}
     filters = {layer: weights for layer in adapter.layers if (weights := filters_of(adapter.net, layer)) is not None}
     correlations = {layer: ChannelCorrelation() for layer in filters}
     cka, enough = CKAMatrix(), len(test_set.padded) >= MIN_IMAGES
@@ -47,10 +47,10 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
                 for metric in some:
                     if maps[layer].dim() == 4 or not metric.of_maps:
                         metric.update(maps[layer], labels, images)
-                features[layer].update(maps[layer])
+                features[layer].append(pooled(maps[layer].detach()))
                 if layer in correlations and maps[layer].shape[1] == len(filters[layer]):
                     correlations[layer].update(maps[layer])
-            features["pixels"].update(images.flatten(1))
+            features["pixels"].append(images.flatten(1))
             if enough:
                 cka.update([maps[layer] for layer in adapter.layers])
     draws = bootstrap_weights(len(test_set.padded), test_set.seed)
@@ -67,7 +67,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
             for layer, other, values in _pairs(adapter.layers, adapter.layers, cka)
             if adapter.layers.index(other) < adapter.layers.index(layer)
         )
-        yield from _probes(test_set, {name: metric.compute() for name, metric in features.items()})
+        yield from _probes(test_set, {name: torch.cat(batches).cpu() for name, batches in features.items()})
 
 
 @torch.no_grad()

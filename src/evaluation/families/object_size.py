@@ -7,9 +7,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ...metrics.quantities import Quantity
-from ...metrics.rows import Estimate, Note, Row
+from ...metrics.rows import Note, Row
 from ...nets.hooks import eval_mode
-from ...stats.bootstrap import wilson_interval
+from ..accuracy import share_estimate
 from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 
 QUANTITIES = (
@@ -48,6 +48,5 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Note]
     for number, name in enumerate(THIRDS):
         hits = correct[third == number]
         if len(hits):
-            share = hits.double().mean().item()
-            estimate = Estimate(share, *wilson_interval(share, len(hits)), len(hits))
+            estimate = share_estimate(hits.double().mean().item(), len(hits))
             yield Row("output", "none", "test", 0, f"accuracy_{name}", estimate)

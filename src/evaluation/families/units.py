@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ...metrics.base import Labels, PairMeasure, Statistics
@@ -51,20 +51,10 @@ def thresholds(
     return torch.quantile(flat, 1 - rate, dim=0)
 
 
-def scores(fires: Bool[Tensor, "n u"], fires_shifted: Bool[Tensor, "n u"], rate: float = 0.01) -> Float[Tensor, " u"]:
-    """``L / G`` of each unit, in [0, 1 / rate]: L the share of the images that fire it which also do so shifted, G the
-    firing rate. As Goodfellow et al. (2009), with the nominal rate as G. nan for a dead unit, which no image fires.
-
-    >>> bits = torch.tensor([[True, False], [True, False], [False, False]])
-    >>> scores(bits, torch.tensor([[True, True], [False, False], [True, False]]), rate=0.5).tolist()
-    [1.0, nan]
-    """
-    return Goodfellow.local(torch.cat([fires, fires & fires_shifted], 1).double().mean(0)).float() / rate
-
-
 class Goodfellow(PairMeasure):
     """``goodfellow``: the mean score of the top 20% of units, in [0, 1 / rate]; ``goodfellow_dead``: the share of units
-    that no image fires, which are left out.
+    that no image fires, which are left out. The score is ``L / G``: L the share of the images that fire a unit which
+    also do so shifted, G the nominal firing rate (Goodfellow et al. 2009).
 
     A unit that fires at random scores 1, but the top 20% of a thousand such units score more, as each score depends on
     few images: compare with an untrained net on the same number of images. For the same reason it has no interval.

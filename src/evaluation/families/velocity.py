@@ -117,14 +117,11 @@ def velocities(
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # torch's own, at the first call
         for module in net.modules():
             if isinstance(module, nn.GroupNorm):
-                stack.callback(module.register_forward_pre_hook(_contiguous).remove)
+                # torch fails at the forward derivative of a group norm for channels_last maps
+                hook = module.register_forward_pre_hook(lambda _, inputs: tuple(x.contiguous() for x in inputs))
+                stack.callback(hook.remove)
         outputs: tuple[Tensor, Tensor] = func.jvp(net, (x.clone(),), (motion(x),))[:2]  # a net may overwrite its input
     return outputs
-
-
-def _contiguous(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """A hook: torch fails at the forward derivative of a group norm for channels_last maps."""
-    return tuple(maps.contiguous() for maps in inputs)
 
 
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Note]:
