@@ -69,12 +69,8 @@ def main() -> None:
 
 
 def run_studies(studies: Mapping[str, Path], options: Options, side_by_side: int) -> list[str]:
-    """Run studies, some at a time, each by its command and with its output in a log; returns those that failed.
-
-    Args:
-        studies: name → the folder of its sweep.
-        options: of the command line.
-        side_by_side: how many run side by side; each then has one thread.
+    """Run studies (name → the folder of its sweep), some side by side, each by its command and with its output in a
+    log; returns those that failed.
     """
     from .reporting.answers import progress_line
     from .reporting.terminal import console

@@ -58,7 +58,7 @@ def main() -> None:
 
             compare_layers(options)
         else:
-            from .measuring.own_table import refuse_options
+            from .measuring.table import refuse_options
 
             refuse_options(options)
             from .measuring.checkpoint import measure_again

@@ -43,11 +43,8 @@ def seed_field() -> Any:
 
 
 def check_fields(options: Any, prefix: str = "") -> None:
-    """Check the fields of an option class one by one.
-
-    Args:
-        options: an instance of a dataclass whose fields are made by the functions above.
-        prefix: what stands before a field's name in messages, as ``model.``.
+    """Check the fields of an option class, made by the functions above, one by one; in messages the prefix, as
+    ``model.``, stands before a field's name.
 
     Raises:
         UserError: a value is none of the names, or outside the range.

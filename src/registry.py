@@ -38,12 +38,8 @@ class Table(dict[str, Entry]):
 
 
 def registered(package: str, order: Sequence[str] = (), without: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the modules of a package.
-
-    Args:
-        package: path of its ``__init__.py``.
-        order: names that come first, so that tables keep their order when a file is added; the others by name.
-        without: names that are no registrations.
+    """Names of the modules of a package, by the path of its ``__init__.py``; those of ``order`` first, so that tables
+    keep their order when a file is added. Those of ``without`` are no registrations.
     """
     names = {path.stem for path in Path(package).parent.glob("*.py")} - {"__init__", *without}
     return (*(name for name in order if name in names), *sorted(names.difference(order)))
@@ -56,14 +52,8 @@ def collect(
     fits: Callable[[Any], bool],
     reserved: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The tables of some modules as one.
-
-    Args:
-        modules: their dotted names.
-        table: the name of each one's own table, name → entry.
-        needed: what an entry is, in messages.
-        fits: whether something is one.
-        reserved: name → the file that has it already.
+    """The tables of some modules, name → entry, as one. What an entry is, ``needed`` says in messages, and ``fits`` by
+    a test; ``reserved`` are names that a file has already.
 
     Raises:
         UserError: a module has no such table, an entry is of another kind, or a name is taken; the message names the

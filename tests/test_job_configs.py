@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config import study_of
 from src.errors import UserError
 from src.launch import compose
-from src.launch.job_configs import job_configs
+from src.launch.compose import job_configs
 from src.launch.sweep import study_names
 from src.launch.sweeper import grid_settings, jobs_of
 

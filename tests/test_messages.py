@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.evaluation.evaluate import evaluate
-from src.measuring import own_table
+from src.measuring import table
 from src.measuring.net import measure_net
 from src.measuring.options import Images, Options, check_options
 from src.nets.external import NetError, load_net, with_hints
@@ -124,9 +124,9 @@ def test_other_images_than_a_runs_are_refused_before_anything_is_loaded(tmp_path
     (tmp_path / files.CONFIG).write_text("measure: {images: 100}\n")
     options = Options(checkpoint=str(tmp_path / "checkpoints" / "best.ckpt"), images=20)  # there is no such file
     with pytest.raises(UserError, match=r"^images=20, the run has measure\.images=100: .* give out=TABLE\.csv$"):
-        own_table.refuse_options(options)
-    own_table.refuse_options(Options(checkpoint=options.checkpoint, images=100))
-    own_table.refuse_options(Options(checkpoint=options.checkpoint, images=20, out=str(tmp_path / "again.csv")))
+        table.refuse_options(options)
+    table.refuse_options(Options(checkpoint=options.checkpoint, images=100))
+    table.refuse_options(Options(checkpoint=options.checkpoint, images=20, out=str(tmp_path / "again.csv")))
 
 
 def test_shifts_above_eight_pixels_are_measured():

@@ -1,5 +1,6 @@
 """Hydra composes the configs of a command's jobs, and runs them. Its private parts are used in this file alone."""
 
+import copy
 import os
 import re
 import sys
@@ -19,7 +20,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ..cli_errors import one_line
@@ -37,7 +39,6 @@ from ..config import (
 from ..errors import UserError
 from ..naming import PACKAGE, command
 from . import file_errors
-from .job_configs import job_configs
 from .options import PLUGINS
 from .sweeper import grid_settings, jobs_of
 from .user_files import ROOT, choices, search_path
@@ -87,7 +88,6 @@ class Composed:
     Attributes:
         master: of the sweep, or of the single run.
         jobs: of each job.
-        folders: names of the jobs' folders, where it is a sweep.
         multirun: whether it is a sweep.
         overrides: of the command line.
         study: the claims that the sweep puts to the test; an empty one where it has none.
@@ -97,7 +97,6 @@ class Composed:
 
     master: DictConfig
     jobs: list[DictConfig]
-    folders: list[str]
     multirun: bool
     overrides: list[str]
     study: Study = field(default_factory=Study)
@@ -126,7 +125,7 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
             if master.seeds == "auto":
                 raise UserError("seeds=auto: is for a sweep; add -m")
             file_errors.refuse_without_name([master])
-            return Composed(master, [master], [], False, args.overrides)
+            return Composed(master, [master], False, args.overrides)
         study = study_of(master)
         if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
             raise UserError("a study with variants is run by its own sweeper: leave out hydra/sweeper=")
@@ -150,16 +149,62 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
         for number, job in enumerate(jobs):
             with open_dict(job):
                 job.hydra.job.num, job.hydra.job.id = number, str(number)
-        folders = [str(job.hydra.sweep.subdir) for job in jobs]
-        return Composed(master, jobs, folders, True, args.overrides, study, named, told)
+        return Composed(master, jobs, True, args.overrides, study, named, told)
+
+
+# --- configs of a sweep's jobs --------------------------------------------------------------------------------------
+
+
+def job_configs(loader: Any, master: DictConfig, batch: Sequence[Sequence[str]]) -> list[DictConfig]:
+    """The configs of jobs, equal to those of Hydra's ``load_sweep_config`` but for ``hydra.job.override_dirname``, and
+    without the study, which is the sweep's.
+
+    Composing takes most of its time for merging files, which the jobs of a sweep share: they are composed once for all
+    jobs that choose the same files, and the other overrides are set in a copy. ``batch`` are the overrides of each job.
+    A ``HydraException``, as Hydra raises it, for a job with a wrong one.
+    """
+    if "override_dirname" in str(OmegaConf.to_container(master.hydra.sweep, resolve=False)):
+        return [loader.load_sweep_config(master, list(words)) for words in batch]
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = {word: parser.parse_override(word) for word in dict.fromkeys(word for words in batch for word in words)}
+    values = {word: override for word, override in parsed.items() if _sets_a_value(override, master)}
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    jobs = []
+    for words in batch:
+        chosen = tuple(word for word in words if word not in values)
+        if chosen not in composed:
+            composed[chosen] = loader.load_sweep_config(master, list(chosen))
+            composed[chosen].study = Study()
+        job = _copy(composed[chosen], words, [values[word] for word in words if word in values])
+        jobs.append(loader.load_sweep_config(master, list(words)) if job is None else job)
+    return jobs
+
+
+def _sets_a_value(override: Override, master: DictConfig) -> bool:
+    """Whether an override sets a value, and chooses no file: a file is chosen by a key without a dot."""
+    key = override.key_or_group
+    if override.is_add() or override.is_force_add() or override.is_delete() or override.package is not None:
+        return False
+    if "." in key:
+        return not key.startswith("hydra.")
+    return key in master and not OmegaConf.is_config(master[key])
+
+
+def _copy(composed: DictConfig, words: Sequence[str], overrides: Sequence[Override]) -> DictConfig | None:
+    """A copy of a job's config with other values; None where one is refused, which Hydra says best."""
+    job = copy.deepcopy(composed)
+    try:
+        for override in overrides:
+            OmegaConf.update(job, override.key_or_group, override.value(), merge=True)
+    except (HydraException, OmegaConfBaseException):
+        return None
+    with read_write(job), open_dict(job):
+        job.hydra.overrides.task = list(words)
+    return job
 
 
 def _arguments(words: list[str]) -> Any:
-    """A command line, as Hydra reads it.
-
-    Raises:
-        UserError: an option is wrong, which Hydra would answer by its usage.
-    """
+    """A command line, as Hydra reads it; a ``UserError`` where Hydra would answer by its usage."""
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
@@ -228,8 +273,6 @@ def _one_line(error: HydraException) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group}={name}: choose one of {', '.join(sorted(choices(group)))}"
     text = str(error)
-    if text.startswith("Ambiguous value"):
-        return f"{text.splitlines()[0].split(chr(39))[1]}: a list of values is a sweep: {command('train')} -m"
     if isinstance(error, OverrideParseException):
         right = text.splitlines()[0] if "=" in error.override else "options are written key=value; see --help"
         return f"{error.override}: {right}"

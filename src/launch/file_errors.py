@@ -1,5 +1,6 @@
 """What is wrong with a file of ``conf`` or ``sweeps``, in one line that names it."""
 
+import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,33 +46,35 @@ def in_file(error: HydraException) -> str | None:
 
 
 def unreadable(error: Exception) -> str | None:
-    """What is wrong with a file that is no YAML, or not in UTF-8; None where the error is of another kind."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{short(error.problem_mark.name)}: line {error.problem_mark.line + 1}: {error.problem}"
-    if isinstance(error, yaml.reader.ReaderError):
-        line = Path(error.name).read_text(encoding="utf-8").count("\n", 0, error.position) + 1
-        return f"{short(error.name)}: line {line}: {error.reason}"
-    if isinstance(error, UnicodeDecodeError):  # it says neither the file nor the place in it
-        places = (_not_utf8(path) for path in _all_files() if error.object in path.read_bytes())
-        return f"{next(filter(None, places), 'a file')}: is not in UTF-8"
-    if isinstance(error, OSError) and str(error).startswith("Invalid loaded object type"):
-        file = next((short(path) for path in _all_files() if not isinstance(_tree(path), dict | list | None)), "a file")
-        return f"{file}: must hold keys and values, key: value"
+    """What is wrong with a file that is no YAML, or not in UTF-8; the one that the error names, if it names one. None
+    where all can be read, and where it is another error of a running job.
+    """
+    if isinstance(error, OSError) and not str(error).startswith("Invalid loaded object type"):
+        return None
+    for path in sorted(_all_files(), key=lambda path: str(path) not in str(error)):
+        content = path.read_bytes()
+        try:
+            OmegaConf.load(io.StringIO(content.decode()))
+        except yaml.MarkedYAMLError as wrong:
+            before, problem = wrong.problem_mark.line if wrong.problem_mark else 0, wrong.problem
+        except yaml.reader.ReaderError as wrong:
+            before, problem = content.decode().count("\n", 0, wrong.position), wrong.reason
+        except UnicodeDecodeError as wrong:
+            before, problem = content.count(b"\n", 0, wrong.start), "is not in UTF-8"
+        except OSError:
+            return f"{short(path)}: must hold keys and values, key: value"
+        else:
+            continue
+        return f"{short(path)}: line {before + 1}: {problem}"
     return None
 
 
 def refuse_without_name(configs: Iterable[Any]) -> None:
-    """Refuse a file of ``conf/model`` or ``conf/data`` that does not say what it is: it would be the default.
-
-    Args:
-        configs: as Hydra composed them.
-
-    Raises:
-        UserError: the file has no key ``name``.
+    """Refuse a file of ``conf/model`` or ``conf/data`` without a key ``name``, which says what it is: it would be the
+    default.
     """
-    for group, option in sorted(
-        {(group, str(cfg.hydra.runtime.choices.get(group))) for cfg in configs for group in NAMES}
-    ):
+    chosen = {(group, str(cfg.hydra.runtime.choices.get(group))) for cfg in configs for group in NAMES}
+    for group, option in sorted(chosen):
         path = user_files.choices(group).get(option)
         tree = _tree(path) if path else {"name": option}
         own = tree if isinstance(tree, dict) else {}
@@ -89,17 +92,6 @@ def short(path: Any) -> str:
 def _all_files() -> Iterator[Path]:
     for folder in sorted({user_files.ROOT / "conf", user_files.ROOT / "sweeps", *user_files.user_folders().values()}):
         yield from sorted(folder.rglob("*.yaml"))
-
-
-def _not_utf8(path: Path) -> str:
-    """The file and the line of the first byte that is not in UTF-8; empty where all are."""
-    content = path.read_bytes()
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        return f"{short(path)}: line {line}"
-    return ""
 
 
 def _tree(path: Path) -> Any:

@@ -35,12 +35,8 @@ AVAILABLE = sys.platform == "linux"
 
 
 class ForkedJob:
-    """A job that the server has forked: the part of ``subprocess.Popen`` that a scheduler uses.
-
-    Args:
-        arguments: of the train command.
-        log: to which its output is added.
-        environment: of the job; the first one is also that of the server.
+    """A job that the server has forked: the part of ``subprocess.Popen`` that a scheduler uses. Its output is added to
+    ``log``; the environment of the first job is also that of the server.
     """
 
     def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:

@@ -31,16 +31,7 @@ from .forked import AVAILABLE, ForkedJob
 #: exit codes of a run that a signal stopped: after it has saved, or before there was anything to save
 STOPPED = tuple(code for signum in (signal.SIGTERM, signal.SIGUSR2) for code in (128 + signum, -signum))
 #: environment variables that tell a process its rank; a new job must not inherit them
-RANKS = (
-    "LOCAL_RANK",
-    "RANK",
-    "GROUP_RANK",
-    "NODE_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)
+RANKS = tuple("LOCAL_RANK RANK GROUP_RANK NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT".split())
 #: environment variables that set the threads of numerical libraries
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: seconds a job has to save in when all are stopped
@@ -83,11 +74,6 @@ class Job:
     def forkable(self) -> bool:
         """Whether it is one process: Lightning starts the ranks of several devices by the command line."""
         return self.devices * self.nodes == 1
-
-
-def quoted(path: Path) -> str:
-    """A path as a value in Hydra's grammar: commas and equal signs are part of the name."""
-    return "'" + str(path).replace("'", "\\'") + "'"
 
 
 def cores() -> int:
@@ -235,13 +221,7 @@ class JobScheduler:
 
 
 def start(job: Job, environment: Mapping[str, str], forked: bool = False) -> ChildProcess:
-    """Start a job in a process group of its own: Ctrl-C is passed on to it, and its ranks end with it.
-
-    Args:
-        job: to start.
-        environment: of its process.
-        forked: whether it is forked; else it is a fresh process.
-    """
+    """Start a job in a process group of its own: Ctrl-C is passed on to it, and its ranks end with it."""
     job.folder.mkdir(parents=True, exist_ok=True)
     given = [f"{key}={environment[key]}" for key in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS") if key in environment]
     with (job.folder / files.LOG).open("ab") as log:
@@ -289,12 +269,7 @@ def _end_group(process: ChildProcess) -> None:
 
 
 class LiveStatus:
-    """A live table of all jobs in the terminal; without a terminal, a line for each change.
-
-    Args:
-        console: to print on.
-        total: number of jobs.
-    """
+    """A live table of all jobs in the terminal; without a terminal, a line for each change."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console, self.total = console, total

@@ -21,20 +21,17 @@ from rich.console import Console
 from ..errors import UserError
 from ..results import files
 from ..results.identity import is_by_other_code
-from .job_configs import job_configs
-from .jobs import Job, JobScheduler, LiveStatus, ResourcePool, cores, quoted, visible_gpus
+from .compose import job_configs
+from .jobs import Job, JobScheduler, LiveStatus, ResourcePool, cores, visible_gpus
 from .options import OPTIONS, PLUGINS, Slurm
 from .slurm import SlurmQueue
+from .user_files import quoted
 
 MAY_BE_ZERO = ("gpus", "memory", "gpus_per_job")
 
 
 def check(master: Any, composed: Iterable[Any]) -> None:
     """Check that the launcher of a sweep can run its jobs, before it starts.
-
-    Args:
-        master: the config of the sweep, as Hydra composed it.
-        composed: the config of each job.
 
     Raises:
         UserError: an option has a wrong value, the jobs need more than the machine has, or jobs of several devices
@@ -104,6 +101,9 @@ def gpus_of(trainer: Any, gpus_per_job: int | None) -> int:
 class _Processes(Launcher):
     """Shared by both launchers: jobs of a sweep as commands, and their results in the form that Hydra wants."""
 
+    #: GPUs of a job on each machine; None: as many as it has devices there
+    gpus_per_job: int | None
+
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Called by Hydra before ``launch``."""
         self.context, self.config = hydra_context, config
@@ -132,10 +132,6 @@ class _Processes(Launcher):
         """Run the jobs; returns those that failed → the reason."""
         raise NotImplementedError
 
-    def gpus_of(self, trainer: Any) -> int:
-        """Number of GPUs that a job with these settings needs on a machine."""
-        raise NotImplementedError
-
     def _jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> Iterator[Job]:
         shared = set.intersection(*map(set, job_overrides))
         configs = job_configs(self.context.config_loader, self.config, job_overrides)
@@ -151,16 +147,14 @@ class _Processes(Launcher):
                 epochs=cfg.train.epochs,
                 devices=cfg.trainer.devices,
                 nodes=cfg.trainer.num_nodes,
-                gpus=self.gpus_of(cfg.trainer),
+                gpus=gpus_of(cfg.trainer, self.gpus_per_job),
                 steps=cfg.train.steps,
             )
 
 
 class LocalLauncher(_Processes):
-    """Runs several jobs at a time on this machine, each with its own GPUs or its own share of the cores.
-
-    Args:
-        jobs, gpus, jobs_per_gpu, gpus_per_job, threads, warm: as ``conf/hydra/launcher/local.yaml`` says.
+    """Runs several jobs at a time on this machine, each with its own GPUs or its own share of the cores; the arguments
+    are as ``conf/hydra/launcher/local.yaml`` says.
     """
 
     def __init__(
@@ -174,11 +168,8 @@ class LocalLauncher(_Processes):
     ) -> None:
         self.ids = gpu_ids(gpus)
         self.at_once = jobs or (len(self.ids) * jobs_per_gpu if self.ids else min(cores(), 8))
-        self.jobs_per_gpu, self.gpus_per_job, self.threads, self.warm = jobs_per_gpu, gpus_per_job, threads, warm
-
-    def gpus_of(self, trainer: Any) -> int:
-        """0 where the machine has no GPU."""
-        return gpus_of(trainer, self.gpus_per_job) if self.ids else 0
+        self.gpus_per_job = gpus_per_job if self.ids else 0
+        self.jobs_per_gpu, self.threads, self.warm = jobs_per_gpu, threads, warm
 
     def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
         """Run the jobs; Ctrl-C and SIGTERM end them after they have saved."""
@@ -198,20 +189,15 @@ def _interrupted_by(signum: signal.Signals) -> Iterator[None]:
 
 
 class SlurmLauncher(_Processes):
-    """Submits jobs as SLURM arrays. A job that is preempted or runs out of time saves, is requeued and continues.
-
-    Args:
-        options: as ``conf/hydra/launcher/slurm.yaml`` says.
+    """Submits jobs as SLURM arrays. A job that is preempted or runs out of time saves, is requeued and continues. The
+    options are as ``conf/hydra/launcher/slurm.yaml`` says.
     """
 
     def __init__(self, **options: Any) -> None:
         typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Slurm), options))
         assert isinstance(typed, Slurm)
         self.options = typed
-
-    def gpus_of(self, trainer: Any) -> int:
-        """As many as devices, unless the options say 0."""
-        return gpus_of(trainer, 0 if self.options.gpus == 0 else None)
+        self.gpus_per_job = 0 if typed.gpus == 0 else None
 
     def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
         """Submit jobs and wait for them; Ctrl-C takes them from the queue, after those that run have saved."""

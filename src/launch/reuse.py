@@ -54,11 +54,7 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
 
     A run is reused only if its settings, the image files it read and the ``FORMAT`` of its numbers are equal. It is
     copied (as hard links where the file system has them; files are replaced, never changed), so that either folder can
-    be removed.
-
-    Args:
-        jobs: folder → config.
-        store: folder below which runs are searched for.
+    be removed. Runs are searched for below ``store``.
     """
     unfinished = {folder: cfg for folder, cfg in jobs.items() if not (is_finished(folder, cfg) or lock_holder(folder))}
     runs = list(_stored_runs(store)) if unfinished else []

@@ -93,11 +93,8 @@ class Task:
         return failed
 
     def reasons(self, folder: Path, number: str) -> dict[str, str]:
-        """Names of jobs that failed → the reason, from the result files of the ranks.
-
-        Args:
-            folder: of submitit's files.
-            number: SLURM's, of the allocation.
+        """Names of jobs that failed → the reason, from the ranks' result files in submitit's folder; ``number`` is that
+        of the allocation.
         """
         from submitit.core.utils import JobPaths
 
@@ -118,13 +115,8 @@ class Task:
         return [path.stat().st_mtime_ns for path in kept if path.exists()]
 
     def requeue(self, markers: list[int]) -> None:
-        """End, and continue in another allocation; not where another rank has failed or SLURM has ended the job.
-
-        Args:
-            markers: of the jobs before they ran here.
-
-        Raises:
-            RuntimeError: too many allocations in a row made no progress.
+        """End, and continue in another allocation; not where another rank has failed or SLURM has ended the job. A
+        ``RuntimeError`` where too many allocations in a row made no progress, by the markers from before they ran here.
         """
         from submitit import JobEnvironment
 
@@ -144,11 +136,7 @@ class Task:
 
 
 class SlurmQueue:
-    """The jobs of a sweep in SLURM's queue.
-
-    Args:
-        sweep: its folder.
-    """
+    """The jobs of a sweep, by its folder, in SLURM's queue."""
 
     def __init__(self, sweep: Path) -> None:
         self.folder = (sweep / "slurm").absolute()

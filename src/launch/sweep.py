@@ -29,8 +29,7 @@ from ..summary import ModelSummary, summarize
 from ..transforms import check_max_shift
 from . import launchers
 from .compose import SEARCHPATH, compose_jobs, given, key_of
-from .jobs import quoted
-from .user_files import choices
+from .user_files import choices, quoted
 
 #: the folder of all runs; finished ones are searched for below it
 OUTPUTS = Path("outputs")
@@ -88,7 +87,7 @@ def plan(arguments: list[str]) -> Plan | None:
                 f"name={configs[0].name} and hydra.sweep.dir={chosen}: each names the folder; give one of them"
             )
         folder = chosen or OUTPUTS / name
-        jobs = _placed(folder, composed.folders, configs)
+        jobs = _placed(folder, [str(job.hydra.sweep.subdir) for job in composed.jobs], configs)
         extra = [SEARCHPATH, f"hydra.sweep.dir={quoted(folder)}", *composed.arguments]
         store: Path | None = OUTPUTS if OUTPUTS.resolve() in folder.resolve().parents else folder
         launchers.check(composed.master, composed.jobs)
@@ -98,7 +97,11 @@ def plan(arguments: list[str]) -> Plan | None:
         folder, jobs, extra = run.parent, {run: configs[0]}, []
         store = None if chosen else OUTPUTS
     for run in [folder, *jobs] if composed.multirun else jobs:  # a single run's folder is the one that was named
-        _refuse_file(run)
+        if files_there := [path for path in (run, *run.parents) if path.exists() and not path.is_dir()]:
+            raise UserError(
+                f"{run}: {files_there[0]} is a file, where a folder is needed: choose another hydra.run.dir, "
+                "hydra.sweep.dir or name"
+            )
     _check(jobs)
     if composed.study.judge:
         check_study(composed.study, jobs)
@@ -106,41 +109,21 @@ def plan(arguments: list[str]) -> Plan | None:
     return Plan(folder, jobs, composed.multirun, extra, store, composed.study, str(composed.master.preset), looks)
 
 
-def _refuse_file(folder: Path) -> None:
-    """Raise where a run or a sweep would go to a folder that is a file, or lies in one."""
-    for path in (folder, *folder.parents):
-        if path.exists() and not path.is_dir():
-            raise UserError(
-                f"{folder}: {path} is a file, where a folder is needed: choose another hydra.run.dir, "
-                "hydra.sweep.dir or name"
-            )
-
-
 def sweep_name(overrides: list[str], named: Collection[str] = ()) -> str:
-    """The name of a sweep's folder, by the command: the same command finds the same folder again.
-
-    Args:
-        overrides: of the command line.
-        named: keys of ``NON_IDENTITY_KEYS`` that are in the name all the same, as the jobs differ in them.
+    """The name of a sweep's folder, by the command: the same command finds the same folder again. Of
+    ``NON_IDENTITY_KEYS``, those in ``named`` are in the name all the same, as the jobs differ in them.
 
     >>> sweep_name(["model.pool=max,avg", "data.root=/scratch", "sweeps=pooling"])
     'model.pool=max,avg,pooling'
     """
-    words = [word.removeprefix("sweeps=") for word in overrides if _names_a_folder(word, named)]
+    keys = [(word, key_of(word)) for word in overrides]
+    keys = [(word, key) for word, key in keys if not key.startswith(("hydra", "study.", "seeds"))]
+    words = [word.removeprefix("sweeps=") for word, key in keys if key not in NON_IDENTITY_KEYS or key in named]
     return fitting_name(plain_name(",".join(words)).replace(" ", "") or "default")
 
 
-def _names_a_folder(override: str, named: Collection[str]) -> bool:
-    key = key_of(override)
-    return not key.startswith(("hydra", "study.", "seeds")) and (key not in NON_IDENTITY_KEYS or key in named)
-
-
 def _name_of(configs: list[Config]) -> str:
-    """The name that the user gave; empty where there is none.
-
-    Raises:
-        UserError: it is not one name for all jobs, or no plain name of a folder.
-    """
+    """The name that the user gave, one for all jobs and a plain name of a folder; empty where there is none."""
     names = {config.name for config in configs}
     if len(names) > 1:
         raise UserError(f"name={','.join(sorted(names))}: one name for the whole sweep, as it is that of its folder")
@@ -154,11 +137,7 @@ def _name_of(configs: list[Config]) -> str:
 
 
 def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path, Config]:
-    """Folder → config of each job.
-
-    Raises:
-        UserError: a name is too long, or two jobs that differ have the same.
-    """
+    """Folder → config of each job; ``UserError`` where a name is too long, or two jobs that differ have the same."""
     jobs: dict[Path, Config] = {}
     for name, cfg in zip(names, configs, strict=True):
         if len(name.encode()) > LONGEST_NAME:
@@ -193,13 +172,8 @@ def start(made: Plan, arguments: list[str]) -> None:
 
 
 def study_names(chosen: str = "", /) -> list[str]:
-    """The named sweeps that state claims, in the order of their questions.
-
-    Args:
-        chosen: some of their names, with commas; ``all``: those without ``study.separate``; empty: every one.
-
-    Raises:
-        UserError: a name is none of theirs.
+    """The named sweeps that state claims, in the order of their questions: some, by names with commas; with ``all``
+    those without ``study.separate``; else every one. ``UserError`` where a name is none of theirs.
     """
     texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in choices("sweeps").items()}
     names = sorted((name for name, text in texts.items() if "\nstudy:" in text), key=natural_order)

@@ -26,7 +26,7 @@ def user_folders() -> dict[str, Path]:
 def search_path() -> str:
     """The override that tells Hydra where the group ``sweeps`` is: the user's, which wins, and the package's."""
     roots = [*([HERE] if "sweeps" in user_folders() else []), ROOT]
-    return f"hydra.searchpath=[{','.join(_quoted(f'file://{root}') for root in roots)}]"
+    return f"hydra.searchpath=[{','.join(quoted(f'file://{root}') for root in roots)}]"
 
 
 def choices(group: str) -> dict[str, Path]:
@@ -38,10 +38,9 @@ def choices(group: str) -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
-def _quoted(text: str) -> str:
-    """A text as Hydra's grammar quotes it."""
-    escaped = text.replace("'", "\\'")
-    return f"'{escaped}'"
+def quoted(text: object) -> str:
+    """A text or a path as a value in Hydra's grammar, where commas and equal signs are part of it."""
+    return "'" + str(text).replace("'", "\\'") + "'"
 
 
 class UserConf(SearchPathPlugin):

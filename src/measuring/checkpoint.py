@@ -20,8 +20,7 @@ from ..training.untrained import untrained
 from ..transforms import check_max_shift
 from .options import OF_MEASURE, Options, families_of
 from .output import fastest_device, log, show_page
-from .own_table import output_paths, refuse_other_settings
-from .table import Table
+from .table import Table, output_paths, refuse_other_settings
 
 
 def measure_again(options: Options) -> None:

@@ -47,11 +47,12 @@ def measure_net(options: Options) -> None:
     adapter.net.to(device)
     if options.weights == "none":
         calibrate_untrained(adapter, test_set)
-    title = f"{name}, {weights_in_words(options)}"
+    as_built = is_own(name) and options.weights == DEFAULT  # one's own net, which comes with its weights
+    title = f"{name}, as built" if as_built else f"{name}, weights {options.weights}"
     console.print(f"  {title}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}")
     with console.status("measuring") as status:
         found = list(evaluate_families(adapter, test_set, families, status.update))
-        if options.floor and has_untrained_twin(options):
+        if options.floor and options.weights != "none" and not as_built:
             twin = replace(adapter, net=load_net(name, "none", options.classes).net.to(device))
             calibrate_untrained(twin, test_set)
             floor = evaluate_families(twin, test_set, families, lambda words: status.update(f"random weights: {words}"))
@@ -62,16 +63,6 @@ def measure_net(options: Options) -> None:
     show_page(run, title, out)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
     log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": side})
-
-
-def weights_in_words(options: Options) -> str:
-    """``weights none``, as the option has it; ``as built`` for a net of one's own that comes with its weights."""
-    return "as built" if is_own(options.net or "") and options.weights == DEFAULT else f"weights {options.weights}"
-
-
-def has_untrained_twin(options: Options) -> bool:
-    """Whether the same net with random weights can be built: not of a net of one's own that comes with its weights."""
-    return options.weights != "none" and not (is_own(options.net or "") and options.weights == "default")
 
 
 def calibrate_untrained(adapter: ModelAdapter, test_set: EvaluationSet) -> None:

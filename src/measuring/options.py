@@ -87,11 +87,7 @@ def check_options(options: Options) -> None:
 
 
 def families_of(what: str | None) -> list[str]:
-    """The families asked for, or all.
-
-    Raises:
-        UserError: there is no such family.
-    """
+    """The families asked for, or all; ``UserError`` if there is no such family."""
     asked = names_of(what)
     for name in asked:
         if name not in MEASURE_NAMES:
@@ -105,11 +101,7 @@ def names_of(layers: str | None) -> list[str]:
 
 
 def numbers_of(key: str, text: str, channels: int) -> tuple[float, ...]:
-    """``0.5,0.4,0.3`` as numbers, one per channel.
-
-    Raises:
-        UserError: they are no numbers, or fewer or more than channels.
-    """
+    """``0.5,0.4,0.3`` as numbers; ``UserError`` if they are none, or not one per channel."""
     try:
         numbers = tuple(float(word) for word in names_of(text))
     except ValueError:
@@ -120,11 +112,7 @@ def numbers_of(key: str, text: str, channels: int) -> tuple[float, ...]:
 
 
 def at_wandb(options: Options, cfg: Config | None = None) -> Config:
-    """The config, or the default, with what the options say of W&B.
-
-    Raises:
-        UserError: there is no such mode.
-    """
+    """The config, or the default, with what the options say of W&B; ``UserError`` if there is no such mode."""
     tree = to_dict(cfg or Config())
     said = {key: value for key, value in asdict(options.wandb).items() if value is not None}
     return from_dict(tree | {"wandb": tree["wandb"] | said})

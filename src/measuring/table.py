@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config import Config
+from ..data.splits import pictures_of
 from ..errors import UserError
 from ..evaluation.families import ALWAYS
 from ..metrics.rows import COLUMNS, Heatmap, Note, PerImage, Row
 from ..reporting.terminal import console
 from ..results import files
+from ..results.identity import read_config, read_image_checksums
 from ..results.measures import families_in, write_measures
+from .options import OF_MEASURE, Options
 
 
 @dataclass
@@ -68,3 +72,54 @@ class Table:
         if self.provenance is not None:
             files.write_json(files.beside(self.path, files.MEASURED), self.provenance)
         return write_measures(self.path, found, self.families)
+
+
+# --- a run's own table: where it is, and what it does not take -----------------------------------------------------
+
+
+def output_paths(options: Options, name: str) -> tuple[Path, Path]:
+    """The folder of the checkpoint's run, and the table: ``out=``, or of that name in it."""
+    path = Path(options.checkpoint or "")
+    run = path.resolve().parent.parent
+    return run, Path(options.out) if options.out else (run if (run / files.CONFIG).exists() else path.parent) / name
+
+
+def refuse_options(options: Options) -> None:
+    """Keep numbers measured with other options out of a run's own table, before anything is loaded.
+
+    Raises:
+        UserError: other images or shifts than the run's.
+    """
+    run, out = output_paths(options, files.MEASURES)
+    if out.resolve() == run / files.MEASURES and (run / files.CONFIG).exists():
+        _refuse(_other_numbers(options, read_config(run)))
+
+
+def _other_numbers(asked: Any, saved: Config) -> list[str]:
+    """What is asked for and is not what the run has."""
+    pairs = ((key, getattr(asked, key), getattr(saved.measure, key)) for key in OF_MEASURE)
+    return [
+        f"{key}={now}, the run has measure.{key}={before}" for key, now, before in pairs if now not in (None, before)
+    ]
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise UserError(
+            f"{wrong[0]}: the run's own table takes no numbers measured with other settings; give out=TABLE.csv"
+        )
+
+
+def refuse_other_settings(options: Options, cfg: Config, run: Path) -> None:
+    """Keep numbers measured with other settings out of a run's own table.
+
+    Raises:
+        UserError: other images or shifts than the run's, other pictures, or weights that the run does not measure.
+    """
+    saved, weights = read_config(run), Path(options.checkpoint or "").stem
+    wrong = _other_numbers(cfg.measure, saved)
+    if weights != saved.train.keep:
+        wrong.append(f"{weights}.ckpt, the run has train.keep={saved.train.keep}")
+    if pictures_of(cfg.data) != read_image_checksums(run, saved).get("data.root", ""):
+        wrong.append(f"data.root={cfg.data.root} holds other pictures than the run's {saved.data.root} did")
+    _refuse(wrong)

@@ -79,11 +79,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path, missing: Any) -> Any:
-    """A JSON object, or ``missing`` where there is no such file.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """A JSON object, or ``missing`` where there is no such file; ``UserError`` if it is damaged."""
     if not path.exists():
         return missing
     with reading(path):
@@ -105,7 +101,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([["" if value is None or _is_nan(value) else value for value in row] for row in rows])
+    for row in rows:
+        missing = (value is None or (isinstance(value, float) and math.isnan(value)) for value in row)
+        writer.writerow(["" if empty else value for empty, value in zip(missing, row, strict=True)])
     write(path, text.getvalue())
 
 
@@ -119,11 +117,7 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """The arrays of an ``.npz``, by name; none where it is missing.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """The arrays of an ``.npz``, by name; none where it is missing; ``UserError`` if it is damaged."""
     import numpy as np
 
     if not path.exists():
@@ -136,10 +130,6 @@ def last_line(path: Path) -> str:
     """The last line of a log or a traceback; empty where there is none."""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
     return re.sub(r"^\w+\.errors\.(UserError|Refusal): ", "", lines[-1].strip()) if lines else ""
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:

@@ -70,21 +70,14 @@ def write_identity(folder: Path, cfg: Config) -> None:
 def read_image_checksums(folder: Path, cfg: Config) -> dict[str, str]:
     """``image_checksums`` when the run of a folder started; of a run without that record, those of now."""
     path = folder / files.IDENTITY
-    return dict(_of_identity(path, "contents")) if path.exists() else image_checksums(cfg)
-
-
-def _of_identity(path: Path, key: str) -> Any:
-    tree = files.read_json(path, {})
+    if not path.exists():
+        return image_checksums(cfg)
     with files.reading(path):
-        return tree[key]
+        return dict(files.read_json(path, {})["contents"])
 
 
 def read_config(folder: Path) -> Config:
-    """The config of a run.
-
-    Raises:
-        UserError: it is not readable, or not one of this project's.
-    """
+    """The config of a run; ``UserError`` if it is not readable, or not one of this project's."""
     path = folder / files.CONFIG
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))

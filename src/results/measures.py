@@ -20,12 +20,8 @@ def write_measures(
     path: Path, results: Iterable[Row | Heatmap | Note | PerImage], families: Collection[str] | None = None
 ) -> list[Row]:
     """Write the table of a run, one row per number, with heatmaps, notes and values per image beside it; give its rows.
-
-    Args:
-        path: of the table.
-        results: of measuring.
-        families: those that were measured, as ``measure.what`` names them: they, and what is always measured, are
-            replaced; rows of other families stay. None: the whole table is replaced.
+    Of ``families``, those that were measured, as ``measure.what`` names them, and of what is always measured, the rows
+    are replaced; those of other families stay. None: the whole table is replaced.
     """
     results = list(results)
     rows = [result for result in results if isinstance(result, Row)]
@@ -55,11 +51,7 @@ def write_measures(
 
 
 def read_results(path: Path) -> list[Row]:
-    """The rows of a table; none where it is missing.
-
-    Raises:
-        UserError: it is damaged.
-    """
+    """The rows of a table; none where it is missing; ``UserError`` if it is damaged."""
     lines = files.read_rows(path, COLUMNS)
     with files.reading(path):
         return [_row(line) for line in lines]

@@ -16,11 +16,8 @@ CHANCE = {
 
 
 def rule_of(failure: str, scores: Iterable[str] = ()) -> str:
-    """The rule by which a training counts as ``diverged`` or ``collapsed``.
-
-    Args:
-        failure: how it failed.
-        scores: those that the net has, of ``CHANCE``; none: all of them.
+    """The rule by which a training counts as ``diverged`` or ``collapsed``; ``scores`` are those of ``CHANCE`` that the
+    net has, none: all of them.
     """
     if failure == DIVERGED:
         return (
@@ -35,10 +32,7 @@ def outcome_of(rows: Iterable[Row], labels: Int64[Tensor, " n"]) -> str:
     """``collapsed`` or ``trained``, of a run that did not diverge (see ``rule_of``).
 
     A net that answers two questions has collapsed if neither of its scores is better than chance; nan is not better.
-
-    Args:
-        rows: what was measured, with the net's scores on the test set.
-        labels: of the test set.
+    ``labels`` are those of the test set, on which ``rows`` have the net's scores.
     """
     chance = {"accuracy": labels.bincount().max().item() / len(labels), "r2": 0.0}
     scores = {
