@@ -216,7 +216,7 @@ def source(**wrong: Any) -> Source:
 def test_a_data_set_that_is_not_what_its_entry_says_is_refused(monkeypatch, wrong, line):
     given: Any = None if wrong is None else source(**wrong)
     monkeypatch.setitem(SETS, "toy", DataSet(1, 8, 3, lambda root, size: given))
-    sets._load.cache_clear()
+    sets.load.cache_clear()
     with pytest.raises(DataError) as refusal:
         load("toy", "", 64)
     message = str(refusal.value)
@@ -227,7 +227,7 @@ def test_a_data_set_that_is_what_its_entry_says_is_taken(monkeypatch):
     right = source(train=part(padded=torch.zeros(6, 1, 24, 24, dtype=torch.uint8), factors=torch.rand(6, 4)))
     for name, side, classes in (("toy", None, None), ("toy", 8, 3)):
         monkeypatch.setitem(SETS, name, DataSet(1, side, classes, lambda root, size: right))
-        sets._load.cache_clear()
+        sets.load.cache_clear()
         assert load(name, "", 8) is right
 
 

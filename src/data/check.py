@@ -12,16 +12,8 @@ OUT_OF_FRAME = ("black", "edge")
 
 
 def check_source(name: str, data_set: DataSet, source: Any, image_size: int) -> None:
-    """Check what a loader gave: types, shapes and labels. Pixels are not read.
-
-    Args:
-        name: of the set, for messages.
-        data_set: its entry in ``SETS``.
-        source: what the loader gave.
-        image_size: side of the images, if the set has none of its own.
-
-    Raises:
-        DataError: it is no ``Source``, or not what the entry says; the message names both.
+    """Check what a loader gave: types, shapes and labels; ``image_size`` is the side, if the set has none of its own.
+    Pixels are not read. A ``DataError`` if it is no ``Source``, or not what the entry says; the message names both.
     """
     if not isinstance(source, Source):
         raise DataError(f"data={name}: its loader gives {type(source).__name__}, where a Source is needed")

@@ -47,10 +47,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def labelled(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
-    """(file, class) of every image in ``root/CLASS``, at any depth; and the names of the classes, sorted.
-
-    Raises:
-        FileNotFoundError: there is no class folder, or one holds no image.
+    """(file, class) of every image in ``root/CLASS``, at any depth; and the names of the classes, sorted. A
+    ``FileNotFoundError`` if there is no class folder, or one holds no image.
     """
     folders = class_folders(root)
     if not folders:

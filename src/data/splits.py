@@ -13,7 +13,7 @@ from torch import Tensor
 from .checksums import folder_checksum
 from .options import Data
 from .permutation import Permutation, draw_permutation
-from .sets import MARGIN, DataError, Images, Source, _load, load
+from .sets import MARGIN, DataError, Images, Source, load
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ _read: dict[str, str] = {}
 @lru_cache(maxsize=2)  # jobs of a sweep share it, as long as the files are the same
 def _split(data: Data, pictures: str) -> Splits:
     if _read.setdefault(data.root, pictures) != pictures:  # the files changed since
-        _load.cache_clear()
+        load.cache_clear()
         _read[data.root] = pictures
     sizes = None if data.object_size is None else (data.object_size[0], data.object_size[1])
     source = load(data.name, data.root, data.image_size, data.canvas, sizes)

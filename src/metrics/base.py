@@ -38,11 +38,7 @@ def without_intervals(numbers: dict[str, Tensor], n: int) -> Iterator[tuple[str,
 
 
 def check_outputs(name: str, *outputs: Any) -> None:
-    """Refuse what is no batch of outputs.
-
-    Args:
-        name: of the metric.
-        outputs: of the same layer, for the same images.
+    """Refuse what is no batch of outputs of the same layer, for the same images; ``name`` is that of the metric.
 
     Raises:
         UserError: no tensors of floating-point numbers, of other than (n, c, …), empty, or of several shapes.

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,18 @@ def load_net(name: str, weights: str | None = DEFAULT, classes: int | None = Non
         UserError: no such library, net or file, or the file's weights do not fit the net.
     """
     weights = RANDOM if weights is None else weights
-    library, _, model = name.partition("/")
     if is_own(name):
         if classes is not None:
             raise UserError(f"classes={classes}: the outputs of net={name} are its own; leave out classes=")
         build: Build = lambda *_: _own(name)  # noqa: E731
     else:
-        build = _builder(name, library, model)
+        build = _builder(name)
         if classes is not None and (classes < 1 or weights == DEFAULT):
             raise UserError(f"classes={classes}: a number of at least 1, with weights=none or weights=FILE")
     state_dict, message = ({}, "") if weights in (RANDOM, DEFAULT) else read_weights(Path(weights))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        loaded = build(model, weights, classes)
+        loaded = build(weights, classes)
     if state_dict:
         ignored = load_pretrained(loaded.net, state_dict, f"weights={weights} does not fit net={name}")
         if messages := "; ".join(filter(None, (message, ignored))):
@@ -123,18 +123,18 @@ def check_net(name: str) -> None:
     if is_own(name):
         own_parts(name)
     else:
-        library, _, model = name.partition("/")
-        _builder(name, library, model)
+        _builder(name)
 
 
-def _builder(name: str, library: str, model: str) -> "Build":
+def _builder(name: str) -> "Build":
+    library, _, model = name.partition("/")
     if library not in LIBRARIES or not model:
         raise UserError(f"net={name}: write {', '.join(f'{key}/NAME' for key in LIBRARIES)} or MODULE:NAME")
     names, build = LIBRARIES[library]
     valid = names()
     if model not in valid:
         raise UserError(f"net={name}: {library} has no such net{suggest(model, valid)}")
-    return build
+    return partial(build, model)
 
 
 def _own(name: str) -> LoadedNet:
@@ -219,9 +219,10 @@ def _downloading(name: str) -> Iterator[None]:
         hub.setLevel(level)
 
 
-Build = Callable[[str, str, int | None], LoadedNet]
-#: library → (names of its nets, builder of one)
-LIBRARIES: dict[str, tuple[Callable[[], list[str]], Build]] = {
+#: (weights, classes) → the net
+Build = Callable[[str, int | None], LoadedNet]
+#: library → (names of its nets, builder of one by its name)
+LIBRARIES: dict[str, tuple[Callable[[], list[str]], Callable[[str, str, int | None], LoadedNet]]] = {
     "torchvision": (_torchvision_names, _torchvision),
     "timm": (_timm_names, _timm_net),
 }
@@ -269,17 +270,14 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
     """
     calls: dict[str, _Call] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            calls.pop(name, None)
-            calls[name] = _Call(module, output, inputs[0] if inputs else None)
-
-        return hook
+    def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any, name: str) -> None:
+        calls.pop(name, None)
+        calls[name] = _Call(module, output, inputs[0] if inputs else None)
 
     net = uncompiled(net)
     with ExitStack() as stack, torch.no_grad(), eval_mode(net):
         for name, module in net.named_modules():
-            stack.callback(module.register_forward_hook(keep(name)).remove)
+            stack.callback(module.register_forward_hook(partial(keep, name=name)).remove)
         try:
             net(blank_image(net, image))
         except Exception as error:  # a net's own code can raise anything
@@ -375,9 +373,6 @@ def _before_last_linear(calls: Mapping[str, _Call]) -> list[str]:
         return []
     features = calls[linear[-1]].input
     before = list(calls)[: list(calls).index(linear[-1])]
-    same = [name for name in before if name and _same_data(calls[name].output, features)]
-    return same[-1:]
-
-
-def _same_data(output: Any, other: Tensor) -> bool:
-    return isinstance(output, Tensor) and output.data_ptr() == other.data_ptr() and output.numel() == other.numel()
+    outputs = {name: calls[name].output for name in before if name and isinstance(calls[name].output, Tensor)}
+    data = features.data_ptr(), features.numel()
+    return [name for name, output in outputs.items() if (output.data_ptr(), output.numel()) == data][-1:]

@@ -4,6 +4,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -89,13 +90,10 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
     versions: dict[str, tuple[Tensor, float]] = {}
     copied: set[str] | None = None  # None: all, in the first forward pass
 
-    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, output: Any) -> None:
-            _refuse_other_than_tensor(name, module, output)
-            outputs[name] = output.clone() if copied is None or name in copied else output
-            versions[name] = output, _version(output)
-
-        return hook
+    def keep(module: nn.Module, inputs: object, output: Any, name: str) -> None:
+        _refuse_other_than_tensor(name, module, output)
+        outputs[name] = output.clone() if copied is None or name in copied else output
+        versions[name] = output, _version(output)
 
     def finish(module: nn.Module, inputs: object, output: object) -> None:
         nonlocal copied
@@ -108,7 +106,7 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
     with ExitStack() as stack:
         stack.enter_context(eval_mode(net))
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(keep(name)).remove)
+            stack.callback(module.register_forward_hook(partial(keep, name=name)).remove)
         stack.callback(net.register_forward_pre_hook(lambda *_: versions.clear()).remove)  # after an aborted pass
         stack.callback(net.register_forward_hook(finish).remove)
         yield outputs
@@ -129,16 +127,13 @@ def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str
     runs, seen = Counter[str](), Counter[str]()
     first: dict[str, Tensor] = {}
 
-    def observe(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, output: Any) -> None:
-            _refuse_other_than_tensor(name, module, output)
-            seen[name] += 1
-            if not runs:
-                first[name] = output.clone()  # it may be overwritten before the pass ends
-            elif seen[name] == runs[name]:
-                callback(name, output)
-
-        return hook
+    def observe(module: nn.Module, inputs: object, output: Any, name: str) -> None:
+        _refuse_other_than_tensor(name, module, output)
+        seen[name] += 1
+        if not runs:
+            first[name] = output.clone()  # it may be overwritten before the pass ends
+        elif seen[name] == runs[name]:
+            callback(name, output)
 
     def begin(module: nn.Module, inputs: object) -> None:
         seen.clear()  # after an aborted pass
@@ -156,7 +151,7 @@ def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str
     with ExitStack() as stack:
         stack.enter_context(eval_mode(net))
         for name, module in modules.items():
-            stack.callback(module.register_forward_hook(observe(name)).remove)
+            stack.callback(module.register_forward_hook(partial(observe, name=name)).remove)
         stack.callback(net.register_forward_pre_hook(begin).remove)
         stack.callback(net.register_forward_hook(finish).remove)
         yield

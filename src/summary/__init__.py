@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -99,7 +100,7 @@ def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         owner = _innermost(node.meta.get("nn_module_stack", {}))
         rule, name = CALLS.get(node.target), f"{owner}.{node.name}".lstrip(".")
         if callable(node.target) and not any(isinstance(values[x], Layer | list) for x in node.all_input_nodes):
-            rule = _arithmetic(node.target)
+            rule = partial(_arithmetic, node.target)
     if rule is None:
         operation = kind if node.op == "call_module" else getattr(node.target, "__name__", target)
         raise ShapeError(f"{name}: the summary has no formula for {operation}")
@@ -115,9 +116,9 @@ def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     return replace(value, name=name, kind=kind, parameters=value.parameters + more)
 
 
-def _arithmetic(function: Callable[..., Any]) -> Call:
+def _arithmetic(function: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
     """The rule of a function of plain numbers, such as sizes: the function itself."""
-    return lambda name, *arguments, **options: function(*arguments, **options)
+    return function(*arguments, **options)
 
 
 def _learned(name: str, value: Tensor) -> Layer:
@@ -182,19 +183,15 @@ def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -
     """Output shapes of the named modules for one image, one shape per call."""
     modules = dict(net.named_modules())
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names if name in modules}
-    with ExitStack() as stack, torch.no_grad(), eval_mode(net):
-        for name, seen in shapes.items():
-            hook = _append_shape(name, seen)
-            stack.callback(modules[name].register_forward_hook(hook).remove)
-        net(blank_image(net, image))
-    return {name: iter(seen) for name, seen in shapes.items()}
 
-
-def _append_shape(name: str, seen: list[tuple[int, ...]]) -> Callable[[nn.Module, object, Any], None]:
-    def hook(module: nn.Module, inputs: object, output: Any) -> None:
+    def append(module: nn.Module, inputs: object, output: Any, name: str) -> None:
         if not isinstance(output, Tensor):
             kind = type(output).__name__
             raise ShapeError(f"{name}: {type(module).__name__} gives {kind}, where the summary says a tensor")
-        seen.append(tuple(output.shape))
+        shapes[name].append(tuple(output.shape))
 
-    return hook
+    with ExitStack() as stack, torch.no_grad(), eval_mode(net):
+        for name in shapes:
+            stack.callback(modules[name].register_forward_hook(partial(append, name=name)).remove)
+        net(blank_image(net, image))
+    return {name: iter(seen) for name, seen in shapes.items()}

@@ -63,10 +63,6 @@ def _split(name: str, layer: Layer, sizes: Dims, dim: int = 0) -> list[Layer]:
     return [replace(layer, channels=size) for size in sizes]
 
 
-def _chunk(name: str, layer: Layer, chunks: int, dim: int = 0) -> list[Layer]:
-    return _split(name, layer, -(-layer.channels // chunks), dim)
-
-
 def _reduce(name: str, layer: Layer, dim: Dims = (), keepdim: bool = False, **options: Any) -> Layer:
     """A mean, sum or maximum over dimensions of an image."""
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
@@ -81,10 +77,6 @@ def _reduce(name: str, layer: Layer, dim: Dims = (), keepdim: bool = False, **op
         columns=layer.columns.whole() if "w" in reduced else layer.columns,
         layout=layer.layout if keepdim else "".join(letter for letter in layer.layout if letter not in reduced),
     )
-
-
-def _norm(name: str, layer: Layer, p: Any = 2, dim: Dims = (), keepdim: bool = False) -> Layer:
-    return _reduce(name, layer, dim, keepdim)
 
 
 def _squeeze(name: str, layer: Layer, dim: int) -> Layer:
@@ -144,19 +136,11 @@ def _subsample(axis: Axis, kept: range | None) -> Axis:
     return replace(axis, size=len(kept), jump=axis.jump * kept.step, offset=axis.offset + kept.start * axis.jump)
 
 
-def _size(name: str, layer: Layer, dim: int | None = None) -> Any:
-    return layer.sizes if dim is None else layer.sizes[dim]
-
-
 def _attribute(name: str, value: Any, attribute: str) -> Any:
     known = {"shape": lambda: value.sizes, "ndim": lambda: len(value.layout), "dtype": lambda: None}
     if attribute not in known:
         raise ShapeError(f"{name}: reads .{attribute} of a map, which the summary cannot follow")
     return known[attribute]()
-
-
-def _pad(name: str, layer: Layer, pads: Sequence[int], *options: Any, **more: Any) -> Layer:
-    return pad(name, layer, *pads)
 
 
 def _interpolate(name: str, layer: Layer, size: Any = None, scale_factor: Any = None, *_: Any, **__: Any) -> Layer:
@@ -185,18 +169,18 @@ CALLS: dict[Any, Call] = {
     **dict.fromkeys([torch.addcmul, "expand_as"], _join),
     **dict.fromkeys([torch.cat, torch.concat], _cat),
     **dict.fromkeys([torch.split, "split"], _split),
-    **dict.fromkeys([torch.chunk, "chunk"], _chunk),
+    **dict.fromkeys([torch.chunk, "chunk"], lambda name, x, n, dim=0: _split(name, x, -(-x.channels // n), dim)),
     **dict.fromkeys([torch.mean, "mean", torch.sum, "sum", torch.amax, "amax"], _reduce),
-    **dict.fromkeys([torch.norm, "norm"], _norm),
+    **dict.fromkeys([torch.norm, "norm"], lambda name, x, p=2, dim=(), keepdim=False: _reduce(name, x, dim, keepdim)),
     **dict.fromkeys([torch.squeeze, "squeeze"], _squeeze),
     **dict.fromkeys([torch.permute, "permute"], _permute),
     **dict.fromkeys([torch.transpose, "transpose"], _transpose),
     **dict.fromkeys([torch.reshape, "reshape", "view"], _view),
     **dict.fromkeys([torch.flatten, "flatten"], flatten),
     operator.getitem: _take,
-    "size": _size,
+    "size": lambda name, x, dim=None: x.sizes if dim is None else x.sizes[dim],
     getattr: _attribute,
-    F.pad: _pad,
+    F.pad: lambda name, x, pads, *_, **__: pad(name, x, *pads),
     F.interpolate: _interpolate,
     F.max_pool2d: partial(_as_layer, nn.MaxPool2d, _window + "dilation ceil_mode"),
     torch.max_pool2d: partial(_as_layer, nn.MaxPool2d, _window + "dilation ceil_mode"),

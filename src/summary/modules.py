@@ -7,6 +7,7 @@ multiply-adds (MACs).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -141,8 +142,7 @@ def _weighted(out: Layer, channels: int, weights: int, bias: object) -> Layer:
     return replace(out, channels=channels, parameters=parameters, multiply_adds=cost)
 
 
-def _same_convolution(name: str, conv: nn.Conv2d, layer: Layer) -> Layer:
-    return _convolution(name, conv, layer, _tensorflow)
+_same_convolution = partial(_convolution, reach=_tensorflow)
 
 
 def _with_gain(rule: Rule) -> Rule:
@@ -182,24 +182,12 @@ def _channel_attention(name: str, gate: Any, layer: Layer) -> Layer:
     return replace(layer, rows=rows, columns=columns, parameters=taps, multiply_adds=taps * layer.channels)
 
 
-def _prelu(name: str, activation: nn.PReLU, layer: Layer) -> Layer:
-    return replace(layer, parameters=activation.num_parameters)
-
-
 def flatten(name: str, layer: Layer, start_dim: int = 0, end_dim: int = -1) -> Layer:
     """All values of an image as one vector."""
     if start_dim != 1 or end_dim not in (-1, len(layer.layout) - 1):
         raise ShapeError(f"{name}: flattens dimensions {start_dim} to {end_dim}, the summary follows 1 to -1 only")
     rows, columns = layer.rows.whole(), layer.columns.whole()
     return replace(layer, channels=math.prod(layer.shape), rows=rows, columns=columns, layout="nc")
-
-
-def _flatten(name: str, module: nn.Flatten, layer: Layer) -> Layer:
-    return flatten(name, layer, module.start_dim, module.end_dim)
-
-
-def _pad(name: str, module: Any, layer: Layer) -> Layer:
-    return pad(name, layer, *module.padding)
 
 
 def _pointwise(name: str, module: nn.Module, layer: Layer) -> Layer:
@@ -218,13 +206,13 @@ RULES = _table(
         Pool: _pool,
         (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d): _reach,
         (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d): _adaptive,
-        (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd): _pad,
+        (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd): lambda name, module, x: pad(name, x, *module.padding),
         nn.Upsample: _resize,
-        nn.Flatten: _flatten,
+        nn.Flatten: lambda name, module, x: flatten(name, x, module.start_dim, module.end_dim),
         nn.Linear: _linear,
         (_NormBase, nn.GroupNorm, "torchvision.LayerNorm2d", "timm.LayerNorm2d"): _norm,
         nn.LayerNorm: _layer_norm,
-        nn.PReLU: _prelu,
+        nn.PReLU: lambda name, module, x: replace(x, parameters=module.num_parameters),
         (nn.Identity, _DropoutNd, "torchvision.StochasticDepth"): _pointwise,
         (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish): _pointwise,
         (nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softplus): _pointwise,

@@ -25,6 +25,7 @@ SETS: dict[str, DataSet] = Table(
 )
 
 
+@lru_cache(maxsize=2)
 def load(
     name: str, root: str, image_size: int, canvas: int | None = None, object_size: tuple[float, float] | None = None
 ) -> Source:
@@ -41,19 +42,14 @@ def load(
         DataError: the set is not there and cannot be downloaded, and the message names the ways to get it; or it is not
             what its entry in ``SETS`` says.
     """
-    return _load(name, str(Path(root).expanduser()), image_size, canvas, object_size)
-
-
-@lru_cache(maxsize=2)
-def _load(name: str, root: str, image_size: int, canvas: int | None, object_size: tuple[float, float] | None) -> Source:
     if canvas is not None:
-        return _place_all(_load(name, root, image_size, None, object_size), canvas)
-    data_set = SETS[name]
+        return _place_all(load(name, root, image_size, None, object_size), canvas)
+    data_set, folder = SETS[name], Path(root).expanduser()
     if object_size is None:
-        source = data_set.load(Path(root), image_size)
+        source = data_set.load(folder, image_size)
     else:
         assert data_set.load_sized is not None, f"data.object_size is refused for data={name}"
-        source = data_set.load_sized(Path(root), image_size, object_size)
+        source = data_set.load_sized(folder, image_size, object_size)
     check_source(name, data_set, source, image_size)
     return source
 
