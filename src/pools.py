@@ -38,9 +38,7 @@ def main() -> None:
 
 def show(options: Options, words: str) -> None:
     """Run small nets with every pool and padding; print facts and exactness of the pools, or write them as a page.
-
-    Raises:
-        UserError: ``size``, ``images`` or ``shifts`` below 1, or a setting that no net has.
+    ``UserError`` if ``size``, ``images`` or ``shifts`` is below 1, or no net has such a setting.
     """
     from pathlib import Path
 

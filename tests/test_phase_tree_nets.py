@@ -332,7 +332,7 @@ def test_the_net_and_the_random_stream_are_restored_after_an_exception(calls, mo
     with pytest.raises(ZeroDivisionError):
         tree = PhaseTree(net, (1, 6, 6), ["0"])
         net[0].left = 0
-        tree(x)
+        tree(x, lambda *_: None)
     assert traces(net) == before
 
 

@@ -76,9 +76,7 @@ class Measure:
     follow: list[str] = choices_field((), FOLLOWED)
 
     def check(self) -> None:
-        """Raises:
-        UserError: too few images.
-        """
+        """Refuse too few images."""
         if self.images < 2:
             raise UserError("measure.images=1: must be at least 2, as images are compared with each other")
 
@@ -109,10 +107,8 @@ class Config:
     alarm: bool = False  # say in a line, while a net trains, that it seems to learn label noise
 
     def check(self) -> None:
-        """Refuse values that no type can: one line that names the key, the value and what would be right.
-
-        Raises:
-            UserError: a value is wrong, or some do not go together.
+        """Refuse values that no type can, and some that do not go together: one line that names the key, the value and
+        what would be right.
         """
         check_fields(self)
         for name in GROUPS:

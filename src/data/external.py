@@ -80,9 +80,8 @@ def _files(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
 
 
 def resized(part: Images, side: int, margin: int, out_of_frame: str) -> UInt8[Tensor, "n c H W"]:
-    """Square images resized to another side, together with ``margin`` pixels around them.
-
-    The images do not depend on the margin, up to rounding: the padding becomes a whole number of pixels.
+    """Square images resized to another side, together with ``margin`` pixels around them; but for rounding, they do not
+    depend on the margin: the padding becomes a whole number of pixels.
     """
     height = part.images.shape[-1]
     if height == side:

@@ -121,10 +121,8 @@ def _evaluation_set(
 def _adapters(
     net: object, untrained: object, test_set: EvaluationSet, layers: list[str], mean: object, std: object
 ) -> dict[str, ModelAdapter]:
-    """What measures' names end in → the net; the untrained one is observed at the layers of the other.
-
-    Raises:
-        UserError: a net does not take the images, has no output for a label, or lacks a layer of the other.
+    """What measures' names end in → the net; the untrained one is observed at the layers of the other. ``UserError`` if
+    a net does not take the images, has no output for a label, or lacks a layer of the other.
     """
     channels, *sides = test_set.padded.shape[1:]
     height, width = (side - 2 * test_set.margin for side in sides)

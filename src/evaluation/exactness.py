@@ -82,10 +82,8 @@ class Cell:
 
 
 def exactness(setting: Setting, pools: Sequence[str] = tuple(POOLS)) -> Iterator[list[Cell]]:
-    """The cells of all protocols for each pool and padding, in the order of ``pools`` and ``PADDINGS``.
-
-    Raises:
-        UserError: not even a net without pooling can be built with this setting; at once, before the first cell.
+    """The cells of all protocols for each pool and padding, in the order of ``pools`` and ``PADDINGS``; ``UserError``,
+    at once, if not even a net without pooling can be built with this setting.
     """
     model = Model(stride=setting.stride, depth=setting.depth, head=setting.head, width=8, convs=1)
     _network(model, setting, "none", "zeros")

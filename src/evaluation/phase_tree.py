@@ -126,14 +126,15 @@ class PhaseTree(FxInterpreter):
     >>> tree.alone
     ['1']
     >>> x = torch.randn(3, 1, 4, 4)
-    >>> logits = tree(x)["output"].everywhere((4, 4))
-    >>> torch.allclose(logits[:, 1, 2], net(x.roll((1, 2), (2, 3))), atol=1e-6)
+    >>> logits = {}
+    >>> tree(x, lambda name, phases: logits.update({name: phases.everywhere((4, 4))}))
+    >>> torch.allclose(logits["output"][:, 1, 2], net(x.roll((1, 2), (2, 3))), atol=1e-6)
     True
 
     Args:
         net: any net of maps that ``torch.fx`` can trace; it runs in eval mode.
         image: (channels, height, width).
-        layers: names of modules whose phases are returned beside the output's.
+        layers: names of modules whose phases are given beside the output's.
 
     Attributes:
         alone: the layers that are neither equivariant nor invariant: they run on all remaining rolls, one by one.
@@ -159,21 +160,11 @@ class PhaseTree(FxInterpreter):
             self.observed.setdefault(self._last_in(name), []).append(name)
         times = {str(node.target): math.prod(step.steps) for node, step in self.steps.items()}
         self.forwards = self.forwards_of(image, lambda name: times.get(name, math.prod(self.size)))
-        self.overwrites = any(getattr(module, "inplace", False) for module in net.modules())
 
-    def __call__(self, x: Float[Tensor, "n c H W"]) -> dict[str, Phases]:
-        """Name → phases, of the observed layers and of the output (``"output"``), for normalised images."""
-        outputs: dict[str, Phases] = {}
-
-        def store(name: str, phases: Phases) -> None:
-            outputs[name] = replace(phases, values=phases.values.clone()) if self.overwrites else phases
-
-        self.stream_outputs(x, store)
-        return outputs
-
-    def stream_outputs(self, x: Float[Tensor, "n c H W"], callback: Callable[[str, Phases], None]) -> None:
-        """Pass name and phases to a callback, one after the other, so that not all are in memory at once. The callback
-        must not keep them, as a layer that works in place may overwrite them.
+    def __call__(self, x: Float[Tensor, "n c H W"], callback: Callable[[str, Phases], None]) -> None:
+        """Pass name and phases of the observed layers and of the output (``"output"``), for normalised images, to a
+        callback, one after the other, so that not all are in memory at once. The callback must not keep them, as a
+        layer that works in place may overwrite them.
         """
         values: dict[fx.Node, Any] = {}
         with eval_mode(self.net), torch.no_grad():

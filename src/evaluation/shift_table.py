@@ -84,7 +84,7 @@ class Rolls:
                 table.norms[name] = norms(phases, size).flatten(1)
                 table.reference[name] = phases.split()[:, 0, 0].clone(memory_format=torch.contiguous_format).flatten(1)
 
-        self.tree.stream_outputs(x, callback)
+        self.tree(x, callback)
         return replace(table, outputs=outputs[0].unflatten(0, (len(x), -1)))
 
     @property

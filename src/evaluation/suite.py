@@ -73,10 +73,8 @@ def evaluate_families(
 
 
 def _of_family(name: str, results: Any, prefixes: Collection[str]) -> Results:
-    """The results of a family, and a note where all its numbers are nan and it does not say why.
-
-    Raises:
-        UserError: it gives something else; the message names its file.
+    """The results of a family, and a note where all its numbers are nan and it does not say why; a ``UserError`` that
+    names its file if it gives something else.
     """
     file = file_of_family(name)
     if not isinstance(results, Iterable):

@@ -25,17 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ..cli_errors import one_line
-from ..config import (
-    COMMAND_KEYS,
-    NON_IDENTITY_KEYS,
-    Command,
-    Config,
-    Study,
-    from_omegaconf,
-    omegaconf_errors,
-    plain_name,
-    study_of,
-)
+from ..config import COMMAND_KEYS, NON_IDENTITY_KEYS, Command, Config, Study, from_omegaconf, omegaconf_errors, study_of
+from ..config.convert import plain_name
 from ..errors import UserError
 from ..naming import PACKAGE, command
 from . import file_errors
@@ -60,9 +51,8 @@ def job_folder(overrides: Sequence[str], named: Collection[str] = ()) -> str:
     """
     excluded = {"sweeps", *COMMAND_KEYS, *NON_IDENTITY_KEYS}.difference(named)
     keys = {word: key_of(word) for word in overrides}
-    return plain_name(
-        ",".join(sorted(word for word, key in keys.items() if key not in excluded and not key.startswith("study.")))
-    )
+    words = sorted(word for word, key in keys.items() if key not in excluded and not key.startswith("study."))
+    return plain_name(",".join(words))
 
 
 def key_of(override: str) -> str:
@@ -105,10 +95,8 @@ class Composed:
 
 
 def compose_jobs(arguments: list[str]) -> Composed | None:
-    """Compose every job of a command line exactly as Hydra will; None where it only asks for help.
-
-    Raises:
-        UserError: a key, type or choice is wrong.
+    """Compose every job of a command line exactly as Hydra will; None where it only asks for help; ``UserError`` if a
+    key, type or choice is wrong.
     """
     args = _arguments(arguments)
     if args.multirun and (args.cfg or args.info):
@@ -215,11 +203,7 @@ def _arguments(words: list[str]) -> Any:
 
 
 def compose_one(overrides: list[str]) -> Config:
-    """The config of a single run.
-
-    Raises:
-        UserError: a key, type, choice or value is wrong.
-    """
+    """The config of a single run; ``UserError`` if a key, type, choice or value is wrong."""
     with _composing() as loader:
         config = loader.load_configuration("config", [*overrides, SEARCHPATH], RunMode.RUN)
         file_errors.refuse_without_name([config])
@@ -280,10 +264,8 @@ def _one_line(error: HydraException) -> str:
 
 
 def run_hydra(arguments: Sequence[str] = ()) -> None:
-    """Let Hydra run the jobs of the command line and of some further arguments.
-
-    Raises:
-        UserError: Hydra refuses one of them.
+    """Let Hydra run the jobs of the command line and of some further arguments, unless it refuses one, by
+    ``UserError``.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on, instead of ending the process itself
     sys.argv += arguments

@@ -23,7 +23,7 @@ from ..results import files
 from ..results.identity import is_by_other_code
 from .compose import job_configs
 from .jobs import Job, JobScheduler, LiveStatus, ResourcePool, cores, visible_gpus
-from .options import OPTIONS, PLUGINS, Slurm
+from .options import OPTIONS, PLUGINS, Local, Slurm
 from .slurm import SlurmQueue
 from .user_files import quoted
 
@@ -31,11 +31,9 @@ MAY_BE_ZERO = ("gpus", "memory", "gpus_per_job")
 
 
 def check(master: Any, composed: Iterable[Any]) -> None:
-    """Check that the launcher of a sweep can run its jobs, before it starts.
-
-    Raises:
-        UserError: an option has a wrong value, the jobs need more than the machine has, or jobs of several devices
-            are started by one of Hydra's own launchers, which would go wrong.
+    """Refuse jobs that the launcher of a sweep cannot run, before it starts: an option has a wrong value, they need
+    more than the machine has, or jobs of several devices are started by one of Hydra's own launchers, which would go
+    wrong.
     """
     given = master.hydra.launcher
     name = given._target_.removeprefix(f"{PLUGINS}.").removesuffix("Launcher").lower()
@@ -74,10 +72,8 @@ def check(master: Any, composed: Iterable[Any]) -> None:
 
 
 def gpu_ids(gpus: Any) -> list[str]:
-    """Ids of the GPUs that ``hydra.launcher.gpus`` names: ids, a number of the visible ones, or null for all.
-
-    Raises:
-        UserError: there are fewer, or it is none of these.
+    """Ids of the GPUs that ``hydra.launcher.gpus`` names: ids, a number of the visible ones, or null for all;
+    ``UserError`` if there are fewer, or it is none of these.
     """
     if OmegaConf.is_list(gpus) or isinstance(gpus, list):
         return [str(gpu) for gpu in gpus]
@@ -109,10 +105,8 @@ class _Processes(Launcher):
         self.context, self.config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs that are not finished; called by Hydra.
-
-        Raises:
-            RuntimeError: some failed: its text names them with their reasons. All others have run by then.
+        """Run the jobs that are not finished; called by Hydra. A ``RuntimeError`` if some failed, when all others have
+        run: its text names them with their reasons.
         """
         setup_globals()
         console = Console(highlight=False)
@@ -157,25 +151,18 @@ class LocalLauncher(_Processes):
     are as ``conf/hydra/launcher/local.yaml`` says.
     """
 
-    def __init__(
-        self,
-        jobs: int | None,
-        gpus: Any,
-        jobs_per_gpu: int,
-        gpus_per_job: int | None,
-        threads: int | None,
-        warm: bool = True,
-    ) -> None:
-        self.ids = gpu_ids(gpus)
-        self.at_once = jobs or (len(self.ids) * jobs_per_gpu if self.ids else min(cores(), 8))
-        self.gpus_per_job = gpus_per_job if self.ids else 0
-        self.jobs_per_gpu, self.threads, self.warm = jobs_per_gpu, threads, warm
+    def __init__(self, **options: Any) -> None:
+        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Local), options))
+        assert isinstance(typed, Local)
+        self.options, self.ids = typed, gpu_ids(typed.gpus)
+        self.at_once = typed.jobs or (len(self.ids) * typed.jobs_per_gpu if self.ids else min(cores(), 8))
+        self.gpus_per_job = typed.gpus_per_job if self.ids else 0
 
     def run(self, jobs: list[Job], status: LiveStatus) -> dict[Job, str]:
         """Run the jobs; Ctrl-C and SIGTERM end them after they have saved."""
         with _interrupted_by(signal.SIGTERM):
-            resources = ResourcePool(self.at_once, self.ids, self.jobs_per_gpu)
-            return JobScheduler(jobs, resources, status, self.threads, warm=self.warm).run()
+            resources = ResourcePool(self.at_once, self.ids, self.options.jobs_per_gpu)
+            return JobScheduler(jobs, resources, status, self.options.threads, warm=self.options.warm).run()
 
 
 @contextmanager

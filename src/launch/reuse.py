@@ -18,16 +18,7 @@ from ..config import Config, flatten, to_dict
 from ..errors import UserError
 from ..models.optimisers import EXTENSIBLE
 from ..reporting.terminal import console
-from ..results import files
-from ..results.identity import (
-    FORMAT,
-    differing_keys,
-    image_checksums,
-    is_by_other_code,
-    is_finished,
-    read_config,
-    write_identity,
-)
+from ..results import files, identity
 from ..results.locks import folder_lock, lock_holder
 from ..training.run import log_finished
 
@@ -56,11 +47,13 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
     copied (as hard links where the file system has them; files are replaced, never changed), so that either folder can
     be removed. Runs are searched for below ``store``.
     """
-    unfinished = {folder: cfg for folder, cfg in jobs.items() if not (is_finished(folder, cfg) or lock_holder(folder))}
+    unfinished = {
+        folder: cfg for folder, cfg in jobs.items() if not (identity.is_finished(folder, cfg) or lock_holder(folder))
+    }
     runs = list(_stored_runs(store)) if unfinished else []
     for folder, cfg in unfinished.items():
-        same_images = [run for run in runs if run.contents == image_checksums(cfg)]
-        differences = [(run, differing_keys(flatten(run.cfg), flatten(cfg))) for run in same_images]
+        same_images = [run for run in runs if run.contents == identity.image_checksums(cfg)]
+        differences = [(run, identity.differing_keys(flatten(run.cfg), flatten(cfg))) for run in same_images]
         equal = next((run for run, keys in differences if not keys), None)
         by_epochs = [run for run, keys in differences if keys == [EPOCHS] and cfg.train.steps is None]
         shorter = [run for run in by_epochs if run.cfg.train.epochs < cfg.train.epochs]
@@ -73,12 +66,11 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
 def _stored_runs(store: Path) -> Iterator[StoredRun]:
     """Finished runs below a folder, without those of another format or with a config that is no longer valid."""
     for path in sorted(store.glob(f"**/{files.RUN}")):
-        identity = path.with_name(files.IDENTITY)
-        if identity.exists():
+        if path.with_name(files.IDENTITY).exists():
             try:
-                facts, saved = files.read_json(path, {}), files.read_json(identity, {})
-                if facts and saved.get("format") == FORMAT:
-                    yield StoredRun(path.parent, read_config(path.parent), saved.get("contents", {}), facts)
+                facts, saved = files.read_json(path, {}), files.read_json(path.with_name(files.IDENTITY), {})
+                if facts and saved.get("format") == identity.FORMAT:
+                    yield StoredRun(path.parent, identity.read_config(path.parent), saved.get("contents", {}), facts)
             except UserError:  # a key has been renamed since, or a file is damaged
                 continue
 
@@ -93,7 +85,7 @@ def _copy_run(stored: StoredRun, folder: Path, cfg: Config) -> None:
         (folder / files.FAILED).unlink(missing_ok=True)
         log_finished(own_cfg, folder, stored.facts)
         _copy(stored.folder, folder, (files.RUN,), trees=())
-    other = " by other code" * is_by_other_code(folder)
+    other = " by other code" * identity.is_by_other_code(folder)
     console.print(f"  reused, finished{other} in {stored.folder}: {folder.name}", soft_wrap=True, markup=False)
 
 
@@ -109,7 +101,7 @@ def _continue_run(stored: StoredRun, folder: Path, cfg: Config) -> None:
         )
         return
     with folder_lock(folder):
-        write_identity(folder, cfg)
+        identity.write_identity(folder, cfg)
         _copy(stored.folder, folder, (files.HISTORY,))
         for path in (folder / files.CHECKPOINTS).iterdir():
             tree = torch.load(path, map_location="cpu", weights_only=True)

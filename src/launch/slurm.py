@@ -144,10 +144,8 @@ class SlurmQueue:
         self.missing_since: dict[str, float] = {}  # SLURM's number → when it was first missing from the queue
 
     def states(self) -> dict[str, str]:
-        """SLURM's number of every job of the sweep that waits, runs or is ending → its state.
-
-        Raises:
-            OSError: SLURM does not answer.
+        """SLURM's number of every job of the sweep that waits, runs or is ending → its state; ``OSError`` if it does
+        not answer.
         """
         command = f"squeue --all --array --noheader --user={os.getuid()} --format=%i|%T|%o".split()
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -68,11 +68,9 @@ class Plan:
 
 
 def plan(arguments: list[str]) -> Plan | None:
-    """Compose every job of a command line exactly as Hydra will, and check each; None where it only asks for help.
-
-    Raises:
-        UserError: a key, type, choice or value is wrong, a map would vanish, a data set is missing, or a folder holds
-            another run. Nothing has been written then.
+    """Compose every job of a command line exactly as Hydra will, and check each; None where it only asks for help. A
+    ``UserError``, before anything is written, if a key, type, choice or value is wrong, a map would vanish, a data set
+    is missing, or a folder holds another run.
     """
     composed = compose_jobs(arguments)
     if composed is None:
@@ -186,10 +184,8 @@ def study_names(chosen: str = "", /) -> list[str]:
 
 
 def summarize_config(cfg: Config) -> ModelSummary:
-    """The model summary of a config, by arithmetic: no data is loaded and no net is run.
-
-    Raises:
-        ShapeError: a map would vanish, or a window is larger than its map.
+    """The model summary of a config, by arithmetic: no data is loaded and no net is run; ``ShapeError`` if a map would
+    vanish, or a window is larger than its map.
     """
     image, classes = image_shape(cfg.data)
     with torch.device("meta"):

@@ -24,11 +24,7 @@ from .table import Table, output_paths, refuse_other_settings
 
 
 def measure_again(options: Options) -> None:
-    """Measure the net in a checkpoint, which is read as data only.
-
-    Raises:
-        UserError: no such file, not a checkpoint of this project, or its weights do not fit its config.
-    """
+    """Measure the net in a checkpoint, which is read as data only; the errors are those of ``load_run``."""
     net, cfg, splits = load_run(options.checkpoint or "", options)
     console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
     run, out = output_paths(options, files.MEASURES)
@@ -49,10 +45,8 @@ def measure_again(options: Options) -> None:
 
 
 def compare_layers(options: Options) -> None:
-    """How alike the layers of the nets in two checkpoints are, on the test images of the first.
-
-    Raises:
-        UserError: as ``measure_again``, or the nets take images of different shapes.
+    """How alike the layers of the nets in two checkpoints are, on the test images of the first; ``UserError`` also if
+    they take images of different shapes.
     """
     net, cfg, splits = load_run(options.checkpoint or "", options)
     other, _, others = load_run(options.against or "", options)
@@ -89,10 +83,8 @@ def provenance_of_run(options: Options, cfg: Config) -> dict[str, Any]:
 
 
 def load_run(path: str, options: Options) -> tuple[Training, Config, Splits]:
-    """The net in a run's checkpoint, its config with what the options say of measuring, and its images.
-
-    Raises:
-        UserError: no such file, not a checkpoint of this project, or its weights do not fit its config.
+    """The net in a run's checkpoint, its config with what the options say of measuring, and its images; ``UserError``
+    if there is no such file, it is no checkpoint of this project, or its weights do not fit its config.
     """
     cfg, weights = read_checkpoint(Path(path))
     asked: dict[str, Any] = {key: getattr(options, key) for key in OF_MEASURE if getattr(options, key) is not None}

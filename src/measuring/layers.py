@@ -7,10 +7,8 @@ from .options import Options
 
 
 def show_layers_of_net(options: Options) -> None:
-    """Print the layers of a net, with those that are measured by default.
-
-    Raises:
-        UserError: no such net, or it does not take images of that size.
+    """Print the layers of a net, with those that are measured by default; ``UserError`` if there is no such net, or it
+    does not take images of that size.
     """
     loaded = load_net(options.net or "", "none", options.classes)
     image = image_of(loaded, options)
@@ -20,11 +18,7 @@ def show_layers_of_net(options: Options) -> None:
 
 
 def image_of(loaded: LoadedNet, options: Options) -> Image:
-    """(channels, height, width) of the images that the net is given.
-
-    Raises:
-        UserError: the net takes images that are not square.
-    """
+    """(channels, height, width) of the images that the net is given; ``UserError`` if they are not square."""
     channels, height, width = loaded.image
     if options.size:
         return channels, options.size, options.size

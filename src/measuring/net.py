@@ -21,10 +21,8 @@ from .table import Table
 
 
 def measure_net(options: Options) -> None:
-    """Measure a net of a library, or one's own, and the same with random weights.
-
-    Raises:
-        UserError: no such net, weights, layers or images.
+    """Measure a net of a library, or one's own, and the same with random weights; ``UserError`` if there is no such
+    net, weights, layers or images.
     """
     name = options.net or ""
     check_net(name)
@@ -75,10 +73,8 @@ def calibrate_untrained(adapter: ModelAdapter, test_set: EvaluationSet) -> None:
 
 
 def evaluation_set(options: Options, adapter: ModelAdapter, image: Image) -> EvaluationSet:
-    """The images that the net is measured on, with their labels if it has an output for each class.
-
-    Raises:
-        UserError: the images are missing, or not such as the net takes.
+    """The images that the net is measured on, with their labels if it has an output for each class; ``UserError`` if
+    they are missing, or not such as the net takes.
     """
     given = {key: getattr(options, key) for key in NET if getattr(options, key) is not None}
     images, margin, seed, batch = (NET | given).values()

@@ -60,11 +60,7 @@ class Options:
 
 
 def check_options(options: Options) -> None:
-    """Refuse what does not go together, and numbers that are too small.
-
-    Raises:
-        UserError: in one line.
-    """
+    """Refuse what does not go together, and numbers that are too small."""
     if (options.checkpoint is None) == (options.net is None):
         raise UserError(
             "give one of checkpoint=PATH (of a run) and net=NAME (torchvision/…, timm/… or MODULE:NAME); see --help"

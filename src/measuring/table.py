@@ -34,11 +34,7 @@ class Table:
     given: bool
 
     def __post_init__(self) -> None:
-        """Look at what is there.
-
-        Raises:
-            UserError: it is no table of measures; or it has other settings, and ``out=`` does not name it.
-        """
+        """Refuse what is there and is no table of measures; or has other settings, and ``out=`` does not name it."""
         if not self.path.exists():
             return
         if set(next(iter(files.read_rows(self.path)), COLUMNS)) != set(COLUMNS):
@@ -85,11 +81,7 @@ def output_paths(options: Options, name: str) -> tuple[Path, Path]:
 
 
 def refuse_options(options: Options) -> None:
-    """Keep numbers measured with other options out of a run's own table, before anything is loaded.
-
-    Raises:
-        UserError: other images or shifts than the run's.
-    """
+    """Keep numbers of other images or shifts than the run's out of its own table, before anything is loaded."""
     run, out = output_paths(options, files.MEASURES)
     if out.resolve() == run / files.MEASURES and (run / files.CONFIG).exists():
         _refuse(_other_numbers(options, read_config(run)))
@@ -111,10 +103,8 @@ def _refuse(wrong: list[str]) -> None:
 
 
 def refuse_other_settings(options: Options, cfg: Config, run: Path) -> None:
-    """Keep numbers measured with other settings out of a run's own table.
-
-    Raises:
-        UserError: other images or shifts than the run's, other pictures, or weights that the run does not measure.
+    """Keep numbers measured with other settings out of a run's own table: other images or shifts than the run's, other
+    pictures, or weights that the run does not measure.
     """
     saved, weights = read_config(run), Path(options.checkpoint or "").stem
     wrong = _other_numbers(cfg.measure, saved)

@@ -29,14 +29,6 @@ Images = Float[Tensor, "n _ _ _"]
 Statistics = Shaped[Tensor, "n k"]
 
 
-def without_intervals(numbers: dict[str, Tensor], n: int) -> Iterator[tuple[str, Estimate]]:
-    """(name, estimate) with nan intervals, for numbers that resampling images gives no interval: maxima, ranks, counts
-    of what never happens. They are biased at any n, and more so in a bootstrap sample, which has fewer distinct images.
-    """
-    for name, value in numbers.items():
-        yield name, Estimate(value.item(), float("nan"), float("nan"), n)
-
-
 def check_outputs(name: str, *outputs: Any) -> None:
     """Refuse what is no batch of outputs of the same layer, for the same images; ``name`` is that of the metric.
 
@@ -68,6 +60,9 @@ class Measure(Metric):
     higher_is_better: bool | None = None
     #: numbers that the bootstrap gives no interval, as their value depends on how many distinct images there are
     without_interval: ClassVar[tuple[str, ...]] = ()
+    #: whether ``estimates`` gives intervals: none for maxima, ranks and counts of what never happens, which are biased
+    #: at any n, and more so in a bootstrap sample, which has fewer distinct images
+    has_intervals: ClassVar[bool] = True
     #: the statistics of every batch, (n, k)
     batches: list[Tensor]
 
@@ -105,8 +100,11 @@ class Measure(Metric):
 
     def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
         """(name, estimate) for all images so far; ``weights`` from ``bootstrap_weights`` for as many images."""
-        for _, name, estimate in estimates([self], weights):
-            yield name, estimate
+        if self.has_intervals:
+            yield from ((name, estimate) for _, name, estimate in estimates([self], weights))
+            return
+        for name, value in self.compute().items():
+            yield name, Estimate(value.item(), float("nan"), float("nan"), weights.shape[1])
 
 
 def estimates(

@@ -1,6 +1,5 @@
 """Health of channels: the shares that are dead, constant, or duplicates of another channel."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,9 +10,8 @@ from scipy.stats import beta
 from torch import Tensor
 from torchmetrics import Metric
 
-from .base import Images, Labels, LayerMeasure, check_outputs, without_intervals
+from .base import Images, Labels, LayerMeasure, check_outputs
 from .quantities import Quantity
-from .rows import Estimate
 
 QUANTITIES = (
     Quantity("dead_share", low=0, high=1, better="lower",
@@ -60,13 +58,12 @@ class Health(LayerMeasure):
     """
 
     higher_is_better = False
-    n: Tensor
+    has_intervals = False
     low: Tensor
     high: Tensor
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.add_state("n", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("low", torch.tensor(float("inf")), dist_reduce_fx="min")
         self.add_state("high", torch.tensor(-float("inf")), dist_reduce_fx="max")
 
@@ -76,16 +73,12 @@ class Health(LayerMeasure):
         """Add a batch: update the minimum and maximum of each channel."""
         check_outputs(type(self).__name__, outputs)
         low, high = outputs.detach().transpose(0, 1).flatten(1).aminmax(dim=1)
-        self.n, self.low, self.high = self.n + len(outputs), low.minimum(self.low), high.maximum(self.high)
+        self.low, self.high = low.minimum(self.low), high.maximum(self.high)
 
     def compute(self) -> dict[str, Tensor]:
         """Both shares, for all images so far."""
         shares = {"dead_share": self.high <= 0, "constant_share": is_constant(self.low, self.high)}
         return {name: share_of(share, self.high) for name, share in shares.items()}
-
-    def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
-        """(name, estimate), without intervals."""
-        return without_intervals(self.compute(), int(self.n))
 
 
 def clusters(

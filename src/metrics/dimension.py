@@ -1,15 +1,12 @@
 """Effective dimension: in how many directions a layer's output varies."""
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchmetrics.utilities.data import dim_zero_cat
 
-from .base import Images, Labels, LayerMeasure, Statistics, without_intervals
+from .base import Images, Labels, LayerMeasure, Statistics
 from .quantities import Quantity
-from .rows import Estimate
 
 QUANTITIES = (
     Quantity("effective_rank", low=0,
@@ -69,6 +66,8 @@ class Dimension(LayerMeasure):
     grow with n, so compare them at equal n only. No intervals: a bootstrap sample has images twice, which lowers both.
     """
 
+    has_intervals = False
+
     def of_images(self, outputs: Float[Tensor, "n d *hw"], labels: Labels | None, images: Images | None) -> Statistics:
         """The mean of each channel."""
         return outputs.reshape(*outputs.shape[:2], -1).mean(2)
@@ -82,10 +81,6 @@ class Dimension(LayerMeasure):
             "participation_ratio": participation_ratio(spectrum),
             "participation_ratio_isotropic": torch.tensor(isotropic(*pooled.shape)),
         }
-
-    def estimates(self, weights: Float[Tensor, "draws n"]) -> Iterator[tuple[str, Estimate]]:
-        """(name, estimate), without intervals."""
-        return without_intervals(self.compute(), weights.shape[1])
 
 
 LAYER_MEASURE = Dimension

@@ -50,10 +50,8 @@ class Quantity:
 
 @cache
 def quantities() -> dict[str, Quantity]:
-    """Name → quantity, of all files of ``PACKAGES``.
-
-    Raises:
-        UserError: two files declare the same name, or a declaration is not a literal; the message names the files.
+    """Name → quantity, of all files of ``PACKAGES``; a ``UserError`` that names the files if two declare the same name,
+    or a declaration is not a literal.
     """
     found: dict[str, Quantity] = {}
     owners: dict[str, str] = {}
@@ -66,11 +64,7 @@ def quantities() -> dict[str, Quantity]:
 
 
 def declared(path: Path) -> Iterator[Quantity]:
-    """The quantities that a file declares.
-
-    Raises:
-        UserError: a declaration is not a literal.
-    """
+    """The quantities that a file declares; ``UserError`` if a declaration is not a literal."""
     source = path.read_text(encoding="utf-8")
     for node in ast.parse(source).body if "QUANTITIES" in source else ():
         match node:

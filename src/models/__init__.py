@@ -17,10 +17,8 @@ Image = tuple[int, int, int]
 
 
 def architecture(name: str) -> type[Network]:
-    """The only ``Network`` class that the architecture's file defines.
-
-    Raises:
-        UserError: it defines none, or several; the message names the file.
+    """The only ``Network`` class that the architecture's file defines; ``UserError``, which names the file, if it
+    defines none, or several.
     """
     file = import_module(f"{__name__}.{name}")
     classes = {value for value in vars(file).values() if isinstance(value, type) and value.__module__ == file.__name__}
@@ -37,10 +35,8 @@ def network(model: Model, image: Image, outputs: int) -> Network:
 
 
 def scale_width_to_params(model: Model, image: Image, outputs: int) -> Model:
-    """The config with the width whose number of parameters is nearest to ``model.parameters``; unchanged if it is null.
-
-    Raises:
-        UserError: no width comes within ``TOLERANCE`` of it.
+    """The config with the width whose number of parameters is nearest to ``model.parameters``; unchanged if it is null;
+    ``UserError`` if no width comes within ``TOLERANCE`` of it.
     """
     target = model.parameters
     if target is None:

@@ -114,11 +114,8 @@ def is_own(name: str) -> bool:
 
 
 def check_net(name: str) -> None:
-    """Check early, before weights are downloaded or images read, that a library has a net of this name; or that the
-    name could be that of a user's own.
-
-    Raises:
-        UserError: it has not, or it could not.
+    """Refuse early, before weights are downloaded or images read, a name that no net of a library has, and that could
+    not be that of a user's own.
     """
     if is_own(name):
         own_parts(name)
@@ -186,10 +183,6 @@ def _timm() -> Any:
     return timm
 
 
-def _timm_names() -> list[str]:
-    return [*_timm().list_models(), *_timm().list_models(pretrained=True)]
-
-
 def _timm_net(name: str, weights: str, classes: int | None) -> LoadedNet:
     timm = _timm()
     if weights == DEFAULT:
@@ -224,7 +217,7 @@ Build = Callable[[str, int | None], LoadedNet]
 #: library → (names of its nets, builder of one by its name)
 LIBRARIES: dict[str, tuple[Callable[[], list[str]], Callable[[str, str, int | None], LoadedNet]]] = {
     "torchvision": (_torchvision_names, _torchvision),
-    "timm": (_timm_names, _timm_net),
+    "timm": (lambda: [*_timm().list_models(), *_timm().list_models(pretrained=True)], _timm_net),
 }
 
 

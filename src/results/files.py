@@ -133,10 +133,8 @@ def last_line(path: Path) -> str:
 
 
 def read_rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The rows of a CSV file, as text; none where it is missing.
-
-    Raises:
-        UserError: it is damaged: its header lacks some of ``columns``, or a row has more or fewer fields.
+    """The rows of a CSV file, as text; none where it is missing; ``UserError`` if it is damaged: its header lacks some
+    of ``columns``, or a row has more or fewer fields.
     """
     if not path.exists():
         return []

@@ -21,10 +21,8 @@ PICTURES = "data.pictures"
 
 
 def is_finished(folder: Path, cfg: Config) -> bool:
-    """Whether the folder holds this run, finished.
-
-    Raises:
-        UserError: it holds a run of other settings or other image files.
+    """Whether the folder holds this run, finished; ``UserError`` if it holds one of other settings or other image
+    files.
     """
     if not (folder / files.CONFIG).exists():
         return False
@@ -99,10 +97,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
-    """The config and the weights in a checkpoint, read as data only.
-
-    Raises:
-        UserError: no such file, or not a checkpoint of this project.
+    """The config and the weights in a checkpoint, read as data only; ``UserError`` if there is no such file, or it is
+    no checkpoint of this project.
     """
     if not path.is_file():
         raise UserError(f"checkpoint={path}: no such file")

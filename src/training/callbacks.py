@@ -35,11 +35,7 @@ class History(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the rows of the epochs before the checkpoint.
-
-        Raises:
-            UserError: some of them are missing.
-        """
+        """Keep the rows of the epochs before the checkpoint; ``UserError`` if some of them are missing."""
         self.start = time.perf_counter() - self.before
         self.rows = [dict(row) for row in read_rows(self.path) if int(row["epoch"]) <= trainer.current_epoch]
         if len(self.rows) < self.epochs:

@@ -63,10 +63,8 @@ def shift_amounts(max_shift: int) -> tuple[float, ...]:
 
 
 def check_max_shift(name: str, max_shift: int, height: int, width: int) -> None:
-    """Refuse shifts above 8 pixels that move an image out of its frame, or once around.
-
-    Raises:
-        UserError: in one line that begins with ``name``.
+    """Refuse shifts above 8 pixels that move an image out of its frame, or once around, in one line that begins with
+    ``name``.
     """
     side = min(height, width)
     if max_shift > max(PIXELS) and max_shift >= side:

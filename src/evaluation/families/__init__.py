@@ -50,11 +50,7 @@ def check_family(name: str) -> None:
 
 @cache
 def prefixes() -> dict[str, str]:
-    """Beginning of a measure's, a heatmap's or a note's name → its family.
-
-    Raises:
-        UserError: two families have the same.
-    """
+    """Beginning of a measure's, a heatmap's or a note's name → its family; ``UserError`` if two have the same."""
     own = {"answers": ALWAYS}
     for family in FAMILIES:
         for prefix in getattr(import_module(f"{__name__}.{family}"), "PREFIXES", (family,)):

@@ -101,10 +101,8 @@ class LEE(Measure):
 def velocities(
     net: nn.Module, x: Float[Tensor, "n c h w"], motion: Motion
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-    """f(x) and d/dt f(g_t x), by forward-mode differentiation in one forward pass, in eval mode.
-
-    Raises:
-        RuntimeError: PyTorch has no forward derivative of an operation in the net.
+    """f(x) and d/dt f(g_t x), by forward-mode differentiation in one forward pass, in eval mode; ``RuntimeError`` if
+    PyTorch has no forward derivative of an operation in the net.
     """
     with ExitStack() as stack:
         stack.enter_context(eval_mode(net))

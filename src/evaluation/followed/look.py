@@ -42,7 +42,8 @@ class Look:
     before: Int64[Tensor, " n"] | None = None
 
     @cached_property
-    def _layers(self) -> tuple[dict[str, dict[str, float]], Tensor]:
+    def measured(self) -> tuple[dict[str, dict[str, float]], Float[Tensor, "n d"]]:
+        """Layer → name → number, of the metrics of single layers; and what the head reads, of all validation images."""
         metrics = {layer: (Dimension(), Health()) for layer in self.layers}
         head: list[Tensor] = []
         with torch.no_grad(), record_outputs(self.net, self.layers) as outputs:
@@ -57,16 +58,6 @@ class Look:
             for layer, some in metrics.items()
         }
         return numbers, torch.cat(head)
-
-    @property
-    def numbers_of_layers(self) -> dict[str, dict[str, float]]:
-        """Layer → name → number, of the metrics of single layers."""
-        return self._layers[0]
-
-    @property
-    def head_features(self) -> Float[Tensor, "n d"]:
-        """What the head reads, of all validation images."""
-        return self._layers[1]
 
     @cached_property
     def train_logits(self) -> Float[Tensor, "n classes"]:

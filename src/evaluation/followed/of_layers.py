@@ -7,7 +7,8 @@ from .look import Look
 
 
 def _of_all(look: Look, name: str) -> dict[str, float]:
-    return {f"layers/{layer}/{name}": numbers[name] for layer, numbers in look.numbers_of_layers.items()}
+    of_layers, _ = look.measured
+    return {f"layers/{layer}/{name}": numbers[name] for layer, numbers in of_layers.items()}
 
 
 #: those of ``metrics.dimension``, and of ``metrics.channel_health``, of every layer
@@ -18,4 +19,5 @@ dead_share = partial(_of_all, name="dead_share")
 
 def local_dimension(look: Look) -> dict[str, float]:
     """``metrics.local_dimension.local_dimension`` of what the head reads."""
-    return {f"layers/{look.layers[-1]}/local_dimension": of_points(look.head_features)}
+    _, head_features = look.measured
+    return {f"layers/{look.layers[-1]}/local_dimension": of_points(head_features)}
