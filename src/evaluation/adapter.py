@@ -65,29 +65,17 @@ class ModelAdapter:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """The images that a net is measured on.
+    """The images that a net is measured on."""
 
-    Attributes:
-        padded: n ≥ 2 images, each with ``margin`` more pixels on every side.
-        margin: largest shift, in pixels.
-        labels: class of each image, if the net predicts it.
-        positions: (x, y) of the object in each image, in units of its side, if known.
-        seed: of all random draws.
-        batch: images per forward pass; changes results by rounding at most.
-        dimensions: that features are reduced to, for the family ``equal_dimension``.
-        sizes: of the object in each image, in units of its side, if known.
-        size_range: the least and the largest size that the data set draws, if known.
-    """
-
-    padded: Shaped[Tensor, "n c H W"]
-    margin: int
-    labels: Int64[Tensor, " n"] | None = None
-    positions: Float[Tensor, "n _"] | None = None
-    seed: int = 0
-    batch: int = BATCH
-    dimensions: Sequence[int] = DIMENSIONS
-    sizes: Float[Tensor, " n"] | None = None
-    size_range: tuple[float, float] | None = None
+    padded: Shaped[Tensor, "n c H W"]  # n ≥ 2 images, each with ``margin`` more pixels on every side
+    margin: int  # largest shift, in pixels
+    labels: Int64[Tensor, " n"] | None = None  # class of each image, if the net predicts it
+    positions: Float[Tensor, "n _"] | None = None  # (x, y) of each image's object, in units of its side, if known
+    seed: int = 0  # of all random draws
+    batch: int = BATCH  # images per forward pass; changes results by rounding at most
+    dimensions: Sequence[int] = DIMENSIONS  # that features are reduced to, for the family ``equal_dimension``
+    sizes: Float[Tensor, " n"] | None = None  # of each image's object, in units of its side, if known
+    size_range: tuple[float, float] | None = None  # the least and the largest size that the data set draws, if known
 
     def batches(self) -> Sequence[Int64[Tensor, " b"]]:
         """The indices of each batch; sizes differ by at most 1, so that no batch has a single image."""

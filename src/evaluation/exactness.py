@@ -32,25 +32,15 @@ PROTOCOLS = {
 
 @dataclass
 class Setting:
-    """The nets and the shifts: plain CNNs of ``depth`` stages, one convolution each, with random weights, in eval mode.
+    """Plain CNNs of ``depth`` stages, one convolution each, with random weights, in eval mode; and the shifts."""
 
-    Attributes:
-        size: of the images, in pixels a side.
-        stride: of each stage.
-        head: ``gap`` or ``flatten``.
-        depth: stages.
-        images: of white noise.
-        shifts: drawn for each image and protocol, of at most ``margin`` along each axis.
-        seed: of weights, images and shifts.
-    """
-
-    size: int = 32
-    stride: int = 2
-    head: str = "gap"
+    size: int = 32  # of the images, in pixels a side
+    stride: int = 2  # of each stage
+    head: str = "gap"  # or flatten
     depth: int = 2
-    images: int = 4
-    shifts: int = 8
-    seed: int = 0
+    images: int = 4  # of white noise
+    shifts: int = 8  # drawn for each image and protocol, of at most ``margin`` along each axis
+    seed: int = 0  # of weights, images and shifts
 
     @property
     def total(self) -> int:

@@ -29,17 +29,11 @@ REACH = 48
 
 @dataclass(frozen=True)
 class Local:
-    """A local layer.
+    """A local layer."""
 
-    Attributes:
-        channels: of its map.
-        size: (height, width) of its map of one window.
-        steps: pixels between neighbouring windows of a fragment; there is a fragment for each offset below it.
-    """
-
-    channels: int
-    size: Steps
-    steps: Steps
+    channels: int  # of its map
+    size: Steps  # (height, width) of its map of one window
+    steps: Steps  # pixels between neighbouring windows of a fragment; there is a fragment for each offset below it
 
 
 class Fragments(FxInterpreter):

@@ -98,19 +98,12 @@ def decimated(maps: Float[Tensor, "b c h w"], steps: Steps, by: Steps) -> Float[
 
 @dataclass(frozen=True)
 class Step:
-    """How one node of the net's graph runs on phases.
+    """How one node of the net's graph runs on phases."""
 
-    Attributes:
-        takes: the steps that its inputs are expanded to (``Phases.at``).
-        stride: of its output relative to its inputs.
-        unit: of its output (``Phases``).
-        dense: a version of the layer with stride 1, if there is one; its output is then decimated to phases.
-    """
-
-    takes: Steps
-    stride: Steps = NO_STRIDE
-    unit: Steps | None = None
-    dense: nn.Module | None = None
+    takes: Steps  # the steps that its inputs are expanded to (``Phases.at``)
+    stride: Steps = NO_STRIDE  # of its output relative to its inputs
+    unit: Steps | None = None  # of its output (``Phases``)
+    dense: nn.Module | None = None  # a version of the layer with stride 1; its output is then decimated to phases
 
     @property
     def steps(self) -> Steps:

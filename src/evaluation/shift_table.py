@@ -35,39 +35,24 @@ MAX_ELEMENTS = 2**26
 
 @dataclass(frozen=True)
 class ShiftTable:
-    """A batch of images under many shifts.
+    """A batch of images under many shifts."""
 
-    Attributes:
-        outputs: the net's, for image i shifted by shift g at [i, g]; the first shift is (0, 0).
-        squared_difference: layer → ``‖φ(gx) - φ(x)‖²`` at [i, g].
-        norms: layer → ``‖φ(gx)‖`` at [i, g].
-        reference: layer → φ(x), flattened.
-    """
-
-    outputs: Float[Tensor, "n shifts d"]
-    squared_difference: dict[str, Float[Tensor, "n shifts"]]
-    norms: dict[str, Float[Tensor, "n shifts"]]
-    reference: dict[str, Float[Tensor, "n _"]]
+    outputs: Float[Tensor, "n shifts d"]  # the net's, for image i shifted by shift g at [i, g]; the first is (0, 0)
+    squared_difference: dict[str, Float[Tensor, "n shifts"]]  # layer → ``‖φ(gx) - φ(x)‖²`` at [i, g]
+    norms: dict[str, Float[Tensor, "n shifts"]]  # layer → ``‖φ(gx)‖`` at [i, g]
+    reference: dict[str, Float[Tensor, "n _"]]  # layer → φ(x), flattened
 
 
 @dataclass(frozen=True)
 class Rolls:
-    """How a net's outputs for rolls of its images are computed.
-
-    Attributes:
-        tree: shares computation between rolls; None: each roll is a forward pass of its own.
-        size: (height, width) of the images; there are as many rolls as pixels.
-        why: the reason why the tree is not used; empty if it is.
-        shifts: (down, right) of each roll, (0, 0) first; all rolls in row-major order, unless they are a sample.
-        forwards: the cost for an image, in forward passes.
-    """
+    """How a net's outputs for rolls of its images are computed."""
 
     adapter: ModelAdapter
-    tree: PhaseTree | None
-    size: Steps
-    why: str
-    shifts: Int64[Tensor, "rolls 2"]
-    forwards: float
+    tree: PhaseTree | None  # shares computation between rolls; None: each roll is a forward pass of its own
+    size: Steps  # (height, width) of the images; there are as many rolls as pixels
+    why: str  # the reason why the tree is not used; empty if it is
+    shifts: Int64[Tensor, "rolls 2"]  # (down, right), (0, 0) first; all in row-major order, unless they are a sample
+    forwards: float  # the cost for an image, in forward passes
 
     def __call__(self, x: Float[Tensor, "n c H W"]) -> ShiftTable:
         """The table of a batch of normalised images."""

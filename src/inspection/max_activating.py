@@ -16,17 +16,11 @@ TOP_IMAGES = 4
 
 @dataclass(frozen=True)
 class MaxActivating:
-    """The images that activate each channel most, with one position in each; the strongest first.
+    """The images that activate each channel most, with one position in each; the strongest first."""
 
-    Attributes:
-        values: the channel's largest activation in the image.
-        images: index of the image.
-        positions: row-major index of that activation in the map; the first of several.
-    """
-
-    values: Float[Tensor, "c k"]
-    images: Int64[Tensor, "c k"]
-    positions: Int64[Tensor, "c k"]
+    values: Float[Tensor, "c k"]  # the channel's largest activation in the image
+    images: Int64[Tensor, "c k"]  # index of the image
+    positions: Int64[Tensor, "c k"]  # row-major index of that activation in the map; the first of several
 
     def top(self, k: int = TOP_IMAGES) -> "MaxActivating":
         """The k strongest of each channel (all, if there are fewer); ties in their order."""

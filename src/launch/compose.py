@@ -73,25 +73,15 @@ OmegaConf.register_new_resolver(
 
 @dataclass(frozen=True)
 class Composed:
-    """The configs of a command line, as Hydra will compose them.
+    """The configs of a command line, as Hydra will compose them."""
 
-    Attributes:
-        master: of the sweep, or of the single run.
-        jobs: of each job.
-        multirun: whether it is a sweep.
-        overrides: of the command line.
-        study: the claims that the sweep puts to the test; an empty one where it has none.
-        named: keys of ``NON_IDENTITY_KEYS`` that the jobs of a sweep differ in.
-        arguments: overrides that Hydra needs beside those of the command line, for these names of folders.
-    """
-
-    master: DictConfig
+    master: DictConfig  # of the sweep, or of the single run
     jobs: list[DictConfig]
-    multirun: bool
-    overrides: list[str]
-    study: Study = field(default_factory=Study)
-    named: list[str] = field(default_factory=list)
-    arguments: list[str] = field(default_factory=list)
+    multirun: bool  # whether it is a sweep
+    overrides: list[str]  # of the command line
+    study: Study = field(default_factory=Study)  # the claims that the sweep puts to the test; empty where it has none
+    named: list[str] = field(default_factory=list)  # keys of ``NON_IDENTITY_KEYS`` that the jobs of a sweep differ in
+    arguments: list[str] = field(default_factory=list)  # overrides that Hydra needs for these names of folders
 
 
 def compose_jobs(arguments: list[str]) -> Composed | None:

@@ -43,27 +43,16 @@ ChildProcess = subprocess.Popen[bytes] | ForkedJob
 
 @dataclass(frozen=True)
 class Job:
-    """One run to start.
+    """One run to start."""
 
-    Attributes:
-        name: shown to people; no two jobs of a sweep have the same.
-        arguments: of the train command.
-        folder: of the run.
-        epochs: of its training, unless its length is given in steps.
-        devices: on one machine; each is a process.
-        nodes: machines.
-        gpus: that it needs on each machine; 0: it runs on the CPU.
-        steps: of its training, where its length is given in steps.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    folder: Path
-    epochs: int
-    devices: int = 1
-    nodes: int = 1
-    gpus: int = 0
-    steps: int | None = None
+    name: str  # shown to people; no two jobs of a sweep have the same
+    arguments: tuple[str, ...]  # of the train command
+    folder: Path  # of the run
+    epochs: int  # of its training, unless its length is given in steps
+    devices: int = 1  # on one machine; each is a process
+    nodes: int = 1  # machines
+    gpus: int = 0  # that it needs on each machine; 0: it runs on the CPU
+    steps: int | None = None  # of its training, where its length is given in steps
 
     @property
     def finished(self) -> bool:

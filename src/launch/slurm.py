@@ -42,19 +42,12 @@ TEARDOWN = (
 
 @dataclass(frozen=True)
 class Task:
-    """What an allocation runs: one job, or several.
-
-    Attributes:
-        jobs: to run.
-        several: whether jobs share the allocation and start their own ranks; else every SLURM task is a rank.
-        at_once: of several jobs, how many run at the same time.
-        grace: seconds to save in.
-    """
+    """What an allocation runs: one job, or several."""
 
     jobs: tuple[Job, ...]
-    several: bool
-    at_once: int
-    grace: float
+    several: bool  # whether jobs share the allocation and start their own ranks; else every SLURM task is a rank
+    at_once: int  # of several jobs, how many run at the same time
+    grace: float  # seconds to save in
 
     @property
     def ranks(self) -> int:

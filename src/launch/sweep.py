@@ -42,29 +42,17 @@ LONGEST = 100
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a command line, and where they go.
+    """The jobs of a command line, and where they go."""
 
-    Attributes:
-        folder: of the sweep; for a single run, the parent of its folder.
-        jobs: run's folder → its config.
-        multirun: whether it is a sweep.
-        arguments: overrides that Hydra needs beside those of the command line.
-        store: folder in which finished runs are searched for; None: nowhere.
-        study: the claims that it puts to the test; an empty one where it has none.
-        preset: of the study.
-        looks: numbers of seeds, with seeds=auto; empty: the grid says which seeds.
-        alpha: error probability of the verdict on each claim.
-    """
-
-    folder: Path
-    jobs: dict[Path, Config]
-    multirun: bool
-    arguments: list[str]
-    store: Path | None = None
-    study: Study = field(default_factory=Study)
-    preset: str = QUICK
-    looks: list[int] = field(default_factory=list)
-    alpha: float = ALPHA
+    folder: Path  # of the sweep; for a single run, the parent of its folder
+    jobs: dict[Path, Config]  # run's folder → its config
+    multirun: bool  # whether it is a sweep
+    arguments: list[str]  # overrides that Hydra needs beside those of the command line
+    store: Path | None = None  # folder in which finished runs are searched for; None: nowhere
+    study: Study = field(default_factory=Study)  # the claims that it puts to the test; an empty one where it has none
+    preset: str = QUICK  # of the study
+    looks: list[int] = field(default_factory=list)  # numbers of seeds, with seeds=auto; empty: those of the grid
+    alpha: float = ALPHA  # error probability of the verdict on each claim
 
 
 def plan(arguments: list[str]) -> Plan | None:

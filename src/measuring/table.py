@@ -19,19 +19,12 @@ from .options import OF_MEASURE, Options
 
 @dataclass
 class Table:
-    """A table to be written; what of it is replaced is said.
-
-    Attributes:
-        path: of the table.
-        families: that are measured, and replaced; the others stay. None: all of it is replaced.
-        provenance: everything that its numbers depend on, but the families; None: the config of its run says it.
-        given: whether it was named, by ``out=``: then one measured with other settings is replaced as a whole.
-    """
+    """A table to be written; what of it is replaced is said."""
 
     path: Path
-    families: list[str] | None
-    provenance: dict[str, Any] | None
-    given: bool
+    families: list[str] | None  # that are measured, and replaced; the others stay. None: all of it is replaced
+    provenance: dict[str, Any] | None  # what its numbers depend on, but the families; None: the config of its run
+    given: bool  # whether it was named, by ``out=``: then one measured with other settings is replaced as a whole
 
     def __post_init__(self) -> None:
         """Refuse what is there and is no table of measures; or has other settings, and ``out=`` does not name it."""

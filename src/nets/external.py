@@ -37,11 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class NetError(UserError):
-    """What a net does not do. The option of the measure command that may help is apart: Python's functions have none.
-
-    Attributes:
-        hint: the option, in a few words.
-    """
+    """What a net does not do; apart, as ``hint``, the option of the measure command that may help."""
 
     def __init__(self, text: str, hint: str) -> None:
         super().__init__(text)

@@ -23,17 +23,11 @@ Key = tuple[str, str, float, str]
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a finished run left, read on first use.
-
-    Attributes:
-        folder: of the run.
-        settings: its config, flat: ``{"model.pool": "max", …}``.
-        table: its table of measures, with other files beside it; None: ``measures.csv`` in the folder.
-    """
+    """What a finished run left, read on first use."""
 
     folder: Path
-    settings: dict[str, Any]
-    table: Path | None = None
+    settings: dict[str, Any]  # its config, flat: {"model.pool": "max", …}
+    table: Path | None = None  # of its measures, with other files beside it; None: measures.csv in the folder
 
     @cached_property
     def facts(self) -> dict[str, Any]:

@@ -44,20 +44,13 @@ def every_shift(margin: int) -> Int64[Tensor, "shifts 2"]:
 
 @dataclass(frozen=True)
 class Crops:
-    """How a net's outputs for shifted windows are computed.
-
-    Attributes:
-        margin: around the images, in pixels; the largest shift.
-        forwards: the cost of all windows of an image, in forward passes.
-        fragments: share computation between neighbouring windows; None: each window is a forward pass of its own.
-        why: the reason why fragments are not used; empty if they are.
-    """
+    """How a net's outputs for shifted windows are computed."""
 
     adapter: ModelAdapter
-    margin: int
-    forwards: float
-    fragments: Fragments | None = None
-    why: str = ""
+    margin: int  # around the images, in pixels; the largest shift
+    forwards: float  # the cost of all windows of an image, in forward passes
+    fragments: Fragments | None = None  # share computation between windows; None: each is a forward pass of its own
+    why: str = ""  # the reason why fragments are not used; empty if they are
 
     def __call__(self, padded: Shaped[Tensor, "n c H W"], shifts: Int64[Tensor, "m 2"]) -> Float[Tensor, "n m d"]:
         """The output for image i moved (down, right) by shift j, at [i, j]."""

@@ -19,27 +19,16 @@ Batch = tuple[Float[Tensor, "_ c h w"], Int64[Tensor, " _"], Float[Tensor, "_ _"
 
 @dataclass
 class Look:
-    """A net at one moment, in eval mode.
+    """A net at one moment, in eval mode."""
 
-    Attributes:
-        net: gives (n, task.outputs).
-        layers: of the net; the last is what its head reads.
-        task: the net's, with its loss.
-        images: batches of normalised validation images.
-        train: batches of normalised training images, with the labels that they are trained with.
-        lr: learning rate of the step that ``susceptibility`` takes.
-        seed: of its random labels.
-        before: the predictions of the look before this one; None for the first.
-    """
-
-    net: nn.Module
-    layers: Sequence[str]
-    task: Task
-    images: Sequence[Float[Tensor, "_ c h w"]]
-    train: Sequence[Batch]
-    lr: float
-    seed: int
-    before: Int64[Tensor, " n"] | None = None
+    net: nn.Module  # gives (n, task.outputs)
+    layers: Sequence[str]  # of the net; the last is what its head reads
+    task: Task  # the net's, with its loss
+    images: Sequence[Float[Tensor, "_ c h w"]]  # batches of normalised validation images
+    train: Sequence[Batch]  # batches of normalised training images, with the labels that they are trained with
+    lr: float  # learning rate of the step that ``susceptibility`` takes
+    seed: int  # of its random labels
+    before: Int64[Tensor, " n"] | None = None  # the predictions of the look before this one; None for the first
 
     @cached_property
     def measured(self) -> tuple[dict[str, dict[str, float]], Float[Tensor, "n d"]]:
