@@ -38,7 +38,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for maker in TORCHVISION.values():
         monkeypatch.setattr(maker, "download", offline)
     monkeypatch.setattr(torchvision_sets, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
-    sets._load.cache_clear()
+    sets.load.cache_clear()
 
 
 # --- idx and CIFAR's pickles -----------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_a_set_without_files_is_what_its_entry_says_the_same_again_and_can_be_sp
     except DataError as refusal:
         assert f"data={name}" in str(refusal)
         pytest.skip("the set needs files")
-    sets._load.cache_clear()
+    sets.load.cache_clear()
     again = load(name, str(tmp_path), 32)
     assert again is not source
     for one, other in ((source.train, again.train), (source.test, again.test)):

@@ -80,7 +80,9 @@ def test_hydra_parses_a_command_line_and_splits_a_sweep() -> None:
     composed = compose.compose_jobs(["-m", "model.pool=max,avg", "seed=1,0", "wandb.mode=disabled"])
     assert composed is not None
     names = [f"model.pool={pool},seed={seed}" for pool in ("max", "avg") for seed in (1, 0)]
-    assert composed.folders == names, "jobs or the names of their folders have changed: compose.job_folder"
+    assert [job.hydra.sweep.subdir for job in composed.jobs] == names, (
+        "jobs or the names of their folders have changed: compose.job_folder"
+    )
     assert [(str(job.model.pool), job.seed) for job in composed.jobs] == [
         (pool, seed) for pool in ("max", "avg") for seed in (1, 0)
     ]
@@ -94,9 +96,11 @@ def test_names_of_folders_are_those_that_hydra_made() -> None:
         compose.compose_jobs(line) for line in (words, [*words, "hydra.sweep.subdir=${hydra.job.override_dirname}"])
     )
     assert ours is not None and theirs is not None
-    for job, name in zip(theirs.jobs, ours.folders, strict=True):
+    for job, our in zip(theirs.jobs, ours.jobs, strict=True):
         by_hydra = str(job.hydra.job.override_dirname).split(",")
-        assert sorted(word for word in by_hydra if not word.startswith("data.root=")) == name.split(",")
+        assert sorted(word for word in by_hydra if not word.startswith("data.root=")) == our.hydra.sweep.subdir.split(
+            ","
+        )
 
 
 def test_lightning_has_the_parts_that_checkpoints_use() -> None:
@@ -104,7 +108,7 @@ def test_lightning_has_the_parts_that_checkpoints_use() -> None:
     assert callable(trainer._signal_connector.register_signal_handlers), "checkpoints.disable_signal_handlers"
     checkpoints.disable_signal_handlers(trainer)
     assert trainer._signal_connector.register_signal_handlers() is None
-    assert trainer.fit_loop.epoch_loop.batch_progress.is_last_batch is False, "checkpoints._epoch_is_over"
+    assert trainer.fit_loop.epoch_loop.batch_progress.is_last_batch is False, "checkpoints.SaveCheckpoints"
 
 
 def test_the_import_hook_checks_types_and_sizes_of_arguments() -> None:
