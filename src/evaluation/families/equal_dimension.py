@@ -77,13 +77,15 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
 
 def _features(adapter: ModelAdapter, test_set: EvaluationSet) -> tuple[dict[str, Array], Array]:
     """The pooled features of every layer and, under ``pixels``, the images; and the images alone."""
-    kept: dict[str, list[Tensor]] = {layer: [] for layer in [*adapter.layers, "pixels"]}
+    kept: dict[str, list[Tensor]] = {layer: [] for layer in adapter.layers}
+    images: list[Tensor] = []
     with record_outputs(adapter.net, adapter.layers) as maps:
         for batch in untransformed_batches(adapter, test_set):
-            kept["pixels"].append(pooled(batch, PIXELS_SIDE).cpu())
+            images.append(pooled(batch, PIXELS_SIDE).cpu())
             adapter.net(batch)
             for layer in adapter.layers:
                 kept[layer].append(pooled(maps[layer].detach()))
+    kept["pixels"] = images
     features = {layer: torch.cat(batches).double().cpu().numpy() for layer, batches in kept.items()}
     return features, features["pixels"]
 
