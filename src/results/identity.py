@@ -70,8 +70,9 @@ def read_image_checksums(folder: Path, cfg: Config) -> dict[str, str]:
     path = folder / files.IDENTITY
     if not path.exists():
         return image_checksums(cfg)
+    tree = files.read_json(path, {})
     with files.reading(path):
-        return dict(files.read_json(path, {})["contents"])
+        return dict(tree["contents"])
 
 
 def read_config(folder: Path) -> Config:

@@ -63,6 +63,10 @@ def _split(name: str, layer: Layer, sizes: Dims, dim: int = 0) -> list[Layer]:
     return [replace(layer, channels=size) for size in sizes]
 
 
+def _chunk(name: str, layer: Layer, chunks: int, dim: int = 0) -> list[Layer]:
+    return _split(name, layer, -(-layer.channels // chunks), dim)
+
+
 def _reduce(name: str, layer: Layer, dim: Dims = (), keepdim: bool = False, **options: Any) -> Layer:
     """A mean, sum or maximum over dimensions of an image."""
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
@@ -169,7 +173,7 @@ CALLS: dict[Any, Call] = {
     **dict.fromkeys([torch.addcmul, "expand_as"], _join),
     **dict.fromkeys([torch.cat, torch.concat], _cat),
     **dict.fromkeys([torch.split, "split"], _split),
-    **dict.fromkeys([torch.chunk, "chunk"], lambda name, x, n, dim=0: _split(name, x, -(-x.channels // n), dim)),
+    **dict.fromkeys([torch.chunk, "chunk"], _chunk),
     **dict.fromkeys([torch.mean, "mean", torch.sum, "sum", torch.amax, "amax"], _reduce),
     **dict.fromkeys([torch.norm, "norm"], lambda name, x, p=2, dim=(), keepdim=False: _reduce(name, x, dim, keepdim)),
     **dict.fromkeys([torch.squeeze, "squeeze"], _squeeze),
