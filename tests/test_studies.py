@@ -107,7 +107,7 @@ def test_a_study_that_its_jobs_can_decide_passes() -> None:
 def folders(*arguments: str) -> list[str]:
     composed = compose_jobs(["-m", *arguments])
     assert composed is not None
-    return composed.folders
+    return [job.hydra.sweep.subdir for job in composed.jobs]
 
 
 @pytest.fixture
