@@ -137,8 +137,8 @@ def _check_score(reading: Reading, cfg: Config, place: str) -> None:
         raise UserError(f"{place}.layer=output: {score} is of layers; choose one of {', '.join(layers)}")
     if score not in scores:
         raise UserError(f"{place}.measure={score}: with data.task={cfg.data.task} choose one of {', '.join(scores)}")
-    parts = ["test", "val", "train", *["train_clean"] * (cfg.data.label_noise > 0), *split(cfg.data).others]
-    if reading.protocol not in parts:
+    parts = ["test", "val", "train", *["train_clean"] * (cfg.data.label_noise > 0)]
+    if reading.protocol not in parts and reading.protocol not in (parts := [*parts, *split(cfg.data).others]):
         raise UserError(f"{place}.protocol={reading.protocol}: {_meant(str(reading.protocol), parts)}")
 
 
