@@ -83,7 +83,7 @@ async function drawFilters({shape: [k, c, h, w], maps: text}) {
 let analysisVisible = false, analysisRequest = null;
 async function drawAnalysis() {
   const net = mapData.nets[state.net], analysis = net?.analysis ?? {};
-  if (byId("analysis").hidden || !analysisVisible || !analysis.stages) return;
+  if (!analysisVisible || !analysis.stages) return;
   const request = analysisRequest = {}, images = await imagesOf(net), image = images[Math.min(state.image, images.length - 1)];
   const stageCards = await Promise.all(Object.entries(analysis.stages).map(([name, stage]) => stageCard(net, name, stage, image)));
   if (analysisRequest !== request) return;  // a newer request came meanwhile
@@ -95,7 +95,6 @@ async function drawAnalysis() {
   if (analysis.filters) await drawFilters(analysis.filters);
 }
 if (mapData.nets.some(hasAnalysis)) {
-  byId("analysis").hidden = false;
   mapData.nets.forEach((net, i) => { if (hasAnalysis(net)) byId("net").append(new Option(net.name, i)); });
   state.net = +byId("net").value;
   byId("net").addEventListener("change", () => update({net: +byId("net").value}));

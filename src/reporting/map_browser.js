@@ -1,7 +1,6 @@
 // The browser of feature maps: decodes the maps of the page and draws any stage, epoch, image and channel of all nets
 // together, on one colour scale or on one per map.
 const mapData = JSON.parse(document.getElementById("maps-data").textContent);
-const byId = id => document.getElementById(id);
 const MISSING = 255, STEPS = 254;  // levels of a quantized map, as in inline_data.py
 const stageNames = [...new Set(mapData.nets.flatMap(net => Object.keys(net.stages)))].sort((a, b) => a.localeCompare(b, undefined, {numeric: true}));
 // what is shown; epoch is an index into mapData.epochs
@@ -15,11 +14,6 @@ const decoded = new Map();  // text or key → promise of its content, so that e
 function decodeOnce(key, decode) {
   if (!decoded.has(key)) decoded.set(key, decode());
   return decoded.get(key);
-}
-async function decompress(text) {
-  const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).arrayBuffer();
 }
 // maps → {n, k, p, q, limits: minimum and maximum of each map, levels: a byte per pixel}
 function decodeMaps(text, [n, k, p, q]) {

@@ -1,25 +1,10 @@
-const figures = [...document.querySelectorAll("script.figure")], plots = [...document.querySelectorAll(".plot")];
-// two panels one below the other, on a narrow screen
-function stackPanels(plot, layout) {
-  layout.height = 1.8 * layout.height;
-  for (const axis of [layout.xaxis, layout.xaxis2]) axis.domain = [0, 1];
-  Object.assign(layout.yaxis, {domain: [.58, 1]});
-  Object.assign(layout.yaxis2, {domain: [0, .42], anchor: "x2", showticklabels: true, title: layout.yaxis.title});
-  layout.xaxis2.anchor = "y2";
-  Object.assign(plot.style, {minWidth: 0, height: `${layout.height}px`});
+// Tables, definitions of terms, and what other scripts share.
+const byId = id => document.getElementById(id);
+async function decompress(text) {
+  const bytes = Uint8Array.from(atob(text), character => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
 }
-function drawPlot(plot) {
-  const {data, layout} = JSON.parse(figures[plots.indexOf(plot)].textContent);
-  if (layout.meta?.stack && innerWidth < 600) stackPanels(plot, layout);
-  Plotly.newPlot(plot, data, layout, {responsive: true, displaylogo: false});
-  plotObserver.unobserve(plot);
-}
-// figures are drawn when they come near the screen
-const plotObserver = new IntersectionObserver(entries => {
-  for (const {isIntersecting, target} of entries) if (isIntersecting) drawPlot(target);
-}, {rootMargin: "300px"});
-for (const plot of plots) plotObserver.observe(plot);
-addEventListener("beforeprint", () => plots.filter(plot => !plot.data).forEach(drawPlot));
 
 function sortBy(button) {
   const heading = button.closest("th"), body = button.closest("table").tBodies[0], column = +button.dataset.column;
@@ -32,7 +17,24 @@ function sortBy(button) {
 }
 for (const button of document.querySelectorAll("table.sortable th button")) button.addEventListener("click", () => sortBy(button));
 
-const baseline = document.getElementById("baseline");
+const baseline = byId("baseline");
 baseline?.addEventListener("change", () => {
-  [...document.getElementById("differences").tBodies].forEach((body, i) => body.hidden = i !== baseline.selectedIndex);
+  [...byId("differences").tBodies].forEach((body, i) => body.hidden = i !== baseline.selectedIndex);
 });
+
+// a term's definition beside it: under the mouse, at a tap, or with the keyboard's focus; Escape hides it
+const tip = byId("tip");
+function showDefinition(term) {
+  tip.textContent = byId(term.getAttribute("aria-describedby")).textContent;
+  tip.hidden = false;
+  const place = term.getBoundingClientRect(), width = document.documentElement.clientWidth;
+  tip.style.left = `${Math.max(8, Math.min(place.left, width - tip.offsetWidth - 8))}px`;
+  const below = place.bottom + 6 + tip.offsetHeight < innerHeight;
+  tip.style.top = `${below ? place.bottom + 6 : Math.max(4, place.top - tip.offsetHeight - 6)}px`;
+}
+const hideDefinition = () => { tip.hidden = true; };
+for (const [event, act] of [["mouseover", showDefinition], ["focusin", showDefinition], ["click", showDefinition], ["mouseout", hideDefinition], ["focusout", hideDefinition]]) {
+  document.addEventListener(event, ({target}) => { const term = target.closest?.(".term"); if (term) act(term); });
+}
+addEventListener("keydown", event => { if (event.key === "Escape") hideDefinition(); });
+addEventListener("scroll", hideDefinition, {passive: true, capture: true});

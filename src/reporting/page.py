@@ -5,9 +5,11 @@ Measures of a single net have a smaller page from the same template.
 
 import shlex
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -18,16 +20,23 @@ from ..naming import si_prefix
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from . import comparison
-from .columns import FACTS, FAILURES, legend, one_line
+from .columns import FACTS, FAILURES, MEASURED, legend, one_line
+from .cautions import cautions
 from .comparison import group_by_task, group_into_variants, shown_differences
+from .groups import GROUPS, Group
 from .headline import headline
+from .inline_data import compressed
 from .map_browser import serialize_maps
 from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
-from .tables import comparison_rows, failures, run_facts, run_rows, shown_columns, shown_rows
+from .story import answer, causes
+from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
 from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path
+from .terms import key_of, terms, used_terms, with_terms
 from .variant import Variant
 from .verdicts import page_of, show_verdicts
 
+#: where the template leaves room for the definitions of its terms
+DEFINITIONS = "<!-- definitions -->"
 #: with at most so many variants, the page holds the differences from each of them to choose from
 MOST_BASELINES = 16
 
@@ -118,7 +127,8 @@ def render(
         variants, SWEEP_SECTIONS, title=title, headline=headline(variants), legend=legend(columns),
         verdict=page_of(study) if study else None,
         question=manifest.get("question") or runs[0].settings["question"],
-        columns={column: one_line(heading) for column, heading in columns.items()}, rows=shown_rows(variants),
+        columns={column: one_line(heading) for column, heading in columns.items()}, rows=page_rows(variants),
+        heading_terms=_heading_terms(columns),
         sort_keys=[{column: _sort_key(variant, column) for column in columns} for variant in variants],
         baseline=baseline.name, differences={v.name: shown_differences(variants, v) for v in references},
         summaries={variant.name: _stages(variant.measured[0]) for variant in variants},
@@ -139,22 +149,51 @@ def write_measure_page(run: FinishedRun, title: str, path: Path) -> Path:
 
 
 def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: Any) -> str:
-    """The template with those sections whose figures have data, those of all other measures last."""
+    """The template with those sections whose figures have data, folded into their groups; all other measures last."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment.filters["terms"] = with_terms
     sections_and_figures = [(section, section.figure(variants)) for section in sections]
     drawn = {key for variant in variants for key in variant.drawn}
     sections_and_figures += [(section, section.figure(variants, drawn)) for section in OTHER_SECTIONS]
-    figures = []
+    figures: dict[Group | None, list[dict[str, Any]]] = {}
     for section, figure in sections_and_figures:
-        meta = figure.layout.meta or {}
         if figure.data:
-            figures.append({
-                "title": section.title, "reading": section.reading, "collapsed": section.collapsed,
-                "height": figure.layout.height, "width": meta.get("width", 560),
-                "notes": notes(variants, section.family) | meta.get("notes", {}),
-                "json": Markup(figure.to_json()),  # plotly writes <, > and / as \u003c …
-            })  # fmt: skip
-    return environment.get_template("page.html.j2").render(figures=figures, plotly=get_plotlyjs(), **context)
+            figures.setdefault(section.group, []).append(_figure(variants, section, figure))
+    groups = []
+    for group in GROUPS:
+        part = environment.get_template(group.part).render(context).strip() if group.part else ""
+        if part or group in figures:
+            shown = {"part": Markup(part), "figures": figures.get(group, [])}  # noqa: S704  (a template's output)
+            groups.append({"key": group.key, "title": group.title, "answer": group.answer(variants), **shown})
+    if groups and not context.get("rows"):  # of a page without a comparison, the groups are all there is
+        groups[0]["open"] = True
+    context |= {"groups": groups, "open_figures": figures.get(None, []), "cautions": cautions(variants)}
+    context |= {"answer": answer(variants), "causes": causes(variants), "plotly": plotly_library()}
+    text = environment.get_template("page.html.j2").render(context)
+    return text.replace(DEFINITIONS, _definitions(text), 1)
+
+
+def _figure(variants: Sequence[Variant], section: Section, figure: go.Figure) -> dict[str, Any]:
+    """A section as the template takes it."""
+    meta = figure.layout.meta or {}
+    return {
+        "key": key_of(section.title), "title": section.title, "reading": section.reading, "look": section.look,
+        "height": figure.layout.height, "width": meta.get("width", 560),
+        "notes": notes(variants, section.family) | meta.get("notes", {}),
+        "packed": compressed(figure.to_json().encode()),
+    }  # fmt: skip
+
+
+def _definitions(text: str) -> Markup:
+    """The definitions of the terms that a page uses."""
+    line = Markup('<dt>{}</dt><dd id="term-{}">{}: {}</dd>\n')
+    return Markup("").join(line.format(term, key, term, words) for key, (term, words) in used_terms(text).items())
+
+
+@cache
+def plotly_library() -> str:
+    """The library that draws the figures, packed."""
+    return compressed(get_plotlyjs().encode())
 
 
 def shared_settings(runs: list[FinishedRun]) -> dict[str, str]:
@@ -177,6 +216,12 @@ def notes(variants: Sequence[Variant], family: str) -> dict[str, str]:
 def _images(runs: Sequence[FinishedRun], measure: str) -> int:
     """The largest number of images behind a measure in any run; 0 where none has it."""
     return max((n for run in runs for key, n in run.counts.items() if key[3] == measure), default=0)
+
+
+def _heading_terms(columns: Iterable[str]) -> dict[str, str]:
+    """Column → key of the term that its heading is explained by."""
+    names = {column: (MEASURED[column][-1] if column in MEASURED else column).replace("_", " ") for column in columns}
+    return {column: key_of(name) for column, name in names.items() if name in terms()}
 
 
 def _sort_key(variant: Variant, column: str) -> str | float:

@@ -83,6 +83,21 @@ def shown_rows(variants: Sequence[Variant]) -> list[dict[str, str]]:
     return rows
 
 
+def page_rows(variants: Sequence[Variant]) -> list[dict[str, tuple[str, str]]]:
+    """The comparison for the page: column → value, and its 95% interval where it has one, also of a single seed."""
+    rows = []
+    for variant, shown in zip(variants, shown_rows(variants), strict=True):
+        row = {column: (text, "") for column, text in shown.items()}
+        for column in (*MEASURED, *GAPS):
+            if column in row and variant.has(column):
+                mean, low, high = variant.interval(column)
+                text = shown_value(column, mean, low, high)
+                value, _, interval = text.partition(" ")
+                row[column] = value, interval
+        rows.append(row)
+    return rows
+
+
 def shown_columns(variants: Sequence[Variant]) -> dict[str, str]:
     """The columns with a value in any variant (of failures: a count above 0) → heading."""
 
