@@ -1,6 +1,9 @@
 """What several files of tests use."""
 
+import base64
+import gzip
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -160,3 +163,17 @@ def windows(x: Tensor, kernel: int, stride: int, border: str) -> np.ndarray:
     y = np.pad(x.numpy(), ((0, 0), (0, 0), pad, pad), MODES[border], **PADS[border])
     rows, columns = (-(-size // stride) for size in x.shape[2:])
     return sliding_window_view(y, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride][:, :, :rows, :columns]
+
+
+def words_of_page(page: Path) -> str:
+    """The HTML of a page without its packed data: the library, maps and figures."""
+    return re.sub(
+        r'<script type="(text/plain|application/json)"[^>]*>.*?</script>', "", page.read_text(), flags=re.DOTALL
+    )
+
+
+def figures_of(page: Path) -> dict[str, dict[str, Any]]:
+    """The figures of a page: title → data and layout."""
+    pattern = r'<section class="figure" .*?<h3 .*?>(.*?)</h3>.*?<script type="text/plain" class="data">(.*?)</script>'
+    packed = re.findall(pattern, page.read_text(), re.DOTALL)
+    return {title: json.loads(gzip.decompress(base64.b64decode(text))) for title, text in packed}

@@ -1,15 +1,21 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright. Skipped where there is none."""
 
+import csv
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from src.reporting.maps import colours, save_maps
 from src.reporting.page import build_report
+from src.reporting.terms import terms
 from src.results import files
 from tests.test_comparison import leave_run
 
@@ -119,11 +125,12 @@ def test_names_are_text(page: Page) -> None:
 
 
 def test_sorting_sorts(page: Page) -> None:
-    heading = page.get_by_role("button", name="accuracy")  # with an arrow, once it is clicked
+    heading = page.get_by_role("columnheader", name="accuracy").get_by_role("button")  # with an arrow after a click
     column = "table.sortable tbody tr td:nth-child(2)"
     for wanted in (["0.800", "0.850", "0.900"], ["0.900", "0.850", "0.800"]):
         heading.click()
-        assert page.locator(column).all_inner_texts() == wanted
+        assert [text.split()[0] for text in page.locator(column).all_inner_texts()] == wanted
+    assert page.locator(column).first.inner_text().split("\n") == ["0.900", "± 0.010"], "with its interval"
     assert page.locator("th[aria-sort=descending]").count() == 1
 
 
@@ -185,6 +192,7 @@ def test_channels_can_be_ordered_by_selectivity_and_keys_follow_that_order(page:
 
 
 def test_a_net_is_shown_stage_by_stage(page: Page) -> None:
+    page.locator("#inside summary").first.click()
     page.locator("#analysis").scroll_into_view_if_needed()
     page.locator(".stage h3", has_text="stage2").wait_for()
     assert page.locator("#net option").all_inner_texts() == ["pool=avg", "pool=blur"]
@@ -197,7 +205,8 @@ def test_a_net_is_shown_stage_by_stage(page: Page) -> None:
 
 
 def test_measures_without_a_figure_of_their_own_are_drawn_when_they_are_opened(page: Page) -> None:
-    section = page.locator("details", has=page.get_by_label("Other measures, by layer"))
+    section = page.locator("details#others")
+    assert not section.locator(".plot svg").count()
     section.locator("summary").click()
     section.locator(".plot .bars").first.wait_for()
     assert "roll 1consistency_corrected" in section.inner_text().replace("\n", "")
@@ -211,11 +220,151 @@ def test_every_picture_has_a_label(page: Page) -> None:
         assert plot.get_attribute("aria-label")
 
 
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [320, 390, 1200])
 def test_nothing_is_wider_than_the_screen(browser: Browser, report: Path, width: int) -> None:
     opened = browser.new_page(viewport={"width": width, "height": 800})
     opened.goto(report.as_uri())
+    opened.evaluate("document.querySelectorAll('details').forEach(group => { group.open = true; })")
     opened.locator("#maps").scroll_into_view_if_needed()
     opened.wait_for_timeout(300)
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     opened.close()
+
+
+def opened_at(browser: Browser, report: Path, anchor: str = "", **options: Any) -> Page:
+    """The page of its own tab, at an anchor."""
+    tab = browser.new_page(viewport={"width": 1000, "height": 800}, **options)
+    tab.goto(report.as_uri() + anchor)
+    return tab
+
+
+def test_groups_are_folded_and_each_says_what_came_out(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    assert tab.locator("details.group[open]").count() == 0
+    lines = dict(
+        zip(*(tab.locator(f"details.group summary {tag}").all_inner_texts() for tag in ("h2", "span")), strict=True)
+    )
+    assert lines["Invariance"] == "A 1-px crop moves pool=avg least: 0.100; pool=max most: 0.300 (output distance)."
+    assert all(lines.values())
+    heights = tab.evaluate("[document.documentElement.scrollHeight, document.getElementById('browser').offsetTop]")
+    assert heights[0] < 4000 and heights[1] < 2000
+    tab.close()
+
+
+def test_a_link_to_a_section_opens_its_group(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, "#how-far-a-transform-moves-the-output")
+    section = tab.locator("#how-far-a-transform-moves-the-output")
+    section.locator(".plot svg").first.wait_for()
+    assert tab.locator("details#invariance[open]").count() == 1
+    assert tab.locator("details.group[open]").count() == 1
+    box = section.bounding_box()
+    assert box is not None and -10 <= box["y"] < 700, "scrolled to it"
+    tab.close()
+
+
+def test_a_link_of_the_navigation_opens_its_group_again_and_again(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    for _ in range(2):  # the address has the hash already the second time
+        tab.get_by_role("link", name="Training").click()
+        assert tab.locator("details#training[open]").count() == 1
+        tab.locator("details#training > summary").click()
+        assert tab.locator("details#training[open]").count() == 0
+    tab.close()
+
+
+def test_what_the_browsers_search_finds_in_a_group_opens_it(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, "#:~:text=predictions%20that%20flip")  # links to text reveal it as the search does
+    tab.locator("details#invariance[open]").wait_for()
+    assert tab.locator("details.group[open]").count() == 1
+    tab.close()
+
+
+def test_printing_opens_and_draws_all(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    tab.evaluate("allLoaded")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("details:not([open])").count() == 0
+    assert tab.evaluate("sections.filter(section => !section.querySelector('.plot svg')).length") == 0
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("details[open]").count() == 0
+    tab.close()
+
+
+def saved(tab: Page, title: str, form: str) -> tuple[str, bytes]:
+    """Name and content of a figure that is saved."""
+    with tab.expect_download() as waiting:
+        tab.get_by_role("button", name=f"save {title} as {form}").click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def test_figures_are_saved_as_svg_png_and_csv(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, "#invariance", accept_downloads=True)
+    title = "Accuracy against invariance, and against cost"
+    name, svg = saved(tab, title, "SVG")
+    assert name == "accuracy-against-invariance-and-against-cost.svg"
+    tree = ElementTree.fromstring(svg)
+    words = {element.text for element in tree.iter() if element.tag.endswith("}text")}
+    assert words >= {"pool=avg", "pool=max", "output distance (1-px crop)"}
+    _, png = saved(tab, title, "PNG")
+    assert png.startswith(b"\x89PNG")
+    name, text = saved(tab, "How far a transform moves the output", "CSV")
+    found = list(csv.DictReader(text.decode().splitlines()))
+    of = {(row["panel"], row["series"], row["kind"]): row for row in found}
+    assert (len(found), name) == (12, "how-far-a-transform-moves-the-output.csv")
+    row = of["crop (px)", "pool=max", ""]
+    assert [float(row[key]) for key in ("x", "value", "low", "high")] == pytest.approx([1, 0.3, 0.29, 0.31])
+    assert float(of["crop (px)", "pool=max", "untrained"]["value"]) == pytest.approx(0.3)
+    tab.close()
+
+
+def test_heatmaps_are_saved_cell_by_cell(page: Page) -> None:
+    figure = go.Figure(
+        go.Heatmap(z=np.array([[1.0, 2.0], [3.0, 4.0]]), x=np.array([-1, 1], "i1"), y=["a", 'b,"c"'], name="n")
+    )
+    figure.update_layout(xaxis_title="right", yaxis_title="down")
+    lines = page.evaluate("figure => csvOf(figure)", json.loads(figure.to_json())).splitlines()
+    assert lines[1:] == ["down by right,n,,-1,a,1,,", "down by right,n,,1,a,2,,",
+                         'down by right,n,,-1,"b,""c""",3,,', 'down by right,n,,1,"b,""c""",4,,']  # fmt: skip
+
+
+def test_no_figure_offers_an_upload(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, "#invariance")
+    tab.locator("#invariance .plot .modebar-btn").first.wait_for(state="attached")
+    titles = tab.locator(".modebar-btn").evaluate_all("buttons => buttons.map(button => button.dataset.title)")
+    assert set(titles) == {"Zoom", "Pan", "Reset axes"}
+    tab.close()
+
+
+def test_terms_are_defined_for_keyboard_mouse_and_screen_readers(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    term = tab.locator("#answer .term", has_text="output distance")
+    wanted = f"output distance: {terms()['output distance']}"
+    described = tab.locator(f"#{term.get_attribute('aria-describedby')}")
+    assert described.text_content() == wanted
+    for show in (term.focus, term.hover, term.click):
+        show()
+        assert tab.locator("#tip").inner_text() == wanted
+        tab.keyboard.press("Escape")
+        assert tab.locator("#tip").is_hidden()
+        tab.mouse.move(0, 0)
+        tab.evaluate("document.activeElement.blur()")
+    for _ in range(40):  # terms are stops of the Tab key
+        tab.keyboard.press("Tab")
+        if tab.locator("#tip").is_visible():
+            break
+    assert tab.evaluate("document.activeElement.className") == "term"
+    assert ": " in tab.locator("#tip").inner_text()
+    tab.close()
+
+
+def test_the_answer_is_on_the_first_screen_of_a_phone(browser: Browser, report: Path) -> None:
+    tab = browser.new_page(viewport={"width": 390, "height": 780})
+    tab.goto(report.as_uri())
+    box = tab.locator("#answer").bounding_box()
+    assert box is not None and box["y"] + box["height"] < 780
+    assert "0.900" in tab.locator("#answer").inner_text()
+    first = tab.locator("table.sortable tbody td").first.bounding_box()
+    assert first is not None and first["x"] + first["width"] <= 390, (
+        "the first number of the comparison is on the screen"
+    )
+    tab.close()

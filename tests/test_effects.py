@@ -183,6 +183,6 @@ def test_the_page_of_a_factorial_has_its_sections_and_counts_left_out_runs(tmp_p
                 leave_run(tmp_path / f"{pool}{stride}{seed}", accuracy, 0.1, seed=seed, model=model)
     page = build_report(tmp_path).read_text()
     for title in ("Main effects", "Interactions", "Share of variance explained by each axis"):
-        assert f">{title}</h2>" in page
+        assert f">{title}</h3>" in page
     words = "pool (2) × stride (2), one seed each: no intervals; left out, as not every variant has their seed: 3 runs"
     assert f"crossed: {words}." in page

@@ -1,14 +1,11 @@
 """Figures, pages and pictures of measures, against a small table written by hand."""
 
-import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from plotly.offline import get_plotlyjs
 
 from src.errors import UserError
 from src.measuring import checkpoint as saved
@@ -25,7 +22,7 @@ from src.results import files
 from src.results.measures import named_values, write_measures
 from src.results.runs import FinishedRun
 from src.training.run import run
-from tests.helpers import tiny, wandb_records
+from tests.helpers import figures_of, tiny, wandb_records, words_of_page
 from tests.test_comparison import leave_run
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and W&B's own
@@ -241,19 +238,11 @@ def test_names_are_text_in_a_page_of_one_net(tmp_path: Path) -> None:
     table = tmp_path / "a<b>.csv"
     write_measures(table, rows([*TABLE, (hostile, "shift", "crop", 1, "invariance_error", 0.1)]))
     page = write_measure_page(FinishedRun(tmp_path, {}, table), f"net {hostile}", table.with_suffix(".html"))
-    text = page.read_text()
-    body = text.replace(get_plotlyjs(), "")
+    body = words_of_page(page)
     assert "<script>alert" not in body and "a<b>" not in body
     assert "http" not in body, "nothing is fetched"
     assert figures_of(page)["How far a 1-px shift moves each layer"]["data"][0]["x"][-1] == hostile
     assert not list(tmp_path.glob(".*")), "no half-written file stays behind"
-
-
-def figures_of(page: Path) -> dict[str, dict[str, object]]:
-    text = page.read_text()
-    titles = re.findall(r'<h2 id="section\d+">(.*?)</h2>', text)
-    trees = re.findall(r'<script type="application/json" class="figure">(.*?)</script>', text, re.DOTALL)
-    return dict(zip(titles, map(json.loads, trees), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -312,10 +301,10 @@ def test_notes_are_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
     with console.capture() as shown:
         show_notes(run.notes)
     assert shown.get().strip() == "rolls: one by one: <conv> pads [with] zeros"
-    text = write_measure_page(run, "net", tmp_path / "measures.html").read_text()
-    below = text[text.index("All rolls: worst case</h2>") :]
-    assert "net: one by one: &lt;conv&gt; pads [with] zeros." in below[:1500]
-    assert "the twin" not in text.replace(get_plotlyjs(), "")
+    text = words_of_page(write_measure_page(run, "net", tmp_path / "measures.html"))
+    below = text[text.index("All rolls: worst case</h3>") :]
+    assert "net: one by one: &lt;conv&gt; pads [with] zeros." in below[:2500]
+    assert "the twin" not in text
 
 
 def test_cka_of_two_nets_is_a_matrix_of_both(variant: Variant) -> None:

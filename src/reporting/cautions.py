@@ -1,4 +1,4 @@
-"""What a reader must know before trusting a comparison: nets near chance, undertrained nets, nets that are not alike."""
+"""What a reader must know before trusting a comparison: nets near chance, undertrained nets, nets that are unlike."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -43,8 +43,8 @@ def _near_chance(variants: Sequence[Variant]) -> Iterator[str]:
     names = [variant.name for variant in variants if is_near_chance(variant)]
     if names:
         yield (
-            f"Near chance: {listed(names)}. The score is less than {NEAR_CHANCE:.0%} of the way from chance to perfect, "
-            "so how far such a net's output moves says little."
+            f"Near chance: {listed(names)}. The score is less than {NEAR_CHANCE:.0%} of the way from chance to "
+            "perfect, so how far such a net's output moves says little."
         )
 
 
@@ -90,8 +90,13 @@ def _unlike(variants: Sequence[Variant]) -> Iterator[str]:
     for key in data:
         values = dict.fromkeys(format_override(variant.settings[key]) for variant in variants)
         yield f"Unlike data: the variants differ in {short(key)} ({listed(list(values))})."
-    sized = sorted((v for v in variants if v.has("parameters")), key=lambda v: v.mean("parameters"))
-    if sized and sized[-1].mean("parameters") > UNLIKE_SIZE * max(sized[0].mean("parameters"), 1):
-        least, most = (f"{v.name} has {si_prefix(v.mean('parameters'))} parameters" for v in (sized[0], sized[-1]))
-        factor = sized[-1].mean("parameters") / max(sized[0].mean("parameters"), 1)
+    sizes = facts(variants, "parameters")
+    if sizes and (factor := max(sizes.values()) / max(min(sizes.values()), 1)) > UNLIKE_SIZE:
+        ends = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+        least, most = (f"{name} has {si_prefix(sizes[name])} parameters" for name in ends)
         yield f"Unlike sizes: {least}, {most} ({factor:.2g} times as many); a difference may come from size alone."
+
+
+def facts(variants: Sequence[Variant], column: str) -> dict[str, float]:
+    """Name → a cost, of the variants whose runs have it; a net that was measured alone has none."""
+    return {v.name: v.mean(column) for v in variants if all(column in run.facts for run in v.measured)}

@@ -4,10 +4,11 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..naming import si_prefix
 from ..results.runs import Key
-from .cautions import listed, validation_scores
+from .cautions import facts, listed, validation_scores
 from .columns import HEADINGS, one_line
 from .effects import factorial_of
 from .measure_figures import merge_layers
@@ -76,14 +77,13 @@ def layers(variants: Sequence[Variant]) -> str:
     """How a shift moves the layers, and where equivariance is lost, on average over the nets."""
     texts = []
     if changes := _by_layer(variants, "invariance_error"):
-        first, last = next(iter(changes)), [*changes][-1]
-        texts.append(f"invariance error for a 1-px crop: {changes[first]:.3f} in {first}, {changes[last]:.3f} in {last}")
+        ends = (f"{changes[name]:.3f} in {name}" for name in (next(iter(changes)), [*changes][-1]))
+        texts.append(f"invariance error for a 1-px crop: {', '.join(ends)}")
     errors = _by_layer(variants, "equivariance_error")
     if len(errors) > 1:
-        names = [*errors]
-        gains = {name: errors[name] - errors[before] for before, name in zip(names, names[1:], strict=False)}
-        lost = max(gains, key=gains.__getitem__)
-        texts.append(f"equivariance is lost most at {lost}: {errors[lost] - gains[lost]:.3f} before, {errors[lost]:.3f}")
+        before, lost = max(pairwise(errors), key=lambda pair: errors[pair[1]] - errors[pair[0]])
+        at = [f"{name} ({errors[name]:.3f})" for name in (before, lost)]
+        texts.append(f"equivariance error grows most from {at[0]} to {at[1]}")
     over = f", mean over {len(variants)} variants" * (len(variants) > 1)
     text = "; ".join(texts) + over
     return f"{text[0].upper()}{text[1:]}." if texts else ""
@@ -123,12 +123,10 @@ def costs(variants: Sequence[Variant]) -> str:
     """Multiply-adds and parameters."""
     texts = []
     for column, title in (("multiply_adds", "multiply-adds per image"), ("parameters", "parameters")):
-        values = {variant.name: variant.mean(column) for variant in variants if variant.has(column)}
-        if values:
-            low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-            same = si_prefix(values[low]) == si_prefix(values[high])
-            ends = si_prefix(values[low]) if same else f"{si_prefix(values[low])} ({low}) to {si_prefix(values[high])} ({high})"
-            texts.append(f"{ends} {title}")
+        if values := facts(variants, column):
+            names = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+            low, high = (si_prefix(values[name]) for name in names)
+            texts.append(f"{low} {title}" if low == high else f"{low} ({names[0]}) to {high} ({names[1]}) {title}")
     return f"{'; '.join(texts)}." if texts else ""
 
 
@@ -152,8 +150,11 @@ def others(variants: Sequence[Variant]) -> str:
 def reproduce(variants: Sequence[Variant]) -> str:
     """How many runs one command makes."""
     runs = [run for variant in variants for run in variant.runs]
-    seeds = sorted({run.settings.get("seed") for run in runs})
-    return f"One command; {len(runs)} {'runs' if len(runs) > 1 else 'run'}, seeds {listed([str(s) for s in seeds])}."
+    seeds = sorted({int(run.settings["seed"]) for run in runs if "seed" in run.settings})
+    many = len(seeds) > 2 and seeds == [*range(seeds[0], seeds[-1] + 1)]
+    names = f"{seeds[0]} to {seeds[-1]}" if many else listed([str(seed) for seed in seeds])
+    count = f"{len(runs)} {'runs' if len(runs) > 1 else 'run'}"
+    return f"One command; {count}, {'seeds' if len(seeds) > 1 else 'seed'} {names}."
 
 
 COMPARED = Group("differences", "Differences and effects", compared, "differences.html.j2")

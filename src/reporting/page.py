@@ -20,8 +20,8 @@ from ..naming import si_prefix
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from . import comparison
-from .columns import FACTS, FAILURES, MEASURED, legend, one_line
 from .cautions import cautions
+from .columns import FACTS, FAILURES, MEASURED, legend, one_line
 from .comparison import group_by_task, group_into_variants, shown_differences
 from .groups import GROUPS, Group
 from .headline import headline
@@ -159,11 +159,11 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
     for section, figure in sections_and_figures:
         if figure.data:
             figures.setdefault(section.group, []).append(_figure(variants, section, figure))
-    groups = []
+    groups: list[dict[str, Any]] = []
     for group in GROUPS:
         part = environment.get_template(group.part).render(context).strip() if group.part else ""
         if part or group in figures:
-            shown = {"part": Markup(part), "figures": figures.get(group, [])}  # noqa: S704  (a template's output)
+            shown = {"part": Markup(part), "figures": figures.get(group, [])}
             groups.append({"key": group.key, "title": group.title, "answer": group.answer(variants), **shown})
     if groups and not context.get("rows"):  # of a page without a comparison, the groups are all there is
         groups[0]["open"] = True

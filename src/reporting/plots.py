@@ -20,6 +20,8 @@ from .variant import Variant
 # does not look like the first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#B8A800")
 MARKS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "triangle-down", "hourglass")
+#: mark of a variant → the pattern of its bars, so that no variant is told by its colour alone
+PATTERNS = dict(zip(MARKS, ("", "/", ".", "x", "-", "+", "\\", "|", ""), strict=True))
 GRID = "rgba(128,128,128,0.25)"
 #: suffix of a measure's name → how its line is drawn
 LINES: dict[str, dict[str, Any]] = {
@@ -70,6 +72,7 @@ def small_multiples(
                 if curve:
                     trace = (_bars if bars else _line)(curve, style, suffix)
                     trace.update(name=variant.name, legendgroup=variant.name, showlegend=variant.name not in in_legend)
+                    trace.meta = suffix.strip("_") or None
                     figure.add_trace(trace, **cell)
                     in_legend.add(variant.name)
         if order:
@@ -108,9 +111,10 @@ def _line(curve: Curve, style: tuple[str, str], suffix: str) -> go.Scatter:
 
 
 def _bars(curve: Curve, style: tuple[str, str], suffix: str) -> go.Bar:
-    x, y, error = _points(curve)
+    (colour, mark), (x, y, error) = style, _points(curve)
     return go.Bar(
-        x=x, y=y, error_y=error | {"color": "#808080"}, marker={"color": style[0]},
+        x=x, y=y, error_y=error | {"color": "#808080"},
+        marker={"color": colour, "pattern": {"shape": PATTERNS[mark], "solidity": 0.2, "fgcolor": "#fff"}},
         opacity=LINES[suffix].get("opacity", 1), hovertemplate=f"%{{x}}: %{{y:.3f}}{suffix.replace('_', ' ')}",
     )  # fmt: skip
 
@@ -164,7 +168,7 @@ def training_curves(variants: list[Variant]) -> go.Figure:
                     figure.add_scatter(
                         x=[int(row["epoch"]) for row in run.history],
                         y=[value if math.isfinite(value) else None for value in values],  # None: a gap
-                        mode="lines+markers", name=variant.name, legendgroup=variant.name,
+                        mode="lines+markers", name=variant.name, legendgroup=variant.name, meta=f"{part}, run {i + 1}",
                         showlegend=i == 0 and panel == 1 and part == "val", opacity=1 if part == "val" else 0.6,
                         line={"color": colour, "dash": dash}, marker={"symbol": mark, "size": 6},
                         row=1, col=panel,

@@ -35,7 +35,8 @@ LINES = f"Solid: trained; dotted: {UNTRAINED}"
 #: measures of a net, in the order of a page
 MEASURED_SECTIONS = (
     Section("How far a transform moves the output", measure_figures.transform_curves, group=INVARIANCE,
-        look="curves that stay low as the shift grows, and a wide gap between solid and dotted: what training added.", reading=
+        look="curves that stay low as the shift grows, and a wide gap between solid and dotted: what training added.",
+        reading=
         f"Output distance: 0 = the output does not change, 1 = it changes as much as to another image. {LINES}; thin "
         "dashes: interpolation alone, the image transformed there and back. roll: circular shift; crop: shift that "
         "reveals what is outside the frame; disc: compared on the largest inscribed disc."),

@@ -63,7 +63,8 @@ CANDIDATES = (
 def why(variants: Sequence[Variant], alpha: float = ALPHA) -> list[str]:
     """A sentence for each outcome that a candidate goes along with, over variants of one data set and task; else none.
 
-    Only candidates that every variant has are tried; ``alpha`` is the probability of naming any by chance. See ``rank_correlations`` for the test.
+    Only candidates that every variant has are tried; ``alpha`` is the probability of naming any by chance. See
+    ``rank_correlations`` for the test.
     """
     outcomes = {name: [variant.mean(name) for variant in variants] for name in OUTCOMES if _have(variants, name)}
     tried = {candidate.name: [candidate.of(variant) for variant in variants] for candidate in CANDIDATES}

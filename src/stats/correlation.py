@@ -36,10 +36,10 @@ def rank_correlations(
 ) -> list[Correlation]:
     """Every candidate against every outcome, the largest |rho| first; each has a value for each of the same variants.
 
-    p-values are by permutation of the variants, the same for all pairs at once, and corrected for the number of pairs by
-    the distribution of the largest |rho| (Westfall & Young 1993, maxT): if no candidate goes with an outcome, any pair
-    has p ≤ 0.05 with a probability of 5% at most, for any distribution. Columns that are constant or hold a nan are left
-    out; fewer than ``LEAST_VARIANTS`` variants give none.
+    p-values are by permutation of the variants, the same for all pairs at once, and corrected for the number of pairs
+    by the distribution of the largest |rho| (Westfall & Young 1993, maxT): if no candidate goes with an outcome, any
+    pair has p ≤ 0.05 with a probability of 5% at most, for any distribution. Columns that are constant or hold a nan
+    are left out; fewer than ``LEAST_VARIANTS`` variants give none.
     """
     ranked_outcomes, ranked_candidates = _standardized_ranks(outcomes), _standardized_ranks(candidates)
     if not ranked_outcomes or not ranked_candidates:
@@ -48,7 +48,7 @@ def rank_correlations(
     if y.shape[1] < LEAST_VARIANTS:
         return []
     rho = y @ x.T
-    largest = np.array([np.abs(y[:, order] @ x.T).max() for order in _orders(y.shape[1])])
+    largest = np.abs(y[:, _orders(y.shape[1])] @ x.T).max((0, 2))
     pairs = [
         Correlation(outcome, candidate, float(rho[i, j]), float((largest >= abs(rho[i, j]) - 1e-9).mean()))
         for i, outcome in enumerate(ranked_outcomes)
