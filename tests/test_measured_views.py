@@ -1,11 +1,14 @@
 """Figures, pages and pictures of measures, against a small table written by hand."""
 
+import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from plotly.offline import get_plotlyjs
 
 from src.errors import UserError
 from src.measuring import checkpoint as saved
@@ -14,7 +17,7 @@ from src.measuring.options import Images, Options, check_options
 from src.metrics.rows import Estimate, Heatmap, Note, Row
 from src.reporting import heatmaps, measure_figures, plots, sections
 from src.reporting.maps import centred, heatmap_picture
-from src.reporting.page import build_report, write_measure_page
+from src.reporting.page import PLOTLY, build_report, write_measure_page
 from src.reporting.terminal import console, show_closing, show_measured, show_notes
 from src.reporting.variant import Variant
 from src.reporting.wandb_logger import WandbLogger
@@ -362,3 +365,14 @@ def test_measuring_again_removes_old_grids_and_notes(tmp_path: Path) -> None:
     assert (tmp_path / files.GRIDS).exists() and (tmp_path / files.NOTES).exists()
     write_measures(table, rows(TABLE))
     assert [path.name for path in tmp_path.iterdir()] == ["measures.csv"]
+
+
+def test_the_library_of_the_page_is_that_of_the_python_package_and_draws_every_trace(tmp_path: Path) -> None:
+    write_measures(tmp_path / files.MEASURES, [*rows(TABLE), *grids()])
+    page = write_measure_page(FinishedRun(tmp_path, {}), "net", tmp_path / "measures.html")
+    code = gzip.decompress(PLOTLY.read_bytes()).decode()
+    version = r"plotly\.js(?: \(cartesian - minified\))? v(\d+)\."
+    assert re.findall(version, code[:200]) == re.findall(version, get_plotlyjs()[:200])
+    kinds = {trace["type"] for figure in figures_of(page).values() for trace in figure["data"]}
+    assert kinds == {"scatter", "bar", "heatmap"}, "all of them are in the cartesian bundle"
+    assert page.stat().st_size < 1_000_000
