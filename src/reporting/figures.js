@@ -15,19 +15,38 @@ async function loadFigure(section) {
   }
   return figures.get(section);
 }
-// two panels one below the other, on a narrow screen
-function stackPanels(plot, layout) {
-  layout.height = 1.8 * layout.height;
-  for (const axis of [layout.xaxis, layout.xaxis2]) axis.domain = [0, 1];
-  Object.assign(layout.yaxis, {domain: [.58, 1]});
-  Object.assign(layout.yaxis2, {domain: [0, .42], anchor: "x2", showticklabels: true, title: layout.yaxis.title});
-  layout.xaxis2.anchor = "y2";
+// the title above a trace's panel, if it has one
+function titleOf(trace, layout) {
+  const axis = (letter, name) => layout[`${letter}axis${name?.slice(1) ?? ""}`] ?? {};
+  const [left, right] = axis("x", trace.xaxis).domain ?? [0, 1], top = (axis("y", trace.yaxis).domain ?? [0, 1])[1];
+  return (layout.annotations ?? []).find(note => Math.abs(note.x - (left + right) / 2) < 1e-3 && Math.abs(note.y - top) < 1e-3);
+}
+// on a screen that is narrower than the figure, its panels in fewer columns
+function fitPanels(plot, data, layout) {
+  const width = plot.parentNode.clientWidth;
+  if (width >= (layout.meta?.width ?? 560) || data.some(trace => trace.type === "heatmap")) return;
+  const panels = new Map(data.map(trace => [trace.xaxis ?? "x", {trace, title: titleOf(trace, layout)}])), n = panels.size;
+  const least = data.some(trace => trace.orientation === "h") ? 300 : n > 2 ? 175 : 260, columns = Math.max(1, Math.floor(width / least));
+  const rows = Math.ceil(n / columns), height = 190, below = 70, whole = rows * (height + below) - below, yTitle = layout.yaxis.title;
+  [...panels.values()].forEach(({trace, title}, i) => {
+    const x = layout[`xaxis${trace.xaxis?.slice(1) ?? ""}`], y = layout[`yaxis${trace.yaxis?.slice(1) ?? ""}`], column = i % columns;
+    const top = 1 - Math.floor(i / columns) * (height + below) / whole;
+    x.domain = [column / columns + (column ? .04 : 0), (column + 1) / columns - (column < columns - 1 ? .04 : 0)];
+    y.domain = [top - height / whole, top];
+    Object.assign(y, {title: column ? undefined : yTitle, showticklabels: !column || !y.matches});
+    if (title) Object.assign(title, {x: (x.domain[0] + x.domain[1]) / 2, y: top});
+  });
+  const names = data.filter(trace => trace.showlegend !== false && trace.name).map(trace => trace.name);
+  const head = 58 + 30 * Math.ceil(names.reduce((sum, name) => sum + 7 * name.length + 50, 0) / width);
+  layout.margin = {...layout.margin, t: head, r: 4};
+  layout.legend = {...layout.legend, y: 1 + 28 / whole};
+  layout.height = whole + head + 60;
   Object.assign(plot.style, {minWidth: 0, height: `${layout.height}px`});
 }
 function drawFigure(section) {
   const plot = section.querySelector(".plot"), {data, layout} = structuredClone(figures.get(section));
   if (plot.data) return;
-  if (layout.meta?.stack && innerWidth < 600) stackPanels(plot, layout);
+  fitPanels(plot, data, layout);
   Plotly.newPlot(plot, data, layout, CONFIG);
 }
 const figureObserver = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(async ({target}) => {
@@ -53,13 +72,9 @@ function unpacked(values) {
   const columns = values.shape ? +`${values.shape}`.split(",")[1] : 0;
   return columns ? Array.from({length: flat.length / columns}, (_, i) => flat.slice(i * columns, (i + 1) * columns)) : flat;
 }
-// the title above a trace's panel, else those of its axes
 function panelOf(trace, layout) {
-  const axis = (letter, name) => layout[`${letter}axis${name?.slice(1) ?? ""}`] ?? {};
-  const x = axis("x", trace.xaxis), y = axis("y", trace.yaxis), [left, right] = x.domain ?? [0, 1], top = (y.domain ?? [0, 1])[1];
-  const isAbove = note => Math.abs(note.x - (left + right) / 2) < 1e-3 && Math.abs(note.y - top) < 1e-3;
-  const title = (layout.annotations ?? []).find(isAbove)?.text ?? [y.title?.text, x.title?.text].filter(Boolean).join(" by ");
-  return title.replace(/<[^>]*>/g, " ");
+  const [x, y] = ["x", "y"].map(letter => layout[`${letter}axis${trace[`${letter}axis`]?.slice(1) ?? ""}`]?.title?.text);
+  return (titleOf(trace, layout)?.text ?? [y, x].filter(Boolean).join(" by ")).replace(/<[^>]*>/g, " ");
 }
 function csvOf({data, layout}) {
   const rows = [["panel", "series", "kind", "x", "y", "value", "low", "high"]];

@@ -152,7 +152,6 @@ def trade_off(variants: list[Variant]) -> go.Figure:
         values = [variant.mean(column) for variant in variants if variant.has(column)]
         if column == "multiply_adds" and max(values) < 1.01 * min(values):  # else ticks would differ in the sixth digit
             figure.update_xaxes(range=[0.9 * min(values), 1.1 * max(values)], row=1, col=panel)
-    figure.update_layout(meta={"stack": len(titles) > 1})
     figure.update_yaxes(title=_scores(variants, "test "), row=1, col=1)
     return apply_theme(figure)
 
