@@ -212,6 +212,11 @@ def test_measures_without_a_figure_of_their_own_are_drawn_when_they_are_opened(p
     assert "roll 1consistency_corrected" in section.inner_text().replace("\n", "")
 
 
+def test_anchors_are_unique(page: Page) -> None:
+    names = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(names) == len(set(names)) > 20
+
+
 def test_every_picture_has_a_label(page: Page) -> None:
     pixel(page, 0, 0)
     label = page.locator("#maps figure canvas").first.get_attribute("aria-label")
@@ -252,8 +257,8 @@ def test_groups_are_folded_and_each_says_what_came_out(browser: Browser, report:
 
 
 def test_a_link_to_a_section_opens_its_group(browser: Browser, report: Path) -> None:
-    tab = opened_at(browser, report, "#how-far-a-transform-moves-the-output")
-    section = tab.locator("#how-far-a-transform-moves-the-output")
+    tab = opened_at(browser, report, "#figure-how-far-a-transform-moves-the-output")
+    section = tab.locator("#figure-how-far-a-transform-moves-the-output")
     section.locator(".plot svg").first.wait_for()
     assert tab.locator("details#invariance[open]").count() == 1
     assert tab.locator("details.group[open]").count() == 1

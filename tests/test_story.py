@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from scipy import stats
 
 from src.reporting.cautions import cautions
-from src.reporting.groups import GROUPS
 from src.reporting.story import answer, causes
 from src.reporting.terms import WORDS, used_terms, with_terms
 from src.reporting.variant import Variant
@@ -138,8 +136,3 @@ def test_the_glossary_defines_words_as_pages_do() -> None:
     rows = re.findall(r"^\| ([^|]+?) \| (.+?) \|$", (ROOT / "docs/reference/glossary.md").read_text(), re.MULTILINE)
     glossary = {term: re.sub(r"\s*\(\[.*?\]\(.*?\)\)|`", "", meaning) for term, meaning in rows}
     assert [word for word, meaning in WORDS.items() if not glossary.get(word, "").startswith(meaning)] == []
-
-
-def test_groups_have_anchors_of_their_own() -> None:
-    keys = [group.key for group in GROUPS]
-    assert len(set(keys)) == len(keys) and all(before != after for before, after in pairwise(keys))

@@ -27,7 +27,7 @@ function fitPanels(plot, data, layout) {
   if (width >= (layout.meta?.width ?? 560) || data.some(trace => trace.type === "heatmap")) return;
   const panels = new Map(data.map(trace => [trace.xaxis ?? "x", {trace, title: titleOf(trace, layout)}])), n = panels.size;
   const least = data.some(trace => trace.orientation === "h") ? 300 : n > 2 ? 175 : 260, columns = Math.max(1, Math.floor(width / least));
-  const rows = Math.ceil(n / columns), height = 190, below = 70, whole = rows * (height + below) - below, yTitle = layout.yaxis.title;
+  const rows = Math.ceil(n / columns), height = columns > 1 ? 190 : 230, below = 70, whole = rows * (height + below) - below, yTitle = layout.yaxis.title;
   [...panels.values()].forEach(({trace, title}, i) => {
     const x = layout[`xaxis${trace.xaxis?.slice(1) ?? ""}`], y = layout[`yaxis${trace.yaxis?.slice(1) ?? ""}`], column = i % columns;
     const top = 1 - Math.floor(i / columns) * (height + below) / whole;
@@ -91,7 +91,7 @@ function csvOf({data, layout}) {
   return rows.map(row => row.map(field).join(",")).join("\n") + "\n";
 }
 async function saveFigure(section, format) {
-  const [figure] = await Promise.all([loadFigure(section), plotlyReady]), name = `${section.id}.${format}`;
+  const [figure] = await Promise.all([loadFigure(section), plotlyReady]), name = `${section.id.replace("figure-", "")}.${format}`;
   if (format === "csv") return download(URL.createObjectURL(new Blob([csvOf(figure)], {type: "text/csv"})), name);
   const {data, layout} = structuredClone(figure), plot = section.querySelector(".plot");
   Object.assign(layout, {paper_bgcolor: "#fff", font: {...layout.font, color: "#333"}});

@@ -157,7 +157,7 @@ def reproduce(variants: Sequence[Variant]) -> str:
     return f"One command; {count}, {'seeds' if len(seeds) > 1 else 'seed'} {names}."
 
 
-COMPARED = Group("differences", "Differences and effects", compared, "differences.html.j2")
+COMPARED = Group("effects", "Differences and effects", compared, "differences.html.j2")
 INVARIANCE = Group("invariance", "Invariance", invariance)
 LAYERS = Group("layers", "Layer by layer", layers)
 INSIDE = Group("inside", "Inside the nets", inside, "analysis.html.j2")

@@ -179,8 +179,8 @@ def _figure(variants: Sequence[Variant], section: Section, figure: go.Figure) ->
     """A section as the template takes it."""
     meta = figure.layout.meta or {}
     return {
-        "key": key_of(section.title), "title": section.title, "reading": section.reading, "look": section.look,
-        "height": figure.layout.height, "width": meta.get("width", 560),
+        "key": f"figure-{key_of(section.title)}", "title": section.title, "reading": section.reading,
+        "look": section.look, "height": figure.layout.height, "width": meta.get("width", 560),
         "notes": notes(variants, section.family) | meta.get("notes", {}),
         "packed": compressed(figure.to_json().encode()),
     }  # fmt: skip

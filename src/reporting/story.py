@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .cautions import is_near_chance, listed
 from .comparison import group_by_task, ranking
-from .headline import is_ranked
+from .headline import NAMED, is_ranked
 from .variant import Variant
 from .why import ALPHA, why
 
@@ -60,7 +60,8 @@ def _best_of(group: Sequence[Variant]) -> str:
 def _not_distinguishable(best: dict[str, Variant], tied: dict[str, list[str]]) -> str:
     """Which winners are not alone, as a sentence."""
     titles = {"test_accuracy": "accuracy", "crop_1px_output_distance": "output distance", "test_r2": "R²"}
-    parts = [f"{listed(names)} from {best[c].name} in {titles[c]}" for c, names in tied.items() if names]
+    some = {c: listed(names) if len(names) <= NAMED else f"{len(names)} others" for c, names in tied.items() if names}
+    parts = [f"{names} from {best[c].name} in {titles[c]}" for c, names in some.items()]
     return f" These runs cannot tell {'; nor '.join(parts)}." if parts else ""
 
 

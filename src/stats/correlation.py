@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -64,9 +65,11 @@ def _standardized_ranks(columns: Mapping[str, Sequence[float]]) -> dict[str, Flo
     return {name: values / np.linalg.norm(values) for name, values in centred.items() if values.any()}
 
 
+@cache
 def _orders(n: int) -> Int[np.ndarray, "orders n"]:
     """All orders of n variants, or a fixed sample of them that contains the given order."""
     if n <= MOST_ENUMERATED:
         return np.array([*permutations(range(n))])
-    generator = np.random.default_rng(0)
-    return np.stack([np.arange(n), *(generator.permutation(n) for _ in range(DRAWS - 1))])
+    drawn = np.tile(np.arange(n), (DRAWS, 1))
+    np.random.default_rng(0).permuted(drawn[1:], axis=1, out=drawn[1:])
+    return drawn
