@@ -42,15 +42,16 @@ def extremes(values: Values) -> str:
     """
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     if len(values) == 1:
-        return f"{values[low]:.3f}"
-    if f"{values[low]:.3f}" == f"{values[high]:.3f}":
-        return f"{values[low]:.3f} in all"
-    return f"{values[low]:.3f} ({low}) to {values[high]:.3f} ({high})"
+        return f"{values[low]:z.3f}"
+    if f"{values[low]:z.3f}" == f"{values[high]:z.3f}":
+        return f"{values[low]:z.3f} in all"
+    return f"{values[low]:z.3f} ({low}) to {values[high]:z.3f} ({high})"
 
 
 def measured_at(variant: Variant, key: Key) -> float:
-    """A measure's mean over the runs that have it; nan where none has."""
+    """A measure's mean over the runs in which it is a number; nan where it is in none."""
     values = [run.measures[key][0] for run in variant.measured if key in run.measures]
+    values = [value for value in values if not math.isnan(value)]
     return statistics.fmean(values) if values else math.nan
 
 
@@ -66,7 +67,9 @@ def invariance(variants: Sequence[Variant]) -> str:
     if moved := by_variant(classifiers or variants, ("output", "crop", 1, "output_distance")):
         if len(moved) > 1:
             low, high = min(moved, key=moved.__getitem__), max(moved, key=moved.__getitem__)
-            return f"A 1-px crop moves {low} least: {moved[low]:.3f}; {high} most: {moved[high]:.3f} (output distance)."
+            return (
+                f"A 1-px crop moves {low} least: {moved[low]:z.3f}; {high} most: {moved[high]:z.3f} (output distance)."
+            )
         return f"A 1-px crop moves the output by {extremes(moved)} (output distance)."
     if errors := by_variant(variants, ("output", "crop", 1, "position_equivariance_error")):
         return f"Position equivariance error for a 1-px crop: {extremes(errors)}."
@@ -77,12 +80,12 @@ def layers(variants: Sequence[Variant]) -> str:
     """How a shift moves the layers, and where equivariance is lost, on average over the nets."""
     texts = []
     if changes := _by_layer(variants, "invariance_error"):
-        ends = (f"{changes[name]:.3f} in {name}" for name in (next(iter(changes)), [*changes][-1]))
+        ends = (f"{changes[name]:z.3f} in {name}" for name in (next(iter(changes)), [*changes][-1]))
         texts.append(f"invariance error for a 1-px crop: {', '.join(ends)}")
     errors = _by_layer(variants, "equivariance_error")
     if len(errors) > 1:
         before, lost = max(pairwise(errors), key=lambda pair: errors[pair[1]] - errors[pair[0]])
-        at = [f"{name} ({errors[name]:.3f})" for name in (before, lost)]
+        at = [f"{name} ({errors[name]:z.3f})" for name in (before, lost)]
         texts.append(f"equivariance error grows most from {at[0]} to {at[1]}")
     over = f", mean over {len(variants)} variants" * (len(variants) > 1)
     text = "; ".join(texts) + over
@@ -137,8 +140,10 @@ def compared(variants: Sequence[Variant]) -> str:
     texts = [f"{one_line(HEADINGS[score])} from {extremes(values)}".capitalize()] if values else []
     design = factorial_of(variants)
     if design is not None and score in design.columns and (shares := design.variance_shares(score)):
-        most = max(shares, key=lambda name: shares[name].share)
-        texts.append(f"{most} explains {shares[most].share:.0%} of its variance")
+        axes = {name: share.share for name, share in shares.items() if not isinstance(share.source, str)}
+        if axes:  # beside seeds and the rest
+            most = max(axes, key=axes.__getitem__)
+            texts.append(f"{most} explains {axes[most]:.0%} of its variance")
     return f"{'; '.join(texts)}." if texts else ""
 
 

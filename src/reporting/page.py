@@ -166,7 +166,8 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
         part = environment.get_template(group.part).render(context).strip() if group.part else ""
         if part or group in figures:
             shown = {"part": Markup(part), "figures": figures.get(group, [])}
-            groups.append({"key": group.key, "title": group.title, "answer": group.answer(variants), **shown})
+            words = group.answer(variants) or f"{len(shown['figures'])} figures."
+            groups.append({"key": group.key, "title": group.title, "answer": words, **shown})
     if groups and not context.get("rows"):  # of a page without a comparison, the groups are all there is
         groups[0]["open"] = True
     context |= {"groups": groups, "open_figures": figures.get(None, []), "cautions": cautions(variants)}
