@@ -174,6 +174,6 @@ def words_of_page(page: Path) -> str:
 
 def figures_of(page: Path) -> dict[str, dict[str, Any]]:
     """The figures of a page: title → data and layout."""
-    pattern = r'<section class="figure" .*?<h3 .*?>(.*?)</h3>.*?<script type="text/plain" class="data">(.*?)</script>'
+    pattern = r'<section class="figure" .*?<h[23] .*?>(.*?)</h.*?<script type="text/plain" class="data">(.*?)</script>'
     packed = re.findall(pattern, page.read_text(), re.DOTALL)
     return {title: json.loads(gzip.decompress(base64.b64decode(text))) for title, text in packed}
