@@ -1,7 +1,7 @@
 """Run every study and put all verdicts into one table.
 
     python -m src.answers preset=quick
-                            every study of sweeps/, small: two hours on 2 cores
+                            the studies of sweeps/, small: an hour and a half on 2 cores
     python -m src.answers preset=full
                             as large as the claims deserve: on a GPU
     python -m src.answers studies=q1_what_over_where,q3_stride
@@ -14,6 +14,7 @@ finished is kept, so the same command goes on after an interruption. The table
 goes to docs/answers.md, the verdicts of each study to docs/answers/.
 
 options: preset=quick|full  studies=all|NAME,NAME  run=true|false  out=FOLDER
+         (all: those that state no study.separate, which take as long as the rest)
          jobs=N (studies side by side; by default one per core; with a GPU or a
              cluster: 1)
          launcher=basic|local|slurm (of each study: basic runs its jobs one
