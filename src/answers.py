@@ -14,7 +14,7 @@ finished is kept, so the same command goes on after an interruption. The table
 goes to docs/answers.md, the verdicts of each study to docs/answers/.
 
 options: preset=quick|full  studies=all|NAME,NAME  run=true|false  out=FOLDER
-         (all: those that state no study.separate, which take as long as the rest)
+         (all: but those with study.separate, which take long)
          jobs=N (studies side by side; by default one per core; with a GPU or a
              cluster: 1)
          launcher=basic|local|slurm (of each study: basic runs its jobs one
