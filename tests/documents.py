@@ -75,12 +75,11 @@ def check_command(line: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     assert match is not None
     words = shlex.split(line[match.end() :], comments=True)
     if match[1] == "train":
-        if any(word.startswith("sweeps=") for word in words) and not any(
-            word.startswith(("seed=", "seeds=")) for word in words
-        ):
+        named = [word.removeprefix("sweeps=") for word in words if word.startswith("sweeps=")]
+        own_seeds = any("seed=range" in (ROOT / f"sweeps/{name}.yaml").read_text() for name in named)  # of its variants
+        if named and not own_seeds and not any(word.startswith(("seed=", "seeds=")) for word in words):
             # few of a named sweep's seeds: the others compose alike, and take their time; a claim needs five
-            named = {word.removeprefix("sweeps=") for word in words}
-            words.append("seed=0,1,2,3,4" if named & {*study_names()} else "seed=0")
+            words.append("seed=0,1,2,3,4" if {*named} & {*study_names()} else "seed=0")
         placed = "--cfg" in words or any(word.startswith("name=") for word in words)
         plan(words if placed else [*words, "hydra.sweep.dir=there", "hydra.run.dir=there"])
     elif match[1] == "shapes":
