@@ -89,6 +89,13 @@ def test_a_claim_that_does_not_say_what_it_expects_is_refused(study: Callable[[]
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("column", ["train/effective_rank", "layers/stage1/prediction_change"])
+def test_a_followed_statistic_is_of_layers_or_of_training(column: str) -> None:
+    study = change(a={"where": "pool=max", "history": column})()
+    with pytest.raises(UserError, match=rf"a\.history={column}: no column of history\.csv"):
+        check_study(study, jobs(measure={"what": ["shift"], "follow": [column.rpartition("/")[2]]}))
+
+
 def test_a_probe_at_the_output_is_refused() -> None:
     study = change(a={"where": "pool=max", "measure": "probe_accuracy"})()
     with pytest.raises(

@@ -158,15 +158,17 @@ def _check_column(reading: Reading, jobs: Sequence[Config], place: str) -> None:
     group, _, statistic = column.rpartition("/")
     if statistic in FOLLOWED and not all(statistic in cfg.measure.follow for cfg in jobs):
         raise UserError(f"{place}: is followed by measure.follow=[{statistic}]")
+    of_layers = [name for name, file in FOLLOWED.items() if file == "of_layers"]
     for cfg in {repr((job.model, job.data)): job for job in jobs}.values():
-        names = {"train": [*_scores(cfg), *FOLLOWED], "val": _scores(cfg)}.get(group)
+        of_training = [*_scores(cfg), *(name for name in FOLLOWED if name not in of_layers)]
+        names = {"train": of_training, "val": _scores(cfg)}.get(group)
         if names and statistic not in names:
             raise UserError(f"{place}: no column of history.csv; {_meant(statistic, names)}")
         layer = group.removeprefix("layers/")
         if group != layer and layer not in (layers := [*_layers(cfg, "layers")]):
             raise UserError(f"{place}: no such layer; {_meant(layer, layers)}")
-        if group != layer and statistic not in FOLLOWED:
-            raise UserError(f"{place}: no column of history.csv; {_meant(statistic, FOLLOWED)}")
+        if group != layer and statistic not in of_layers:
+            raise UserError(f"{place}: no column of history.csv; {_meant(statistic, of_layers)}")
 
 
 def _family(reading: Reading, place: str) -> str:
