@@ -186,7 +186,7 @@ def part(**wrong: Any) -> Images:
 
 
 def source(**wrong: Any) -> Source:
-    whole = Source(part(), part(), ["a", "b", "c"], "edge")
+    whole = Source(part(), part(), ["a", "b", "c"], "edge", {"far": part()})
     for name, value in wrong.items():
         object.__setattr__(whole, name, value)
     return whole
@@ -209,13 +209,14 @@ def source(**wrong: Any) -> Source:
         ({"classes": ["a", "b"]}, "its DataSet says 3 classes, its Source names 2"),
         ({"classes": [0, 1, 2]}, "classes=[0, 1, 2]: must be a list of names"),
         ({"out_of_frame": "white"}, "out_of_frame=white: choose one of black, edge"),
+        ({"others": {"near": part()}}, "its DataSet says others=('far',), its Source has others=('near',)"),
         (None, "its loader gives NoneType, where a Source is needed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_data_set_that_is_not_what_its_entry_says_is_refused(monkeypatch, wrong, line):
     given: Any = None if wrong is None else source(**wrong)
-    monkeypatch.setitem(SETS, "toy", DataSet(1, 8, 3, lambda root, size: given))
+    monkeypatch.setitem(SETS, "toy", DataSet(1, 8, 3, lambda root, size: given, others=("far",)))
     sets.load.cache_clear()
     with pytest.raises(DataError) as refusal:
         load("toy", "", 64)
@@ -226,7 +227,7 @@ def test_a_data_set_that_is_not_what_its_entry_says_is_refused(monkeypatch, wron
 def test_a_data_set_that_is_what_its_entry_says_is_taken(monkeypatch):
     right = source(train=part(padded=torch.zeros(6, 1, 24, 24, dtype=torch.uint8), factors=torch.rand(6, 4)))
     for name, side, classes in (("toy", None, None), ("toy", 8, 3)):
-        monkeypatch.setitem(SETS, name, DataSet(1, side, classes, lambda root, size: right))
+        monkeypatch.setitem(SETS, name, DataSet(1, side, classes, lambda root, size: right, others=("far",)))
         sets.load.cache_clear()
         assert load(name, "", 8) is right
 

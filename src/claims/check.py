@@ -8,7 +8,7 @@ import torch
 
 from ..config import Config, Contrast, Reading, Study, flatten
 from ..data.options import image_shape
-from ..data.splits import split
+from ..data.sets import SETS
 from ..errors import UserError, did_you_mean
 from ..evaluation.families import ALWAYS
 from ..evaluation.followed import FOLLOWED
@@ -137,8 +137,9 @@ def _check_score(reading: Reading, cfg: Config, place: str) -> None:
         raise UserError(f"{place}.layer=output: {score} is of layers; choose one of {', '.join(layers)}")
     if score not in scores:
         raise UserError(f"{place}.measure={score}: with data.task={cfg.data.task} choose one of {', '.join(scores)}")
-    parts = ["test", "val", "train", *["train_clean"] * (cfg.data.label_noise > 0)]
-    if reading.protocol not in parts and reading.protocol not in (parts := [*parts, *split(cfg.data).others]):
+    noisy = ["train_clean"] * (cfg.data.label_noise > 0)
+    parts = ["test", "val", "train", *noisy, *SETS[str(cfg.data.name)].others]
+    if reading.protocol not in parts:
         raise UserError(f"{place}.protocol={reading.protocol}: {_meant(str(reading.protocol), parts)}")
 
 

@@ -25,6 +25,9 @@ def check_source(name: str, data_set: DataSet, source: Any, image_size: int) -> 
         )
     if source.out_of_frame not in OUT_OF_FRAME:
         raise DataError(f"data={name}: out_of_frame={source.out_of_frame}: choose one of {', '.join(OUT_OF_FRAME)}")
+    if tuple(source.others) != data_set.others:
+        given = tuple(source.others)
+        raise DataError(f"data={name}: its DataSet says others={data_set.others}, its Source has others={given}")
     side = data_set.side or image_size
     shape = (data_set.channels, side, side)
     for part, images in {"train": source.train, "test": source.test, **source.others}.items():

@@ -81,3 +81,4 @@ class DataSet:
     load: Callable[[Path, int], Source]
     #: the same for other sizes of objects, ``data.object_size``; None: they cannot be chosen
     load_sized: Callable[[Path, int, tuple[float, float]], Source] | None = None
+    others: tuple[str, ...] = ()  # names of the further test parts, ``Source.others``

@@ -50,4 +50,4 @@ def _load(root: Path, size: int) -> Source:
     return Source(Images(images, labels), test, list(CLASSES), "black", others, centred=False)
 
 
-SETS = {"red_green": DataSet(3, None, len(CLASSES), _load)}
+SETS = {"red_green": DataSet(3, None, len(CLASSES), _load, others=("dissimilar",))}
