@@ -1,7 +1,6 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright. Skipped where there is none."""
 
 import csv
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -320,16 +318,6 @@ def test_figures_are_saved_as_svg_png_and_csv(browser: Browser, report: Path) ->
     assert [float(row[key]) for key in ("x", "value", "low", "high")] == pytest.approx([1, 0.3, 0.29, 0.31])
     assert float(of["crop (px)", "pool=max", "untrained"]["value"]) == pytest.approx(0.3)
     tab.close()
-
-
-def test_heatmaps_are_saved_cell_by_cell(page: Page) -> None:
-    figure = go.Figure(
-        go.Heatmap(z=np.array([[1.0, 2.0], [3.0, 4.0]]), x=np.array([-1, 1], "i1"), y=["a", 'b,"c"'], name="n")
-    )
-    figure.update_layout(xaxis_title="right", yaxis_title="down")
-    lines = page.evaluate("figure => csvOf(figure)", json.loads(figure.to_json())).splitlines()
-    assert lines[1:] == ["down by right,n,,-1,a,1,,", "down by right,n,,1,a,2,,",
-                         'down by right,n,,-1,"b,""c""",3,,', 'down by right,n,,1,"b,""c""",4,,']  # fmt: skip
 
 
 def test_no_figure_offers_an_upload(browser: Browser, report: Path) -> None:

@@ -64,35 +64,13 @@ function download(url, name) {
   Object.assign(link, {href: url, download: name});
   link.click();
 }
-const ARRAYS = {i1: Int8Array, u1: Uint8Array, i2: Int16Array, u2: Uint16Array, i4: Int32Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array};
-// plain numbers of a list that may be packed in base64
-function unpacked(values) {
-  if (!values?.bdata) return values ?? [];
-  const flat = [...new ARRAYS[values.dtype](Uint8Array.from(atob(values.bdata), character => character.charCodeAt(0)).buffer)];
-  const columns = values.shape ? +`${values.shape}`.split(",")[1] : 0;
-  return columns ? Array.from({length: flat.length / columns}, (_, i) => flat.slice(i * columns, (i + 1) * columns)) : flat;
-}
-function panelOf(trace, layout) {
-  const [x, y] = ["x", "y"].map(letter => layout[`${letter}axis${trace[`${letter}axis`]?.slice(1) ?? ""}`]?.title?.text);
-  return (titleOf(trace, layout)?.text ?? [y, x].filter(Boolean).join(" by ")).replace(/<[^>]*>/g, " ");
-}
-function csvOf({data, layout}) {
-  const rows = [["panel", "series", "kind", "x", "y", "value", "low", "high"]];
-  for (const trace of data) {
-    const start = [panelOf(trace, layout), trace.name ?? "", trace.meta ?? ""], xs = unpacked(trace.x), ys = unpacked(trace.y);
-    if (trace.z) unpacked(trace.z).forEach((row, i) => row.forEach((value, j) => rows.push([...start, xs[j], ys[i], value, "", ""])));
-    else xs.forEach((x, i) => {
-      const isFlat = trace.orientation === "h", value = isFlat ? x : ys[i], bars = trace.error_y ?? {};
-      const [above, below] = [bars.array, bars.arrayminus ?? bars.array].map(unpacked);
-      rows.push([...start, isFlat ? ys[i] : x, "", value, below.length ? value - below[i] : "", above.length ? value + above[i] : ""]);
-    });
-  }
-  const field = value => /[",\n]/.test(value ?? "") ? `"${String(value).replaceAll('"', '""')}"` : value ?? "";
-  return rows.map(row => row.map(field).join(",")).join("\n") + "\n";
-}
 async function saveFigure(section, format) {
-  const [figure] = await Promise.all([loadFigure(section), plotlyReady]), name = `${section.id.replace("figure-", "")}.${format}`;
-  if (format === "csv") return download(URL.createObjectURL(new Blob([csvOf(figure)], {type: "text/csv"})), name);
+  const name = `${section.id.replace("figure-", "")}.${format}`;
+  if (format === "csv") {
+    const table = await decompress(section.querySelector(".table").textContent);
+    return download(URL.createObjectURL(new Blob([table], {type: "text/csv"})), name);
+  }
+  const [figure] = await Promise.all([loadFigure(section), plotlyReady]);
   const {data, layout} = structuredClone(figure), plot = section.querySelector(".plot");
   Object.assign(layout, {paper_bgcolor: "#fff", font: {...layout.font, color: "#333"}});
   const size = {width: Math.max(plot.clientWidth, layout.meta?.width ?? 560), height: layout.height};

@@ -83,19 +83,27 @@ def layer_similarity_between(variants: Sequence[Variant]) -> go.Figure:
 
 def _similarities(variants: Sequence[Variant], measure: str, within: bool) -> go.Figure:
     shown = [net for net in shown_nets(variants) if net[0].layers(f"{measure}{net[1]}")]
-    figure, cells = subplots([name for _, _, name in shown], shared=False)
-    for cell, (variant, suffix, _) in zip(cells, shown, strict=True):
-        pairs = [key[:2] for run in variant.measured for key in run.measures if key[3] == f"{measure}{suffix}"]
-        down, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
-        if within:  # each pair was measured once, the later layer first
-            down = across = list(dict.fromkeys([*across, *down]))
+    layers = [_compared_layers(variant, f"{measure}{suffix}", within) for variant, suffix, _ in shown]
+    alike = all(down == layers[0][0] for down, _ in layers)  # then their names stand once in a row of panels
+    names = [name for _, _, name in shown]
+    figure, cells = subplots(names, shared=False, gap=0.03) if alike else subplots(names, 2, shared=False, gap=0.2)
+    for cell, (variant, suffix, _), (down, across) in zip(cells, shown, layers, strict=True):
         matrix = [[_cka(variant, row, column, f"{measure}{suffix}", within) for column in across] for row in down]
         figure.add_heatmap(
             z=matrix, x=across, y=down, zmin=0, zmax=1, colorscale="Viridis", showscale=False, texttemplate="%{z:.2f}",
             hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>", **cell,
         )  # fmt: skip
+        figure.update_yaxes(showticklabels=cell["col"] == 1 or not alike, **cell)
     figure.update_yaxes(autorange="reversed")
     return apply_theme(figure)
+
+
+def _compared_layers(variant: Variant, measure: str, within: bool) -> tuple[list[str], list[str]]:
+    """The layers down and across; within a net each pair was measured once, the later layer first, and both are all."""
+    pairs = [key[:2] for run in variant.measured for key in run.measures if key[3] == measure]
+    down, across = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    both = list(dict.fromkeys([*across, *down]))
+    return (both, both) if within else (down, across)
 
 
 def _cka(variant: Variant, row: str, column: str, measure: str, within: bool) -> float | None:

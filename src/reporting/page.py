@@ -23,11 +23,12 @@ from . import comparison
 from .cautions import cautions
 from .columns import FACTS, FAILURES, MEASURED, legend, one_line
 from .comparison import group_by_task, group_into_variants, shown_differences
+from .figure_files import FigureFiles, figure_csv, write_figures
 from .groups import GROUPS, Group
 from .headline import headline
 from .inline_data import compressed
 from .map_browser import serialize_maps
-from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
+from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section, drawn
 from .story import answer, causes
 from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
 from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path
@@ -45,7 +46,7 @@ MOST_BASELINES = 16
 
 def build_report(
     folder: Path, out: Path | None = None, baseline: str | None = None, compare_with: Path | None = None,
-    where: str | None = None,
+    where: str | None = None, figures: FigureFiles | None = None,
 ) -> Path:  # fmt: skip
     """Compare the finished runs below a folder: print the tables, write them as CSV files, write and return the page.
 
@@ -54,6 +55,7 @@ def build_report(
         out: where to write; by default the same folder, or ``report_folder`` in it.
         baseline: name of the variant that differences are taken from; by default the first.
         where: only runs with these settings, as ``where.matching`` reads it.
+        figures: where each figure of the page is written as a file too.
 
     Raises:
         UserError: there is no finished run, or the baseline does not exist.
@@ -74,6 +76,8 @@ def build_report(
     study = None if compare_with or where else judge_sweep(folder, runs, unfinished)
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, variants, unfinished, selected, study))
+    if figures is not None:
+        write_figures(drawn(variants, SWEEP_SECTIONS), figures)
     columns = shown_columns(variants)
     count = sum(len(variant.runs) for variant in variants)  # a run found twice counts once
     shown = show_comparison(shown_rows(variants), f"{title}: {count} run{'s' * (count > 1)}", columns)
@@ -92,6 +96,8 @@ def build_report(
         show_verdicts(study)
     paths = f"\n  {shown_path(out / files.COMPARISON)}\n  {shown_path(page)}"
     console.print(paths, markup=False, soft_wrap=True)
+    if figures is not None:
+        console.print(f"  {shown_path(figures.folder)}", markup=False, soft_wrap=True)
     return page
 
 
@@ -154,13 +160,9 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
     """The template with those sections whose figures have data, folded into their groups; all other measures last."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters["terms"] = with_terms
-    sections_and_figures = [(section, section.figure(variants)) for section in sections]
-    drawn = {key for variant in variants for key in variant.drawn}
-    sections_and_figures += [(section, section.figure(variants, drawn)) for section in OTHER_SECTIONS]
     figures: dict[Group | None, list[dict[str, Any]]] = {}
-    for section, figure in sections_and_figures:
-        if figure.data:
-            figures.setdefault(section.group, []).append(_figure(variants, section, figure))
+    for section, figure in drawn(variants, sections):
+        figures.setdefault(section.group, []).append(_figure(variants, section, figure))
     groups: list[dict[str, Any]] = []
     for group in GROUPS:
         part = environment.get_template(group.part).render(context).strip() if group.part else ""
@@ -183,7 +185,7 @@ def _figure(variants: Sequence[Variant], section: Section, figure: go.Figure) ->
         "key": f"figure-{key_of(section.title)}", "title": section.title, "reading": section.reading,
         "look": section.look, "height": figure.layout.height, "width": meta.get("width", 560),
         "notes": notes(variants, section.family) | meta.get("notes", {}),
-        "packed": compressed(figure.to_json().encode()),
+        "packed": compressed(figure.to_json().encode()), "table": compressed(figure_csv(figure).encode()),
     }  # fmt: skip
 
 

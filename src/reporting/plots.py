@@ -84,16 +84,18 @@ def small_multiples(
 
 
 def subplots(
-    titles: Sequence[str], columns: int = COLUMNS, shared: bool = True, below: int = BELOW
+    titles: Sequence[str], columns: int = COLUMNS, shared: bool = True, below: int = BELOW, gap: float = 0.06
 ) -> tuple[go.Figure, list[dict[str, int]]]:
-    """An empty figure of titled panels, ``below`` pixels apart, and the row and column of each."""
+    """An empty figure of titled panels, and the row and column of each; between two lie ``below`` pixels and, without a
+    shared y axis, ``gap`` of the width.
+    """
     columns = max(min(columns, len(titles)), 1)
     rows = max(-(-len(titles) // columns), 1)
     panel_height = HEIGHT - BELOW + (60 if rows == 1 and columns < COLUMNS else 0)
     height = rows * (panel_height + below)
     figure = make_subplots(
         rows, columns, subplot_titles=list(titles), shared_yaxes="all" if shared else False,
-        horizontal_spacing=min(0.04 if shared else 0.06, 1 / columns), vertical_spacing=below / height,
+        horizontal_spacing=min(0.04 if shared else gap, 1 / columns), vertical_spacing=below / height,
     )  # fmt: skip
     figure.update_layout(height=height + ABOVE, meta={"width": max(columns * WIDTH, 560)})
     figure.update_annotations(font_size=14)

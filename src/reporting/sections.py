@@ -1,12 +1,13 @@
 """The sections of a page: a title, an explanation of how to read the figure, and the figure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from . import effects, heatmaps, measure_figures, other_measures, plots
 from .groups import COMPARED, INSIDE, INVARIANCE, LAYERS, OTHERS, TRAINING, Group
+from .variant import Variant
 
 
 @dataclass(frozen=True)
@@ -150,3 +151,11 @@ OTHER_SECTIONS = (
         "The same for layers, and for the output at a single amount; of several amounts, the smallest and the largest. "
         f"Pale: {UNTRAINED}, or the interpolation baseline. Each panel has its own scale."),
 )  # fmt: skip
+
+
+def drawn(variants: Sequence[Variant], sections: Iterable[Section]) -> list[tuple[Section, go.Figure]]:
+    """The sections whose figures have data, with them; all other measures last."""
+    pairs = [(section, section.figure(variants)) for section in sections]
+    taken = {key for variant in variants for key in variant.drawn}
+    pairs += [(section, section.figure(variants, taken)) for section in OTHER_SECTIONS]
+    return [(section, figure) for section, figure in pairs if figure.data]
