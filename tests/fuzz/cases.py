@@ -1,0 +1,103 @@
+"""A case of the fuzzer, and the rule by which it passes."""
+
+import io
+import os
+import resource
+import signal
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+from unittest.mock import patch
+
+from src.cli_errors import omegaconf_errors
+from src.errors import UserError
+
+#: seconds that a case may take
+LIMIT = 60
+#: bytes that a case may allocate beyond what the process has
+MEMORY = 8 * 2**30
+#: characters of a message that a person still reads
+LONGEST = 3000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call, and how it must end."""
+
+    kind: str  # under which it is counted
+    words: str  # tells it from the others of its kind
+    call: Callable[[], object]
+    refused: bool = False  # success is a fault too
+    writes: bool = False  # it may write before it refuses
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+class Hang(BaseException):
+    """A case took too long."""
+
+
+def fault(case: Case, folder: Path) -> str:
+    """What is wrong with how a case ends, in a line; empty where it passes.
+
+    Args:
+        case: to call.
+        folder: in which it is called.
+    """
+    before = _listing(folder)
+    output = io.StringIO()
+    try:
+        with (
+            chdir(folder), _bounded(), redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings(),
+            patch.dict(os.environ, dict(case.environment)), omegaconf_errors(),
+        ):  # fmt: skip
+            warnings.simplefilter("error", RuntimeWarning)
+            case.call()
+    except UserError as error:
+        words = str(error)
+    except SystemExit as error:
+        words = output.getvalue().strip().rpartition("error: ")[2]
+        if error.code != 2:
+            return f"exit code {error.code}: {words[:200]}"
+    except Hang:
+        return f"took over {LIMIT} s"
+    except BaseException as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {str(error)[:200]!r} at {Path(place.filename).name}:{place.lineno}"
+    else:
+        return "accepted" if case.refused else ""
+    if not words or len(words.splitlines()) != 1:
+        return f"not one line: {words[:300]!r}"
+    if len(words) > LONGEST:
+        return f"a message of {len(words)} characters: {words[:100]!r}"
+    if not case.writes and (written := _listing(folder) - before):
+        return f"refused after it wrote {sorted(written)[:3]}"
+    return ""
+
+
+def _listing(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Inside the ``with``, time and memory are limited."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise Hang
+
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
+    before = signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
+    signal.alarm(LIMIT)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
