@@ -158,7 +158,7 @@ def _runs(study: StudyVerdict) -> str:
 
 def progress_line(folder: Path) -> str:
     """``12 of 30 runs``, and the verdicts once they are there."""
-    jobs = files.read_json(folder / files.SWEEP, {}).get("jobs", [])
+    jobs = files.read_sweep(folder).get("jobs", [])
     finished = sum((folder / job / files.RUN).exists() for job in jobs)
     line = f"{finished} of {len(jobs)} runs"
     verdict = folder / files.VERDICT

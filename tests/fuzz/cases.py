@@ -42,13 +42,21 @@ class Hang(BaseException):
 
 
 def fault(case: Case, folder: Path) -> str:
-    """What is wrong with how a case ends, in a line; empty where it passes.
-
-    Args:
-        case: to call.
-        folder: in which it is called.
-    """
+    """What is wrong with how a case ends when it is called in a folder, in a line; empty where it passes."""
     before = _listing(folder)
+    refusal, wrong = _ended(case, folder)
+    if wrong or refusal is None:
+        return wrong
+    if len(refusal.splitlines()) != 1:
+        return f"not one line: {refusal[:300]!r}"
+    if len(refusal) > LONGEST:
+        return f"a message of {len(refusal)} characters: {refusal[:100]!r}"
+    written = set() if case.writes else _listing(folder) - before
+    return f"refused after it wrote {sorted(written)[:3]}" if written else ""
+
+
+def _ended(case: Case, folder: Path) -> tuple[str | None, str]:
+    """The line by which it was refused, None where it was not; and what else is wrong."""
     output = io.StringIO()
     try:
         with (
@@ -58,25 +66,16 @@ def fault(case: Case, folder: Path) -> str:
             warnings.simplefilter("error", RuntimeWarning)
             case.call()
     except UserError as error:
-        words = str(error)
+        return str(error), ""
     except SystemExit as error:
         words = output.getvalue().strip().rpartition("error: ")[2]
-        if error.code != 2:
-            return f"exit code {error.code}: {words[:200]}"
+        return words, "" if error.code == 2 else f"exit code {error.code}: {words[:200]}"
     except Hang:
-        return f"took over {LIMIT} s"
+        return None, f"took over {LIMIT} s"
     except BaseException as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {str(error)[:200]!r} at {Path(place.filename).name}:{place.lineno}"
-    else:
-        return "accepted" if case.refused else ""
-    if not words or len(words.splitlines()) != 1:
-        return f"not one line: {words[:300]!r}"
-    if len(words) > LONGEST:
-        return f"a message of {len(words)} characters: {words[:100]!r}"
-    if not case.writes and (written := _listing(folder) - before):
-        return f"refused after it wrote {sorted(written)[:3]}"
-    return ""
+        return None, f"{type(error).__name__}: {str(error)[:200]!r} at {Path(place.filename).name}:{place.lineno}"
+    return None, "accepted" if case.refused else ""
 
 
 def _listing(folder: Path) -> set[str]:
