@@ -7,7 +7,7 @@ from typing import Any
 from .errors import UserError, did_you_mean
 
 #: counts are below: what is larger is a slip, and more than any machine can do
-LARGEST = 2**31
+LARGEST = 2**32
 
 
 def choice_field(default: str, names: Iterable[str]) -> Any:
@@ -53,6 +53,8 @@ def check_fields(options: Any, prefix: str = "") -> None:
     """
     for item in fields(options):
         value, known = getattr(options, item.name), item.metadata
+        if isinstance(value, list) and any(entry is None or isinstance(entry, list | dict) for entry in value):
+            raise UserError(f"{prefix}{item.name}={value}: must be one list, without null and without lists in it")
         for name in value if isinstance(value, list) else [value]:
             if "names" in known and name not in known["names"]:
                 names = [str(right) for right in known["names"] if right is not None]

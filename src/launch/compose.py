@@ -211,10 +211,15 @@ def _parsed(loader: Any, overrides: list[str]) -> list[Override]:
 
 @contextmanager
 def _composing() -> Iterator[Any]:
-    """Hydra's loader of configs; its errors become a ``UserError``."""
+    """Hydra's loader of configs; its errors become a ``UserError``, also those that Hydra does not foresee."""
     _refuse_two_names()
-    with hydra_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+    try:
+        with hydra_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    except UserError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError) as error:
+        raise UserError(f"Hydra cannot compose this command line: {' '.join(str(error).split())[:300]}") from error
 
 
 def _refuse_two_names() -> None:
