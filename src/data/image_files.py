@@ -69,7 +69,7 @@ def pictures(folder: Path) -> list[str]:
     for parent, _, names in sorted(os.walk(folder, followlinks=True)):
         if not any(hidden(part) for part in Path(parent).relative_to(folder).parts):
             paths += [str(Path(parent, name)) for name in sorted(names) if is_picture(name)]
-    return [path for path in paths if os.path.isfile(path)]  # a pipe would be waited for
+    return [path for path in paths if Path(path).is_file()]  # a pipe would be waited for
 
 
 def is_picture(name: str) -> bool:

@@ -24,7 +24,7 @@ SINGLE = (
     "model.max_width=10000000 model.width=10000000", "data.image_size=100000", "data.image_size=10000000",
     "data.canvas=100000", "data.canvas=10000000", "data.image_size=0", "data.train_size=1000000000000",
     "data.val_size=1000000", "measure.max_shift=16", "measure.max_shift=1000000000", "measure.images=1",
-    "model.pool=blur model.window=1000", "model.window=17", 
+    "model.pool=blur model.window=1000", "model.window=17",
     "model.stride=100000", "model.stride=1000000000000",
     "train.lr=nan", "train.lr=inf", "train.weight_decay=nan", "train.label_smoothing=nan", "model.dropout=nan",
     "data.label_noise=nan", "data.object_size=[nan,nan]", "train.epochs=1000000000000000000000000000000",
@@ -48,7 +48,7 @@ SWEEPS = (
     "model.pool=max,avg hydra.sweep.dir=/dev/null/x", "model.pool=max,avg hydra.sweep.dir=locked/x",
     "model.pool=max,avg name=a,b", "model.pool=max,avg trainer.devices=2", "model.pool=max,avg trainer.num_nodes=2",
     "model.pool=max,avg hydra/launcher=local trainer.num_nodes=2", "model.pool=max,avg trainer.accelerator=zzz",
-   
+
     "model.pool=max,avg hydra/launcher=local hydra.launcher.gpus=7", "model.pool=max,avg preset=zzz",
     "model.pool=max,avg seeds=auto", "model.width=4,1000000000000", "model.depth=2,100000", "data.image_size=16,100000",
     "sweeps=q3_stride model.pool=max", "hydra.sweeper.params=[1] seed=0,1", "hydra.sweeper.params=zzz",
