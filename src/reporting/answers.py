@@ -85,7 +85,11 @@ def _not_run(folder: Path, names: Sequence[str]) -> list[str]:
 def collected(folder: Path) -> dict[str, StudyVerdict]:
     """Study → its verdicts, in the order of the questions."""
     names = sorted((path.stem for path in folder.glob("*.json")), key=natural_order)
-    return {name: read_verdict(folder / f"{name}.json") for name in names}
+    studies = {name: read_verdict(folder / f"{name}.json") for name in names}
+    for name, study in studies.items():
+        with files.reading(folder / f"{name}.json"):  # its texts and numbers are read as they are written
+            _ = _section(name, study), forest(study), verdict_table({name: study})
+    return studies
 
 
 def answers_page(folder: Path, names: Sequence[str]) -> str:
