@@ -37,6 +37,8 @@ from .user_files import ROOT, choices, search_path
 #: tells Hydra where the group ``sweeps`` is
 SEARCHPATH = search_path()
 SUBDIR = "hydra.sweep.subdir"
+#: Hydra's, which choose other files than those of a run, or go with --cfg alone
+UNUSED_FLAGS = ("config_name", "config_path", "config_dir", "package", "resolve", "experimental_rerun")
 
 
 def job_folder(overrides: Sequence[str], named: Collection[str] = ()) -> str:
@@ -93,6 +95,8 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
         raise UserError("--cfg and --info show one job: leave out -m")
     if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
         return None
+    if unused := [flag for flag in UNUSED_FLAGS if getattr(args, flag)]:
+        raise UserError(f"--{unused[0].replace('_', '-')}: has no effect on a run; leave it out, see --help")
     with _composing() as loader:
         overrides = [*args.overrides, SEARCHPATH]
         master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
