@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import resource
 import signal
 import traceback
@@ -14,7 +15,6 @@ from types import FrameType
 from typing import NoReturn
 from unittest.mock import patch
 
-from src.cli_errors import omegaconf_errors
 from src.errors import UserError
 
 #: seconds that a case may take
@@ -61,15 +61,15 @@ def _ended(case: Case, folder: Path) -> tuple[str | None, str]:
     try:
         with (
             chdir(folder), _bounded(), redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings(),
-            patch.dict(os.environ, dict(case.environment)), omegaconf_errors(),
+            patch.dict(os.environ, dict(case.environment)),
         ):  # fmt: skip
             warnings.simplefilter("error", RuntimeWarning)
             case.call()
     except UserError as error:
         return str(error), ""
     except SystemExit as error:
-        words = output.getvalue().strip().rpartition("error: ")[2]
-        return words, "" if error.code == 2 else f"exit code {error.code}: {words[:200]}"
+        said = re.search(r"^error: (.*)", output.getvalue().strip(), re.DOTALL | re.MULTILINE)
+        return said[1] if said else "", "" if error.code == 2 else f"exit code {error.code}: {output.getvalue()[-200:]}"
     except Hang:
         return None, f"took over {LIMIT} s"
     except BaseException as error:

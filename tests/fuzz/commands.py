@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from src import answers, pools, report
+from src.cli_errors import cli_errors
 from src.config import COMMAND_KEYS, Config
 from src.config.schema import GROUPS
 from src.launch import sweep
@@ -20,7 +21,7 @@ from tests.fuzz.cases import Case
 VALUES = (
     "", "null", "true", "-1", "0", "1.5", "100000", "10000000", "9" * 30, "1e308", "nan", "inf", "-inf", "zzz", "[]",
     "{}", "[[1]]", "[1,zzz]", "[null]", "{a:1}", "[" * 500, "x" * 5000, "ü∞\u202e", "'a b'", "../a/b", "/dev/null/x",
-    "${oc.env:HOME}", "${zzz}", "${model}", "a=b", "'[bold]a[/bold]'", "[/red]", "'", "a,b", "range(0)", "glob(zzz)",
+    "${oc.env:NOT_SET}", "${zzz}", "${model}", "a=b", "'[bold]a[/bold]'", "[/red]", "'", "a,b", "range(0)", "glob(zzz)",
     "1,1", "a/b,a_b", "\\", "*", "~", "%s", "{0}", "\t", "1_000",
 )  # fmt: skip
 #: settings that make plans quick
@@ -51,7 +52,8 @@ def keys_of(schema: Any, prefix: str = "") -> Iterator[str]:
 
 def plan(words: list[str]) -> None:
     """What the train command does before it starts anything."""
-    sweep.plan(words)
+    with cli_errors():
+        sweep.plan(words)
 
 
 def main_of(name: str, words: list[str]) -> None:
