@@ -36,7 +36,9 @@ Two claims of the essay are checks that every run makes (Q12, Q13).
 def collect(name: str, folder: Path, out: Path) -> None:
     """Copy the verdicts of a study's sweep, if it has any, to the folder of answers."""
     if (verdict := folder / files.VERDICT).exists():
-        files.write(out / FOLDER / f"{name}.json", verdict.read_text(encoding="utf-8"))
+        with files.reading(verdict):
+            content = verdict.read_text(encoding="utf-8")
+        files.write(out / FOLDER / f"{name}.json", content)
 
 
 def write_answers(out: Path, names: Sequence[str]) -> Path:
