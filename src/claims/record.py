@@ -114,10 +114,12 @@ def judge_sweep(folder: Path, runs: Sequence[FinishedRun], missing: Mapping[str,
         return None
     study, entry = found
     alpha = float(entry.get("alpha", ALPHA))
+    with files.reading(folder / files.SWEEP):  # its claims may name what no run has
+        claims = judge(study, runs, alpha)
     sweep = files.read_sweep(folder)
     return StudyVerdict(
         number=study.number, question=sweep.get("question", ""), untested=study.untested,
-        preset=entry.get("preset", QUICK), claims=judge(study, runs, alpha), hash=entry["first"]["hash"],
+        preset=entry.get("preset", QUICK), claims=claims, hash=entry["first"]["hash"],
         stated=entry["first"]["date"], edits=_edits(study, entry), finished_before=entry["first"]["finished"],
         jobs=len(sweep.get("jobs", ())), finished=len(runs), missing=dict(missing),
         failed={run.folder.name: run.failure for run in runs if run.failure}, alpha=alpha,
