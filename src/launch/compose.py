@@ -108,6 +108,9 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
                 raise UserError("seeds=auto: is for a sweep; add -m")
             file_errors.refuse_without_name([master])
             return Composed(master, [master], False, args.overrides)
+        for part in ("launcher", "sweeper"):
+            if not OmegaConf.is_dict(master.hydra[part]) or "_target_" not in master.hydra[part]:
+                raise UserError(f"hydra.{part}={master.hydra[part]}: is chosen by hydra/{part}=NAME")
         study = study_of(master)
         if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
             raise UserError("a study with variants is run by its own sweeper: leave out hydra/sweeper=")
