@@ -108,9 +108,7 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
                 raise UserError("seeds=auto: is for a sweep; add -m")
             file_errors.refuse_without_name([master])
             return Composed(master, [master], False, args.overrides)
-        for part in ("launcher", "sweeper"):
-            if not OmegaConf.is_dict(master.hydra[part]) or "_target_" not in master.hydra[part]:
-                raise UserError(f"hydra.{part}={master.hydra[part]}: is chosen by hydra/{part}=NAME")
+        _refuse_without_target(master)
         study = study_of(master)
         if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
             raise UserError("a study with variants is run by its own sweeper: leave out hydra/sweeper=")
@@ -227,6 +225,13 @@ def _composing() -> Iterator[Any]:
         raise
     except (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError) as error:
         raise UserError(f"Hydra cannot compose this command line: {' '.join(str(error).split())[:300]}") from error
+
+
+def _refuse_without_target(master: DictConfig) -> None:
+    """``UserError`` where the launcher or the sweeper is no group of options, as by ``hydra.launcher=local``."""
+    for part in ("launcher", "sweeper"):
+        if not OmegaConf.is_dict(master.hydra[part]) or "_target_" not in master.hydra[part]:
+            raise UserError(f"hydra.{part}={master.hydra[part]}: is chosen by hydra/{part}=NAME")
 
 
 def _refuse_two_names() -> None:
