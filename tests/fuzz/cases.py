@@ -72,7 +72,7 @@ def _ended(case: Case, folder: Path) -> tuple[str | None, str]:
         return said[1] if said else "", "" if error.code == 2 else f"exit code {error.code}: {output.getvalue()[-200:]}"
     except Hang:
         return None, f"took over {LIMIT} s"
-    except BaseException as error:
+    except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"{type(error).__name__}: {str(error)[:200]!r} at {Path(place.filename).name}:{place.lineno}"
     return None, "accepted" if case.refused else ""
@@ -91,7 +91,7 @@ def _bounded() -> Iterator[None]:
 
     limits = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
-    before = signal.signal(signal.SIGALRM, stop)
+    before, terminated = signal.signal(signal.SIGALRM, stop), signal.getsignal(signal.SIGTERM)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
     signal.alarm(LIMIT)
     try:
@@ -99,4 +99,5 @@ def _bounded() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGTERM, terminated)  # commands install their own
         resource.setrlimit(resource.RLIMIT_AS, limits)
