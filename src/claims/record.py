@@ -99,7 +99,8 @@ def stated(folder: Path) -> tuple[Study, dict[str, Any]] | None:
         if not 0 < float(entry.get("alpha", ALPHA)) < 1:
             raise ValueError(f"alpha={entry['alpha']}")
         for record in (entry["first"], *entry.get("edits", ())):
-            _ = str(record["hash"]), str(record["date"]), int(record["finished"])
+            if [type(record[key]) for key in ("hash", "date", "finished")] != [str, str, int]:
+                raise TypeError("a statement has no hash, no date or no count")
     with omegaconf_errors():
         study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), tree))
     assert isinstance(study, Study)

@@ -89,12 +89,7 @@ def plan(arguments: list[str]) -> Plan | None:
         store = None if chosen else OUTPUTS
     on_cluster = composed.multirun and str(composed.master.hydra.launcher._target_).endswith("SlurmLauncher")
     for run in [folder, *jobs] if composed.multirun else jobs:  # a single run's folder is the one that was named
-        if files_there := [path for path in (run, *run.parents) if path.exists() and not path.is_dir()]:
-            raise UserError(
-                f"{run}: {files_there[0]} is a file, where a folder is needed: choose another hydra.run.dir, "
-                "hydra.sweep.dir or name"
-            )
-    files.refuse_unwritable("hydra.sweep.dir" if composed.multirun else "hydra.run.dir", run)
+        files.refuse_unwritable("hydra.sweep.dir" if composed.multirun else "hydra.run.dir", run)
     _check(jobs, here=not on_cluster)
     if composed.study.judge:
         check_study(composed.study, jobs)

@@ -65,6 +65,8 @@ def write(path: Path, content: "str | bytes | memoryview") -> None:
 def refuse_unwritable(key: str, path: Path) -> None:
     """``UserError`` where ``key=path``, a folder that may be missing, is none that files can be written into."""
     there = next((part for part in (path.absolute(), *path.absolute().parents) if os.path.lexists(part)), Path("/"))
+    if there.exists() and not there.is_dir():
+        raise UserError(f"{path}: {there} is a file, where a folder is needed: choose another {key}")
     try:
         if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
             raise OSError(errno.ENAMETOOLONG, f"a name has more than {LONGEST_NAME} bytes")

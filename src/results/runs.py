@@ -46,6 +46,8 @@ class FinishedRun:
                 finite(name, float(facts.get(name, 0)))
             if facts.get("outcome", TRAINED) not in (TRAINED, COLLAPSED, DIVERGED):
                 raise ValueError("no such outcome")
+            if not isinstance(facts.get("classes", []), list):
+                raise TypeError("classes is no list")
         return facts
 
     @property

@@ -7,20 +7,23 @@ from dataclasses import asdict
 
 from ..config.schema import Trainer
 from ..errors import UserError
+from .ranks import is_main_process
 
 #: variables of the environment by which what starts a run on several machines is known
 CLUSTERS = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "MASTER_ADDR", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
 #: strategies that give each process a part of the weights, which are measured and saved whole
 SHARDED = ("fsdp", "deepspeed", "xla_fsdp")
+#: what Lightning takes on any machine: it is not asked, as it takes seconds to import
+ANYWHERE = {"accelerator": ("auto", "cpu"), "strategy": ("auto", "ddp")}
 
 
 def check_trainer(options: Trainer) -> None:
     """Let Lightning choose devices by these options; ``UserError`` in a line where it cannot, or where it would wait
-    for processes that nobody starts. Default options are not checked, as Lightning takes seconds to import.
+    for processes that nobody starts. The first process checks for all ranks.
     """
     default = asdict(Trainer())
     given = {key: value for key, value in asdict(options).items() if value != default[key] and key != "save_minutes"}
-    if not given:
+    if not is_main_process() or all(value in ANYWHERE.get(key, ()) for key, value in given.items()):
         return
     said = ", ".join(f"trainer.{key}={value}" for key, value in given.items())
     if options.num_nodes > 1 and not any(name in os.environ for name in CLUSTERS):
