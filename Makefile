@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY     := .venv/bin/python
 READY  := .venv/.ready
 
-.PHONY: help setup data demo answers test test-faults test-slurm check format bench docs clean
+.PHONY: help setup data demo answers test test-fuzz test-faults test-slurm check format bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -37,6 +37,9 @@ answers: data  ## put every claim to the test: all studies, small, an hour and a
 
 test: $(READY)  ## the tests, on all cores
 	@$(PY) -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+test-fuzz: $(READY)  ## bad input, damaged run folders, values that only fail later: 1,500 cases (seed=, cases=)
+	@$(PY) -m tests.fuzz seed=$(or $(seed),0) cases=$(or $(cases),1500)
 
 test-faults: $(READY)  ## kill a sweep's processes at 30 random moments, and compare (a minute or two)
 	@$(PY) -m tests.faults kills=30

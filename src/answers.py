@@ -55,7 +55,9 @@ def main() -> None:
         from .launch.sweep import OUTPUTS, study_names
         from .reporting.answers import collect, write_answers
         from .reporting.terminal import console
+        from .results.files import refuse_unwritable
 
+        refuse_unwritable("out", Path(options.out))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # studies save, as on Ctrl-C
         studies = {}
         for name in study_names(options.studies):

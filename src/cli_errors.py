@@ -50,6 +50,11 @@ def cli_errors() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:  # no place that the user named
+            raise
+        print(f"error: {str(error.filename)[:500]}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2) from None
     except Interrupted as signal:
         print(f"stopped by {signal.name}: the same command goes on where this one stopped", file=sys.stderr)
         raise

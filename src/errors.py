@@ -4,9 +4,19 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+#: characters of a line that says what is wrong
+LONGEST = 2000
+
 
 class UserError(ValueError):
-    """Bad input: said in one line that names what was wrong and what would be right; exit code 2, no traceback."""
+    """Bad input: said in one line that names what was wrong and what would be right; exit code 2, no traceback.
+
+    Whatever a value that it quotes holds, it is one line that a person can read: of a long one the middle is left out.
+    """
+
+    def __init__(self, text: object = "") -> None:
+        line = " ".join(str(text).splitlines())
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 4 :]}")
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

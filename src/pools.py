@@ -45,17 +45,19 @@ def show(options: Options, words: str) -> None:
     import torch
     from rich.progress import track
 
-    from .errors import UserError
+    from . import arguments
     from .models.layers import PADDINGS
     from .naming import command
+    from .option_fields import LARGEST
     from .pooling import POOLS
     from .reporting.pool_tables import markdown_page, pool_sheets, show_matrix, show_sheets
     from .reporting.terminal import console
     from .results import files
 
-    for key in ("size", "images", "shifts"):
-        if getattr(options, key) < 1:
-            raise UserError(f"{key}={getattr(options, key)}: must be a whole number of at least 1")
+    for key, least in {"size": 1, "images": 1, "shifts": 1, "seed": 0}.items():
+        arguments.whole_number(key, getattr(options, key), least, LARGEST)
+    if options.out is not None:
+        files.refuse_unwritable("out", Path(options.out).parent)
     torch.set_num_threads(1)  # for maps this small, more threads take longer
     rows = exactness(options)
     if options.out is None:
@@ -73,7 +75,7 @@ def show(options: Options, words: str) -> None:
     machine = hardware(torch.device("cpu"))
     made = f"Made by `{command('pools')} {words}`: {machine}, torch {torch.__version__}, {date.today()}."
     files.write(Path(options.out), markdown_page(cells, options, made))
-    console.print(f"  {options.out}")
+    console.print(f"  {options.out}", markup=False)
 
 
 if __name__ == "__main__":

@@ -65,10 +65,11 @@ def check_command(line: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
 
     Args:
         line: the command, with its comment.
-        monkeypatch: undoes what stands in for data and SLURM, which need not be here.
+        monkeypatch: undoes what stands in for data, devices and SLURM, which need not be here.
         folder: an empty one, to be in.
     """
     monkeypatch.setattr("src.launch.sweep.split", lambda data: SimpleNamespace(train=range(10**5)))
+    monkeypatch.setattr("src.launch.sweep.check_trainer", lambda options: None)
     monkeypatch.setattr("shutil.which", lambda name: name)
     monkeypatch.chdir(folder)
     match = COMMAND.match(line)

@@ -13,7 +13,7 @@ SRC = Path(__file__).parent.parent / "src"
 # level of its code, types included.
 SUBPACKAGES = [
     {"errors", "naming"},
-    {"option_fields", "arguments", "cli_errors", "registry"},
+    {"option_fields", "arguments", "cli_errors", "registry", "memory"},
     {"stats", "nets", "transforms"},
     {"pooling"},
     {"summary"},

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..config import Contrast, Reading, Study
+from ..errors import UserError
 from ..results.runs import FinishedRun
 from ..stats.alarms import conformal_threshold, largest_change, least_calibration_runs
 from .readings import history_column, selected
@@ -19,13 +20,13 @@ def calibrated(study: Study, runs: Sequence[FinishedRun]) -> tuple[Study, int]:
     """The study with the thresholds of its alarms, and the number of calibration runs.
 
     An alarm keeps a threshold that is stated, and has none where too few calibration runs are finished.
-
-    Raises:
-        UserError: no run is selected.
     """
     if study.calibrate is None:
         return study, 0
-    clean = selected(runs, study.calibrate)
+    try:
+        clean = selected(runs, study.calibrate)
+    except UserError:  # none of them has finished
+        clean = []
     claims = [
         replace(claim, contrasts=[_with_thresholds(contrast, clean) for contrast in claim.contrasts])
         for claim in study.claims

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..config import Claim, Contrast, Study
+from ..errors import UserError
 from ..results.runs import FinishedRun
 from ..stats.alarms import least_calibration_runs
 from ..stats.decisions import MINIMUM_SEEDS, Verdict, decide_claim
@@ -135,7 +136,10 @@ class _Measured:
             least = least_calibration_runs(FALSE_ALARMS)
             self.reason = f"too few calibration runs have finished: a threshold needs {least}"
         else:
-            self.reason = self._of_shares(runs) if contrast.share else self._of_numbers(runs)
+            try:
+                self.reason = self._of_shares(runs) if contrast.share else self._of_numbers(runs)
+            except UserError as error:  # none of the runs that a reading names has finished
+                self.reason = str(error)
 
     def verdict(self, verdict: Verdict, level: float = 1 - ALPHA) -> ContrastVerdict:
         """What is known of the contrast, with its verdict."""

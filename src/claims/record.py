@@ -89,11 +89,18 @@ def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, a
 
 def stated(folder: Path) -> tuple[Study, dict[str, Any]] | None:
     """The study that a sweep's folder holds, and its entry in ``sweep.json``; None where it has no claims."""
-    entry = files.read_json(folder / files.SWEEP, {}).get("study")
+    entry = files.read_sweep(folder).get("study")
     if not entry or not entry.get("claims"):
         return None
-    tree = {"number": entry["number"], "claims": entry["claims"], "untested": entry.get("untested", ""),
-            "calibrate": entry.get("calibrate")}  # fmt: skip
+    path = folder / files.SWEEP
+    with files.reading(path):
+        tree = {"number": entry["number"], "claims": entry["claims"], "untested": entry.get("untested", ""),
+                "calibrate": entry.get("calibrate")}  # fmt: skip
+        if not 0 < float(entry.get("alpha", ALPHA)) < 1:
+            raise ValueError(f"alpha={entry['alpha']}")
+        for record in (entry["first"], *entry.get("edits", ())):
+            if [type(record[key]) for key in ("hash", "date", "finished")] != [str, str, int]:
+                raise TypeError("a statement has no hash, no date or no count")
     with omegaconf_errors():
         study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), tree))
     assert isinstance(study, Study)
@@ -108,10 +115,12 @@ def judge_sweep(folder: Path, runs: Sequence[FinishedRun], missing: Mapping[str,
         return None
     study, entry = found
     alpha = float(entry.get("alpha", ALPHA))
-    sweep = files.read_json(folder / files.SWEEP, {})
+    with files.reading(folder / files.SWEEP):  # its claims may name what no run has
+        claims = judge(study, runs, alpha)
+    sweep = files.read_sweep(folder)
     return StudyVerdict(
         number=study.number, question=sweep.get("question", ""), untested=study.untested,
-        preset=entry.get("preset", QUICK), claims=judge(study, runs, alpha), hash=entry["first"]["hash"],
+        preset=entry.get("preset", QUICK), claims=claims, hash=entry["first"]["hash"],
         stated=entry["first"]["date"], edits=_edits(study, entry), finished_before=entry["first"]["finished"],
         jobs=len(sweep.get("jobs", ())), finished=len(runs), missing=dict(missing),
         failed={run.folder.name: run.failure for run in runs if run.failure}, alpha=alpha,

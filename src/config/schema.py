@@ -89,6 +89,12 @@ class Wandb:
     project: str = "whatwhere"
     entity: str | None = None
 
+    def check(self) -> None:
+        """Raise ``UserError`` for a name that W&B refuses."""
+        for key, name in {"project": self.project, "entity": self.entity or "none"}.items():
+            if self.mode != "disabled" and (not 0 < len(name) <= 128 or set(name) & set("/\\#?%:")):
+                raise UserError(f"wandb.{key}={name[:150]}: W&B takes 1 to 128 characters, without / \\ # ? % :")
+
 
 @dataclass
 class Config:

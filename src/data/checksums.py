@@ -18,7 +18,7 @@ def folder_checksum(root: Path) -> str:
     from .image_files import ENDINGS
 
     files = [Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names]
-    paths = [path for path in files if path.name.lower().endswith(ENDINGS)]
+    paths = [path for path in files if path.name.lower().endswith(ENDINGS) and path.is_file()]
     return _checksum(tuple(sorted(_stamp(path, path.relative_to(root).as_posix()) for path in paths)))
 
 

@@ -72,6 +72,8 @@ def _files(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
     _, root = halves(root)
     try:
         return labelled(root)
+    except NotADirectoryError as error:
+        raise DataError(f"data.root={root}: is no folder") from error
     except FileNotFoundError as error:
         unlabelled = sorted(str(path) for path in root.iterdir() if is_picture(path.name))
         if not unlabelled:

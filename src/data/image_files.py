@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ..memory import refuse_too_large
 from .images import MARGIN, DataError, Images
 from .names import class_folders, hidden
 
@@ -68,7 +69,7 @@ def pictures(folder: Path) -> list[str]:
     for parent, _, names in sorted(os.walk(folder, followlinks=True)):
         if not any(hidden(part) for part in Path(parent).relative_to(folder).parts):
             paths += [str(Path(parent, name)) for name in sorted(names) if is_picture(name)]
-    return paths
+    return [path for path in paths if Path(path).is_file()]  # a pipe would be waited for
 
 
 def is_picture(name: str) -> bool:
@@ -82,6 +83,7 @@ def read(files: list[tuple[str, int]], size: int) -> Images:
     Raises ``DataError`` if a file is no image.
     """
     side = size + 2 * MARGIN
+    refuse_too_large(f"{len(files):,} images with data.image_size={size}", 2 * len(files) * 3 * size**2)
     padded = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
     for i, (path, _) in enumerate(files):
         picture = open_picture(path)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
 from ..errors import UserError
+from ..memory import refuse_too_large
 from ..models import architecture
 from ..models.blocks import Network
 from ..models.layers import PADDINGS
@@ -76,6 +77,8 @@ def exactness(setting: Setting, pools: Sequence[str] = tuple(POOLS)) -> Iterator
     at once, if not even a net without pooling can be built with this setting.
     """
     model = Model(stride=setting.stride, depth=setting.depth, head=setting.head, width=8, convs=1)
+    side = setting.size + 2 * setting.margin
+    refuse_too_large(f"size={setting.size}, {setting.images} images", 24 * setting.images * setting.shifts * side**2)
     _network(model, setting, "none", "zeros")
     return (_cells(model, setting, pool, padding) for pool in pools for padding in PADDINGS)
 

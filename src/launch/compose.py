@@ -37,6 +37,8 @@ from .user_files import ROOT, choices, search_path
 #: tells Hydra where the group ``sweeps`` is
 SEARCHPATH = search_path()
 SUBDIR = "hydra.sweep.subdir"
+#: Hydra's, which choose other files than those of a run, or go with --cfg alone
+UNUSED_FLAGS = ("config_name", "config_path", "config_dir", "package", "resolve", "experimental_rerun")
 
 
 def job_folder(overrides: Sequence[str], named: Collection[str] = ()) -> str:
@@ -93,6 +95,8 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
         raise UserError("--cfg and --info show one job: leave out -m")
     if args.help or args.hydra_help or args.info or args.cfg or args.shell_completion:
         return None
+    if unused := [flag for flag in UNUSED_FLAGS if getattr(args, flag)]:
+        raise UserError(f"--{unused[0].replace('_', '-')}: has no effect on a run; leave it out, see --help")
     with _composing() as loader:
         overrides = [*args.overrides, SEARCHPATH]
         master = loader.load_configuration("config", overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
@@ -104,6 +108,7 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
                 raise UserError("seeds=auto: is for a sweep; add -m")
             file_errors.refuse_without_name([master])
             return Composed(master, [master], False, args.overrides)
+        _refuse_without_target(master)
         study = study_of(master)
         if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
             raise UserError("a study with variants is run by its own sweeper: leave out hydra/sweeper=")
@@ -211,10 +216,22 @@ def _parsed(loader: Any, overrides: list[str]) -> list[Override]:
 
 @contextmanager
 def _composing() -> Iterator[Any]:
-    """Hydra's loader of configs; its errors become a ``UserError``."""
+    """Hydra's loader of configs; its errors become a ``UserError``, also those that Hydra does not foresee."""
     _refuse_two_names()
-    with hydra_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+    try:
+        with hydra_errors(), initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    except UserError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError) as error:
+        raise UserError(f"Hydra cannot compose this command line: {' '.join(str(error).split())[:300]}") from error
+
+
+def _refuse_without_target(master: DictConfig) -> None:
+    """``UserError`` where the launcher or the sweeper is no group of options, as by ``hydra.launcher=local``."""
+    for part in ("launcher", "sweeper"):
+        if not OmegaConf.is_dict(master.hydra[part]) or "_target_" not in master.hydra[part]:
+            raise UserError(f"hydra.{part}={master.hydra[part]}: is chosen by hydra/{part}=NAME")
 
 
 def _refuse_two_names() -> None:

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
 from ..errors import UserError
+from ..option_fields import LARGEST
 from ..results import files
 from ..results.identity import is_by_other_code
 from .compose import job_configs
@@ -48,8 +49,8 @@ def check(master: Any, composed: Iterable[Any]) -> None:
             )
         return
     for key, value in given.items():
-        least = 0 if key in MAY_BE_ZERO else 1
-        if isinstance(value, int | float) and not isinstance(value, bool) and value < (least if key != "poll" else 0.1):
+        least = 0.1 if key == "poll" else 0 if key in MAY_BE_ZERO else 1
+        if type(value) in (int, float) and not least <= value < LARGEST:
             raise UserError(f"hydra.launcher.{key}={value}: must be a number of at least {least}")
     if name == "slurm":
         if shutil.which("sbatch") is None:

@@ -1,5 +1,7 @@
 """A command's jobs: composed and checked before the first starts, put where the same command finds them again."""
 
+import math
+import os
 import re
 import shlex
 from collections.abc import Collection
@@ -13,11 +15,14 @@ from ..claims.check import check_study
 from ..claims.judge import ALPHA
 from ..claims.record import state
 from ..config import NON_IDENTITY_KEYS, QUICK, Config, Study, fitting_name, from_omegaconf, plain_name
+from ..config.schema import Trainer
 from ..data.batches import learned_sizes
+from ..data.example_images import probe_images
 from ..data.options import image_shape
 from ..data.splits import split
 from ..errors import UserError
 from ..evaluation.families import FAMILIES, check_family
+from ..memory import refuse_too_large
 from ..metrics.quantities import quantities
 from ..models import network
 from ..models.tasks import Task
@@ -26,18 +31,18 @@ from ..reporting.wandb_logger import mode_of
 from ..results import files
 from ..results.identity import is_finished
 from ..summary import ModelSummary, summarize
+from ..training.devices import check_trainer
 from ..transforms import check_max_shift
 from . import launchers
-from .compose import SEARCHPATH, compose_jobs, given, key_of
+from .compose import SEARCHPATH, SUBDIR, compose_jobs, given, key_of
 from .user_files import choices, quoted
 
 #: the folder of all runs; finished ones are searched for below it
 OUTPUTS = Path("outputs")
 SINGLE = "single"
-#: bytes of a folder's name, as file systems limit it
-LONGEST_NAME = 255
 #: characters of a user's name for a sweep, as W&B limits it
 LONGEST = 100
+WANDB_MODES = ("online", "offline", "disabled", "shared", "run", "dryrun")
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,10 @@ def plan(arguments: list[str]) -> Plan | None:
         run = chosen or OUTPUTS / SINGLE / name
         folder, jobs, extra = run.parent, {run: configs[0]}, []
         store = None if chosen else OUTPUTS
+    on_cluster = composed.multirun and str(composed.master.hydra.launcher._target_).endswith("SlurmLauncher")
     for run in [folder, *jobs] if composed.multirun else jobs:  # a single run's folder is the one that was named
-        if files_there := [path for path in (run, *run.parents) if path.exists() and not path.is_dir()]:
-            raise UserError(
-                f"{run}: {files_there[0]} is a file, where a folder is needed: choose another hydra.run.dir, "
-                "hydra.sweep.dir or name"
-            )
-    _check(jobs)
+        files.refuse_unwritable("hydra.sweep.dir" if composed.multirun else "hydra.run.dir", run)
+    _check(jobs, here=not on_cluster)
     if composed.study.judge:
         check_study(composed.study, jobs)
     looks = composed.study.looks if composed.master.seeds == "auto" else []
@@ -126,9 +128,11 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
     """Folder → config of each job; ``UserError`` where a name is too long, or two jobs that differ have the same."""
     jobs: dict[Path, Config] = {}
     for name, cfg in zip(names, configs, strict=True):
-        if len(name.encode()) > LONGEST_NAME:
+        if not name or name == ".." or Path(name).name != name:
+            raise UserError(f"{SUBDIR}={name}: must be the name of one folder, which goes into that of the sweep")
+        if len(name.encode()) > files.LONGEST_NAME:
             raise UserError(
-                f"{name[:60]}…: a job's folder would have a name of over {LONGEST_NAME} bytes; put what all jobs "
+                f"{name[:60]}…: a job's folder would have a name of over {files.LONGEST_NAME} bytes; put what all jobs "
                 "share into a file in sweeps/"
             )
         if jobs.setdefault(folder / name, cfg) != cfg:
@@ -142,7 +146,7 @@ def start(made: Plan, arguments: list[str]) -> None:
     """
     files.remove_parts(made.folder, deep=False)  # not those of running jobs
     kept = made.folder / files.SWEEP
-    before: dict[str, Any] = files.read_json(kept, {"jobs": [], "command": ""})
+    before: dict[str, Any] = {"jobs": [], "command": ""} | files.read_sweep(made.folder)
     jobs, line = [run.name for run in made.jobs], f"{command('train')} {shlex.join(arguments)}"
     others = [name for name in before["jobs"] if name not in jobs and (made.folder / name / files.CONFIG).exists()]
     earlier = [old for old in before["command"].splitlines() if old != line] if others else []
@@ -153,7 +157,8 @@ def start(made: Plan, arguments: list[str]) -> None:
     }
     if made.study.claims and made.study.judge:
         finished = sum((made.folder / name / files.RUN).exists() for name in tree["jobs"])
-        tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, made.alpha)
+        with files.reading(kept):
+            tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, made.alpha)
     files.write_json(kept, tree)
 
 
@@ -176,31 +181,60 @@ def summarize_config(cfg: Config) -> ModelSummary:
     vanish, or a window is larger than its map.
     """
     image, classes = image_shape(cfg.data)
-    with torch.device("meta"):
-        return summarize(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image)
+    try:
+        with torch.device("meta"):
+            return summarize(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image)
+    except (RuntimeError, OverflowError) as error:  # PyTorch cannot count so far
+        raise UserError(f"model: a net that is too large: {str(error).splitlines()[0]}") from error
 
 
-def _check(jobs: dict[Path, Config]) -> None:
-    """Check what the schema cannot: files of measures, shapes, data, and what the folders hold already."""
+def _check(jobs: dict[Path, Config], here: bool) -> None:
+    """Check what the schema cannot: files of measures, shapes, data, what the folders hold already; and devices and
+    memory, where the jobs run ``here``.
+    """
     quantities()
     for name in sorted({name for cfg in jobs.values() for name in cfg.measure.what}.intersection(FAMILIES)):
         check_family(name)
-    nets: set[str] = set()  # jobs that differ in their seed alone have the same summary, which takes .3 s
+    nets: dict[str, ModelSummary] = {}  # jobs that differ in their seed alone have the same, which takes .3 s
+    trainers: list[Trainer] = []
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
         try:
             if net not in nets:
-                summarize_config(cfg)
-                nets.add(net)
+                nets[net] = summarize_config(cfg)
+            if here and cfg.trainer not in trainers:
+                check_trainer(cfg.trainer)
+                trainers.append(cfg.trainer)
             check_max_shift("measure.max_shift", cfg.measure.max_shift, *image_shape(cfg.data)[0][1:])
         except UserError as error:
             where = f"{run.name}: " if len(jobs) > 1 else ""
             raise UserError(f"{where}{error}") from None
+        if cfg.wandb.mode != "disabled" and (mode := os.environ.get("WANDB_MODE") or "offline") not in WANDB_MODES:
+            raise UserError(
+                f"WANDB_MODE={mode} in the environment: choose one of {', '.join(WANDB_MODES)}, or unset it"
+            )
         if str(cfg.wandb.mode) == "online":  # only then, as W&B takes a second to import
             mode_of(cfg)
     for run, cfg in jobs.items():
         if not is_finished(run, cfg):
-            _check_batches(cfg, len(split(cfg.data).train))
+            splits = split(cfg.data)
+            _check_batches(cfg, len(splits.train))
+            if here:
+                _check_memory(cfg, nets[repr((cfg.model, cfg.data))], len(splits.train))
+            if cfg.probe.files:
+                probe_images(cfg.probe, splits)
+
+
+def _check_memory(cfg: Config, net: ModelSummary, images: int) -> None:
+    """Raise where training takes more than there is: of each weight a gradient and two moments, and the outputs of
+    layers that a backward pass needs, in float32.
+    """
+    batch = min(images, cfg.train.batch_size // (cfg.trainer.devices * cfg.trainer.num_nodes))
+    outputs = sum(math.prod(layer.shape) for layer, costs in zip(net.layers, net.costs(), strict=True) if costs)
+    needed = 16 * net.parameters + 4 * batch * outputs
+    what = f"a net of {net.parameters:,} parameters, train.batch_size={cfg.train.batch_size}, in training"
+    gpus = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    refuse_too_large(what, needed, gpus)
 
 
 def _check_batches(cfg: Config, images: int) -> None:

@@ -101,4 +101,7 @@ def _values(override: Override) -> list[str]:
         return [override.get_value_element_as_str()]
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: list the values, as in {override.get_key_element()}=1,2,4")
-    return list(override.sweep_string_iterator())
+    values = list(override.sweep_string_iterator())
+    if not values:
+        raise UserError(f"{override.input_line}: has no values; list them, as in {override.get_key_element()}=1,2,4")
+    return values

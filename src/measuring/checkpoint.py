@@ -26,7 +26,9 @@ from .table import Table, output_paths, refuse_other_settings
 def measure_again(options: Options) -> None:
     """Measure the net in a checkpoint, which is read as data only; the errors are those of ``load_run``."""
     net, cfg, splits = load_run(options.checkpoint or "", options)
-    console.print(f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}")
+    console.print(
+        f"  {cfg.model.name}, pool {cfg.model.pool}: {cfg.measure.images} test images of {cfg.data.name}", markup=False
+    )
     run, out = output_paths(options, files.MEASURES)
     own = out.resolve() == run / files.MEASURES and (run / files.CONFIG).exists()
     if own:

@@ -47,7 +47,7 @@ def measure_net(options: Options) -> None:
         calibrate_untrained(adapter, test_set)
     as_built = is_own(name) and options.weights == DEFAULT  # one's own net, which comes with its weights
     title = f"{name}, as built" if as_built else f"{name}, weights {options.weights}"
-    console.print(f"  {title}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}")
+    console.print(f"  {title}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}", markup=False)
     with console.status("measuring") as status:
         found = list(evaluate_families(adapter, test_set, families, status.update))
         if options.floor and options.weights != "none" and not as_built:

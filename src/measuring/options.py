@@ -3,9 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ..arguments import whole_number
 from ..config import MEASURE_NAMES, MEASURES, Config, from_dict, to_dict
 from ..errors import UserError, did_you_mean
+from ..option_fields import LARGEST
 from ..reporting.wandb_logger import mode_of
+from ..results.files import refuse_unwritable
 
 #: options that a run has too, under ``measure``
 OF_MEASURE = ("images", "max_shift", "seed")
@@ -67,8 +70,10 @@ def check_options(options: Options) -> None:
         )
     for key, least in {"images": 2, "max_shift": 1, "batch": 2, "size": 1, "classes": 1, "seed": 0}.items():
         value = getattr(options, key)
-        if value is not None and value < least:
-            raise UserError(f"{key}={value}: must be a whole number of at least {least}")
+        if value is not None:
+            whole_number(key, value, least, LARGEST)
+    if options.out:
+        refuse_unwritable("out", Path(options.out).parent)
     families_of(options.what)
     mode_of(at_wandb(options))
     if options.out and Path(options.out).suffix == ".html":

@@ -12,6 +12,8 @@ from .layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
 ARCHITECTURES = list(
     registered(__file__, without=("__init__", "blocks", "layers", "norm", "optimisers", "options", "tasks"))
 )
+#: of a net
+MOST_CONVOLUTIONS = 2000
 
 
 @dataclass
@@ -43,6 +45,10 @@ class Model:
 
     def check(self) -> None:
         """Raise ``UserError`` for options that do not go together."""
+        if self.depth * (self.convs or 1) > MOST_CONVOLUTIONS:
+            raise UserError(
+                f"model.depth={self.depth} times model.convs={self.convs}: at most {MOST_CONVOLUTIONS:,} convolutions"
+            )
         if self.pool == "conv" and self.padding == "valid":
             raise UserError(
                 "model.pool=conv cannot do without padding: with model.padding=valid its maps would be smaller than "

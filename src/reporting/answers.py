@@ -36,7 +36,9 @@ Two claims of the essay are checks that every run makes (Q12, Q13).
 def collect(name: str, folder: Path, out: Path) -> None:
     """Copy the verdicts of a study's sweep, if it has any, to the folder of answers."""
     if (verdict := folder / files.VERDICT).exists():
-        files.write(out / FOLDER / f"{name}.json", verdict.read_text(encoding="utf-8"))
+        with files.reading(verdict):
+            content = verdict.read_text(encoding="utf-8")
+        files.write(out / FOLDER / f"{name}.json", content)
 
 
 def write_answers(out: Path, names: Sequence[str]) -> Path:
@@ -85,7 +87,11 @@ def _not_run(folder: Path, names: Sequence[str]) -> list[str]:
 def collected(folder: Path) -> dict[str, StudyVerdict]:
     """Study → its verdicts, in the order of the questions."""
     names = sorted((path.stem for path in folder.glob("*.json")), key=natural_order)
-    return {name: read_verdict(folder / f"{name}.json") for name in names}
+    studies = {name: read_verdict(folder / f"{name}.json") for name in names}
+    for name, study in studies.items():
+        with files.reading(folder / f"{name}.json"):  # its texts and numbers are read as they are written
+            _ = _section(name, study), forest(study), verdict_table({name: study})
+    return studies
 
 
 def answers_page(folder: Path, names: Sequence[str]) -> str:
@@ -158,7 +164,7 @@ def _runs(study: StudyVerdict) -> str:
 
 def progress_line(folder: Path) -> str:
     """``12 of 30 runs``, and the verdicts once they are there."""
-    jobs = files.read_json(folder / files.SWEEP, {}).get("jobs", [])
+    jobs = files.read_sweep(folder).get("jobs", [])
     finished = sum((folder / job / files.RUN).exists() for job in jobs)
     line = f"{finished} of {len(jobs)} runs"
     verdict = folder / files.VERDICT

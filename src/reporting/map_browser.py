@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..results import files
 from ..results.runs import FinishedRun
 from .inline_data import serialize_images, serialize_map_values
 from .maps import colours, epochs_of, read_maps, read_scale
@@ -42,7 +43,7 @@ def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) 
     for name, run, epochs in runs:
         stages: dict[str, Any] = {}
         analysis_budget -= sum(array.size for array in run.inside.values())
-        images_key = str(run.facts["probe_checksum"])
+        images_key = str(run.facts.get("probe_checksum"))
         for epoch in (epoch for epoch in shown_epochs if epoch in epochs):
             inputs, maps = read_maps(run.folder, epoch)
             image_count = max(1, int(share_of_images * len(inputs)))
@@ -73,14 +74,17 @@ def shared_scales(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
 
 def stage_geometry(run: FinishedRun) -> dict[str, list[float]]:
     """Stage → where its map lies on the image: centre of its first unit and step to the next, in pixels."""
-    return {row["layer"].split(".")[0]: [float(row["start"]), float(row["jump"])] for row in run.shapes}
+    with files.reading(run.folder / files.SHAPES):
+        return {row["layer"].split(".")[0]: [float(row["start"]), float(row["jump"])] for row in run.shapes}
 
 
 def serialize_analysis(run: FinishedRun) -> dict[str, Any]:
     """The arrays of ``inside.npz`` that the page draws; empty where the run has none."""
-    arrays = run.inside
-    if not arrays:
-        return {}
+    with files.reading(run.folder / files.INSIDE):
+        return _analysis(run, run.inside) if run.inside else {}
+
+
+def _analysis(run: FinishedRun, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     net: dict[str, Any] = {name: arrays[name].tolist() for name in ("labels", "shift") if name in arrays}
     if "answers" in arrays:
         net["predictions"] = arrays["answers"].tolist()

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ..results.files import MAPS, read_arrays, read_json, write, write_json
+from ..results.files import MAPS, read_arrays, read_json, reading, write, write_json
+from ..results.measures import finite
 
 TILE, GAP, HEAD, SIDE = 56, 2, 22, 10
 INK = (40, 40, 46)
@@ -40,8 +41,12 @@ def save_maps(
 
 def read_maps(run: Path, epoch: int) -> tuple[UInt8[np.ndarray, "n c h w"], dict[str, Float[np.ndarray, "n k p q"]]]:
     """The example images, and stage → its maps after an epoch."""
-    arrays = read_arrays(run / MAPS / f"epoch_{epoch:03d}.npz")
-    return arrays.pop("images"), arrays
+    arrays = read_arrays(path := run / MAPS / f"epoch_{epoch:03d}.npz", 4)
+    with reading(path):
+        images = arrays.pop("images")
+        if images.dtype != np.uint8 or images.shape[1] not in (1, 3):
+            raise ValueError(f"images of shape {images.shape}, {images.dtype}")
+    return images, arrays
 
 
 def epochs_of(run: Path) -> list[int]:
@@ -61,7 +66,8 @@ def read_scale(run: Path) -> dict[str, list[float]]:
     """Stage → the low and high end of its colours."""
     file = run / MAPS / SCALE
     scale: dict[str, list[float]] = read_json(file, {})
-    return scale
+    with reading(file):
+        return {stage: [finite(stage, low), finite(stage, high)] for stage, (low, high) in scale.items()}
 
 
 def _wider(scale: list[float] | None, maps: Float[np.ndarray, "n k p q"]) -> list[float]:

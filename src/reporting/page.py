@@ -67,13 +67,30 @@ def build_report(
         runs, unfinished = runs + more_runs, unfinished | more_unfinished
         title += f" compared with {compare_with.resolve().name}"
     title += f" where {where}" * bool(where)
+    out = out or folder / report_folder(compare_with, where)
+    files.refuse_unwritable("out", out)
+    while True:
+        try:
+            return _write_report(folder, out, title, runs, unfinished, baseline, not (compare_with or where))
+        except files.DamagedFileError as error:  # of those that are read as they are drawn
+            whole = [run for run in runs if run.folder not in error.path.parents]
+            if not whole or len(whole) == len(runs):
+                raise
+            unfinished |= {run.folder.name: str(error) for run in runs if run not in whole}
+            runs = whole
+
+
+def _write_report(
+    folder: Path, out: Path, title: str, runs: list[FinishedRun], unfinished: dict[str, str], baseline: str | None,
+    judged: bool,
+) -> Path:  # fmt: skip
+    """Print and write the comparison of some runs, with the verdict of their study if they are ``judged``."""
     variants = [variant for group in group_by_task(group_into_variants(runs)).values() for variant in group]
     selected = comparison.select_baseline(variants, baseline)
-    out = out or folder / report_folder(compare_with, where)
     files.write_rows(out / files.COMPARISON, comparison_rows(variants, unfinished))
     files.write_rows(out / files.DIFFERENCES, comparison.difference_rows(variants, selected))
     files.write_rows(out / files.RUNS, run_rows(variants))
-    study = None if compare_with or where else judge_sweep(folder, runs, unfinished)
+    study = judge_sweep(folder, runs, unfinished) if judged else None
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, variants, unfinished, selected, study))
     if figures is not None:
@@ -128,7 +145,7 @@ def render(
     """The page's HTML, with every name escaped; ``unfinished`` is name of a run → why it is not finished; ``study``
     holds the verdicts of its claims.
     """
-    manifest = files.read_json(folder / files.SWEEP, {})
+    manifest = files.read_sweep(folder)
     columns = shown_columns(variants)
     references = variants if len(variants) <= MOST_BASELINES else [baseline]
     return _page(
@@ -245,10 +262,15 @@ def _sort_key(variant: Variant, column: str) -> str | float:
 
 def _stages(run: FinishedRun) -> list[dict[str, str]]:
     """The model summary by stage: shape and receptive field of its last layer, costs of the whole stage."""
+    with files.reading(run.folder / files.SHAPES):
+        return _stages_of(run.shapes)
+
+
+def _stages_of(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
     stages: dict[str, dict[str, str]] = {}
     parameters: dict[str, int] = {}
     multiply_adds: dict[str, int] = {}
-    for row in run.shapes:
+    for row in rows:
         stage = row["layer"].split(".")[0]
         parameters[stage] = parameters.get(stage, 0) + int(row["parameters"])
         multiply_adds[stage] = multiply_adds.get(stage, 0) + int(row["multiply_adds"])

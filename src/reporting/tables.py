@@ -65,7 +65,9 @@ def _flattened(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 def run_facts(runs: Iterable[FinishedRun]) -> dict[str, str]:
     """Hardware, versions and data of the runs: name → all values that occur."""
     facts = [run.facts for run in runs]
-    return {name: ", ".join(sorted({str(each[key]) for each in facts})) for name, key in SHARED_FACTS.items()}
+    return {
+        name: ", ".join(sorted({str(each.get(key, "unknown")) for each in facts})) for name, key in SHARED_FACTS.items()
+    }
 
 
 def shown_rows(variants: Sequence[Variant]) -> list[dict[str, str]]:

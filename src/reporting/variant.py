@@ -58,7 +58,7 @@ class Variant:
     def _values_of_runs(self, column: str) -> list[tuple[FinishedRun, float]]:
         """Measured runs and their values; without collapsed runs that have none, unless no run has one."""
         if column in FACTS:
-            return [(run, float(run.facts[column])) for run in self.measured]
+            return [(run, float(run.facts.get(column, math.nan))) for run in self.measured]
         if column in GAPS:
             values = [(run, _gap(run, MEASURED[self.score][-1], column)) for run in self.measured]
         else:

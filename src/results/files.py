@@ -1,12 +1,14 @@
 """Names of the files in the folders of runs and sweeps, and atomic writes."""
 
 import csv
+import errno
 import io
 import json
 import math
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,8 @@ VERDICT = "verdict.json"  # of a study's claims
 LOG = "log.txt"  # output of a run in a process of its own
 LAST, NEXT, PREVIOUS, BEST = "last.ckpt", "next.ckpt", "previous.ckpt", "best.ckpt"
 LOCK, PART = ".lock", ".part"
+#: bytes of a file's or a folder's name, as file systems limit it
+LONGEST_NAME = 255
 
 
 def beside(table: Path, name: str) -> Path:
@@ -58,6 +62,21 @@ def write(path: Path, content: "str | bytes | memoryview") -> None:
         raise
 
 
+def refuse_unwritable(key: str, path: Path) -> None:
+    """``UserError`` where ``key=path``, a folder that may be missing, is none that files can be written into."""
+    there = next((part for part in (path.absolute(), *path.absolute().parents) if os.path.lexists(part)), Path("/"))
+    if there.exists() and not there.is_dir():
+        raise UserError(f"{path}: {there} is a file, where a folder is needed: choose another {key}")
+    try:
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+            raise OSError(errno.ENAMETOOLONG, f"a name has more than {LONGEST_NAME} bytes")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{key}={path}: nothing can be written in {there}: {reason}") from error
+
+
 def remove_parts(folder: Path, deep: bool = True) -> None:
     """Remove temporary files of a process that was killed while it wrote; only under the folder's lock."""
     for part in folder.glob(f"{'**/' * deep}.*{PART}"):
@@ -69,13 +88,31 @@ def write_json(path: Path, tree: Any) -> None:
     write(path, json.dumps(tree, indent=2) + "\n")
 
 
+class DamagedFileError(UserError):
+    """A file in a folder of a run or a sweep does not hold what it should."""
+
+    def __init__(self, path: Path, words: str) -> None:
+        super().__init__(f"{path} is damaged: {words}")
+        self.path = path
+
+
+#: what readers raise for content that is not what they expect
+UNEXPECTED = (
+    ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError, EOFError, OSError, RecursionError,
+    NotImplementedError, BadZipFile, zlib.error, csv.Error,
+)  # fmt: skip
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Inside the ``with``, a file whose content is not what it should be is a ``UserError`` that names it."""
+    """Inside the ``with``, a file whose content is not what it should be is a ``DamagedFileError`` that names it."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile, csv.Error) as error:
-        raise UserError(f"{path} is damaged: {type(error).__name__}, {str(error) or 'no content'}") from error
+    except UserError:
+        raise
+    except UNEXPECTED as error:
+        words = " ".join(str(error).split())
+        raise DamagedFileError(path, f"{type(error).__name__}, {words[:200] or 'no content'}") from error
 
 
 def read_json(path: Path, missing: Any) -> Any:
@@ -86,6 +123,18 @@ def read_json(path: Path, missing: Any) -> Any:
         tree = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
             raise ValueError("no object in it")
+    return tree
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """The ``sweep.json`` of a folder: its jobs, command, question and study; empty where there is none."""
+    tree: dict[str, Any] = read_json(path := folder / SWEEP, {})
+    with reading(path):
+        for key, kind in {"jobs": list, "command": str, "question": str, "study": dict}.items():
+            if not isinstance(tree.get(key, kind()), kind):
+                raise TypeError(f"{key} is no {kind.__name__}")
+        if not all(isinstance(name, str) for name in tree.get("jobs", ())):
+            raise TypeError("jobs holds what is no name")
     return tree
 
 
@@ -116,19 +165,27 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
     write(path, packed.getvalue())
 
 
-def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """The arrays of an ``.npz``, by name; none where it is missing; ``UserError`` if it is damaged."""
+def read_arrays(path: Path, sides: "Mapping[str, int] | int | None" = None) -> "dict[str, np.ndarray]":
+    """The arrays of an ``.npz``, by name; none where it is missing; ``UserError`` if it is damaged: an array holds no
+    real numbers, or infinite ones, or has another number of dimensions than ``sides`` says, for all or by the last part
+    of the name.
+    """
     import numpy as np
 
     if not path.exists():
         return {}
     with reading(path), path.open("rb") as file, np.load(file) as kept:
-        return dict(kept)
+        arrays = dict(kept)
+        for name, array in arrays.items():
+            known = sides if isinstance(sides, int) else (sides or {}).get(name.rpartition("/")[2], array.ndim)
+            if array.dtype.kind not in "buif" or array.ndim != known or not array.size or np.isinf(array).any():
+                raise ValueError(f"{name} of shape {array.shape}, {array.dtype}, or with infinite numbers")
+    return arrays
 
 
 def last_line(path: Path) -> str:
     """The last line of a log or a traceback; empty where there is none."""
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() if path.is_file() else []
     return re.sub(r"^\w+\.errors\.(UserError|Refusal): ", "", lines[-1].strip()) if lines else ""
 
 

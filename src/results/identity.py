@@ -79,9 +79,12 @@ def read_config(folder: Path) -> Config:
     """The config of a run; ``UserError`` if it is not readable, or not one of this project's."""
     path = folder / files.CONFIG
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a run's config ({error})") from error
+        text = path.read_text(encoding="utf-8")
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise yaml.YAMLError("it has aliases, which no run writes")  # a few of them can stand for gigabytes
+        tree = yaml.safe_load(text)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as a run's config ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} is not a run's config")
     try:

@@ -14,6 +14,8 @@ from . import files
 
 #: end of the measures' names of an untrained twin
 UNTRAINED = "_untrained"
+#: sums of squares of such numbers are finite
+LARGEST = 1e100
 
 
 def write_measures(
@@ -59,17 +61,21 @@ def read_results(path: Path) -> list[Row]:
 
 def read_grids(path: Path) -> dict[str, np.ndarray]:
     """The heatmaps beside a table: ``measure/layer`` → a number for each place."""
-    return files.read_arrays(files.beside(path, files.GRIDS))
+    return files.read_arrays(files.beside(path, files.GRIDS), 2)
 
 
 def read_per_image(path: Path) -> dict[str, np.ndarray]:
     """The statistics of every image beside a table, by ``per_image_name``; none in older runs."""
-    return files.read_arrays(files.beside(path, files.PER_IMAGE))
+    return files.read_arrays(files.beside(path, files.PER_IMAGE), 2)
 
 
 def read_notes(path: Path) -> dict[str, str]:
     """The notes beside a table: family → a line on how it was measured; of the untrained twin, with its suffix."""
-    return dict(files.read_json(files.beside(path, files.NOTES), {}))
+    notes: dict[str, str] = files.read_json(kept := files.beside(path, files.NOTES), {})
+    with files.reading(kept):
+        if wrong := [name for name, words in notes.items() if not isinstance(words, str)]:
+            raise TypeError(f"{wrong[0]} is no text")
+    return notes
 
 
 def per_image_name(layer: str, protocol: str, amount: float, measure: str) -> str:
@@ -137,9 +143,18 @@ def _setting(row: Row) -> str:
 
 
 def _row(line: Mapping[str, str]) -> Row:
-    estimate = Estimate(number(line["value"]), number(line["low"]), number(line["high"]), int(line["n"]))
-    where = line["layer"], line["transform"], line["protocol"], float(line["amount"]), line["measure"]
+    value, low, high = (finite(name, number(line[name])) for name in ("value", "low", "high"))
+    estimate = Estimate(value, low, high, int(line["n"]))
+    amount = finite("amount", float(line["amount"]))
+    where = line["layer"], line["transform"], line["protocol"], amount, line["measure"]
     return Row(*where, estimate)
+
+
+def finite(name: str, value: float) -> float:
+    """The number, or nan; ``ValueError`` where it is larger than any that is measured."""
+    if abs(value) > LARGEST:
+        raise ValueError(f"{name}={value:g}")
+    return value
 
 
 def number(text: str) -> float:

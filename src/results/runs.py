@@ -1,5 +1,6 @@
 """Finished runs: what their folders hold, read on first use; and all runs below a folder."""
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,19 @@ from ..metrics.rows import Row
 from . import files
 from .identity import FORMAT, settings_of
 from .locks import lock_holder
-from .measures import named_values, read_grids, read_notes, read_per_image, read_results
-from .outcomes import DIVERGED, TRAINED
+from .measures import finite, named_values, number, read_grids, read_notes, read_per_image, read_results
+from .outcomes import COLLAPSED, DIVERGED, TRAINED
 from .where import matching
 
 #: layer, protocol, amount, measure
 Key = tuple[str, str, float, str]
+#: numbers of run.json that a comparison computes with
+NUMBERS = ("seconds", "parameters", "multiply_adds")
+#: dimensions of the arrays of inside.npz, by the last part of their names
+INSIDE_SIDES = {
+    "images": 4, "labels": 1, "shift": 1, "filters": 4, "answers": 1, "cam": 3, "facts": 2, "order": 1, "field": 1,
+    "patch_channels": 1, "patches": 5, "moved": 4, "back": 4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,15 @@ class FinishedRun:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Seconds, parameters, multiply-adds, hardware, checksums, outcome."""
-        return dict(files.read_json(self.folder / files.RUN, {}))
+        facts = dict(files.read_json(path := self.folder / files.RUN, {}))
+        with files.reading(path):
+            for name in NUMBERS:
+                finite(name, float(facts.get(name, 0)))
+            if facts.get("outcome", TRAINED) not in (TRAINED, COLLAPSED, DIVERGED):
+                raise ValueError("no such outcome")
+            if not isinstance(facts.get("classes", []), list):
+                raise TypeError("classes is no list")
+        return facts
 
     @property
     def outcome(self) -> str:
@@ -44,7 +60,7 @@ class FinishedRun:
     def failure(self) -> str:
         """How training failed, in words; empty where it did not."""
         if self.outcome == DIVERGED:
-            return f"{DIVERGED} in epoch {self.facts['diverged_in_epoch']}"
+            return f"{DIVERGED} in epoch {self.facts.get('diverged_in_epoch', '?')}"
         return "" if self.outcome == TRAINED else self.outcome
 
     @cached_property
@@ -56,12 +72,22 @@ class FinishedRun:
     @cached_property
     def history(self) -> list[dict[str, str]]:
         """The rows of ``history.csv``: one per epoch."""
-        return files.read_rows(self.folder / files.HISTORY, ["epoch"])
+        return self._rows(files.HISTORY, "epoch", texts=())
 
     @cached_property
     def shapes(self) -> list[dict[str, str]]:
         """The rows of ``shapes.csv``: one per layer."""
-        return files.read_rows(self.folder / files.SHAPES, ["layer"])
+        return self._rows(files.SHAPES, "layer", texts=("layer", "kind"))
+
+    def _rows(self, name: str, needed: str, texts: Collection[str]) -> list[dict[str, str]]:
+        """The rows of a table with the column ``needed``, whose columns but ``texts`` hold numbers."""
+        rows = files.read_rows(path := self.folder / name, [needed])
+        with files.reading(path):
+            for row in rows:
+                int(row.get("epoch", 0))
+                for column in row.keys() - texts:
+                    number(row[column])
+        return rows
 
     @cached_property
     def results(self) -> list[Row]:
@@ -98,7 +124,7 @@ class FinishedRun:
     @cached_property
     def inside(self) -> dict[str, np.ndarray]:
         """The arrays of ``inspection.feature_analysis``; none in older runs."""
-        return files.read_arrays(self.folder / files.INSIDE)
+        return files.read_arrays(self.folder / files.INSIDE, INSIDE_SIDES)
 
     @cached_property
     def notes(self) -> dict[str, str]:
@@ -137,23 +163,28 @@ def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun]
     if not folder.is_dir():
         raise UserError(f"runs={folder}: no such folder")
     configs = [path.parent for path in sorted(folder.glob(f"**/{files.CONFIG}"))]
-    runs, damaged = [], dict[str, str]()
+    names = Counter(run.name for run in configs)
+    runs, damaged = [], dict[Path, str]()
+
+    def label(run: Path) -> str:  # runs of several sweeps can have one name
+        return run.name if names[run.name] == 1 else run.relative_to(folder).as_posix()
+
     for run in configs:
         if "wandb" not in run.relative_to(folder).parts:
             try:
                 needed = where is not None or (run / files.RUN).exists()
                 runs.append(FinishedRun(run, settings_of(run) if needed else {}))
             except UserError as error:
-                damaged[run.name] = str(error)
-    names = {run.folder.name for run in runs} | damaged.keys()
+                damaged[run] = str(error)
     if where is not None and runs:
         kept = matching(where, [run.settings for run in runs])
         runs = [run for run, keep in zip(runs, kept, strict=True) if keep]
     finished = [run for run in runs if (run.folder / files.RUN).exists()]
-    damaged |= {run.folder.name: words for run in finished if (words := _damage(run))}
-    done = [run for run in finished if run.folder.name not in damaged]
-    missing = {run.folder.name: _reason(run.folder) for run in runs if run not in finished} | damaged
-    jobs: Collection[str] = files.read_json(folder / files.SWEEP, {}).get("jobs", ())
+    damaged |= {run.folder: words for run in finished if (words := _damage(run))}
+    done = [run for run in finished if run.folder not in damaged]
+    missing = {label(run.folder): _reason(run.folder) for run in runs if run not in finished}
+    missing |= {label(run): words for run, words in damaged.items()}
+    jobs: Collection[str] = files.read_sweep(folder).get("jobs", ())
     order = {name: i for i, name in enumerate(jobs)}
     if jobs:
         done.sort(key=lambda run: order.get(run.folder.name, len(order)))
@@ -168,7 +199,7 @@ def find_runs(folder: Path, where: str | None = None) -> tuple[list[FinishedRun]
 def _damage(run: FinishedRun) -> str:
     """Which of a run's files cannot be read; empty if all can that every view needs."""
     try:
-        _ = run.facts, run.earlier, run.history, run.shapes, run.results
+        _ = run.facts, run.earlier, run.history, run.shapes, run.results, run.notes
     except UserError as error:
         return str(error)
     return ""

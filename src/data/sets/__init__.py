@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ...memory import refuse_too_large
 from ...registry import Table, collect, registered
 from ..check import check_source
 from ..images import MARGIN, DataError, DataSet, Images, Source
@@ -59,6 +60,8 @@ def _place_all(source: Source, side: int) -> Source:
     height, width = source.test.images.shape[-2:]
     if side < max(height, width):
         raise DataError(f"data.canvas={side}: smaller than the images, which are {height}×{width}")
+    count = sum(map(len, (source.train, source.test, *source.others.values())))
+    refuse_too_large(f"data.canvas={side}", count * source.test.images.shape[1] * side**2)
     others = {name: place(part, side, seed=2) for name, part in source.others.items()}  # positions as in the test part
     train, test = place(source.train, side, seed=1), place(source.test, side, seed=2)
     sizes = source.object_size and (source.object_size[0] * width / side, source.object_size[1] * width / side)

@@ -18,7 +18,7 @@ def _load(root: Path, size: int) -> Source:
                 raise DataError(f"data=folder: {root}/train and {root}/test hold different classes")
             return Source(read(train, size), read(test, size), classes, "edge")
         files, classes = labelled(root)
-    except FileNotFoundError as error:
+    except OSError as error:
         raise DataError(
             f"data=folder: data.root={root} must hold CLASS/*.png, or train/CLASS/*.png and test/CLASS/*.png ({error})"
         ) from error

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from ...memory import refuse_too_large
 from ..images import DataError, DataSet, Images, Source
 
 Pixels = UInt8[Tensor, "n 3 h w"]
@@ -43,6 +44,7 @@ def render(count: int, size: int, seed: int) -> tuple[Pixels, Pixels, Int64[Tens
 def _load(root: Path, size: int) -> Source:
     if size % 32:
         raise DataError(f"data.image_size={size}: data=red_green needs a multiple of 32")
+    refuse_too_large(f"data.image_size={size}", 5_000 * 3 * size**2)
     images, _, labels = render(3_000, size, seed=1)
     similar, dissimilar, test_labels = render(1_000, size, seed=2)
     others = {"dissimilar": Images(dissimilar, test_labels)}

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from ...memory import refuse_too_large
 from ..images import MARGIN, DataSet, Images, Source
 
 Field = Float[Tensor, "n h w"]
@@ -79,6 +80,7 @@ def render(
 
 
 def _load(root: Path, size: int, radii: tuple[float, float] = RADII) -> Source:
+    refuse_too_large(f"data.image_size={size}", 2 * 14_000 * size**2)
     parts = []
     for count, seed in ((12_000, 1), (2_000, 2)):
         padded, labels, factors = render(count, size, MARGIN, seed, radii)
