@@ -69,9 +69,11 @@ def build_report(
     title += f" where {where}" * bool(where)
     out = out or folder / report_folder(compare_with, where)
     files.refuse_unwritable("out", out)
+    if figures is not None:
+        files.refuse_unwritable("figures", figures.folder)
     while True:
         try:
-            return _write_report(folder, out, title, runs, unfinished, baseline, not (compare_with or where))
+            return _write_report(folder, out, title, runs, unfinished, baseline, not (compare_with or where), figures)
         except files.DamagedFileError as error:  # of those that are read as they are drawn
             whole = [run for run in runs if run.folder not in error.path.parents]
             if not whole or len(whole) == len(runs):
@@ -82,7 +84,7 @@ def build_report(
 
 def _write_report(
     folder: Path, out: Path, title: str, runs: list[FinishedRun], unfinished: dict[str, str], baseline: str | None,
-    judged: bool,
+    judged: bool, figures: FigureFiles | None,
 ) -> Path:  # fmt: skip
     """Print and write the comparison of some runs, with the verdict of their study if they are ``judged``."""
     variants = [variant for group in group_by_task(group_into_variants(runs)).values() for variant in group]
