@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from src.reporting.maps import colours, save_maps
@@ -290,6 +291,29 @@ def test_printing_opens_and_draws_all(browser: Browser, report: Path) -> None:
     assert tab.evaluate("sections.filter(section => !section.querySelector('.plot svg')).length") == 0
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.locator("details[open]").count() == 0
+    tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screen_readers_find_nothing_missing(browser: Browser, report: Path, scheme: str) -> None:
+    tab = opened_at(browser, report, color_scheme=scheme)
+    tab.evaluate("allLoaded")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")  # opens and draws all
+    violations = Axe().run(tab).response["violations"]
+    assert not [(rule["id"], node["target"]) for rule in violations for node in rule["nodes"]]
+    tab.close()
+
+
+def test_the_maps_are_ten_keys_away(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    presses = 0
+    while tab.evaluate("document.activeElement.getAttribute('href')") != "#browser":
+        tab.keyboard.press("Tab")
+        presses += 1
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.closest('#browser') !== null")
+    assert presses + 2 <= 10
     tab.close()
 
 

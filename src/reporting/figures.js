@@ -34,6 +34,7 @@ function fitPanels(plot, data, layout) {
     x.domain = [column / columns + (column ? .04 : 0), (column + 1) / columns - (column < columns - 1 ? .04 : 0)];
     y.domain = [top - height / whole, top];
     Object.assign(y, {title: column ? undefined : yTitle, showticklabels: !column || !y.matches});
+    if (x.title?.text) x.title.font = {size: Math.min(14, 1.7 * (width / columns - 50) / x.title.text.length)};
     if (title) Object.assign(title, {x: (x.domain[0] + x.domain[1]) / 2, y: top});
   });
   const names = data.filter(trace => trace.showlegend !== false && trace.name).map(trace => trace.name);

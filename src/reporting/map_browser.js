@@ -127,7 +127,7 @@ const cards = mapData.nets.map(net => {
   const figure = document.createElement("figure"), caption = document.createElement("figcaption");
   const grid = document.createElement("canvas"), note = document.createElement("p"), strip = document.createElement("canvas");
   caption.textContent = net.name; note.className = "soft";
-  for (const canvas of [grid, strip]) canvas.setAttribute("role", "img");
+  for (const canvas of [grid, strip]) Object.assign(canvas, {role: "img", ariaLabel: `maps of ${net.name}`});
   figure.append(caption, grid, note, strip);
   byId("maps").append(figure);
   return {net, figure, grid, note, strip, visible: false};
