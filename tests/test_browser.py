@@ -294,6 +294,68 @@ def test_printing_opens_and_draws_all(browser: Browser, report: Path) -> None:
     tab.close()
 
 
+def shown_alike(tab: Page) -> dict[str, bool]:
+    """Variant → whether it stands out in the tables, the trade-off and the maps alike, which all must agree."""
+    tab.wait_for_timeout(300)
+    opacity = "byId('figure-accuracy-against-invariance-and-against-cost').querySelector('.plot').data"
+    plotted = tab.evaluate(f"Object.fromEntries({opacity}.map(trace => [trace.name, (trace.opacity ?? 1) === 1]))")
+    faded = (
+        "[...document.querySelectorAll('tr[data-variant]')].map(row => [row.dataset.variant, !row.matches('.faded')])"
+    )
+    rows = [(name, shown) for name, shown in tab.evaluate(faded)]
+    cards = tab.evaluate("cards.map(card => [card.net.name, !card.figure.hidden])")
+    assert dict(rows) == plotted == dict(map(tuple, cards)) and len(rows) == 3 + 3 * 2
+    return plotted
+
+
+def test_a_marked_variant_stands_out_everywhere(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    tab.locator("#figure-accuracy-against-invariance-and-against-cost .main-svg").first.wait_for()
+    names = ["pool=avg", "pool=blur", "pool=max"]
+    assert shown_alike(tab) == dict.fromkeys(names, True)
+    button = tab.get_by_role("button", name="pool=blur", exact=True)
+    button.click()
+    assert shown_alike(tab) == {"pool=avg": False, "pool=blur": True, "pool=max": False}
+    assert button.get_attribute("aria-pressed") == "true"
+    tab.locator(".legendtoggle").last.click()  # pool=max
+    assert shown_alike(tab) == {"pool=avg": False, "pool=blur": True, "pool=max": True}
+    assert tab.locator("#marked").inner_text() == "2 of 3 marked"
+    tab.get_by_role("button", name="show all alike").click()
+    assert shown_alike(tab) == dict.fromkeys(names, True)
+    tab.get_by_label("pool", exact=True).select_option("max")
+    assert shown_alike(tab) == {"pool=avg": False, "pool=blur": False, "pool=max": True}
+    tab.close()
+
+
+def test_the_maps_epoch_is_marked_in_figures_of_epochs(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, "#figure-training")
+    tab.locator("#figure-training .main-svg").first.wait_for()
+    tab.evaluate("update({epoch: 1})")
+    shapes = tab.evaluate(
+        "byId('figure-training').querySelector('.plot').layout.shapes.map(line => [line.x0, line.xref])"
+    )
+    assert shapes == [[1, "x"], [1, "x2"]]
+    tab.close()
+
+
+def test_a_slider_wipes_from_one_net_to_another(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, "#wipe-box")
+    tab.evaluate("update({stage: 'stage1', scale: 'shared'})")
+    assert tab.evaluate("[wipe.sides[0].net.value, wipe.sides[1].net.value]") == ["pool=avg", "pool=blur"]
+    top, seen = 2 * 3 * 3, []  # the largest value of the stage in any epoch of any net
+    for place in ("0", "100"):
+        tab.locator("#wipe").fill(place)
+        tab.wait_for_timeout(300)
+        script = """(() => {
+          const canvas = byId("wipe-maps"), side = Math.floor((canvas.parentNode.clientWidth - 28) / 8);
+          const point = [3 * (side + 4) + side / 2, 15 + side / 2].map(place => place * devicePixelRatio);
+          return [...canvas.getContext("2d").getImageData(...point, 1, 1).data.slice(0, 3)];
+        })()"""
+        seen.append(tuple(tab.evaluate(script)))
+    assert near(seen[0], colour(2 * 3 * 3 / top)) and near(seen[1], colour(3 * 3 / top)), "of blur, then of avg"
+    tab.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_screen_readers_find_nothing_missing(browser: Browser, report: Path, scheme: str) -> None:
     tab = opened_at(browser, report, color_scheme=scheme)

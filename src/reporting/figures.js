@@ -49,6 +49,7 @@ function drawFigure(section) {
   if (plot.data) return;
   fitPanels(plot, data, layout);
   Plotly.newPlot(plot, data, layout, CONFIG);
+  decorateFigure(section);
 }
 const figureObserver = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(async ({target}) => {
   figureObserver.unobserve(target);

@@ -205,7 +205,11 @@ function drawAll() {
   drawAnalysis();
   [...byId("images").children].forEach((button, i) => button.setAttribute("aria-pressed", i === state.image));
 }
-function update(changes) { Object.assign(state, changes); drawAll(); }
+function update(changes) {
+  Object.assign(state, changes);
+  drawAll(); drawWipe();
+  if ("epoch" in changes) markEpoch(mapData.epochs[state.epoch]);
+}
 function step(what, by) {
   const wrap = (value, count) => (value + count) % count;
   const net = cards[0].net, [n, k] = (net.stages[state.stage] ?? Object.values(net.stages)[0]).shape;
@@ -248,6 +252,6 @@ const cardObserver = new IntersectionObserver(entries => entries.filter(entry =>
 for (const {figure} of cards) cardObserver.observe(figure);
 let drawnWidth = 0;
 new ResizeObserver(() => {
-  if (byId("maps").clientWidth !== drawnWidth) { drawnWidth = byId("maps").clientWidth; drawAll(); }
+  if (byId("maps").clientWidth !== drawnWidth) { drawnWidth = byId("maps").clientWidth; drawAll(); drawWipe(); }
 }).observe(byId("maps"));
 drawImageButtons();

@@ -15,7 +15,7 @@ function sortBy(button) {
   const compare = (a, b) => isNaN(key(a)) || isNaN(key(b)) ? key(a).localeCompare(key(b)) : key(a) - key(b);
   [...body.rows].sort((a, b) => sign * compare(a, b)).forEach(row => body.append(row));
 }
-for (const button of document.querySelectorAll("table.sortable th button")) button.addEventListener("click", () => sortBy(button));
+for (const button of document.querySelectorAll("table.sortable thead th button")) button.addEventListener("click", () => sortBy(button));
 
 const baseline = byId("baseline");
 baseline?.addEventListener("change", () => {

@@ -159,7 +159,8 @@ def render(
         sort_keys=[{column: _sort_key(variant, column) for column in columns} for variant in variants],
         baseline=baseline.name, differences={v.name: shown_differences(variants, v) for v in references},
         summaries={variant.name: _stages(variant.measured[0]) for variant in variants},
-        maps=serialize_maps(variants), axes=comparison.axes(runs), shared=shared_settings(runs), several=len(runs) > 1,
+        marks=_marks(variants), maps=serialize_maps(variants),
+        axes=comparison.axes(runs), shared=shared_settings(runs), several=len(runs) > 1,
         unfinished=unfinished, failures=failures(runs), facts=run_facts(runs),
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",
         images=_images(runs, "output_distance"), untrained_images=_images(runs, "output_distance_untrained"),
@@ -245,6 +246,19 @@ def notes(variants: Sequence[Variant], family: str) -> dict[str, str]:
 def _images(runs: Sequence[FinishedRun], measure: str) -> int:
     """The largest number of images behind a measure in any run; 0 where none has it."""
     return max((n for run in runs for key, n in run.counts.items() if key[3] == measure), default=0)
+
+
+def _marks(variants: Sequence[Variant]) -> dict[str, Any] | None:
+    """What readers choose variants by: axis → its values, and variant → axis → value; None for one variant alone."""
+    values = {
+        variant.name: {key.rpartition(".")[2]: format_override(value) for key, value in variant.settings.items()}
+        for variant in variants
+    }
+    by_axis: dict[str, dict[str, None]] = {}
+    for axis, value in (pair for of in values.values() for pair in of.items()):
+        by_axis.setdefault(axis, {})[value] = None
+    axes = {axis: list(choices) for axis, choices in by_axis.items() if len(choices) > 1}
+    return {"axes": axes, "variants": values} if len(variants) > 1 else None
 
 
 def _heading_terms(columns: Iterable[str]) -> dict[str, str]:
