@@ -1,5 +1,6 @@
 """Studies: refused before the first job where their runs cannot decide them; their variants, presets and seeds."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from src import train
+from src.claims import record
 from src.claims.check import check_study
 from src.config import Config, Study, from_dict
 from src.errors import UserError
+from src.launch import sweep
 from src.launch.compose import compose_jobs
 
 # before the first job
@@ -157,3 +161,22 @@ def test_a_preset_replaces_settings_of_the_grid_and_the_command_line_those_of_a_
 def test_what_a_study_cannot_be_run_with_is_refused(study: str, arguments: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         folders(study, *arguments)
+
+
+@pytest.mark.parametrize(("decided_at", "runs"), [(1, 1), (2, 2), (None, 3)])
+def test_seeds_are_added_until_every_claim_is_decided(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, decided_at: int | None, runs: int
+) -> None:
+    """Each look has the seeds of those before and more, and spends its share of 5%; none follows a decided one."""
+    done: list[tuple[str, float]] = []
+
+    def run_sweep(made: sweep.Plan, arguments: list[str]) -> None:
+        done.append((sys.argv[-1], made.alpha))
+
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setattr(sweep, "plan", lambda arguments: sweep.Plan(tmp_path, {}, True, arguments))
+    monkeypatch.setattr(train, "run_sweep", run_sweep)
+    monkeypatch.setattr(record, "undecided", lambda folder: len(done) != decided_at)
+    train.add_seeds_until_decided(["-m", "sweeps=mine"], [6, 10, 16])
+    assert [words for words, _ in done] == [f"++hydra.sweeper.params.seed='range({n})'" for n in (6, 10, 16)][:runs]
+    assert [alpha for _, alpha in done] == pytest.approx([0.05 * added / 16 for added in (6, 4, 6)][:runs])
