@@ -1,4 +1,4 @@
-"""mixed, gated, soft, stochastic at their limits, against NumPy and SciPy."""
+"""mixed, gated, soft, adapool, stochastic at their limits, against NumPy and SciPy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from torch.autograd import gradcheck
 from src.pooling import BORDERS, POOLS
 from tests.helpers import windows
 
-Max, Avg, Mixed, Gated, Soft, Stochastic = (POOLS[name] for name in "max avg mixed gated soft stochastic".split())
+Max, Avg, Mixed, Gated, Soft, AdaPool, Stochastic = (
+    POOLS[name] for name in "max avg mixed gated soft adapool stochastic".split()
+)
 
 every_border = pytest.mark.parametrize("border", BORDERS)
 sides, kernels, strides = st.integers(8, 15), st.integers(1, 4), st.integers(1, 4)
@@ -115,6 +117,34 @@ def test_soft_commutes_with_adding_a_constant(border, constant):
 
 def test_soft_does_not_overflow():
     assert torch.equal(Soft(2)(torch.full((1, 1, 4, 4), 1e30)), torch.full((1, 1, 2, 2), 1e30))
+
+
+# --- adapool ---------------------------------------------------------------------------------------------------------
+
+
+@every_border
+@pytest.mark.parametrize(
+    ("kernel", "stride", "height", "width"), [(2, 2, 9, 11), (3, 2, 8, 13), (4, 3, 15, 10), (1, 2, 9, 9)]
+)
+def test_adapool_is_a_mixture_of_soft_and_of_the_mean_by_similarity(border, kernel, stride, height, width):
+    x, pool = maps(height, width), AdaPool(kernel, stride, border=border).double()
+    w = windows(x, kernel, stride, border)
+    mean = np.nanmean(w, (-2, -1), keepdims=True)
+    dice = np.exp(2 * abs(w * mean) / (w**2 + mean**2))
+    similar = torch.from_numpy(np.nansum(dice * w, (-2, -1)) / np.nansum(dice, (-2, -1)))
+    soft = Soft(kernel, stride, border=border)(x)
+    for b, expected in ((0, soft), (1, similar), (-3, soft), (1.5, similar), (0.3, 0.3 * similar + 0.7 * soft)):
+        torch.nn.init.constant_(pool.b, b)
+        torch.testing.assert_close(pool(x), expected)
+    torch.nn.init.constant_(pool.b, 1)
+    torch.testing.assert_close(pool(-7 * x), -7 * similar)
+
+
+def test_a_mixing_weight_that_was_clipped_can_come_back():
+    x, pool = maps(), AdaPool().double()
+    torch.nn.init.constant_(pool.b, 1.5)
+    pool(x).square().sum().backward()
+    assert pool.b.grad.abs() > 0
 
 
 # --- stochastic ------------------------------------------------------------------------------------------------------

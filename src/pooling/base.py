@@ -1,6 +1,7 @@
 """``Pool``, the base class of all downsamplers, and the operations on windows that they share."""
 
 import itertools
+import math
 from collections.abc import Iterable
 from functools import reduce
 from typing import Any, ClassVar
@@ -87,6 +88,11 @@ def unfold_windows(x: Float[Tensor, "n c H W"], window: Window) -> tuple[Float[T
     return samples
 
 
+def clamp_forward(x: Float[Tensor, "..."], low: float, high: float = math.inf) -> Float[Tensor, "..."]:
+    """``x.clamp(low, high)`` whose gradient is that of x: a learned number that was clipped can come back."""
+    return x + (x.clamp(low, high) - x).detach()
+
+
 def sum_maps(maps: Iterable[Float[Tensor, "..."]]) -> Float[Tensor, "..."]:
     """The sum of maps, added in order."""
     return reduce(torch.add, maps)
@@ -127,6 +133,7 @@ class Pool(nn.Module):
     gain: ClassVar[float] = 1.0  # its output for a constant map of ones
     keeps_range: ClassVar[bool] = True  # the output for a positive map stays in the map's range, times ``gain``
     tiled: ClassVar[bool] = False  # its windows are stride × stride tiles; ``kernel_size`` is not used
+    commutes_with_rolls: ClassVar[bool] = True  # by multiples of the stride, with a circular border, in eval
     least_window: ClassVar[int] = 2  # the default window is the stride, but at least this
 
     def __init__(
@@ -204,6 +211,12 @@ class Pool(nn.Module):
         """``pad`` before a convolution, and the convolution's ``padding``: zeros that it adds without a copy."""
         fits = all(after <= window.before for _, after in map(window.pads, x.shape[-2:]))
         return (x, window.before) if self.border == "clip" and fits else (self.pad(x, window), 0)
+
+    def outside(self, x: Float[Tensor, "n c h w"], window: Window) -> tuple[Float[Tensor, "1 1 p q"], ...]:
+        """What to add to the logits of the k² samples of every window: -inf outside the map, where the border is
+        ``clip``, else 0.
+        """
+        return unfold_windows(self.pad(x.new_zeros(1, 1, *x.shape[2:]), window, fill=-torch.inf), window)
 
     def pad_to_multiple(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c H W"]:
         """The map padded to a multiple of the stride, by the border's mode (``clip``: edge values)."""

@@ -1,4 +1,4 @@
-"""Poolings between average and max: ``Mixed``, ``Gated``, ``Soft`` (SoftPool), ``Stochastic``."""
+"""Poolings between average and max: ``Mixed``, ``Gated``, ``Soft`` (SoftPool), ``AdaPool``, ``Stochastic``."""
 
 import math
 from itertools import accumulate
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Pool, Size, at_least_float32, sum_maps, unfold_windows
+from .base import Pool, Size, at_least_float32, clamp_forward, sum_maps, unfold_windows
 from .windows import Avg, Max
 
 
@@ -105,6 +105,53 @@ class Soft(Pool):
         return (sum_maps(map(torch.mul, weights, samples)) / sum_maps(weights)).to(x.dtype)
 
 
+class AdaPool(Pool):
+    """adaPool: a learned mixture of two weighted means of the window: ``soft``, and one by similarity to the mean.
+
+    The similarity is the Dice-Sørensen coefficient, DSC(a, b) = 2 |a b| / (a² + b²), in [0, 1]. The mixing weight b is
+    one number for the layer, clipped to [0, 1].
+    """
+
+    formula = "b Σ softmax(DSC(x_R, mean(x_R))) · x_R + (1 − b) soft"
+    keeps = "constants, range"
+    exact = """b = 0 is soft; b = 1 the similarity part, for which f(cx) = c f(x); it is avg where all samples have one
+        size"""
+    source = 'Stergiou & Poppe 2023, "AdaPool: exponential adaptive pooling for information-retaining downsampling"'
+    differs = "one b for a layer, which starts at 1/2; the authors learn one for each place of the output"
+
+    def build(self) -> None:
+        """Make the mean, ``soft`` and the mixing weight."""
+        self.soft, self.avg = (
+            pool(self.kernel_size, self.stride, self.padding, border=self.border, ceil_mode=self.ceil_mode)
+            for pool in (Soft, Avg)
+        )
+        self.b = nn.Parameter(torch.tensor(0.5))
+
+    def parameters_by_formula(self, channels: int) -> int:
+        """The mixing weight b."""
+        return 1
+
+    def similarity_part(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """The mean of the window, weighted by a softmax of each sample's similarity to the plain mean."""
+        (window,) = self.windows
+        mean = self.avg(x)
+        samples = unfold_windows(self.pad(x, window), window)
+        weights = [(dice(a, mean) + out).exp() for a, out in zip(samples, self.outside(x, window), strict=True)]
+        return sum_maps(map(torch.mul, weights, samples)) / sum_maps(weights)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Maps downsampled by the stride."""
+        y, b = at_least_float32(x), clamp_forward(self.b, 0, 1)
+        mixture: Tensor = b * self.similarity_part(y) + (1 - b) * self.soft(y)
+        return mixture.to(x.dtype)
+
+
+def dice(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The Dice-Sørensen coefficient of two numbers, 2 |a b| / (a² + b²), in [0, 1]; of two zeros 0."""
+    squares = a.square() + b.square()
+    return 2 * (a * b).abs() / (squares + (squares == 0).to(squares.dtype))
+
+
 class Stochastic(Pool):
     """Stochastic pooling: a sample of the window drawn with probability proportional to its value; in eval the
     expectation.
@@ -137,4 +184,10 @@ class Stochastic(Pool):
         return y.to(x.dtype)
 
 
-POOLS: dict[str, type[Pool]] = {"mixed": Mixed, "gated": Gated, "soft": Soft, "stochastic": Stochastic}
+POOLS: dict[str, type[Pool]] = {
+    "mixed": Mixed,
+    "gated": Gated,
+    "soft": Soft,
+    "adapool": AdaPool,
+    "stochastic": Stochastic,
+}

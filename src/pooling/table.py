@@ -5,8 +5,8 @@ from .base import Pool
 
 _MODULES = registered(
     __file__,
-    ("windows", "mixed", "blur", "polyphase", "spectral", "learned"),
-    without=("base", "facts", "geometry", "swap", "table"),
+    ("windows", "mixed", "ordered", "fractional", "blur", "polyphase", "spectral", "learned"),
+    without=("base", "facts", "geometry", "heads", "swap", "table"),
 )
 _POOLS = collect(
     (f"{__package__}.{module}" for module in _MODULES),
