@@ -1,4 +1,4 @@
-"""unshuffle, lip, ddac and the learned choices of phase (lps, tips) at their limits, against NumPy and PyTorch."""
+"""unshuffle, lip, ddac, dpp and the learned choices of phase (lps, tips) at their limits, against NumPy and PyTorch."""
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ from torch.autograd import gradcheck
 from src.pooling import BORDERS, POOLS, Pool
 from tests.helpers import windows
 
-Avg, Soft, APS, Unshuffle, LIP, DDAC, LPS, TIPS = (
-    POOLS[name] for name in "avg soft aps unshuffle lip ddac lps tips".split()
+Max, Avg, Soft, APS, Unshuffle, LIP, DDAC, DPP, LPS, TIPS = (
+    POOLS[name] for name in "max avg soft aps unshuffle lip ddac dpp lps tips".split()
 )
-LEARNED = ["unshuffle", "lip", "ddac", "lps", "tips"]
+LEARNED = ["unshuffle", "lip", "ddac", "dpp", "lps", "tips"]
 
 every_border = pytest.mark.parametrize("border", BORDERS)
 sides, kernels, strides = st.integers(8, 15), st.integers(1, 4), st.integers(1, 4)
@@ -143,6 +143,35 @@ def test_ddac_stays_in_the_range_whatever_its_weights(border):
     pool, x = drawn(DDAC(border=border, channels=3)), maps(9, 11)
     assert x.min() <= pool(x).min()
     assert pool(x).max() <= x.max()
+
+
+# --- dpp -------------------------------------------------------------------------------------------------------------
+
+
+@every_border
+@pytest.mark.parametrize("asymmetric", [True, False])
+@pytest.mark.parametrize(("kernel", "stride", "height", "width"), [(2, 2, 9, 11), (3, 2, 8, 13), (4, 3, 15, 10)])
+def test_dpp_against_numpy_and_at_its_limits(border, asymmetric, kernel, stride, height, width):
+    x, pool = maps(height, width), drawn(DPP(kernel, stride, border=border, channels=3))
+    pool.asymmetric = asymmetric
+    w = windows(x, kernel, stride, border)
+    difference = w - np.nanmean(w, (-2, -1), keepdims=True)
+    size = np.maximum(difference, 0) if asymmetric else difference
+    alpha, exponent = (
+        np.exp(parameter.detach().numpy())[:, None, None, None, None] for parameter in (pool.log_alpha, pool.log_lambda)
+    )
+    weights = alpha + np.sqrt(size**2 + 1e-3**2) ** exponent
+    expected = np.nansum(weights * w, (-2, -1)) / np.nansum(np.where(np.isnan(w), 0, weights), (-2, -1))
+    torch.testing.assert_close(pool(x), torch.from_numpy(expected))
+    mean = Avg(kernel, stride, border=border)(x)
+    nn.init.constant_(pool.log_lambda, -torch.inf)
+    torch.testing.assert_close(pool(x), mean)
+    nn.init.constant_(pool.log_lambda, 8)
+    nn.init.constant_(pool.log_alpha, 1e6)
+    torch.testing.assert_close(pool(x), mean)
+    if asymmetric:
+        nn.init.constant_(pool.log_alpha, -torch.inf)
+        torch.testing.assert_close(pool(x), Max(kernel, stride, border=border)(x), atol=0.05, rtol=0)
 
 
 # --- lps, tips -------------------------------------------------------------------------------------------------------

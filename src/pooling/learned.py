@@ -1,4 +1,4 @@
-"""Poolings with learned weights: ``Conv`` (strided convolution), ``Unshuffle`` (SPD-Conv), ``LIP``, ``DDAC``."""
+"""Poolings with learned weights: ``Conv`` (strided), ``Unshuffle`` (SPD-Conv), ``LIP``, ``DDAC``, ``DPP``."""
 
 import math
 
@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Pool, Size, sum_maps, unfold_windows
+from .base import Pool, Size, at_least_float32, sum_maps, unfold_windows
 from .mixed import Soft
+from .windows import Avg
 
 
 class Conv(Pool):
@@ -170,12 +171,62 @@ class DDAC(Pool):
         padded, zeros = self.pad_for_convolution(x, window)
         logits = F.conv2d(padded, self.filters.weight, self.filters.bias, self.stride, zeros)
         logits = logits.unflatten(1, (self.groups, -1))
-        outside = unfold_windows(self.pad(logits.new_zeros(1, 1, *x.shape[2:]), window, fill=-torch.inf), window)
-        weights = (logits + torch.stack(outside, 2)).softmax(2).to(x.dtype).unbind(2)
+        weights = (logits + torch.stack(self.outside(x, window), 2)).softmax(2).to(x.dtype).unbind(2)
         samples = unfold_windows(self.pad(x, window), window)
         grouped = (sample.unflatten(1, (self.groups, -1)) for sample in samples)
         y: Tensor = sum_maps(sample * w[:, :, None] for sample, w in zip(grouped, weights, strict=True)).flatten(1, 2)
         return y
 
 
-POOLS: dict[str, type[Pool]] = {"conv": Conv, "unshuffle": Unshuffle, "lip": LIP, "ddac": DDAC}
+class DPP(Pool):
+    """Detail-preserving pooling: a sample counts the more, the further it is from the window's mean.
+
+    The weights are an inverse bilateral filter with a learned exponent λ and offset α for each channel, both as e to a
+    parameter. The asymmetric form (``asymmetric = True``) favours values above the mean. Computed from logarithms of
+    the weights, against under- and overflow.
+
+    Raises:
+        UserError: without ``channels``.
+    """
+
+    formula = "Σ w x_R / Σ w, w = α + ((x_R − mean(x_R))² + ε²)^(λ/2), ε = 0.001"
+    keeps = "constants, range"
+    exact = "λ = 0 is avg, as is α → ∞; asymmetric, α = 0 and λ → ∞ is max; commutes with adding a constant"
+    source = 'Saeedan, Weber, Goesele & Roth 2018, "Detail-preserving pooling in deep networks"'
+    differs = """the light form, whose reference is the window's mean (the full form learns a filter for it); α = λ = 1
+        at the start, the authors draw both from [1, e]"""
+
+    needs_channels = True
+    asymmetric: bool = False
+    epsilon: float = 1e-3
+
+    def build(self) -> None:
+        """Make the mean and the logarithms of α and λ."""
+        self.avg = Avg(self.kernel_size, self.stride, self.padding, border=self.border, ceil_mode=self.ceil_mode)
+        self.log_alpha, self.log_lambda = (nn.Parameter(torch.zeros(self.channels)) for _ in range(2))
+
+    def parameters_by_formula(self, channels: int) -> int:
+        """α and λ of each channel."""
+        return 2 * channels
+
+    def logarithm_of_weight(self, difference: Float[Tensor, "n c p q"]) -> Float[Tensor, "n c p q"]:
+        """log w, for samples less the window's mean."""
+        alpha, exponent = (parameter[:, None, None] for parameter in (self.log_alpha, self.log_lambda.exp()))
+        size = difference.relu() if self.asymmetric else difference
+        return torch.logaddexp(alpha, exponent / 2 * (size.square() + self.epsilon**2).log())
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
+        """Maps downsampled by the stride."""
+        (window,) = self.windows
+        y = at_least_float32(x)
+        mean, samples = self.avg(y), unfold_windows(self.pad(y, window), window)
+        logits = [
+            self.logarithm_of_weight(sample - mean) + out
+            for sample, out in zip(samples, self.outside(y, window), strict=True)
+        ]
+        largest = torch.stack([logit.detach() for logit in logits]).amax(0)
+        weights = [(logit - largest).exp() for logit in logits]
+        return (sum_maps(map(torch.mul, weights, samples)) / sum_maps(weights)).to(x.dtype)
+
+
+POOLS: dict[str, type[Pool]] = {"conv": Conv, "unshuffle": Unshuffle, "lip": LIP, "ddac": DDAC, "dpp": DPP}
