@@ -1,4 +1,4 @@
-"""ideal, flc, wavelet at their limits, against NumPy and SciPy."""
+"""ideal, flc, diffstride, wavelet at their limits, against NumPy and SciPy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from torch.autograd import gradcheck
 from src.pooling import BORDERS, POOLS
 from tests.helpers import MODES
 
-Ideal, FLC, Wavelet = (POOLS[name] for name in "ideal flc wavelet".split())
+Ideal, FLC, DiffStride, Wavelet = (POOLS[name] for name in "ideal flc diffstride wavelet".split())
 
 every_border = pytest.mark.parametrize("border", BORDERS)
 both = pytest.mark.parametrize("pool", [Ideal, FLC])
@@ -123,6 +123,48 @@ def test_half_precision_is_that_of_the_numbers_alone(pool, dtype):
     y = pool()(x)
     assert y.dtype == dtype
     assert torch.equal(y, pool()(x.float()).to(dtype))
+
+
+# --- diffstride ------------------------------------------------------------------------------------------------------
+
+SHAPES = [(1, 12, 8), (1, 9, 14), (2, 12, 16), (2, 9, 14), (3, 12, 13), (4, 15, 10)]
+
+
+@every_border
+@pytest.mark.parametrize(("stride", "height", "width"), SHAPES)
+def test_diffstride_starts_as_flc_and_at_stride_one_as_the_identity(border, stride, height, width):
+    pool, x = DiffStride(stride=stride, border=border).double(), maps(height, width)
+    torch.testing.assert_close(pool(x), FLC(stride=stride, border=border)(x))
+    if stride == 1:
+        torch.testing.assert_close(pool(x), x)
+    torch.nn.init.constant_(pool.learned, stride / 2)
+    torch.testing.assert_close(pool(x), FLC(stride=stride, border=border)(x), msg="S is at least the stride")
+
+
+@pytest.mark.parametrize(("stride", "height", "width"), SHAPES)
+def test_diffstride_masks_the_spectrum_by_its_learned_strides(stride, height, width):
+    pool, learned = DiffStride(stride=stride, border="circular").double(), (1.7 * stride, 2.9 * stride)
+    pool.learned.data = torch.tensor(learned, dtype=torch.float64)
+    rows, columns = height // stride * stride, width // stride * stride
+    x = maps(rows, columns)
+    spectrum = np.fft.fft2(x.numpy())
+    for axis, s in zip((2, 3), learned, strict=True):
+        n = x.shape[axis]
+        k = np.rint(np.fft.fftfreq(n, 1 / n))
+        m, highest = n // stride, n // stride // 2
+        mask = np.clip((4 + highest * stride / s - abs(k)) / 4, 0, 1) * ((k >= -highest) & (k < m - highest))
+        spectrum = spectrum * np.expand_dims(mask, [other for other in range(4) if other != axis])
+    expected = np.fft.ifft2(spectrum)[..., ::stride, ::stride].real
+    torch.testing.assert_close(pool(x), torch.from_numpy(expected))
+
+
+def test_the_learned_strides_have_a_gradient_from_the_start():
+    pool, x = DiffStride(stride=2).double(), maps(10, 14)
+    pool(x).square().sum().backward()
+    assert (pool.learned.grad.abs() > 0).all()
+    pool.learned.data += 0.7
+    run = lambda s: torch.func.functional_call(pool, {"learned": s}, (x[:1, :1],))  # noqa: E731
+    assert gradcheck(run, [pool.learned])
 
 
 # --- wavelet ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Poolings in a transform domain: ``FLC`` (FrequencyLowCut), ``Ideal`` (both Fourier), ``Wavelet`` (Haar)."""
+"""Poolings in a transform domain: ``FLC`` (FrequencyLowCut), ``Ideal``, ``DiffStride`` (all Fourier), ``Wavelet``."""
 
 import copy
 import math
@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
-from .base import Pool, Size, at_least_float32
+from .base import Pool, Size, at_least_float32, clamp_forward
 
 
 def separable_product(
@@ -71,25 +71,35 @@ class FLC(Pool):
         with torch.autocast(x.device.type, enabled=False):
             y = at_least_float32(self.pad_to_multiple(x))
             height, width = y.shape[2:]
-            z = separable_product(y, self.filter(height, y), self.filter(width, y))
+            z = separable_product(y, self.filter(height, y, 0), self.filter(width, y, 1))
             if self.one_sided(height // self.stride, width // self.stride):
-                (row_in, row_out), (column_in, column_out) = self.one_side(height, y), self.one_side(width, y)
+                (row_in, row_out), (column_in, column_out) = self.one_side(height, y, 0), self.one_side(width, y, 1)
                 z = z - separable_product(separable_product(y, row_in, column_in), row_out, column_out)
             return z.to(x.dtype)
 
-    def filter(self, n: int, like: Tensor) -> Float[Tensor, "p n"]:
-        """Filter matrix: ``cos(2π k (t - i) / n) / n``, summed over kept frequencies k, for samples i and outputs t."""
+    def gains(self, frequencies: Int64[Tensor, " f"], axis: int, like: Tensor) -> Float[Tensor, " f"]:
+        """Gain of each kept frequency along an axis (0: rows)."""
+        return torch.ones_like(frequencies, dtype=like.dtype)
+
+    def filter(self, n: int, like: Tensor, axis: int = 0) -> Float[Tensor, "p n"]:
+        """Filter matrix: ``cos(2π k (t - i) / n) / n`` times the gain, summed over kept frequencies k, for samples i
+        and outputs t.
+        """
         frequencies = torch.tensor([*self.frequencies(n // self.stride)], device=like.device)
         samples = torch.arange(n, device=like.device)
-        response = complex_wave(frequencies[:, None] * samples, n, like).real.sum(0) / n
+        waves = complex_wave(frequencies[:, None] * samples, n, like).real
+        response = (self.gains(frequencies, axis, like)[:, None] * waves).sum(0) / n
         matrix: Tensor = response[(samples[:: self.step, None] - samples) % n]
         return matrix
 
-    def one_side(self, n: int, like: Tensor) -> tuple[Float[Tensor, "2 n"], Float[Tensor, "p 2"]]:
-        """Imaginary part of the one-sided frequency k, ``sin(2π k (t - i) / n) / n``, as two factors of rank two."""
-        wave = complex_wave(self.frequencies(n // self.stride)[0] * torch.arange(n, device=like.device), n, like)
-        outputs = wave[:: self.step]
-        return torch.stack([wave.real, wave.imag]) / n, torch.stack([outputs.imag, -outputs.real], 1)
+    def one_side(self, n: int, like: Tensor, axis: int = 0) -> tuple[Float[Tensor, "2 n"], Float[Tensor, "p 2"]]:
+        """Imaginary part of the one-sided frequency k, ``sin(2π k (t - i) / n) / n`` times its gain, as two factors of
+        rank two.
+        """
+        lowest = self.frequencies(n // self.stride)[0]
+        wave = complex_wave(lowest * torch.arange(n, device=like.device), n, like)
+        outputs, gain = wave[:: self.step], self.gains(torch.tensor([lowest], device=like.device), axis, like)
+        return gain * torch.stack([wave.real, wave.imag]) / n, torch.stack([outputs.imag, -outputs.real], 1)
 
 
 def complex_wave(periods: Int64[Tensor, "*f n"], n: int, like: Tensor) -> Complex[Tensor, "*f n"]:
@@ -115,6 +125,38 @@ class Ideal(FLC):
     def frequencies(self, m: int) -> range:
         """Those strictly between -1/2 and 1/2 period per output."""
         return range(-((m - 1) // 2), (m - 1) // 2 + 1)
+
+
+class DiffStride(FLC):
+    """DiffStride: ``flc`` whose band has a learned width, that of a stride S ≥ s for each axis, no whole number.
+
+    Frequencies beyond the band of S fade out over R = 4 frequencies, so that S has a gradient. The output keeps
+    ceil(N / s) places whatever S is, as all shapes are known before training; at s = 1 too S can only narrow the band.
+    """
+
+    formula = "the lowest N/s frequencies k, times clip((R + K s/S − |k|) / R, 0, 1), K the highest, R = 4"
+    keeps = "constants, mean; frequencies of the band of S ≥ s; not the range"
+    exact = "S = s, where it starts, is flc, a hard crop; at s = 1 the identity"
+    source = 'Riad, Teboul, Grangier & Zeghidour 2022, "Learning strides in convolutional neural networks"'
+    differs = """the output has ceil(N / s) places, where the authors' has about N / S + 2R, which changes in training;
+        S is at least s, not 1; K is the highest kept frequency, N / 2s rounded down"""
+
+    smoothness: float = 4.0  # R, in frequencies
+
+    def build(self) -> None:
+        """Make the learned strides."""
+        super().build()
+        self.learned = nn.Parameter(torch.full((2,), float(self.stride)))
+
+    def parameters_by_formula(self, channels: int) -> int:
+        """S for rows and columns."""
+        return 2
+
+    def gains(self, frequencies: Int64[Tensor, " f"], axis: int, like: Tensor) -> Float[Tensor, " f"]:
+        """Gain of each kept frequency along an axis (0: rows): 1 within the band of S, falling to 0 beyond it."""
+        learned = clamp_forward(self.learned[axis].to(like.dtype), self.stride)
+        distance = frequencies.abs().amax() * self.stride / learned - frequencies.abs()
+        return ((self.smoothness + distance) / self.smoothness).clamp(0, 1)
 
 
 class Wavelet(Pool):
@@ -145,4 +187,4 @@ class Wavelet(Pool):
         return 2 * F.avg_pool2d(self.pad_to_multiple(x), 2)
 
 
-POOLS: dict[str, type[Pool]] = {"ideal": Ideal, "flc": FLC, "wavelet": Wavelet}
+POOLS: dict[str, type[Pool]] = {"ideal": Ideal, "flc": FLC, "diffstride": DiffStride, "wavelet": Wavelet}
