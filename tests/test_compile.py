@@ -29,7 +29,7 @@ def results(run, pool, x):
 torch.set_num_threads(1)
 found = {}
 for name, pool in POOLS.items():
-    for training in [True] * bool(pool) + [False] * (name in ("stochastic", "lps")):  # those that draw in training
+    for training in [True] * bool(pool) + [False] * (name in ("stochastic", "lps", "fractional")):  # those that draw
         torch.compiler.reset()
         torch.manual_seed(0)
         made = pool(channels=4).double().train(training)
@@ -53,6 +53,8 @@ def found() -> dict[str, str]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", [*(f"{name} True" for name in NAMES), "stochastic False", "lps False"])
+@pytest.mark.parametrize(
+    "name", [*(f"{name} True" for name in NAMES), "stochastic False", "lps False", "fractional False"]
+)
 def test_compiled_in_one_graph_a_pool_gives_the_same_numbers_and_gradients(found, name):
     assert found[name] == "same"

@@ -132,7 +132,11 @@ def test_the_summary_of_our_nets_holds(pool, name, padding, head, norm, stride, 
 
 
 # Of c maps of p×q at stride 2, what we count and torch does not: weighted sums that are no convolution.
-APART = {"TIPS": lambda c, p, q: c * p * q * 4, "DDAC": lambda c, p, q: c * p * q * 9}
+APART = {
+    "TIPS": lambda c, p, q: c * p * q * 4,
+    "DDAC": lambda c, p, q: c * p * q * 9,
+    "Rank": lambda c, p, q: c * p * q * 4,
+}
 
 
 @every_net

@@ -18,7 +18,7 @@ from tests.helpers import network
 
 NAMES = [name for name, pool in POOLS.items() if pool]
 LEARNED = [name for name in NAMES if list(POOLS[name](channels=4).parameters())]
-TILED = "aps lps tips unshuffle ideal flc wavelet".split()
+TILED = "fractional aps lps tips unshuffle ideal flc diffstride wavelet".split()
 IMAGE = (3, 64, 64)
 
 every_pool = pytest.mark.parametrize("pool", NAMES)

@@ -66,6 +66,10 @@ def norm_of_columns(pool: Pool, x: Tensor) -> Tensor:
     return largest[:, :, 0] * (parts / largest).square().mean(2).sqrt()
 
 
+def sorted_columns(pool: Pool, x: Tensor) -> Tensor:
+    return (columns(x, 2).sort(2, descending=True).values * pool.weights[:, None, None]).sum(2)
+
+
 def drawn_by_exponentials(pool: Pool, x: Tensor) -> Tensor:
     parts = columns(x.relu(), 3)
     drawn = (parts.detach() / torch.empty_like(parts).exponential_()).argmax(2, keepdim=True)
@@ -122,6 +126,7 @@ WAYS: list[tuple[str, str, Callable[[Pool, Tensor], Tensor]]] = [
     ("soft", "F.unfold, softmax", lambda pool, x: softmax_of_columns(x, x, 2)),
     ("soft", "two F.avg_pool2d (overflows)", lambda pool, x: two_boxes(x, x, 2)),
     ("stochastic", "F.unfold, exponentials", drawn_by_exponentials),
+    ("rank", "F.unfold, sort", sorted_columns),
     ("blur", "F.conv2d (zeros)", grouped),
     ("blur", "separable F.conv2d (zeros)", separable),
     ("blur", "kornia (zeros)", lambda pool, x: blur_pool2d(x, 3, 2)),
