@@ -122,7 +122,7 @@ class Network(nn.Module):
             channels *= height * width
             self.add("features", nn.Flatten())
         else:
-            self.add("features", nn.Sequential(OrderedDict([(model.head, pool(1)), ("flatten", nn.Flatten())])))
+            self.add("features", nn.Sequential(OrderedDict([(model.head, pool(channels)), ("flatten", nn.Flatten())])))
         if model.dropout and model.dropout_kind in ("unit", "both"):
             self.add("dropout", nn.Dropout(model.dropout))
         self.add("logits", nn.Linear(channels, outputs))

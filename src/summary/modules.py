@@ -17,6 +17,7 @@ from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _Replicat
 
 from ..pooling import Pool
 from ..pooling.geometry import Window, pair
+from ..pooling.heads import GlobalPool
 from .layers import MAPS, Axis, Layer, ShapeError
 
 Rule = Callable[[str, Any, Layer], Layer]
@@ -113,6 +114,12 @@ def _adaptive(name: str, pool: nn.Module, layer: Layer) -> Layer:
     return replace(layer, rows=axes[0], columns=axes[1])
 
 
+def _global(name: str, pool: GlobalPool, layer: Layer) -> Layer:
+    cost = pool.multiply_adds(layer.channels, layer.shape[1:])
+    out = _adaptive(name, pool, layer)
+    return replace(out, parameters=pool.parameters_by_formula(layer.channels), multiply_adds=cost)
+
+
 def _resize(name: str, module: nn.Upsample, layer: Layer) -> Layer:
     """Interpolation; its own samples are not in the receptive field."""
     _maps(name, layer)
@@ -206,6 +213,7 @@ RULES = _table(
         Pool: _pool,
         (nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d): _reach,
         (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d): _adaptive,
+        GlobalPool: _global,
         (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd): lambda name, module, x: pad(name, x, *module.padding),
         nn.Upsample: _resize,
         nn.Flatten: lambda name, module, x: flatten(name, x, module.start_dim, module.end_dim),
