@@ -30,7 +30,7 @@ FACTS = ("train_seconds", "seconds", "steps", "parameters", "multiply_adds", "re
 HISTORY = ("grad_norm", "grad_norm_max", "lr", "seconds", "step")
 HISTORY_GROUPS = ("train/", "val/", "invariance/", "layers/")
 #: families that measure layers, and nothing of the output
-OF_LAYERS = ("aliasing", "equal_dimension", "field", "layers", "units")
+OF_LAYERS = ("aliasing", "equal_dimension", "field", "layers", "maximum_sampling", "units")
 #: numbers that say how well a net does its task
 SCORES = ("accuracy", "r2", "calibration_error", "position_error", "loss", "location_leak")
 #: model and data → names of layers, stages first, as they are what a message should name: many readings ask for them

@@ -51,6 +51,8 @@ class Candidate:
 
 CANDIDATES = (
     Candidate("aliasing fraction", "the more a net aliases", "subsampling", 0, "aliasing_fraction"),
+    Candidate("maximum-sampling bias", "the more often a net's pools give the largest sample of their windows",
+        "subsampling", 0, "maximum_sampling_bias"),
     Candidate("effective receptive field", "the larger a net's effective receptive field", "test", 0,
         "effective_field", last=True),
     Candidate("equivariance error", "the less exactly a net's feature maps move with the image", "crop", 1,

@@ -23,9 +23,9 @@ from ...transforms import TABLE
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))
 #: the family of what is measured whatever ``measure.what`` is: the scores on original images, and the suite's note
 ALWAYS = ""
-#: families that a run measures only if ``measure.what`` names them: one costs as much as several others, one needs
-#: images whose objects have a known size
-ON_REQUEST = ("equal_dimension", "object_size")
+#: families that a run measures only if ``measure.what`` names them: one costs as much as several others, one is for
+#: comparisons of pools, one needs images whose objects have a known size
+ON_REQUEST = ("equal_dimension", "maximum_sampling", "object_size")
 #: numbers of features that ``equal_dimension`` compares layers at
 DIMENSIONS = (4, 8, 16, 32, 64)
 
