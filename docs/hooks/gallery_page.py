@@ -34,6 +34,21 @@ pictures show the first output channel. Where the pools are exact in whole nets,
 """
 
 
+LEFT_OUT = """## Not here
+
+| pooling | why not |
+|-|-|
+| Gaussian-Hermite sampling (Singh, Bosilj & Cielniak 2026) | claims exact shift invariance before training; only its abstract was at hand, too little to implement it without guessing. `aps` and `lps` are the pools here that have this property, and `python -m src.pools` checks it |
+| T-Max-Avg (2024), S3Pool (Zhai et al. 2017), RecPool | hardly used by others; S3Pool's strided draw is `stochastic` in space, T-Max-Avg a switch between `max` and the top of `rank` |
+| group downsampling (Xu et al. 2021; Rahman & Yeh 2025) | on maps, whose shifts are a cyclic group, it is `ideal` |
+| spectral pooling (Rippel, Snoek & Adams 2015) | is `flc` |
+| ordinal and top-k pooling, median, minimum | are `rank` with fixed weights |
+| global covariance, bilinear and other second-order pooling | change the number of features, so nets would differ in more than the pool |
+| spatial pyramid and region (RoI) pooling | give a fixed number of windows, no stride |
+| max-unpooling, stochastic depth, dropout of maps | are no ways to shrink a map |
+"""
+
+
 def image() -> Tensor:
     """The picture, (1, channels, side, side) in [0, 1]: above a shape, below stripes and a chessboard."""
     canvases, labels, factors = render(256, SIDE, 0, seed=0)
@@ -104,5 +119,5 @@ def pages() -> dict[str, str | bytes]:
             f"<p><strong>{'0' if size < 1e-6 else format(size, '.2f')}</strong> changed by a 1-px roll · "
             f"<code>{escape(facts.formula)}</code></p><p>{words(facts.summary)} {words(facts.source)}.</p></div>\n"
         )
-    found["reference/gallery.md"] = "\n".join([*text, "</div>\n"])
+    found["reference/gallery.md"] = "\n".join([*text, "</div>\n", LEFT_OUT])
     return found
