@@ -136,4 +136,4 @@ def test_fractional_refuses_a_ratio_above_two():
     pool = Fractional(stride=3)
     pool.poolings = 1
     with pytest.raises(UserError, match=r"^Fractional: poolings=1: of a ratio of at most 2 each, stride 3 needs more$"):
-        pool(maps())
+        pool.sizes(12)

@@ -72,7 +72,8 @@ class Rank(Pool):
         ranked = sorted_maps(unfold_windows(padded, window))
         if self.border != "clip" or padded.shape == x.shape:
             return sum_maps(map(torch.mul, self.weights, ranked)).to(x.dtype)
-        present = (sample.masked_fill(sample == -torch.inf, 0) for sample in ranked)
+        # masked_fill would not keep the memory format
+        present = (torch.where(sample == -torch.inf, 0.0, sample) for sample in ranked)
         return sum_maps(map(torch.mul, present, self.weights_by_place(x.shape, window))).to(x.dtype)
 
 
