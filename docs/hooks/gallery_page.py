@@ -3,6 +3,7 @@
 import io
 import re
 from html import escape
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -34,19 +35,7 @@ pictures show the first output channel. Where the pools are exact in whole nets,
 """
 
 
-LEFT_OUT = """## Not here
-
-| pooling | why not |
-|-|-|
-| Gaussian-Hermite sampling (Singh, Bosilj & Cielniak 2026) | claims exact shift invariance before training; only its abstract was at hand, too little to implement it without guessing. `aps` and `lps` are the pools here that have this property, and `python -m src.pools` checks it |
-| T-Max-Avg (2024), S3Pool (Zhai et al. 2017), RecPool | hardly used by others; S3Pool's strided draw is `stochastic` in space, T-Max-Avg a switch between `max` and the top of `rank` |
-| group downsampling (Xu et al. 2021; Rahman & Yeh 2025) | on maps, whose shifts are a cyclic group, it is `ideal` |
-| spectral pooling (Rippel, Snoek & Adams 2015) | is `flc` |
-| ordinal and top-k pooling, median, minimum | are `rank` with fixed weights |
-| global covariance, bilinear and other second-order pooling | change the number of features, so nets would differ in more than the pool |
-| spatial pyramid and region (RoI) pooling | give a fixed number of windows, no stride |
-| max-unpooling, stochastic depth, dropout of maps | are no ways to shrink a map |
-"""
+LEFT_OUT = Path(__file__).with_name("left_out.md").read_text(encoding="utf-8")
 
 
 def image() -> Tensor:
