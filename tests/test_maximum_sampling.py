@@ -65,10 +65,10 @@ def test_windows_of_equal_samples_are_left_out():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_pool_has_a_bias(name):
+def test_every_pool_with_regular_windows_has_a_bias(name):
     net = network((1, 16, 16), pool=name).double()
     found = maximum_sampling(net, iter([torch.randn(3, 1, 16, 16, dtype=torch.float64)]))
-    assert list(found) == ["stage1.pool", "stage2.pool"]
+    assert list(found) == (["stage1.pool", "stage2.pool"] if name != "fractional" else [])
     for metric in found.values():
         value, null = metric.compute().values()
         assert 0 <= value <= 1

@@ -95,8 +95,11 @@ def compared(
 
 @torch.no_grad()
 def maximum_sampling(net: nn.Module, batches: Iterator[Float[Tensor, "n c h w"]]) -> dict[str, MaximumSamplingBias]:
-    """Layer → ``MaximumSamplingBias``, of all strided layers, by one forward pass in eval mode for each batch."""
-    metrics = {name: MaximumSamplingBias() for name, _, _ in strided(net)}
+    """Layer → ``MaximumSamplingBias``, by one forward pass in eval mode for each batch; of all strided layers but those
+    whose windows are not all alike (``fractional``).
+    """
+    layers = [(name, layer, stride) for name, layer, stride in strided(net) if _has_regular_windows(layer)]
+    metrics = {name: MaximumSamplingBias() for name, _, _ in layers}
     running: list[str] = []
 
     def update(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, name: str, stride: int) -> None:
@@ -107,11 +110,15 @@ def maximum_sampling(net: nn.Module, batches: Iterator[Float[Tensor, "n c h w"]]
 
     with ExitStack() as stack:
         stack.enter_context(eval_mode(net))
-        for name, layer, stride in strided(net):
+        for name, layer, stride in layers:
             stack.callback(layer.register_forward_hook(partial(update, name=name, stride=stride)).remove)
         for batch in batches:
             net(batch)
     return {name: metric for name, metric in metrics.items() if metric.update_called}
+
+
+def _has_regular_windows(layer: nn.Module) -> bool:
+    return not isinstance(layer, Pool) or layer.commutes_with_rolls
 
 
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
