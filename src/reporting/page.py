@@ -27,6 +27,7 @@ from .figure_files import FigureFiles, figure_csv, write_figures
 from .groups import GROUPS, Group
 from .headline import headline
 from .inline_data import compressed
+from .live_net import serialize_live_nets
 from .map_browser import serialize_maps
 from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section, drawn
 from .story import answer, causes
@@ -150,6 +151,7 @@ def render(
     manifest = files.read_sweep(folder)
     columns = shown_columns(variants)
     references = variants if len(variants) <= MOST_BASELINES else [baseline]
+    maps = serialize_maps(variants)
     return _page(
         variants, SWEEP_SECTIONS, title=title, headline=headline(variants), legend=legend(columns),
         verdict=page_of(study) if study else None,
@@ -159,7 +161,7 @@ def render(
         sort_keys=[{column: _sort_key(variant, column) for column in columns} for variant in variants],
         baseline=baseline.name, differences={v.name: shown_differences(variants, v) for v in references},
         summaries={variant.name: _stages(variant.measured[0]) for variant in variants},
-        marks=_marks(variants), maps=serialize_maps(variants),
+        marks=_marks(variants), maps=maps, live=serialize_live_nets(variants, maps),
         axes=comparison.axes(runs), shared=shared_settings(runs), several=len(runs) > 1,
         unfinished=unfinished, failures=failures(runs), facts=run_facts(runs),
         command=manifest.get("command") or f"python -m src.report runs={shlex.quote(str(folder))}",

@@ -249,6 +249,8 @@ def _facts(cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> 
         "classes": list(splits.classes),
         "images": {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)},
         "split_checksum": splits.checksum,
+        "pixel_mean": splits.mean.tolist(),
+        "pixel_std": splits.std.tolist(),
         "realised_label_noise": splits.noise_rate,
         "probe_checksum": checksum(probe_images(cfg.probe, splits).images),
     }
