@@ -1,13 +1,12 @@
 """The nets that run in the page, as plain data: programs and weights, which ``live_net.js`` unpacks."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from ..data.permutation import draw_permutation
 from ..errors import UserError
@@ -17,7 +16,7 @@ from ..results import files
 from ..results.identity import read_checkpoint
 from ..results.runs import FinishedRun
 from .inline_data import compressed
-from .net_program import Program, UnknownOperationError, program_of
+from .net_program import Normalisation, Program, UnknownOperationError, program_of
 from .variant import Variant
 
 #: parameters of the largest net that runs in the page, and base64 characters of all nets of a page
@@ -79,7 +78,7 @@ def most_characters_in_words(count: int = MOST_CHARACTERS) -> str:
     return f"{count / 1e6:.3g} MB"
 
 
-def load_net(run: FinishedRun, image: tuple[int, int, int]) -> tuple[Network, Callable[[Tensor], Tensor], Task]:
+def load_net(run: FinishedRun, image: tuple[int, int, int]) -> tuple[Network, Normalisation, Task]:
     """A run's trained net in eval mode, what normalises its pixels, and its task; ``UserError`` where the run's folder
     lacks something.
     """
@@ -96,15 +95,8 @@ def load_net(run: FinishedRun, image: tuple[int, int, int]) -> tuple[Network, Ca
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError("its weights do not fit its config") from error
-    mean, deviation = (torch.tensor(run.facts[key])[:, None, None] for key in ("pixel_mean", "pixel_std"))
-    scale, shift = 1 / (255 * deviation), mean / deviation
-    permutation = draw_permutation(*image[1:], cfg.data.split_seed) if cfg.data.permute else None
-
-    def normalise(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        x = pixels * scale - shift
-        return x if permutation is None else permutation(x)
-
-    return net.eval(), normalise, task
+    order = draw_permutation(*image[1:], cfg.data.split_seed).order if cfg.data.permute else None
+    return net.eval(), Normalisation(run.facts["pixel_mean"], run.facts["pixel_std"], order), task
 
 
 def pack(program: Program, half: bool = True) -> dict[str, str]:

@@ -80,14 +80,37 @@ class Program:
         return Slot(len(self.steps))
 
     def _constant(self, value: Tensor | float) -> int:
-        self.constants.append(torch.as_tensor(value, dtype=torch.float32))
+        self.constants.append(torch.as_tensor(value, dtype=torch.float32).detach())
         return -len(self.constants)
+
+
+class Normalisation(nn.Module):
+    """Pixels from 0 to 255 → ``(pixels / 255 - mean) / std``, permuted if there is an order: what a net takes.
+
+    A module, as what is traced must have all its tensors as parameters or buffers.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    order: Tensor | None
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], order: Tensor | None = None) -> None:
+        super().__init__()
+        deviation = torch.tensor(std)[:, None, None]
+        self.register_buffer("scale", 1 / (255 * deviation))
+        self.register_buffer("shift", torch.tensor(mean)[:, None, None] / deviation)
+        self.register_buffer("order", order)
+
+    def forward(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """The net's input."""
+        x = pixels * self.scale - self.shift
+        return x if self.order is None else x.flatten(2)[:, :, self.order].view(x.shape)
 
 
 class _Layers(nn.Module):
     """Pixels from 0 to 255 → the outputs of some layers of a net."""
 
-    def __init__(self, net: Network, normalise: Callable[[Tensor], Tensor], names: Sequence[str]) -> None:
+    def __init__(self, net: Network, normalise: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.net, self.normalise, self.names = net, normalise, names
 
@@ -99,12 +122,12 @@ class _Layers(nn.Module):
         return outputs
 
 
-def program_of(net: Network, normalise: Callable[[Tensor], Tensor]) -> Program:
+def program_of(net: Network, normalise: nn.Module) -> Program:
     """The program of a net in eval mode, from pixels to all stages, ``features`` and ``logits``.
 
     Args:
         net: on the CPU, in float32.
-        normalise: pixels from 0 to 255 to the net's input.
+        normalise: pixels from 0 to 255 to the net's input; see ``Normalisation``.
 
     Raises:
         UnknownOperationError: it has an operation that the page cannot compute, or cannot be traced.
