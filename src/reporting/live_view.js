@@ -1,7 +1,7 @@
 // The live net: two nets side by side, run on one image that is dragged, turned, drawn on or replaced.
 const liveData = JSON.parse(byId("live-data").textContent);
 const liveState = {right: 0, down: 0, angle: 0, noise: 0, border: "black", tool: "drag", view: "map"};
-const LIVE_TILES = 16;  // maps of a stage that are drawn
+const liveWide = matchMedia("(min-width: 760px)"), LIVE_TILES = 16;  // maps of a stage that are drawn
 // what is shown: images of the page, the chosen one, the drawn-on one, the transformed one; and the two nets
 const live = {images: [], chosen: null, drawn: null, pixels: null, nets: [], noise: null, pending: false, times: []};
 
@@ -91,7 +91,7 @@ function setReference(net) {
 // --- drawing ---
 // the maps of a stage side by side, a pixel per unit; shapes (1, k, p, q), or (1, k)
 function drawStage(canvas, {data, shape}, reference, {low, high}) {
-  const [, k, p = 1, q = 1] = shape, count = p * q === 1 ? k : Math.min(k, LIVE_TILES), columns = p * q === 1 ? Math.min(k, 32) : Math.min(count, 4), rows = Math.ceil(count / columns);
+  const [, k, p = 1, q = 1] = shape, count = p * q === 1 ? k : Math.min(k, LIVE_TILES), columns = p * q === 1 ? Math.min(k, 32) : Math.min(count, liveWide.matches ? 8 : 4), rows = Math.ceil(count / columns);
   const width = columns * (q + 1) - 1, height = rows * (p + 1) - 1, picture = new ImageData(width, height), isChange = liveState.view === "change";
   const colours = mapData.colours[isChange ? "change" : "map"], [bottom, top] = isChange ? [-high, high] : [low, high];
   for (let tile = 0; tile < count; tile++) for (let i = 0; i < p * q; i++) {

@@ -191,9 +191,9 @@ class _Lowering:
         if node.target is getitem:
             return self._part(node, *args)
         kind = str(node.target).split(".")[1]  # aten.add.Tensor
-        if kind.endswith("_"):  # the value that it overwrites must not be read again
+        if kind.endswith("_"):
             kind = kind.removesuffix("_")
-            _refuse_unless(kind in ACTIVATIONS and len(node.all_input_nodes[0].users) == 1, f"{kind} in place")
+            _refuse_unless(kind in ACTIVATIONS and _is_alone(node.all_input_nodes[0]), f"{kind} in place")
         if kind in FILLS:
             return _call(node, self._of, torch.zeros(self._shape_of(node)))
         if kind in SPLITS:
@@ -243,6 +243,12 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
     """The shape of a node's value, or of the first of several."""
     value = node.meta["val"]
     return tuple(value.shape if isinstance(value, Tensor) else value[0].shape)
+
+
+def _is_alone(node: fx.Node) -> bool:
+    """Whether no other value shares memory with a node's, so that it can be overwritten."""
+    kinds = {str(other.target).partition(".")[2].partition(".")[0] for other in [node, *node.users]}
+    return not kinds & (VIEWS | MOVES | SPLITS) and node.target is not getitem
 
 
 def _call(node: fx.Node, of: Callable[[Any], Any], x: Tensor) -> Any:
