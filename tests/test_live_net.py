@@ -133,7 +133,10 @@ COMPARE = """async nets => {
     return Object.fromEntries(Object.entries(wanted).map(([name, text]) => {
       const expected = floats(text), {data} = net.outputs[name];
       let worst = data.length === expected.length ? 0 : Infinity, largest = 0;
-      expected.forEach((value, i) => { worst = Math.max(worst, Math.abs(value - data[i])); largest = Math.max(largest, Math.abs(value)); });
+      expected.forEach((value, i) => {
+        worst = Math.max(worst, Math.abs(value - data[i]));
+        largest = Math.max(largest, Math.abs(value));
+      });
       return [name, worst / largest];
     }));
   }));
@@ -292,8 +295,9 @@ def errors_shown(live: Page) -> dict[str, list[float]]:
     """Layer → its error in both nets, as the table says."""
     live.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     live.evaluate("frame()")
+    numbers = "[...row.querySelectorAll('span')].map(span => +span.textContent)"
     rows = live.locator("#live-errors tbody tr").evaluate_all(
-        "rows => rows.map(row => [row.dataset.layer, ...[...row.querySelectorAll('span')].map(span => +span.textContent)])"
+        f"rows => rows.map(row => [row.dataset.layer, ...{numbers}])"
     )
     return {name: values for name, *values in rows}
 

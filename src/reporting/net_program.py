@@ -30,14 +30,15 @@ ACTIVATIONS = UNARY | {"leaky_relu", "clamp", "gelu"}
 BINARY = set("add sub mul div maximum minimum pow remainder atan2 hypot eq ne gt ge lt le logical_and".split())
 #: operations that give values of their input, or a constant, at other places
 MOVES = set(
-    "slice select permute t transpose expand repeat constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d "
-    "replication_pad2d index index_select flip roll unfold pixel_shuffle pixel_unshuffle".split()
+    "slice select permute t transpose expand repeat constant_pad_nd reflection_pad1d reflection_pad2d "
+    "replication_pad1d replication_pad2d index index_select flip roll unfold pixel_shuffle pixel_unshuffle".split()
 )
 #: operations that give several parts of their input
 SPLITS = set("split split_with_sizes unbind chunk".split())
 #: operations that change the shape alone, or nothing
 VIEWS = set(
-    "view _unsafe_view reshape unsqueeze squeeze flatten clone detach alias lift_fresh lift_fresh_copy contiguous".split()
+    "view _unsafe_view reshape unsqueeze squeeze flatten clone detach alias lift_fresh lift_fresh_copy "
+    "contiguous".split()
 )
 #: operations that read nothing but the shape of their input
 FILLS = set("new_ones new_zeros new_full ones_like zeros_like full_like".split())
@@ -141,14 +142,15 @@ def program_of(net: Network, normalise: nn.Module) -> Program:
     def forward(*values: Tensor) -> Any:
         return functional_call(layers, dict(zip(tensors, values[:-1], strict=True)), (values[-1],))
 
+    program = Program(net.image)
     try:
         with torch.no_grad():
             traced = make_fx(forward, tracing_mode="fake")(*tensors.values(), torch.zeros(1, *net.image))
+            found = _Lowering(program, traced, [*tensors.values()]).run()
+    except UnknownOperationError:
+        raise
     except Exception as error:  # a net's own code can raise anything when it is traced
         raise UnknownOperationError(f"torch.fx cannot follow it: {' '.join(str(error).split())[:120]}") from error
-    program = Program(net.image)
-    with torch.no_grad():
-        found = _Lowering(program, traced, [*tensors.values()]).run()
     for name, value in zip(names, found, strict=True):
         if not isinstance(value, Slot):
             raise UnknownOperationError(f"{name} does not depend on the image")
@@ -198,26 +200,25 @@ class _Lowering:
             return _call(node, self._of, torch.zeros(self._shape_of(node)))
         if kind in SPLITS:
             return args[0]  # the parts are moves
+        return self._operation(node, kind, args, options)
+
+    def _operation(self, node: fx.Node, kind: str, args: Sequence[Any], options: Any) -> Slot:
         shape = _shape(node)
         if kind in MOVES:
             return self._move(lambda x: _call(node, self._of, x), args[0], self._shape_of(node), shape)
-        if kind in VIEWS:
-            return self.program.step("view", [args[0]], shape)
-        if kind in UNARY:
-            return self.program.step(kind, [args[0]], shape)
+        if kind in VIEWS | UNARY:
+            return self.program.step("view" if kind in VIEWS else kind, [args[0]], shape)
         if kind in BINARY and options.get("alpha", 1) == 1:
             return self._binary(kind, args[0], args[1], shape)
-        rule = RULES.get(kind)
-        if rule is None:
-            raise UnknownOperationError(f"has the operation {kind}, which the page cannot compute")
-        return rule(self, shape, *args, **options)
+        _refuse_unless(kind in RULES, f"the operation {kind}")
+        return RULES[kind](self, shape, *args, **options)
 
     def _shape_of(self, node: fx.Node) -> tuple[int, ...]:
         """The shape of a node's first input."""
         return _shape(node.all_input_nodes[0])
 
     def _binary(self, kind: str, first: Any, second: Any, shape: Sequence[int]) -> Slot:
-        if kind == "pow" and second in (2, 0.5):
+        if kind == "pow" and isinstance(second, int | float) and second in (2, 0.5):
             return self.program.step("square" if second == 2 else "sqrt", [first], shape)
         return self.program.step(kind, [first, second], shape)
 
@@ -261,8 +262,8 @@ def _call(node: fx.Node, of: Callable[[Any], Any], x: Tensor) -> Any:
 def move_tables(
     function: Callable[[Tensor], Shaped[Tensor, "..."]], shape: Sequence[int]
 ) -> tuple[list[list[int | None]], float | str]:
-    """What a function that moves values does: entry (i, j, …) of its output is entry ``tables[0][i] + tables[1][j] + …``
-    of its flat input, or ``fill`` where one of them is None.
+    """What a function that moves values does: entry (i, j, …) of its output is entry
+    ``tables[0][i] + tables[1][j] + …`` of its flat input, or ``fill`` where one of them is None.
 
     >>> move_tables(lambda x: torch.nn.functional.pad(x[:, ::2], (1, 0), value=7.0), (2, 4))
     ([[0, 4], [None, 0, 2]], 7.0)
@@ -282,7 +283,7 @@ def move_tables(
     tables: list[list[int | None]] = []
     sums, inside = torch.full_like(index, start), torch.ones_like(moved)
     for axis, size in enumerate(index.shape):
-        line = index[tuple([*base[:axis], slice(None), *base[axis + 1 :]])]
+        line = index[(*base[:axis], slice(None), *base[axis + 1 :])]
         steps, there = line - start, line >= 0
         along = [size if i == axis else 1 for i in range(index.dim())]
         sums, inside = sums + steps.view(along), inside & there.view(along)
