@@ -26,7 +26,7 @@ async function planesOfFile(file, [c, h, w]) {
 }
 function drawPlanes(canvas, planes, [c, h, w]) {
   const picture = new ImageData(w, h);
-  for (let i = 0; i < h * w; i++) picture.data.set([0, 1, 2].map(rgb => planes[Math.min(rgb, c - 1) * h * w + i]).concat(255), 4 * i);
+  for (let i = 0; i < 4 * h * w; i++) picture.data[i] = i % 4 === 3 ? 255 : planes[Math.min(i % 4, c - 1) * h * w + (i >> 2)];
   [canvas.width, canvas.height] = [w, h];
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
@@ -43,12 +43,13 @@ function transformImage(planes, image, out) {
   const [c, h, w] = image, place = PLACE[liveState.border];
   for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) {
     const [sx, sy] = sourceOf(x, y, image), left = Math.floor(sx + 1e-9), top = Math.floor(sy + 1e-9);
-    const [fx, fy] = [sx - left, sy - top].map(part => part < 1e-9 ? 0 : part);
-    const corners = [[top, left, (1 - fx) * (1 - fy)], [top, left + 1, fx * (1 - fy)], [top + 1, left, (1 - fx) * fy], [top + 1, left + 1, fx * fy]]
-      .map(([row, column, weight]) => [place(row, h), place(column, w), weight]).filter(([row, column, weight]) => weight && row >= 0 && column >= 0);
+    const fx = Math.max(0, sx - left), fy = Math.max(0, sy - top);
     for (let channel = 0; channel < c; channel++) {
       let value = 0;
-      for (const [row, column, weight] of corners) value += weight * planes[(channel * h + row) * w + column];
+      for (let corner = 0; corner < 4; corner++) {
+        const weight = (corner & 1 ? fx : 1 - fx) * (corner & 2 ? fy : 1 - fy), row = place(top + (corner >> 1), h), column = place(left + (corner & 1), w);
+        if (row >= 0 && column >= 0) value += weight * planes[(channel * h + row) * w + column];
+      }
       const i = (channel * h + y) * w + x;
       out[i] = value + 255 * liveState.noise * live.noise[i];
     }
@@ -62,7 +63,11 @@ function fixedNoise(count) {
 }
 
 // --- errors, by the definitions of the measures ---
-const squaredDistance = (x, y) => x.reduce((sum, value, i) => sum + (value - y[i]) ** 2, 0);
+function squaredDistance(x, y) {
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += (x[i] - y[i]) * (x[i] - y[i]);
+  return sum;
+}
 // the part of the output that is compared: the logits, or the position where there are none
 const answerOf = ({classes, outputs}) => outputs.logits.data.subarray(0, classes.length || undefined);
 const layersOf = net => ({pixels: net.pixels, ...Object.fromEntries(Object.entries(net.outputs).filter(([name]) => name !== "logits").map(([name, {data}]) => [name, data])), output: answerOf(net)});
@@ -93,11 +98,12 @@ function setReference(net) {
 function drawStage(canvas, {data, shape}, reference, {low, high}) {
   const [, k, p = 1, q = 1] = shape, count = p * q === 1 ? k : Math.min(k, LIVE_TILES), columns = p * q === 1 ? Math.min(k, 32) : Math.min(count, liveWide.matches ? 8 : 4), rows = Math.ceil(count / columns);
   const width = columns * (q + 1) - 1, height = rows * (p + 1) - 1, picture = new ImageData(width, height), isChange = liveState.view === "change";
+  const whole = new Uint32Array(picture.data.buffer);  // red in the lowest byte, as on every machine with a browser
   const colours = mapData.colours[isChange ? "change" : "map"], [bottom, top] = isChange ? [-high, high] : [low, high];
   for (let tile = 0; tile < count; tile++) for (let i = 0; i < p * q; i++) {
     const value = data[tile * p * q + i] - (isChange ? reference[tile * p * q + i] : 0), share = Math.min(1, Math.max(0, (value - bottom) / (top - bottom)));
     const x = (tile % columns) * (q + 1) + i % q, y = Math.floor(tile / columns) * (p + 1) + Math.floor(i / q), colour = colours[Math.round(255 * share)] ?? [0, 0, 0];
-    picture.data.set([colour[0], colour[1], colour[2], 255], 4 * (y * width + x));
+    whole[y * width + x] = 255 << 24 | colour[2] << 16 | colour[1] << 8 | colour[0];
   }
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   canvas.getContext("2d").putImageData(picture, 0, 0);
