@@ -162,8 +162,8 @@ function markPosition(net, i) {
   for (const [a, b] of i ? [[1, 1], [1, -1]] : [[1, 0], [0, 1]]) { context.moveTo(x - a * arm, y - b * arm); context.lineTo(x + a * arm, y + b * arm); }
   context.stroke();
 }
-// two decimals are kept where a value is small, so that exact invariance can be told from a small error
-const errorText = error => !isFinite(error) ? "–" : error < 0.0005 ? error.toExponential(0) : error.toFixed(3);
+// small errors keep a digit, so that exact invariance can be told from them
+const errorText = error => !isFinite(error) ? "–" : error === 0 ? "0" : error < 0.0005 ? error.toExponential(0) : error.toFixed(3);
 function buildErrors() {
   const heads = byId("live-errors").tHead.rows[0].cells, names = [...new Set(live.nets.flatMap(net => Object.keys(layersOf(net))))];
   live.nets.forEach((net, i) => { heads[i + 1].textContent = net.name; });
