@@ -175,6 +175,10 @@ class _Lowering:
         for node in reversed(nodes):  # checks and statistics that nothing reads are left out
             if node in needed:
                 needed.update(node.all_input_nodes)
+        for node in nodes:  # also what only overwrites a value that is read elsewhere
+            kind = str(node.target).partition(".")[2].partition(".")[0] if node.op == "call_function" else ""
+            known = kind.removesuffix("_") in ACTIVATIONS and _is_alone(node.all_input_nodes[0])
+            _refuse_unless(not kind.endswith("_") or known, f"{kind.removesuffix('_')} in place")
         for node in nodes:
             if node in needed and node.op not in ("placeholder", "output"):
                 self.values[node] = self._value(node)
@@ -193,9 +197,7 @@ class _Lowering:
         if node.target is getitem:
             return self._part(node, *args)
         kind = str(node.target).split(".")[1]  # aten.add.Tensor
-        if kind.endswith("_"):
-            kind = kind.removesuffix("_")
-            _refuse_unless(kind in ACTIVATIONS and _is_alone(node.all_input_nodes[0]), f"{kind} in place")
+        kind = kind.removesuffix("_")
         if kind in FILLS:
             return _call(node, self._of, torch.zeros(self._shape_of(node)))
         if kind in SPLITS:
