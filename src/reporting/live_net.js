@@ -42,6 +42,7 @@ const UNARY = {
 const BINARY = {
   add: (x, y) => x + y, sub: (x, y) => x - y, mul: (x, y) => x * y, div: (x, y) => x / y, maximum: Math.max, minimum: Math.min,
   pow: Math.pow, remainder: (x, y) => x - y * Math.floor(x / y), atan2: Math.atan2, hypot: (x, y) => Math.sqrt(x * x + y * y),
+  logaddexp: (x, y) => x === y ? x + Math.LN2 : Math.max(x, y) + Math.log1p(Math.exp(-Math.abs(x - y))),
   eq: (x, y) => +(x === y), ne: (x, y) => +(x !== y), gt: (x, y) => +(x > y), ge: (x, y) => +(x >= y), lt: (x, y) => +(x < y),
   le: (x, y) => +(x <= y), logical_and: (x, y) => +(x && y ? 1 : 0),
 };

@@ -27,7 +27,9 @@ UNARY = set(
 #: operations that may overwrite their input
 ACTIVATIONS = UNARY | {"leaky_relu", "clamp", "gelu"}
 #: operations of two values that are broadcast against each other
-BINARY = set("add sub mul div maximum minimum pow remainder atan2 hypot eq ne gt ge lt le logical_and".split())
+BINARY = set(
+    "add sub mul div maximum minimum pow remainder atan2 hypot logaddexp eq ne gt ge lt le logical_and".split()
+)
 #: operations that give values of their input, or a constant, at other places
 MOVES = set(
     "slice select permute t transpose expand repeat constant_pad_nd reflection_pad1d reflection_pad2d "
@@ -195,7 +197,7 @@ class _Lowering:
         if not any(isinstance(self.values[source], Slot) for source in node.all_input_nodes):
             return node.target(*args, **options)
         if node.target is getitem:
-            return self._part(node, *args)
+            return self._part(node, args[0], args[1])
         kind = str(node.target).split(".")[1]  # aten.add.Tensor
         kind = kind.removesuffix("_")
         if kind in FILLS:
@@ -224,7 +226,7 @@ class _Lowering:
             return self.program.step("square" if second == 2 else "sqrt", [first], shape)
         return self.program.step(kind, [first, second], shape)
 
-    def _part(self, node: fx.Node, source: Any, index: int) -> Any:
+    def _part(self, node: fx.Node, source: Any, index: Any) -> Any:
         """One of several outputs: of a split, or the first of an operation that has others beside it."""
         (parent,) = node.all_input_nodes
         if str(parent.target).split(".")[1] in SPLITS:
