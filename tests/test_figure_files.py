@@ -36,7 +36,7 @@ def rows(figure: go.Figure) -> list[dict[str, str]]:
 def test_the_numbers_of_lines_and_bars() -> None:
     line, gap, *bars = rows(two_panels())
     start = {"panel": "left", "series": "max", "kind": "untrained", "y": ""}
-    assert line == start | {"x": "1", "value": "3.0", "low": "2.875", "high": "3.5"}
+    assert line == start | {"x": "1", "value": "3", "low": "2.875", "high": "3.5"}
     assert gap == start | {"x": "2", "value": "", "low": "", "high": ""}
     assert [(row["panel"], row["x"], row["value"], row["low"]) for row in bars] == [
         ("right", "a", "1.5", ""), ("right", "b", "2.5", ""),
@@ -48,8 +48,8 @@ def test_the_cells_of_a_heatmap_and_a_panel_without_a_title() -> None:
     figure = go.Figure(go.Heatmap(z=z, x=x, y=["a", 'b,"c"'], name="n"))
     figure.update_layout(xaxis_title="across", yaxis_title="down")
     lines = figure_csv(figure).splitlines()
-    assert lines[1:] == ["down by across,n,,-1,a,1.0,,", "down by across,n,,1,a,2.0,,",
-                         'down by across,n,,-1,"b,""c""",3.0,,', 'down by across,n,,1,"b,""c""",4.0,,']  # fmt: skip
+    assert lines[1:] == ["down by across,n,,-1,a,1,,", "down by across,n,,1,a,2,,",
+                         'down by across,n,,-1,"b,""c""",3,,', 'down by across,n,,1,"b,""c""",4,,']  # fmt: skip
 
 
 @needs_chromium

@@ -80,7 +80,8 @@ def figure_csv(figure: go.Figure) -> str:
     table.writerow(COLUMNS)
     for trace in figure.data:
         start = (_panel(trace, figure.layout), trace.name, trace.meta)
-        table.writerows([*start, *point] for point in (_cells(trace) if trace.type == "heatmap" else _points(trace)))
+        points = _cells(trace) if trace.type == "heatmap" else _points(trace)
+        table.writerows([*start, *map(_short, point)] for point in points)
     return text.getvalue()
 
 
@@ -101,6 +102,11 @@ def _cells(trace: Any) -> Iterator[tuple[Any, ...]]:
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             yield (j if trace.x is None else trace.x[j]), (i if trace.y is None else trace.y[i]), value, None, None
+
+
+def _short(value: Any) -> Any:
+    """A number with at most six digits, which halves the table; anything else as it is."""
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else value
 
 
 def _panel(trace: Any, layout: go.Layout) -> str:
