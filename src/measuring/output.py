@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..config import Config
-from ..metrics.rows import Heatmap, Note, PerImage, Row
+from ..metrics.rows import Heatmap, Result, Row
 from ..reporting.page import write_measure_page
 from ..reporting.terminal import console, shown_path
 from ..reporting.wandb_logger import WandbLogger
@@ -30,7 +30,7 @@ def log(
     options: Options,
     name: str,
     table: Path,
-    found: Iterable[Row | Heatmap | Note | PerImage],
+    found: Iterable[Result],
     settings: Mapping[str, Any],
     cfg: Config | None = None,
 ) -> None:
