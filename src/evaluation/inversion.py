@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -20,10 +21,14 @@ from .adapter import OUTPUT, ModelAdapter
 #: a function of images (n, c, h, w) with pixels in [0, 1]: a layer's activations, flat
 Activations = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n d"]]
 
+#: makes an optimiser of pixels
+Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
+
 #: relative layer distance below which an image is a metamer: a twentieth of the distance between two images
 THRESHOLD = 0.05
-#: step size of Adam at the first step, in units of the range of pixels, and at the last
-STEP, LAST_STEP = 0.1, 0.005
+#: Adam's step size at the first step, in units of the range of pixels, and the share of it at the last
+STEP, LAST = 0.1, 0.05
+ADAM: Optimiser = partial(torch.optim.Adam, lr=STEP)
 #: images that are optimised at once
 BATCH = 64
 #: pairs of images behind the median distance between two images
@@ -46,7 +51,7 @@ class Matched:
 
     @property
     def reached(self) -> Bool[Tensor, " n"]:
-        """Which are below ``THRESHOLD``; the others are no metamers."""
+        """Which are below ``THRESHOLD``: metamers. The others are not."""
         return self.distance < THRESHOLD
 
 
@@ -128,51 +133,57 @@ def median_distance(outputs: Float[Tensor, "n d"], seed: int = 0) -> float:
 
 
 def match(
-    activations: Activations, targets: Float[Tensor, "n d"], starts: Float[Tensor, "n c h w"], scale: float, steps: int
-) -> Matched:
+    activations: Activations, targets: Float[Tensor, "n d"], starts: Float[Tensor, "n c h w"], scale: float, steps: int,
+    threshold: float = THRESHOLD, optimiser: Optimiser = ADAM,
+) -> Matched:  # fmt: skip
     """Change each start until its activation is that of its target: projected gradient descent on the squared distance.
 
-    The optimiser is Adam, whose step falls from ``STEP`` to ``LAST_STEP``; after each step pixels are clamped to
-    [0, 1]. An image stops when its distance over ``scale`` is below ``THRESHOLD``, else after ``steps`` steps. Adam
-    scales each pixel's gradient by itself, so that no image depends on the others of its batch.
+    After each step pixels are clamped to [0, 1]. An image stops when its distance over ``scale`` is below the
+    threshold, else after ``steps`` steps; the step size falls by a cosine to ``LAST`` of its first value. Adam scales
+    the gradient of each pixel by itself, so no image depends on the others of its batch.
     """
     parts = [
-        _match(activations, *part, scale, steps)
+        _match(activations, *part, scale, steps, threshold, optimiser)
         for part in zip(targets.split(BATCH), starts.split(BATCH), strict=True)
     ]  # fmt: skip
     return Matched(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def _match(
-    activations: Activations, targets: Tensor, starts: Tensor, scale: float, steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
+    activations: Activations, targets: Tensor, starts: Tensor, scale: float, steps: int, threshold: float,
+    optimiser: Optimiser,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     images, distance = starts.clone(), starts.new_full((len(starts),), math.inf)
     taken, running = torch.zeros(len(starts), dtype=torch.long), torch.arange(len(starts), device=starts.device)
     pixels = starts.clone().requires_grad_()
-    adam = torch.optim.Adam([pixels], STEP)
+    descent = optimiser([pixels])
+    (first,) = (group["lr"] for group in descent.param_groups)
     for step in range(steps + 1):
         with torch.enable_grad():
             squared = ((activations(pixels) - targets[running]) / scale).square().sum(1)
             (pixels.grad,) = torch.autograd.grad(squared.sum(), pixels)
         images[running], distance[running] = pixels.detach(), squared.detach().sqrt()
         taken[running.cpu()] = step
-        going = distance[running] >= THRESHOLD
+        going = distance[running] >= threshold
         if step == steps or not going.any():
             break
         if not going.all():
             running = running[going]
-            pixels, adam = _without(pixels, adam, going)
-        adam.param_groups[0]["lr"] = LAST_STEP + (STEP - LAST_STEP) * (1 + math.cos(math.pi * step / steps)) / 2
-        adam.step()
+            pixels, descent = _without(pixels, descent, going, optimiser)
+        descent.param_groups[0]["lr"] = first * (LAST + (1 - LAST) * (1 + math.cos(math.pi * step / steps)) / 2)
+        descent.step()
         pixels.data.clamp_(0, 1)
     return images, distance, taken
 
 
-def _without(pixels: Tensor, adam: torch.optim.Adam, going: Bool[Tensor, " n"]) -> tuple[Tensor, torch.optim.Adam]:
-    """The images that go on, with their moments."""
-    kept, state = pixels.detach()[going].requires_grad_(), adam.state[pixels]
+def _without(
+    pixels: Tensor, descent: torch.optim.Optimizer, going: Bool[Tensor, " n"], optimiser: Optimiser
+) -> tuple[Tensor, torch.optim.Optimizer]:
+    """The images that go on, with what the optimiser keeps of them."""
+    kept = pixels.detach()[going].requires_grad_()
     assert pixels.grad is not None
     kept.grad = pixels.grad[going]
-    smaller = torch.optim.Adam([kept], STEP)
+    smaller = optimiser([kept])
+    state = descent.state.get(pixels, {})
     smaller.state[kept] = {key: value[going] if value.dim() else value for key, value in state.items()}
     return kept, smaller
