@@ -1,5 +1,6 @@
 """A study is refused before the first job where its runs could not decide it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,8 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
             )
         if reading.layer not in (layers := _layers(cfg, family)):
             raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), layers)}")
+        if family == "metamers" and measure.startswith("metamer") and reading.layer not in (asked := _inverted(cfg)):
+            raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), asked)}")
         if family == ALWAYS:
             _check_score(reading, cfg, place)
         if family == "equal_dimension" and reading.amount not in cfg.measure.dimensions:
@@ -195,6 +198,12 @@ def _layers(cfg: Config, family: str) -> tuple[str, ...]:
         _NAMES[key] = tuple(dict.fromkeys(names))
     output = () if family in OF_LAYERS else ("output",)
     return output if family == ALWAYS else (*output, *_NAMES[key])
+
+
+def _inverted(cfg: Config) -> list[str]:
+    """The layers that metamers are made of."""
+    stages = [name for name in _layers(cfg, "layers") if name == "features" or re.fullmatch(r"stage\d+", name)]
+    return list(cfg.measure.metamer_layers) or stages
 
 
 def _check_axis(axis: str, jobs: Sequence[Config], place: str) -> None:

@@ -16,7 +16,8 @@ from ..config import NON_IDENTITY_KEYS, QUICK, Config, Study, fitting_name, from
 from ..data.batches import learned_sizes
 from ..data.options import image_shape
 from ..data.splits import split
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
+from ..evaluation.adapter import OUTPUT
 from ..evaluation.families import FAMILIES, check_family
 from ..metrics.quantities import quantities
 from ..models import network
@@ -185,13 +186,13 @@ def _check(jobs: dict[Path, Config]) -> None:
     quantities()
     for name in sorted({name for cfg in jobs.values() for name in cfg.measure.what}.intersection(FAMILIES)):
         check_family(name)
-    nets: set[str] = set()  # jobs that differ in their seed alone have the same summary, which takes .3 s
+    nets: dict[str, ModelSummary] = {}  # jobs that differ in their seed alone have the same summary, which takes .3 s
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
         try:
             if net not in nets:
-                summarize_config(cfg)
-                nets.add(net)
+                nets[net] = summarize_config(cfg)
+            _check_metamer_layers(cfg, nets[net])
             check_max_shift("measure.max_shift", cfg.measure.max_shift, *image_shape(cfg.data)[0][1:])
         except UserError as error:
             where = f"{run.name}: " if len(jobs) > 1 else ""
@@ -201,6 +202,18 @@ def _check(jobs: dict[Path, Config]) -> None:
     for run, cfg in jobs.items():
         if not is_finished(run, cfg):
             _check_batches(cfg, len(split(cfg.data).train))
+
+
+def _check_metamer_layers(cfg: Config, summary: ModelSummary) -> None:
+    """Raise where metamers are asked for of a layer that the net does not have."""
+    stages = [layer.name.split(".")[0] for layer in summary.layers]
+    names = [*dict.fromkeys([*stages, *(layer.name for layer in summary.layers)]), OUTPUT]
+    for name in cfg.measure.metamer_layers:
+        if name not in names:
+            raise UserError(
+                f"measure.metamer_layers={name}: no such layer; {did_you_mean(name, names)}choose among "
+                f"{', '.join(names)}"
+            )
 
 
 def _check_batches(cfg: Config, images: int) -> None:

@@ -16,7 +16,6 @@ from PIL import Image
 from ..evaluation.inversion import THRESHOLD
 from ..results import files
 from ..results.measures import DISTANCE
-from ..results.runs import FinishedRun
 from .measure_figures import SUFFIXES, merge_layers
 from .plots import apply_theme, subplots
 from .variant import Variant
@@ -63,6 +62,13 @@ def columns_of(pictures: Mapping[str, np.ndarray], suffix: str = "") -> list[Col
     name = f"{NAME}{suffix}/"
     layers = [key.removeprefix(name) for key in pictures if key.startswith(name) and not key.endswith(DISTANCE)]
     return [Column(layer, pictures[name + layer], pictures[name + layer + DISTANCE]) for layer in layers]
+
+
+def drawn_columns(pictures: Mapping[str, np.ndarray]) -> dict[str, UInt8[np.ndarray, "H W 3"]]:
+    """The columns of a net and of its untrained twin as pictures: ``metamers/stage1`` …"""
+    return {
+        f"{NAME}{ending}/{column.title}": column.shown for ending in SUFFIXES for column in columns_of(pictures, ending)
+    }
 
 
 def _tile(picture: UInt8[np.ndarray, "c h w"], crossed: bool) -> UInt8[np.ndarray, "H W 3"]:
@@ -143,7 +149,7 @@ def metamer_pictures(variants: Sequence[Variant]) -> go.Figure:
         f"{variant.name}{words}": columns
         for variant in variants[:MOST_NETS]
         for ending, words in endings.items()
-        if (columns := columns_of(_pictures(variant.measured), ending))
+        if (columns := columns_of(pictures_of(variant), ending))
     }
     if not nets:
         return go.Figure()
@@ -167,5 +173,6 @@ def _heading(name: str, column: Column) -> str:
     return f"<b>{name}</b>" if f"{NAME}/{column.title}" == IMAGE else f"{column.title}: {column.words}"
 
 
-def _pictures(runs: Sequence[FinishedRun]) -> Mapping[str, np.ndarray]:
-    return next((run.pictures for run in runs if IMAGE in run.pictures), {})
+def pictures_of(variant: Variant) -> Mapping[str, np.ndarray]:
+    """``pictures.npz`` of the first seed that has metamers."""
+    return next((run.pictures for run in variant.measured if IMAGE in run.pictures), {})

@@ -27,6 +27,7 @@ from .groups import GROUPS, Group
 from .headline import headline
 from .inline_data import compressed
 from .map_browser import serialize_maps
+from .metamers import pictures_of, write_slide
 from .sections import MEASURED_SECTIONS, OTHER_SECTIONS, SWEEP_SECTIONS, Section
 from .story import answer, causes
 from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
@@ -74,6 +75,7 @@ def build_report(
     study = None if compare_with or where else judge_sweep(folder, runs, unfinished)
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, variants, unfinished, selected, study))
+    write_slide(out / files.METAMERS, {variant.name: pictures_of(variant) for variant in variants})
     columns = shown_columns(variants)
     count = sum(len(variant.runs) for variant in variants)  # a run found twice counts once
     shown = show_comparison(shown_rows(variants), f"{title}: {count} run{'s' * (count > 1)}", columns)

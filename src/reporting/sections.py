@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from . import effects, heatmaps, measure_figures, other_measures, plots
+from . import effects, heatmaps, measure_figures, metamers, other_measures, plots
 from .groups import COMPARED, INSIDE, INVARIANCE, LAYERS, OTHERS, TRAINING, Group
 
 
@@ -105,6 +105,12 @@ MEASURED_SECTIONS = (
         look="a bright diagonal: both nets do the same at the same depth.", reading=
         "CKA of every layer of this net (down) with every layer of the other (across), on the same images: 1 = equal "
         f"up to rotation and scale, 0 = nothing in common. Untrained: {UNTRAINED}, against the same other net."),
+    Section("What each layer throws away: metamers", metamers.metamer_pictures, group=INSIDE, family="metamers",
+        look="the layer from which on pictures no longer look like the image in their row.", reading=
+        "Images that were noise, and were changed until a layer has the same activation as for the image in the first "
+        "column, up to a twentieth of the distance between two images; two starts each, first seed of each variant. "
+        "To that layer and all after it they are the image. Above each: how many optimisations got there; those that "
+        "did not are crossed out, and are no metamers."),
     Section("Effective receptive fields", heatmaps.receptive_fields, group=INSIDE,
         look="how small the bright spot is beside the theoretical field.", reading=
         "Gradient magnitude on the pixels for the middle unit of each layer, first seed of each variant "

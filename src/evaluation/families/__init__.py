@@ -2,7 +2,7 @@
 
 A family's file has:
 
-- ``rows(adapter, test_set)``, which yields its ``Row``, ``Heatmap``, ``Note`` and ``PerImage`` results;
+- ``rows(adapter, test_set)``, which yields its ``Row``, ``Heatmap``, ``Note``, ``PerImage`` and ``Pictures`` results;
 - ``QUANTITIES`` (``metrics.quantities``), if it defines numbers of its own;
 - ``PREFIXES``, if names of its measures without a transform, heatmaps and notes do not begin with the family's name;
 - ``FUSES_NORMS = False``, if it needs the batch norms as they are; ``NEEDS_ALL_IMAGES = True``, if its numbers depend
