@@ -115,10 +115,9 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
                 f"{place}: {reading.label()} is measured by measure.what=[{family}], and the runs measure "
                 f"[{','.join(cfg.measure.what)}]"
             )
-        if reading.layer not in (layers := _layers(cfg, family)):
+        layers = _inverted(cfg) if measure.startswith("metamer_") else _layers(cfg, family)
+        if reading.layer not in layers:
             raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), layers)}")
-        if family == "metamers" and measure.startswith("metamer") and reading.layer not in (asked := _inverted(cfg)):
-            raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), asked)}")
         if family == ALWAYS:
             _check_score(reading, cfg, place)
         if family == "equal_dimension" and reading.amount not in cfg.measure.dimensions:
@@ -200,10 +199,10 @@ def _layers(cfg: Config, family: str) -> tuple[str, ...]:
     return output if family == ALWAYS else (*output, *_NAMES[key])
 
 
-def _inverted(cfg: Config) -> list[str]:
+def _inverted(cfg: Config) -> tuple[str, ...]:
     """The layers that metamers are made of."""
-    stages = [name for name in _layers(cfg, "layers") if name == "features" or re.fullmatch(r"stage\d+", name)]
-    return list(cfg.measure.metamer_layers) or stages
+    stages = (name for name in _layers(cfg, "layers") if name == "features" or re.fullmatch(r"stage\d+", name))
+    return tuple(cfg.measure.metamer_layers) or tuple(stages)
 
 
 def _check_axis(axis: str, jobs: Sequence[Config], place: str) -> None:

@@ -60,4 +60,5 @@ def with_random_phases(difference: Float[Tensor, "n c h w"], seed: int) -> Float
     generator = torch.Generator().manual_seed(seed)
     white = fft.fft2(torch.randn(difference.shape[0], 1, *difference.shape[2:], generator=generator))
     phases = torch.polar(torch.ones_like(white.real), white.angle()).to(difference.device)
-    return fft.ifft2(fft.fft2(difference) * phases).real
+    surrogate: Tensor = fft.ifft2(fft.fft2(difference) * phases).real
+    return surrogate

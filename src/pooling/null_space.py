@@ -30,7 +30,8 @@ def matrix_of(layer: Layer, shape: tuple[int, int, int]) -> Float[Tensor, "m n"]
     impulses = torch.eye(size, dtype=torch.float64).view(size, *shape)
     with torch.no_grad():
         columns = layer(impulses) - layer(torch.zeros_like(impulses[:1]))
-    return columns.flatten(1).T
+    matrix: Tensor = columns.flatten(1).T
+    return matrix
 
 
 def row_space(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "r n"]:
@@ -74,7 +75,7 @@ def project(layer: Layer, maps: Float[Tensor, "n c h w"], steps: int = STEPS) ->
     with torch.no_grad():
         constant = layer(zero)
         residual = layer(maps) - constant
-    _, transposed = func.vjp(layer, zero)
+    transposed: Callable[[Tensor], tuple[Tensor]] = func.vjp(layer, zero)[1]
     found, (direction,) = zero, transposed(residual)
     squared, first = _squared(direction), _squared(direction)
     for _ in range(steps):

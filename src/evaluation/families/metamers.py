@@ -112,7 +112,8 @@ class _Inverted:
     @property
     def images(self) -> Float[Tensor, "n s c h w"]:
         """What was reached."""
-        return self.matched.images.unflatten(0, self.start_distance.shape)
+        images: Tensor = self.matched.images.unflatten(0, self.start_distance.shape)
+        return images
 
     @property
     def distance(self) -> Values:
@@ -203,7 +204,8 @@ def _row(layer: str, protocol: str, measure: str, parts: Values, wholes: Values,
 
 
 def _norms(images: Float[Tensor, "n s c h w"]) -> Values:
-    return images.flatten(2).norm(dim=2)
+    norms: Tensor = torch.linalg.vector_norm(images.flatten(2), dim=2)
+    return norms
 
 
 def _distances(layer: str, protocol: str, inverted: _Inverted, images: _Images) -> Iterator[Row]:
