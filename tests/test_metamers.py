@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter
 from src.evaluation.differences import band_energies, displacement_residuals, with_random_phases
 from src.evaluation.families import MetamerOptions
-from src.evaluation.families.metamers import rows
+from src.evaluation.families.metamers import against_rows, rows
 from src.evaluation.inversion import THRESHOLD, activations_of, match, median_distance, noise
 from src.evaluation.suite import ALL
 from src.evaluation.without_pools import without_pools
@@ -246,6 +246,26 @@ def test_white_noise_shows_the_share_of_dimensions() -> None:
     assert found["null_space_energy"].value == pytest.approx(
         float(within.square().sum() / total.square().sum()), abs=1e-3
     )
+
+
+def test_a_net_recognises_its_own_metamers_and_another_that_is_blind_all_images() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 5))
+    of = ModelAdapter(net, ["1"], lambda pixels: pixels / 255)
+    found = list(rows(of, images(steps=150)))
+    pictures = {f"metamers/{one.layer}": one.values for one in found if isinstance(one, Pictures)}
+    pictures |= {f"metamers/{one.layer}/distance": one.distance for one in found if isinstance(one, Pictures)}
+
+    def recognised(adapter: ModelAdapter) -> list[float]:
+        return [row.estimate.value for row in against_rows(pictures, adapter, images())]
+
+    own = {row.measure: row.estimate.value for row in found if isinstance(row, Row)}
+    expected = [own["metamer_recognised"], own["metamer_recognised_null"]]
+    assert recognised(of) == pytest.approx(expected, abs=0.07), "but for the rounding of pixels"
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 5))
+    nn.init.zeros_(blind[1].weight)
+    assert recognised(replace(of, net=blind)) == [1, 1]
+    assert not list(against_rows({}, of, images()))
 
 
 @pytest.mark.parametrize(("name", "said"), [("stage9", "no such layer"), ("", "no such layer")])

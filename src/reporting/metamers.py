@@ -16,8 +16,8 @@ from PIL import Image
 from ..evaluation.inversion import THRESHOLD
 from ..results import files
 from ..results.measures import DISTANCE
-from .measure_figures import SUFFIXES, merge_layers
-from .plots import apply_theme, subplots
+from .measure_figures import SUFFIXES, by_layer, layers_with, merge_layers
+from .plots import Panel, apply_theme, small_multiples, subplots
 from .variant import Variant
 
 #: beginning of the keys of ``pictures.npz``, and the key of the images that were inverted
@@ -26,7 +26,18 @@ NAME, IMAGE = "metamers", "metamers/image"
 ROWS, STARTS, TILE, GAP, HEAD = 4, 2, 84, 6, 58
 #: largest number of nets that are shown
 MOST_NETS = 12
-GREY, WHITE = 128, 255
+WHITE = 255
+#: panels of the figure of numbers: title, measure, protocol
+CURVES = (
+    ("reached", "metamer_reached", "test"),
+    ("pixel distance", "metamer_pixel_distance", "test"),
+    ("spread over starts", "metamer_spread", "test"),
+    ("error, low frequencies", "metamer_error", "low"),
+    ("error, mid frequencies", "metamer_error", "mid"),
+    ("error, high frequencies", "metamer_error", "high"),
+    ("displaced", "metamer_displaced", "test"),
+    ("recognised", "metamer_recognised", "test"),
+)
 
 
 @dataclass(frozen=True)
@@ -171,6 +182,16 @@ def metamer_pictures(variants: Sequence[Variant]) -> go.Figure:
 
 def _heading(name: str, column: Column) -> str:
     return f"<b>{name}</b>" if f"{NAME}/{column.title}" == IMAGE else f"{column.title}: {column.words}"
+
+
+def metamer_curves(variants: Sequence[Variant]) -> go.Figure:
+    """How metamers differ from their image, by layer: trained, and untrained."""
+    order = layers_with(variants, "metamer_pixel_distance")
+    panels = [
+        Panel(title, lambda v, name=name, at=at: {end: by_layer(v, order, f"{name}{end}", at) for end in SUFFIXES})
+        for title, name, at in CURVES
+    ]
+    return small_multiples(variants, panels, "", order, shared=False)
 
 
 def pictures_of(variant: Variant) -> Mapping[str, np.ndarray]:

@@ -111,6 +111,12 @@ MEASURED_SECTIONS = (
         "column, up to a twentieth of the distance between two images; two starts each, first seed of each variant. "
         "To that layer and all after it they are the image. Above each: how many optimisations got there; those that "
         "did not are crossed out, and are no metamers."),
+    Section("Metamers in numbers", metamers.metamer_curves, group=INSIDE,
+        look="whether the high frequencies, or the place of things, are lost first.", reading=
+        "Of the optimisations that reached their target. Pixel distance and spread: 0 = nothing is thrown away, 1 = as "
+        "far as another image. Error: the same for the energy in a band of frequencies. Displaced: the share of the "
+        "difference that goes away as windows move by up to 2 pixels. Recognised: by the net itself, 1 = in the class "
+        f"of the image. {LINES}."),
     Section("Effective receptive fields", heatmaps.receptive_fields, group=INSIDE,
         look="how small the bright spot is beside the theoretical field.", reading=
         "Gradient magnitude on the pixels for the middle unit of each layer, first seed of each variant "

@@ -35,7 +35,7 @@ from ...transforms import crop_margin
 from ..accuracy import share_estimate
 from ..adapter import OUTPUT, EvaluationSet, ModelAdapter
 from ..differences import BANDS, band_energies, displacement_residuals, with_random_phases
-from ..inversion import Matched, activations_of, match, median_distance, noise, random_pairs
+from ..inversion import THRESHOLD, Matched, activations_of, match, median_distance, noise, random_pairs
 from ..without_pools import without_pools
 from .aliasing import strided
 
@@ -65,6 +65,10 @@ QUANTITIES = (
     Quantity("metamer_recognised", low=0, high=1,
         formula="share of metamers that the net puts into the class of their image",
         null="metamer_recognised_null: the start", source="Feather et al. 2023"),
+    Quantity("metamer_recognised_against", low=0, high=1,
+        formula="share of a net's metamers that another net puts into the class that it puts their image into",
+        null="metamer_recognised_against_null: the start; 1: it cannot tell them either, as to their class",
+        source="Feather et al. 2023"),
     Quantity("null_space_energy", low=0, high=1,
         formula="‖x - A⁺A x‖² / ‖x - mean x‖² of the maps x that enter a linear layer A that downsamples",
         null="null_space_energy_null: white noise, which gives the share of dimensions that are thrown away"),
@@ -269,6 +273,32 @@ def _recognised(
     for ending, found, which in (("", inverted.images, valid), ("_null", images.starts, torch.ones_like(valid))):
         same = (_classes(adapter, found.flatten(0, 1)).view(shape) == answers).float()
         yield _row(layer, "test", f"metamer_recognised{ending}", same * which, which, images.seed)
+
+
+def against_rows(pictures: Mapping[str, np.ndarray], adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
+    """How many metamers of another net, by layer, this net recognises; ``pictures`` are those of a run of that net, as
+    its ``pictures.npz`` holds them. Starts are those of ``test_set.seed``.
+    """
+    if "metamers/image" not in pictures or not adapter.classifies:
+        return
+    device = reference_tensor(adapter.net).device
+
+    def classes(values: Tensor) -> Int64[Tensor, "n s"]:
+        return _classes(adapter, values.flatten(0, 1).to(device)).view(values.shape[:2])
+
+    images = torch.from_numpy(pictures["metamers/image"]).float() / 255
+    answers = classes(images)
+    for key in (key for key in pictures if key.startswith("metamers/") and f"{key}/distance" in pictures):
+        layer = key.removeprefix("metamers/")
+        if layer == "image":
+            continue
+        metamers = torch.from_numpy(pictures[key]).float() / 255
+        valid = (torch.from_numpy(pictures[f"{key}/distance"]) < THRESHOLD).float()
+        n, s = valid.shape
+        starts = torch.stack([noise(n, tuple(images.shape[2:]), test_set.seed, number) for number in range(s)], 1)
+        for ending, found, which in (("", metamers, valid), ("_null", starts, torch.ones_like(valid))):
+            same = (classes(found) == answers).float().cpu() * which
+            yield _row(layer, "test", f"metamer_recognised_against{ending}", same, which, test_set.seed)
 
 
 # --- controls --------------------------------------------------------------------------------------------------------
