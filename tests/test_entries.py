@@ -305,8 +305,8 @@ def test_a_family_whose_numbers_are_all_nan_leaves_a_note(monkeypatch, module, g
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        (None, "rows gives NoneType; it must yield Row, Heatmap, Note or PerImage"),
-        ([SOMETHING, 0.5], "rows yields float, where Row, Heatmap, Note or PerImage is needed"),
+        (None, "rows gives NoneType; it must yield Row, Heatmap, Note, PerImage or Pictures"),
+        ([SOMETHING, 0.5], "rows yields float, where Row, Heatmap, Note, PerImage or Pictures is needed"),
     ],
 )
 def test_a_family_that_gives_something_else_is_named(monkeypatch, module, given, line):

@@ -1,7 +1,8 @@
-"""The gallery: what each pool does to one image, and what is left of a shift by one pixel."""
+"""The gallery: what each pool does to one image, what is left of a shift by one pixel, and what linear pools lose."""
 
 import io
 import re
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from torch import Tensor
 from src.data.sets.shapes import render
 from src.pooling import POOLS
 from src.pooling.facts import FACTS
+from src.pooling.null_space import is_linear, matrix_of, project, row_space
 
 SIDE, CHANNELS, ZOOM, GAP = 48, 8, 3, 4
 STRIDE = 2
+#: side of the maps that the dimension of a null space is counted on
+SMALL = 16
 
 INTRO = """# Gallery of pools
 
@@ -36,6 +40,17 @@ pictures show the first output channel. Where the pools are exact in whole nets,
 
 
 LEFT_OUT = Path(__file__).with_name("left_out.md").read_text(encoding="utf-8")
+NULL_SPACES = """## What linear pools throw away
+
+A linear pool A keeps of an image x its projection onto the row space, A⁺A x. The rest lies in the null space: however
+much of it is added, the output stays the same, and no later layer can tell. Three pictures each: the image, what is
+kept, what is thrown away (grey: nothing). `none` is the stride alone, without its convolution. Pools that are not
+linear, as `max`, have no null space: what they throw away depends on the image, and metamers show it
+([Measures](measures.md#metamers)). `conv` and `unshuffle` mix channels by learned weights; the phases of `unshuffle`
+alone lose nothing. In a net, `null_space_energy` says the same of every layer that downsamples.
+
+<div class="gallery" markdown="0">
+"""
 
 
 def image() -> Tensor:
@@ -62,6 +77,40 @@ def output(name: str, x: Tensor) -> Tensor:
     return y
 
 
+def linear_part(name: str) -> tuple[Tensor, float] | None:
+    """What a pool that is a linear map keeps of the image, (1, 1, side, side), and the share of dimensions that it
+    throws away; None for others, and for those that mix channels by weights.
+    """
+
+    def of_a_channel(x: Tensor) -> Tensor:
+        y: Tensor = x[..., ::STRIDE, ::STRIDE] if pool is None else pool(x)
+        return y
+
+    kind = POOLS[name]
+    if kind is not None and kind.needs_channels:
+        return None
+    pool = None if kind is None else kind(stride=STRIDE, border="circular").double().eval()
+    x = image()[:, :1].double()
+    if not is_linear(of_a_channel, torch.cat([x, x.flip(2)])):
+        return None
+    rank = len(row_space(matrix_of(of_a_channel, (1, SMALL, SMALL))))
+    return project(of_a_channel, x), 1 - rank / SMALL**2
+
+
+def null_space_strip(name: str) -> tuple[bytes, float, float] | None:
+    """The image, what the pool keeps and what it throws away, as PNG; the shares of dimensions and of the image's
+    variance that are thrown away.
+    """
+    found = linear_part(name)
+    if found is None:
+        return None
+    kept, dimensions = found
+    x = image()[:, :1].double()
+    gone = x - kept
+    energy = float(gone.square().sum() / (x - x.mean()).square().sum())
+    return png([grey(x, 0, 1), grey(kept, 0, 1), grey(gone, -0.5, 0.5)]), dimensions, energy
+
+
 def change(y: Tensor, shifted: Tensor) -> tuple[Tensor, float]:
     """What is left of a shift after the roll that fits best, and its size relative to the output."""
     aligned = [shifted.roll((down, right), (2, 3)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
@@ -83,11 +132,16 @@ def strip(name: str) -> tuple[bytes, float]:
     difference, size = change(y, shifted)
     low, high, most = float(y[0, 0].min()), float(y[0, 0].max()), max(float(y[0, 0].abs().max()), 1e-12)
     parts = [grey(x, 0, 1), grey(y, low, high), grey(shifted, low, high), grey(difference, -most / 2, most / 2)]
+    return png(parts), size
+
+
+def png(parts: Sequence[Tensor]) -> bytes:
+    """Pictures side by side."""
     gap = torch.full((ZOOM * SIDE, GAP), 255, dtype=torch.uint8)
     joined = torch.cat([piece for part in parts for piece in (part, gap)][:-1], 1)
     file = io.BytesIO()
     Image.fromarray(joined.numpy()).save(file, "PNG", optimize=True)
-    return file.getvalue(), size
+    return file.getvalue()
 
 
 def words(text: str) -> str:
@@ -108,5 +162,15 @@ def pages() -> dict[str, str | bytes]:
             f"<p><strong>{'0' if size < 1e-6 else format(size, '.2f')}</strong> changed by a 1-px roll · "
             f"<code>{escape(facts.formula)}</code></p><p>{words(facts.summary)} {words(facts.source)}.</p></div>\n"
         )
+    text += ["</div>\n", NULL_SPACES]
+    for name in POOLS:
+        if (drawn := null_space_strip(name)) is not None:
+            path, (found_png, dimensions, energy) = f"gallery/null-space-{name}.png", drawn
+            found[f"reference/{path}"] = found_png
+            text.append(
+                f'<div><h3 id="null-space-{name}">{name}</h3><img class="pixels" src="{path}" '
+                f'alt="{name}: image, what it keeps, what it throws away"><p><strong>{dimensions:.0%}</strong> of the '
+                f"dimensions · <strong>{energy:.0%}</strong> of the variance of this image</p></div>\n"
+            )
     found["reference/gallery.md"] = "\n".join([*text, "</div>\n", LEFT_OUT])
     return found

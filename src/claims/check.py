@@ -1,5 +1,6 @@
 """A study is refused before the first job where its runs could not decide it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
                 f"{place}: {reading.label()} is measured by measure.what=[{family}], and the runs measure "
                 f"[{','.join(cfg.measure.what)}]"
             )
-        if reading.layer not in (layers := _layers(cfg, family)):
+        layers = _inverted(cfg) if measure.startswith("metamer_") else _layers(cfg, family)
+        if reading.layer not in layers:
             raise UserError(f"{place}.layer={reading.layer}: {_meant(str(reading.layer), layers)}")
         if family == ALWAYS:
             _check_score(reading, cfg, place)
@@ -195,6 +197,12 @@ def _layers(cfg: Config, family: str) -> tuple[str, ...]:
         _NAMES[key] = tuple(dict.fromkeys(names))
     output = () if family in OF_LAYERS else ("output",)
     return output if family == ALWAYS else (*output, *_NAMES[key])
+
+
+def _inverted(cfg: Config) -> tuple[str, ...]:
+    """The layers that metamers are made of."""
+    stages = (name for name in _layers(cfg, "layers") if name == "features" or re.fullmatch(r"stage\d+", name))
+    return tuple(cfg.measure.metamer_layers) or tuple(stages)
 
 
 def _check_axis(axis: str, jobs: Sequence[Config], place: str) -> None:

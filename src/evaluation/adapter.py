@@ -19,7 +19,7 @@ from ..nets.external import Image, LoadedNet, NetError, default_layers, list_lay
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
 from ..transforms import SamplingGrid, crop_margin
-from .families import DIMENSIONS
+from .families import DIMENSIONS, MetamerOptions
 
 #: images of a forward pass
 BATCH = 125
@@ -74,6 +74,7 @@ class EvaluationSet:
     seed: int = 0  # of all random draws
     batch: int = BATCH  # images per forward pass; changes results by rounding at most
     dimensions: Sequence[int] = DIMENSIONS  # that features are reduced to, for the family ``equal_dimension``
+    metamers: MetamerOptions = MetamerOptions()  # what the family ``metamers`` optimises
     sizes: Float[Tensor, " n"] | None = None  # of each image's object, in units of its side, if known
     size_range: tuple[float, float] | None = None  # the least and the largest size that the data set draws, if known
 

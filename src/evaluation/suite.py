@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..metrics import Heatmap, Note, PerImage, Row
+from ..metrics import Note, PerImage, Result, Row
 from ..nets.hooks import eval_mode
 from ..transforms import TABLE, TRANSFORMS
 from .adapter import OUTPUT, EvaluationSet, ModelAdapter, untransformed_batches
@@ -19,7 +19,6 @@ from .families import FAMILIES, ON_REQUEST, file_of_family
 from .fuse_batch_norm import fuse_conv_bn
 from .pairs import Progress, no_progress, pair_rows
 
-Result = Row | Heatmap | Note | PerImage
 Results = Iterator[Result]
 #: the name of a layer that is itself called ``OUTPUT``, in results; no module can be called so by accident
 OUTPUT_MODULE = f"{OUTPUT} (module)"
@@ -78,13 +77,15 @@ def _of_family(name: str, results: Any, prefixes: Collection[str]) -> Results:
     """
     file = file_of_family(name)
     if not isinstance(results, Iterable):
-        raise UserError(f"{file}: rows gives {type(results).__name__}; it must yield Row, Heatmap, Note or PerImage")
+        raise UserError(
+            f"{file}: rows gives {type(results).__name__}; it must yield Row, Heatmap, Note, PerImage or Pictures"
+        )
     numbers: list[float] = []
     explained = False
     for result in results:
         if not isinstance(result, Result):
             raise UserError(
-                f"{file}: rows yields {type(result).__name__}, where Row, Heatmap, Note or PerImage is needed"
+                f"{file}: rows yields {type(result).__name__}, where Row, Heatmap, Note, PerImage or Pictures is needed"
             )
         if isinstance(result, Row):
             numbers.append(result.estimate.value)

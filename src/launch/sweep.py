@@ -20,7 +20,8 @@ from ..data.batches import learned_sizes
 from ..data.example_images import probe_images
 from ..data.options import image_shape
 from ..data.splits import split
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
+from ..evaluation.adapter import OUTPUT
 from ..evaluation.families import FAMILIES, check_family
 from ..memory import refuse_too_large
 from ..metrics.quantities import quantities
@@ -195,7 +196,7 @@ def _check(jobs: dict[Path, Config], here: bool) -> None:
     quantities()
     for name in sorted({name for cfg in jobs.values() for name in cfg.measure.what}.intersection(FAMILIES)):
         check_family(name)
-    nets: dict[str, ModelSummary] = {}  # jobs that differ in their seed alone have the same, which takes .3 s
+    nets: dict[str, ModelSummary] = {}  # jobs that differ in their seed alone have the same summary, which takes .3 s
     trainers: list[Trainer] = []
     for run, cfg in jobs.items():
         net = repr((cfg.model, cfg.data))
@@ -205,6 +206,7 @@ def _check(jobs: dict[Path, Config], here: bool) -> None:
             if here and cfg.trainer not in trainers:
                 check_trainer(cfg.trainer)
                 trainers.append(cfg.trainer)
+            _check_metamer_layers(cfg, nets[net])
             check_max_shift("measure.max_shift", cfg.measure.max_shift, *image_shape(cfg.data)[0][1:])
         except UserError as error:
             where = f"{run.name}: " if len(jobs) > 1 else ""
@@ -235,6 +237,18 @@ def _check_memory(cfg: Config, net: ModelSummary, images: int) -> None:
     what = f"a net of {net.parameters:,} parameters, train.batch_size={cfg.train.batch_size}, in training"
     gpus = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     refuse_too_large(what, needed, gpus)
+
+
+def _check_metamer_layers(cfg: Config, summary: ModelSummary) -> None:
+    """Raise where metamers are asked for of a layer that the net does not have."""
+    stages = [layer.name.split(".")[0] for layer in summary.layers]
+    names = [*dict.fromkeys([*stages, *(layer.name for layer in summary.layers)]), OUTPUT]
+    for name in cfg.measure.metamer_layers:
+        if name not in names:
+            raise UserError(
+                f"measure.metamer_layers={name}: no such layer; {did_you_mean(name, names)}choose among "
+                f"{', '.join(names)}"
+            )
 
 
 def _check_batches(cfg: Config, images: int) -> None:

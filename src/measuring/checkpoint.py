@@ -8,6 +8,7 @@ from ..config import MEASURES, Config, from_dict, to_dict
 from ..data.checksums import files_checksum
 from ..data.splits import Splits, pictures_of, split
 from ..errors import UserError
+from ..evaluation.families import metamers
 from ..evaluation.families.layers import AGAINST, against_rows
 from ..reporting.terminal import console, show_closing, show_notes
 from ..results import files
@@ -66,8 +67,12 @@ def compare_layers(options: Options) -> None:
     with console.status("measuring"):
         found = list(against_rows(ours, theirs, test_set))
         found += [replace(row, measure=f"{AGAINST}_untrained") for row in against_rows(twin, theirs, test_set)]
-    table.write(found)
-    said = f"  CKA on {len(test_set.padded)} test images of {cfg.data.name}\n  {out}"
+    found += metamers.against_rows(FinishedRun(run, {}).pictures, theirs, test_set)
+    rows = table.write(found)
+    recognised = [row for row in rows if row.measure == "metamer_recognised_against"]
+    shares = ", ".join(f"{row.layer} {row.estimate.value:.0%}" for row in recognised)
+    said = f"  recognised metamers: {shares}\n" if recognised else ""
+    said += f"  CKA on {len(test_set.padded)} test images of {cfg.data.name}\n  {out}"
     console.print(said, soft_wrap=True, markup=False)
     title = f"{run.name} against {name}"
     show_page(FinishedRun(run, {}, out), title, out)

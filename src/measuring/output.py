@@ -7,10 +7,12 @@ from typing import Any
 import torch
 
 from ..config import Config
-from ..metrics.rows import Heatmap, Note, PerImage, Row
+from ..metrics.rows import Heatmap, Result, Row
+from ..reporting.metamers import write_slide
 from ..reporting.page import write_measure_page
 from ..reporting.terminal import console, shown_path
 from ..reporting.wandb_logger import WandbLogger
+from ..results import files
 from ..results.runs import FinishedRun
 from .options import Options, at_wandb
 
@@ -24,13 +26,15 @@ def show_page(run: FinishedRun, title: str, table: Path) -> None:
     """Draw what was measured, on a page beside its table, and say where."""
     page = write_measure_page(run, title, table.with_suffix(".html"))
     console.print(f"  {shown_path(page)}\n", soft_wrap=True, markup=False)
+    if slide := write_slide(files.beside(table, files.METAMERS), {title: run.pictures}):
+        console.print(f"  {shown_path(slide)}\n", soft_wrap=True, markup=False)
 
 
 def log(
     options: Options,
     name: str,
     table: Path,
-    found: Iterable[Row | Heatmap | Note | PerImage],
+    found: Iterable[Result],
     settings: Mapping[str, Any],
     cfg: Config | None = None,
 ) -> None:

@@ -9,7 +9,7 @@ from ..config import Config
 from ..data.splits import pictures_of
 from ..errors import UserError
 from ..evaluation.families import ALWAYS
-from ..metrics.rows import COLUMNS, Heatmap, Note, PerImage, Row
+from ..metrics.rows import COLUMNS, Result, Row
 from ..reporting.terminal import console
 from ..results import files
 from ..results.identity import read_config, read_image_checksums
@@ -44,7 +44,7 @@ class Table:
                 raise UserError(f"{self.path} is there already, and {was}; give out=TABLE.csv, or move it away")
             self.families = None  # numbers of two kinds are not mixed
 
-    def write(self, found: Iterable[Row | Heatmap | Note | PerImage]) -> list[Row]:
+    def write(self, found: Iterable[Result]) -> list[Row]:
         """Write it, and say what that replaces; gives the rows."""
         before = families_in(self.path)
         asked = {*before} if self.families is None else {*self.families}

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ..registry import registered
-from .rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
+from .rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Pictures, Result, Row
 
 #: modules, in the order in which tables list their numbers
 MODULES = registered(
@@ -26,4 +26,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["COLUMNS", "MODULES", "Estimate", "Heatmap", "Note", "PerImage", "Row"]
+__all__ = ["COLUMNS", "MODULES", "Estimate", "Heatmap", "Note", "PerImage", "Pictures", "Result", "Row"]

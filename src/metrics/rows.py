@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 
 COLUMNS = ("layer", "transform", "protocol", "amount", "measure", "value", "low", "high", "n")
 
@@ -59,8 +59,24 @@ class PerImage:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Images that measuring made, a row for each image that they belong to: the entry ``measure/layer`` of the run's
+    ``pictures.npz``, and how far each is from what it should be, ``measure/layer/distance``.
+    """
+
+    layer: str
+    measure: str
+    values: UInt8[np.ndarray, "rows columns c h w"]
+    distance: Float[np.ndarray, "rows columns"]
+
+
+@dataclass(frozen=True)
 class Note:
     """How something was measured, in one sentence: an entry of the run's ``notes.json``."""
 
     measure: str
     words: str
+
+
+#: all that measuring yields
+Result = Row | Heatmap | PerImage | Pictures | Note

@@ -6,7 +6,7 @@ from .base import Pool
 _MODULES = registered(
     __file__,
     ("windows", "mixed", "ordered", "fractional", "blur", "polyphase", "spectral", "learned"),
-    without=("base", "facts", "geometry", "heads", "swap", "table"),
+    without=("base", "facts", "geometry", "heads", "null_space", "swap", "table"),
 )
 _POOLS = collect(
     (f"{__package__}.{module}" for module in _MODULES),

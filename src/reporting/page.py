@@ -29,6 +29,7 @@ from .headline import headline
 from .inline_data import compressed
 from .live_net import serialize_live_nets
 from .map_browser import serialize_maps
+from .metamers import pictures_of, write_slide
 from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section, drawn
 from .story import answer, causes
 from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
@@ -98,6 +99,7 @@ def _write_report(
     files.write(page, render(folder, title, runs, variants, unfinished, selected, study))
     if figures is not None:
         write_figures(drawn(variants, SWEEP_SECTIONS), figures)
+    write_slide(out / files.METAMERS, {variant.name: pictures_of(variant) for variant in variants})
     columns = shown_columns(variants)
     count = sum(len(variant.runs) for variant in variants)  # a run found twice counts once
     shown = show_comparison(shown_rows(variants), f"{title}: {count} run{'s' * (count > 1)}", columns)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from . import effects, heatmaps, measure_figures, other_measures, plots
+from . import effects, heatmaps, measure_figures, metamers, other_measures, plots
 from .groups import COMPARED, INSIDE, INVARIANCE, LAYERS, OTHERS, TRAINING, Group
 from .variant import Variant
 
@@ -106,6 +106,18 @@ MEASURED_SECTIONS = (
         look="a bright diagonal: both nets do the same at the same depth.", reading=
         "CKA of every layer of this net (down) with every layer of the other (across), on the same images: 1 = equal "
         f"up to rotation and scale, 0 = nothing in common. Untrained: {UNTRAINED}, against the same other net."),
+    Section("What each layer throws away: metamers", metamers.metamer_pictures, group=INSIDE, family="metamers",
+        look="the layer from which on pictures no longer look like the image in their row.", reading=
+        "Images that were noise, and were changed until a layer has the same activation as for the image in the first "
+        "column, up to a twentieth of the distance between two images; two starts each, first seed of each variant. "
+        "To that layer and all after it they are the image. Above each: how many optimisations got there; those that "
+        "did not are crossed out, and are no metamers."),
+    Section("Metamers in numbers", metamers.metamer_curves, group=INSIDE,
+        look="whether the high frequencies, or the place of things, are lost first.", reading=
+        "Of the optimisations that reached their target. Pixel distance and spread: 0 = nothing is thrown away, 1 = as "
+        "far as another image. Error: the same for the energy in a band of frequencies. Displaced: the share of the "
+        "difference that goes away as windows move by up to 2 pixels. Recognised: by the net itself, 1 = in the class "
+        f"of the image. {LINES}."),
     Section("Effective receptive fields", heatmaps.receptive_fields, group=INSIDE,
         look="how small the bright spot is beside the theoretical field.", reading=
         "Gradient magnitude on the pixels for the middle unit of each layer, first seed of each variant "

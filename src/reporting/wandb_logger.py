@@ -217,6 +217,14 @@ class WandbLogger:
 
         self._log({f"grids/{name}": wandb.Image(heatmap_picture(name, plane)) for name, plane in grids.items()})
 
+    def log_pictures(self, pictures: Mapping[str, "np.ndarray"]) -> None:
+        """Log pictures that measuring made: ``pictures/metamers/stage1`` …"""
+        if self.experiment is None or not pictures:
+            return
+        import wandb
+
+        self._log({f"pictures/{name}": wandb.Image(pixels) for name, pixels in pictures.items()})
+
     def log_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Log a table."""
         if self.experiment is None:

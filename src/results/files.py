@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONFIG, RUN, HISTORY, SHAPES, MEASURES = "config.yaml", "run.json", "history.csv", "shapes.csv", "measures.csv"
 GRIDS, NOTES, INSIDE, PER_IMAGE = "grids.npz", "notes.json", "inside.npz", "per_image.npz"
+PICTURES, METAMERS = "pictures.npz", "metamers.svg"
 MEASURED = "measured.json"  # how a table was measured that is not a run's own
 IDENTITY = "identity.json"  # format and checksums of image files
 CHECKPOINTS, MAPS, FAILED, WANDB_ID = "checkpoints", "maps", "failed.txt", "wandb.id"

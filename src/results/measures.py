@@ -9,18 +9,18 @@ import numpy as np
 
 from ..evaluation.families import ALWAYS, family_of
 from ..metrics.quantities import is_of_a_metric
-from ..metrics.rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Row
+from ..metrics.rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Pictures, Result, Row
 from . import files
 
 #: end of the measures' names of an untrained twin
 UNTRAINED = "_untrained"
 #: sums of squares of such numbers are finite
 LARGEST = 1e100
+#: end of the key of the distances of pictures
+DISTANCE = "/distance"
 
 
-def write_measures(
-    path: Path, results: Iterable[Row | Heatmap | Note | PerImage], families: Collection[str] | None = None
-) -> list[Row]:
+def write_measures(path: Path, results: Iterable[Result], families: Collection[str] | None = None) -> list[Row]:
     """Write the table of a run, one row per number, with heatmaps, notes and values per image beside it; give its rows.
     Of ``families``, those that were measured, as ``measure.what`` names them, and of what is always measured, the rows
     are replaced; those of other families stay. None: the whole table is replaced.
@@ -34,6 +34,12 @@ def write_measures(
         for result in results
         if isinstance(result, PerImage)
     }
+    pictures = {
+        f"{result.measure}/{result.layer}{ending}": array
+        for result in results
+        if isinstance(result, Pictures)
+        for ending, array in (("", result.values), (DISTANCE, result.distance))
+    }
     lines: Iterable[Sequence[Any]] = [row.values() for row in rows]
     if families is not None:
         replaced = {*families, ALWAYS}
@@ -41,10 +47,11 @@ def write_measures(
         grids = _others(read_grids(path), replaced) | grids
         notes = _others(read_notes(path), replaced) | notes
         per_image = read_per_image(path) | per_image
+        pictures = _others(read_pictures(path), replaced) | pictures
     files.write_table(path, COLUMNS, lines)
-    for name in (files.GRIDS, files.NOTES, files.PER_IMAGE):
+    for name in (files.GRIDS, files.NOTES, files.PER_IMAGE, files.PICTURES):
         files.beside(path, name).unlink(missing_ok=True)
-    for name, arrays in ((files.GRIDS, grids), (files.PER_IMAGE, per_image)):
+    for name, arrays in ((files.GRIDS, grids), (files.PER_IMAGE, per_image), (files.PICTURES, pictures)):
         if arrays:
             files.write_arrays(files.beside(path, name), arrays)
     if notes:
@@ -67,6 +74,13 @@ def read_grids(path: Path) -> dict[str, np.ndarray]:
 def read_per_image(path: Path) -> dict[str, np.ndarray]:
     """The statistics of every image beside a table, by ``per_image_name``; none in older runs."""
     return files.read_arrays(files.beside(path, files.PER_IMAGE), 2)
+
+
+def read_pictures(path: Path) -> dict[str, np.ndarray]:
+    """The pictures beside a table: ``measure/layer`` → (rows, columns, c, h, w), bytes, and ``measure/layer/distance``
+    → (rows, columns), how far each is from what it should be.
+    """
+    return files.read_arrays(files.beside(path, files.PICTURES))
 
 
 def read_notes(path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ..metrics.rows import Row
 from . import files
 from .identity import FORMAT, settings_of
 from .locks import lock_holder
-from .measures import finite, named_values, number, read_grids, read_notes, read_per_image, read_results
+from .measures import finite, named_values, number, read_grids, read_notes, read_per_image, read_pictures, read_results
 from .outcomes import COLLAPSED, DIVERGED, TRAINED
 from .where import matching
 
@@ -115,6 +115,11 @@ class FinishedRun:
     def grids(self) -> dict[str, np.ndarray]:
         """Heatmaps: ``measure/layer`` → a number for each place."""
         return read_grids(self._table)
+
+    @cached_property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Images that measuring made: ``measure/layer`` → (rows, columns, c, h, w), and ``measure/layer/distance``."""
+        return read_pictures(self._table)
 
     @cached_property
     def per_image(self) -> dict[str, np.ndarray]:

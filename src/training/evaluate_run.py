@@ -11,6 +11,7 @@ from ..data.images import Images
 from ..data.splits import Splits, pad_images
 from ..evaluation.accuracy import accuracy_rows, location_leak
 from ..evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter, sampling_grids
+from ..evaluation.families import MetamerOptions
 from ..evaluation.fuse_batch_norm import fuse_conv_bn
 from ..evaluation.pairs import Progress, no_progress, pair_rows
 from ..evaluation.suite import Results, evaluate_families
@@ -50,8 +51,16 @@ def evaluation_set(cfg: Config, splits: Splits) -> EvaluationSet:
     positions = chosen.positions if chosen.positions.numel() else None
     return EvaluationSet(
         surrounded, cfg.measure.max_shift, chosen.labels, positions, cfg.measure.seed,
-        dimensions=tuple(cfg.measure.dimensions),
+        dimensions=tuple(cfg.measure.dimensions), metamers=metamer_options(cfg),
         sizes=chosen.sizes, size_range=splits.object_size,
+    )  # fmt: skip
+
+
+def metamer_options(cfg: Config) -> MetamerOptions:
+    """What the family ``metamers`` optimises."""
+    asked = cfg.measure
+    return MetamerOptions(
+        asked.metamer_images, asked.metamer_starts, asked.metamer_steps, tuple(asked.metamer_layers)
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from ..errors import Interrupted
 from ..metrics.rows import Row
 from ..naming import code_checksum, code_version
 from ..reporting.maps import finish_maps
+from ..reporting.metamers import drawn_columns, write_slide
 from ..reporting.terminal import console, show_closing, show_notes, show_summary
 from ..reporting.wandb_logger import WandbLogger
 from ..results import files
@@ -129,6 +130,7 @@ def _measure(net: "Training", cfg: Config, splits: Splits, summary: ModelSummary
             status.update("analysing features")
             features = features_of_run(net, cfg, splits, summary, probe_images(cfg.probe, splits))
             files.write_arrays(folder / files.INSIDE, features)
+    write_slide(folder / files.METAMERS, {folder.name: FinishedRun(folder, {}).pictures})
     return rows
 
 
@@ -138,6 +140,7 @@ def _log(tracker: WandbLogger, folder: Path, facts: dict[str, Any]) -> None:
     tracker.log_history(done.history)  # rows not sent before a kill
     tracker.log_maps(finish_maps(folder))
     tracker.log_measures(done.results, done.grids)
+    tracker.log_pictures(drawn_columns(done.pictures))
     tracker.log_table("shapes", list(done.shapes[0]), [[_typed(cell) for cell in row.values()] for row in done.shapes])
     tracker.log_summary(facts)
 

@@ -2,7 +2,7 @@
 
 A family's file has:
 
-- ``rows(adapter, test_set)``, which yields its ``Row``, ``Heatmap``, ``Note`` and ``PerImage`` results;
+- ``rows(adapter, test_set)``, which yields its ``Row``, ``Heatmap``, ``Note``, ``PerImage`` and ``Pictures`` results;
 - ``QUANTITIES`` (``metrics.quantities``), if it defines numbers of its own;
 - ``PREFIXES``, if names of its measures without a transform, heatmaps and notes do not begin with the family's name;
 - ``FUSES_NORMS = False``, if it needs the batch norms as they are; ``NEEDS_ALL_IMAGES = True``, if its numbers depend
@@ -12,6 +12,7 @@ A family that costs much, or that few sets can have, is in ``ON_REQUEST``.
 """
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -23,11 +24,21 @@ from ...transforms import TABLE
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))
 #: the family of what is measured whatever ``measure.what`` is: the scores on original images, and the suite's note
 ALWAYS = ""
-#: families that a run measures only if ``measure.what`` names them: one costs as much as several others, one is for
+#: families that a run measures only if ``measure.what`` names them: two cost as much as several others, one is for
 #: comparisons of pools, one needs images whose objects have a known size
-ON_REQUEST = ("equal_dimension", "maximum_sampling", "object_size")
+ON_REQUEST = ("equal_dimension", "maximum_sampling", "metamers", "object_size")
 #: numbers of features that ``equal_dimension`` compares layers at
 DIMENSIONS = (4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class MetamerOptions:
+    """What ``metamers`` optimises: images, starts of each, the most steps, and layers (none: those of the adapter)."""
+
+    images: int = 8
+    starts: int = 2
+    steps: int = 200
+    layers: tuple[str, ...] = ()
 
 
 def file_of_family(name: str) -> str:

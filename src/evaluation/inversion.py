@@ -1,0 +1,189 @@
+"""Images that a layer cannot tell from a given one, by gradient descent on pixels: metamers.
+
+Mahendran & Vedaldi 2015, "Understanding deep image representations by inverting them"; Feather et al. 2023, "Model
+metamers reveal divergent invariances between biological and artificial neural networks".
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..nets.hooks import eval_mode
+from .adapter import OUTPUT, ModelAdapter
+
+#: a function of images (n, c, h, w) with pixels in [0, 1]: a layer's activations, flat
+Activations = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n d"]]
+
+#: makes an optimiser of pixels
+Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
+
+#: relative layer distance below which an image is a metamer: a twentieth of the distance between two images
+THRESHOLD = 0.05
+#: Adam's step size at the first step, in units of the range of pixels, and the share of it at the last
+STEP, LAST = 0.1, 0.05
+ADAM: Optimiser = partial(torch.optim.Adam, lr=STEP)
+#: images that are optimised at once
+BATCH = 64
+#: pairs of images behind the median distance between two images
+PAIRS = 1000
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Images after an optimisation, and how far each is from its target.
+
+    Attributes:
+        images: pixels in [0, 1].
+        distance: from the target's activation, relative to ``scale``: 1, as far as another image.
+        steps: that were taken.
+    """
+
+    images: Float[Tensor, "n c h w"]
+    distance: Float[Tensor, " n"]
+    steps: Int64[Tensor, " n"]
+
+    @property
+    def reached(self) -> Bool[Tensor, " n"]:
+        """Which are below ``THRESHOLD``: metamers. The others are not."""
+        return self.distance < THRESHOLD
+
+
+class _LayerRan(Exception):
+    """The layer has run: the rest of the net need not."""
+
+
+@contextmanager
+def activations_of(adapter: ModelAdapter, layer: str) -> Iterator[Activations]:
+    """The function from pixels in [0, 1] to a layer's activations, in eval mode, with frozen weights inside the
+    ``with``; ``OUTPUT`` is the net's output. The net runs up to the layer, unless that runs several times a pass: then
+    its last output counts.
+
+    Raises:
+        UserError: the layer gives no tensor.
+    """
+    net, kept = adapter.net, list[Tensor]()
+    module = net if layer == OUTPUT else net.get_submodule(layer)
+    runs = 0  # of the layer in a pass; 0: not known yet
+
+    def keep(_: nn.Module, inputs: object, output: object) -> None:
+        if not isinstance(output, Tensor):
+            raise UserError(f"{layer}: gives {type(output).__name__}, where a tensor is needed")
+        kept.append(output.clone())  # the net may overwrite it in place
+        if runs == 1:
+            raise _LayerRan
+
+    def activations(pixels: Tensor) -> Tensor:
+        nonlocal runs
+        x = adapter.normalise(pixels * 255)
+        if layer == OUTPUT:
+            return adapter.select_output(net(x)).flatten(1)
+        kept.clear()
+        with suppress(_LayerRan):
+            net(x)
+        runs = runs or len(kept)
+        return kept.pop().flatten(1)
+
+    trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    hook = None if layer == OUTPUT else module.register_forward_hook(keep)
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        with eval_mode(net):
+            yield activations
+    finally:
+        if hook:
+            hook.remove()
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def noise(count: int, shape: tuple[int, ...], seed: int, number: int) -> Float[Tensor, "count c h w"]:
+    """Start ``number`` of images: uniform noise in [0, 1], the same for every net and layer. The first images have the
+    same noise whatever ``count`` is.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+    return torch.stack([torch.rand(shape, generator=generator) for _ in range(count)])
+
+
+def random_pairs(n: int, seed: int, most: int = PAIRS) -> tuple[Int64[Tensor, " p"], Int64[Tensor, " p"]]:
+    """All pairs of different images, or ``most`` of them at random."""
+    first, second = torch.triu_indices(n, n, 1)
+    order = torch.randperm(len(first), generator=torch.Generator().manual_seed(seed))[:most]
+    return first[order], second[order]
+
+
+def median_distance(outputs: Float[Tensor, "n d"], seed: int = 0) -> float:
+    """The median distance between two different images; nan where it is 0, as of a layer that is constant.
+
+    >>> median_distance(torch.tensor([[0.0], [1.0], [3.0]]))
+    2.0
+    """
+    first, second = random_pairs(len(outputs), seed)
+    distances = [
+        (outputs[i] - outputs[j]).norm(dim=1) for i, j in zip(first.split(BATCH), second.split(BATCH), strict=True)
+    ]
+    return float(torch.cat(distances).median()) or math.nan
+
+
+def match(
+    activations: Activations, targets: Float[Tensor, "n d"], starts: Float[Tensor, "n c h w"], scale: float, steps: int,
+    threshold: float = THRESHOLD, optimiser: Optimiser = ADAM,
+) -> Matched:  # fmt: skip
+    """Change each start until its activation is that of its target: projected gradient descent on the squared distance.
+
+    After each step pixels are clamped to [0, 1]. An image stops when its distance over ``scale`` is below the
+    threshold, else after ``steps`` steps; the step size falls by a cosine to ``LAST`` of its first value. Adam scales
+    the gradient of each pixel by itself, so no image depends on the others of its batch.
+    """
+    parts = [
+        _match(activations, *part, scale, steps, threshold, optimiser)
+        for part in zip(targets.split(BATCH), starts.split(BATCH), strict=True)
+    ]  # fmt: skip
+    return Matched(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _match(
+    activations: Activations, targets: Tensor, starts: Tensor, scale: float, steps: int, threshold: float,
+    optimiser: Optimiser,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    images, distance = starts.clone(), starts.new_full((len(starts),), math.inf)
+    taken, running = torch.zeros(len(starts), dtype=torch.long), torch.arange(len(starts), device=starts.device)
+    pixels = starts.clone().requires_grad_()
+    descent = optimiser([pixels])
+    (first,) = (group["lr"] for group in descent.param_groups)
+    for step in range(steps + 1):
+        with torch.enable_grad():
+            squared = ((activations(pixels) - targets[running]) / scale).square().sum(1)
+            (pixels.grad,) = torch.autograd.grad(squared.sum(), pixels)
+        images[running], distance[running] = pixels.detach(), squared.detach().sqrt()
+        taken[running.cpu()] = step
+        going = distance[running] >= threshold
+        if step == steps or not going.any():
+            break
+        if not going.all():
+            running = running[going]
+            pixels, descent = _without(pixels, descent, going, optimiser)
+        descent.param_groups[0]["lr"] = first * (LAST + (1 - LAST) * (1 + math.cos(math.pi * step / steps)) / 2)
+        descent.step()
+        pixels.data.clamp_(0, 1)
+    return images, distance, taken
+
+
+def _without(
+    pixels: Tensor, descent: torch.optim.Optimizer, going: Bool[Tensor, " n"], optimiser: Optimiser
+) -> tuple[Tensor, torch.optim.Optimizer]:
+    """The images that go on, with what the optimiser keeps of them."""
+    kept = pixels.detach()[going].requires_grad_()
+    assert pixels.grad is not None
+    kept.grad = pixels.grad[going]
+    smaller = optimiser([kept])
+    state = descent.state.get(pixels, {})
+    smaller.state[kept] = {key: value[going] if value.dim() else value for key, value in state.items()}
+    return kept, smaller
