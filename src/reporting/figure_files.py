@@ -79,6 +79,8 @@ def figure_csv(figure: go.Figure) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for trace in figure.data:
+        if trace.type == "image":  # a picture, which has no numbers
+            continue
         start = (_panel(trace, figure.layout), trace.name, trace.meta)
         points = _cells(trace) if trace.type == "heatmap" else _points(trace)
         table.writerows([*start, *map(_short, point)] for point in points)

@@ -256,7 +256,7 @@ def _what_differs(layer: str, inverted: _Inverted, images: _Images) -> Iterator[
 
 
 @torch.no_grad()
-def _classes(adapter: ModelAdapter, images: Float[Tensor, "n c h w"]) -> Int64[Tensor, "n *places"]:
+def _classes(adapter: ModelAdapter, images: Float[Tensor, "n c h w"]) -> Int64[Tensor, "n ..."]:
     with eval_mode(adapter.net):
         return adapter.select_output(adapter.net(adapter.normalise(images * 255))).argmax(1)
 
