@@ -24,8 +24,8 @@ Activations = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n d"]]
 #: makes an optimiser of pixels
 Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
 
-#: relative layer distance below which an image is a metamer: a twentieth of the distance between two images
-THRESHOLD = 0.05
+#: relative layer distance below which an image is a metamer: a tenth of the distance between two images
+THRESHOLD = 0.1
 #: Adam's step size at the first step, in units of the range of pixels, and the share of it at the last
 STEP, LAST = 0.1, 0.05
 ADAM: Optimiser = partial(torch.optim.Adam, lr=STEP)
