@@ -37,7 +37,7 @@ def matrix_of(layer: Layer, shape: tuple[int, int, int]) -> Float[Tensor, "m n"]
 def row_space(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "r n"]:
     """An orthonormal basis of what the matrix keeps, by singular value decomposition; r is its rank.
 
-    >>> row_space(torch.tensor([[1.0, 1.0], [2.0, 2.0]])).shape
+    >>> row_space(torch.tensor([[1.0, 1.0], [2.0, 2.0]], dtype=torch.float64)).shape
     torch.Size([1, 2])
     """
     _, values, basis = torch.linalg.svd(matrix, full_matrices=False)
