@@ -48,6 +48,10 @@ def test_only_these_numbers_got_a_range_that_they_did_not_have():
     bounded = {name for name in quantities.quantities() if range_of(name) != (-INF, INF)}
     added = "accuracy_in_place cka cka_against max_filter_cosine participation_ratio_isotropic probe_dimension "
     added += "equal_dimension_accuracy equal_dimension_variance accuracy_small accuracy_medium accuracy_large "
+    added += (
+        "metamer_reached metamer_layer_distance metamer_pixel_distance metamer_spread metamer_energy metamer_error "
+    )
+    added += "metamer_displaced metamer_recognised metamer_recognised_against null_space_energy "
     added += "class_divergence gradient_disparity local_dimension prediction_change"
     assert bounded - before == set(added.split())
     assert before - bounded == {"cosine_random"}, "the control of a quantity"

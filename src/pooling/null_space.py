@@ -41,7 +41,8 @@ def row_space(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "r n"]:
     torch.Size([1, 2])
     """
     _, values, basis = torch.linalg.svd(matrix, full_matrices=False)
-    return basis[values > SINGULAR * values.max()]
+    kept: Tensor = basis[values > SINGULAR * values.max()]
+    return kept
 
 
 def kept(maps: Float[Tensor, "n c h w"], basis: Float[Tensor, "r d"]) -> Float[Tensor, "n c h w"]:
@@ -58,7 +59,7 @@ def is_linear(layer: Layer, maps: Float[Tensor, "n c h w"]) -> bool:
     """
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, maps.shape, generator=generator).to(maps) * 2 - 1
-    a, b = maps * signs, maps.flip(0) * 3
+    a, b = maps * signs, maps.flip(0).roll(1, -1) * 3
     with torch.no_grad():
         constant = layer(torch.zeros_like(maps[:1]))
         both, sums = layer(a + b) - constant, layer(a) + layer(b) - 2 * constant

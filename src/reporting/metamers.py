@@ -187,10 +187,11 @@ def _heading(name: str, column: Column) -> str:
 def metamer_curves(variants: Sequence[Variant]) -> go.Figure:
     """How metamers differ from their image, by layer: trained, and untrained."""
     order = layers_with(variants, "metamer_pixel_distance")
-    panels = [
-        Panel(title, lambda v, name=name, at=at: {end: by_layer(v, order, f"{name}{end}", at) for end in SUFFIXES})
-        for title, name, at in CURVES
-    ]
+
+    def panel(title: str, measure: str, protocol: str) -> Panel:
+        return Panel(title, lambda v: {end: by_layer(v, order, measure + end, protocol) for end in SUFFIXES})
+
+    panels = [panel(*entry) for entry in CURVES]
     return small_multiples(variants, panels, "", order, shared=False)
 
 

@@ -1,6 +1,6 @@
 """Metamers: images that a layer cannot tell from a given one (``evaluation.inversion``), and what they show.
 
-From noise, pixels in [0, 1] are changed until a layer's activation is that of an image: to a twentieth of the median
+From noise, pixels in [0, 1] are changed until a layer's activation is that of an image: to a tenth of the median
 distance between two images' activations. An optimisation that does not get there is counted (``metamer_reached``), and
 is no metamer: all other numbers are of those that did. The protocol is ``test``; ``no_pools`` is a control, the same
 net with the identity for its pools, on few images. ``…_null`` is of the noise that the optimisation starts from,
@@ -41,7 +41,7 @@ from .aliasing import strided
 
 QUANTITIES = (
     Quantity("metamer_reached", low=0, high=1,
-        formula="share of optimisations that end at a metamer_layer_distance below 0.05",
+        formula="share of optimisations that end at a metamer_layer_distance below 0.1",
         null="0: the layer was not inverted, and its other numbers are empty", source="Feather et al. 2023"),
     Quantity("metamer_layer_distance", low=0,
         formula="‖φ(m) - φ(x)‖ / median ‖φ(x) - φ(x')‖, m the end of any optimisation with target x",
