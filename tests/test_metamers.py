@@ -34,7 +34,7 @@ STARTS = noise(N, (1, SIDE, SIDE), 0, 0)
 
 
 def adapter(*layers: nn.Module, observed: str = "0") -> ModelAdapter:
-    return ModelAdapter(nn.Sequential(*layers).eval(), [observed], lambda pixels: pixels / 255)
+    return ModelAdapter(nn.Sequential(*layers, nn.Flatten()).eval(), [observed], lambda pixels: pixels / 255)
 
 
 def images(**options: object) -> EvaluationSet:
@@ -79,7 +79,7 @@ def test_a_global_average_keeps_the_mean_alone() -> None:
     assert ((matched.images.mean((1, 2, 3)) - IMAGES.mean((1, 2, 3))).abs() < THRESHOLD * scale).all()
     found = measured(of)
     assert value(found, "pixel_distance") > 0.9, "as far as another image"
-    assert value(found, "pixel_distance") == pytest.approx(value(found, "pixel_distance_null"), abs=0.05)
+    assert value(found, "pixel_distance") == pytest.approx(value(found, "pixel_distance_null"), abs=0.15)
 
 
 def test_a_linear_layer_gives_the_projection_of_the_start_by_plain_gradient_descent() -> None:
@@ -89,14 +89,15 @@ def test_a_linear_layer_gives_the_projection_of_the_start_by_plain_gradient_desc
     targets = 0.4 + 0.2 * IMAGES
     _, _, basis = torch.linalg.svd(layer.weight.detach(), full_matrices=False)
     with activations_of(adapter(nn.Flatten(), layer, observed="1"), "1") as activations:
-        descent = partial(torch.optim.SGD, lr=0.3)
-        found = match(activations, activations(targets), grey, 1.0, 600, 1e-5, descent).images.flatten(1)
-        adam = match(activations, activations(targets), grey, 1.0, 600, 1e-5).images.flatten(1)
+        descent = partial(torch.optim.SGD, lr=0.05)
+        found = match(activations, activations(targets), grey, 1.0, 600, 0.002, descent).images.flatten(1)
+        adam = match(activations, activations(targets), grey, 1.0, 600, 0.02, partial(torch.optim.Adam, lr=0.02))
     x0, x = grey.flatten(1), targets.flatten(1)
     projection = x0 + (x - x0) @ basis.T @ basis
-    assert torch.allclose(found, projection, atol=1e-4)
-    for metamer in (found, adam):
-        assert ((metamer - x) @ basis.T).abs().max() < 1e-4, "it differs from the image in the null space alone"
+    assert torch.allclose(found, projection, atol=0.01) and (projection - x0).abs().max() > 0.1
+    for metamer in (found, adam.images.flatten(1)):
+        assert ((metamer - x) @ basis.T).abs().max() < 0.1, "it differs from the image in the null space alone"
+        assert (x0 - x).norm(dim=1).min() > 0.5
         assert (metamer - x).norm(dim=1).min() > 0.1
 
 

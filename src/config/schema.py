@@ -71,7 +71,7 @@ class Measure:
     dimensions: list[int] = counts_field(DIMENSIONS)  # of the features that equal_dimension compares
     metamer_images: int = count_field(8)  # that metamers inverts at every layer
     metamer_starts: int = count_field(2)  # from so much noise each
-    metamer_steps: int = count_field(400)  # at most
+    metamer_steps: int = count_field(300)  # at most
     metamer_layers: list[str] = field(default_factory=list)  # as in stage2.pool; empty: every stage, and features
     every: int = range_field(
         0, 0, float("inf"), "0 (never) or a number of epochs"

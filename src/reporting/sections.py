@@ -109,7 +109,7 @@ MEASURED_SECTIONS = (
     Section("What each layer throws away: metamers", metamers.metamer_pictures, group=INSIDE, family="metamers",
         look="the layer from which on pictures no longer look like the image in their row.", reading=
         "Images that were noise, and were changed until a layer has the same activation as for the image in the first "
-        "column, up to a twentieth of the distance between two images; two starts each, first seed of each variant. "
+        "column, up to a tenth of the distance between two images; two starts each, first seed of each variant. "
         "To that layer and all after it they are the image. Above each: how many optimisations got there; those that "
         "did not are crossed out, and are no metamers."),
     Section("Metamers in numbers", metamers.metamer_curves, group=INSIDE,

@@ -37,7 +37,7 @@ class MetamerOptions:
 
     images: int = 8
     starts: int = 2
-    steps: int = 400
+    steps: int = 300
     layers: tuple[str, ...] = ()
 
 
