@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from src.config import MEASURE_NAMES, MEASURES
 from src.data.splits import split
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
-from src.evaluation.families import ON_REQUEST
+from src.evaluation.families import ON_REQUEST, MetamerOptions
 from src.evaluation.families.layers import against_rows
 from src.evaluation.families.layers import rows as capture_rows
 from src.evaluation.suite import FAMILIES, TRANSFORMS_OF, evaluate_families
@@ -45,7 +45,8 @@ def images_to_measure(n: int = N, labels: bool = True, positions: bool = False) 
     where = torch.rand(n, 2, generator=generator) if positions else None
     known = torch.arange(n) % 4 if labels else None
     sizes = torch.linspace(0.1, 0.2, n)
-    return EvaluationSet(canvas, MARGIN, known, where, batch=15, sizes=sizes, size_range=(0.1, 0.2))
+    sought = MetamerOptions(images=2, starts=2, steps=5)  # what they show has its own tests
+    return EvaluationSet(canvas, MARGIN, known, where, batch=15, sizes=sizes, size_range=(0.1, 0.2), metamers=sought)
 
 
 def adapter(**axes: object) -> ModelAdapter:

@@ -137,5 +137,5 @@ def test_the_family_is_measured_only_if_it_is_named():
 
 @pytest.mark.parametrize("wrong", [[4, 0], [-1]])
 def test_a_wrong_number_of_dimensions_is_refused(wrong):
-    with pytest.raises(UserError, match=r"^measure\.dimensions=.*: must be whole numbers of at least 1$"):
+    with pytest.raises(UserError, match=r"^measure\.dimensions=.*: must be whole numbers of at least 1, below "):
         from_dict({"measure": {"dimensions": wrong}})

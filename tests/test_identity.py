@@ -29,6 +29,7 @@ OTHERS: dict[str, Any] = {
     "data.augment": "flip", "train.optimizer": "sgd", "train.schedule": "constant", "train.keep": "last",
     "trainer.strategy": "ddp", "trainer.accelerator": "cpu", "trainer.precision": "bf16-mixed",
     "data.label_noise_kind": "random", "data.object_size": [0.05, 0.1], "measure.dimensions": [3],
+    "measure.metamer_layers": ["stage1"],
     "measure.follow": ["dead_share"], "measure.what": ["shift"],
     "probe.choice": "balanced", "probe.files": [__file__], "wandb.mode": "disabled",
     "wandb.project": "mine", "wandb.entity": "us", "question": "why?", "name": "mine", "trainer.devices": 2,

@@ -188,7 +188,8 @@ def _match(
         with torch.enable_grad():
             squared = ((activations(pixels) - targets[running]) / scale).square().sum(1)
             left = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
-            (pixels.grad,) = torch.autograd.grad(left.sum(), pixels)
+            (gradient,) = torch.autograd.grad(left.sum(), pixels)
+        pixels.grad = gradient.nan_to_num(0, 0, 0)  # HOG's has none where an image is constant
         images[running], distance[running] = pixels.detach(), left.detach()
         taken[running.cpu()] = step
         going = distance[running] >= threshold
