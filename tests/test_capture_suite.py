@@ -167,7 +167,8 @@ def sound(found: list[Row]) -> None:
         if math.isfinite(one.value) and math.isfinite(one.low):
             assert one.low <= one.value <= one.high, row
         assert math.isnan(one.low) == math.isnan(one.high)
-        assert one.n >= 1
+        # of metamers none may have been found
+        assert one.n >= 1 or (row.measure.startswith("metamer_") and math.isnan(one.value) and one.n == 0)
 
 
 @pytest.mark.parametrize("axes", [{"padding": "circular"}, {"pool": "none", "head": "flatten"}], ids=["gap", "flatten"])
