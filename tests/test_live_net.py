@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from torch import Tensor, nn
 
 from src.config import from_dict, to_dict
@@ -103,14 +103,6 @@ def outputs_of(net: Network, pixels: Tensor) -> dict[str, Tensor]:
 
 def packed_array(array: Any) -> str:
     return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ ANYWHERE = {"accelerator": ("auto", "cpu"), "strategy": ("auto", "ddp")}
 
 def check_trainer(options: Trainer) -> None:
     """Let Lightning choose devices by these options; ``UserError`` in a line where it cannot, or where it would wait
-    for processes that nobody starts. The first process checks for all ranks.
+    for processes that are never started. The first process checks for all ranks.
     """
     default = asdict(Trainer())
     given = {key: value for key, value in asdict(options).items() if value != default[key] and key != "save_minutes"}
