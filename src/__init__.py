@@ -13,6 +13,7 @@ C library keep freed memory.
 
 import ctypes
 import random
+import signal
 import sys
 import warnings
 from contextlib import suppress
@@ -20,6 +21,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+_IS_COMMAND = Path(sys.argv[0] if sys.argv else "").name in ("-m", "whatwhere")
+if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends imports without a traceback, until ``cli_errors``
 
 import torch
 

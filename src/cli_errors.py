@@ -1,5 +1,6 @@
 """How bad input is refused: one line on standard error, exit code 2."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .errors import Interrupted, UserError, did_you_mean
 from .naming import command
+from .streams import make_lenient
 
 
 def one_line(error: BaseException) -> str:
@@ -43,7 +45,12 @@ def omegaconf_errors() -> Iterator[None]:
 
 @contextmanager
 def cli_errors() -> Iterator[None]:
-    """Around an entry point: a ``UserError`` becomes one line on standard error and exit code 2."""
+    """Around an entry point: a ``UserError`` becomes one line on standard error and exit code 2. An output that cannot
+    be written stops no work.
+    """
+    make_lenient()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while the package was imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with omegaconf_errors():
             yield
@@ -55,9 +62,10 @@ def cli_errors() -> Iterator[None]:
             raise
         print(f"error: {str(error.filename)[:500]}: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
-    except Interrupted as signal:
-        print(f"stopped by {signal.name}: the same command goes on where this one stopped", file=sys.stderr)
+    except Interrupted as stop:
+        print(f"stopped by {stop.name}: the same command goes on where this one stopped", file=sys.stderr)
         raise
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends the process at once
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         raise SystemExit(130) from None

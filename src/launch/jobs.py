@@ -25,13 +25,11 @@ from rich.text import Text
 
 from ..naming import PACKAGE, command
 from ..results import files
-from ..training.ranks import end_with_parent
+from ..training.ranks import RANKS, end_with_parent
 from .forked import AVAILABLE, ForkedJob
 
 #: exit codes of a run that a signal stopped: after it has saved, or before there was anything to save
 STOPPED = tuple(code for signum in (signal.SIGTERM, signal.SIGUSR2) for code in (128 + signum, -signum))
-#: environment variables that tell a process its rank; a new job must not inherit them
-RANKS = tuple("LOCAL_RANK RANK GROUP_RANK NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT".split())
 #: environment variables that set the threads of numerical libraries
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: seconds a job has to save in when all are stopped

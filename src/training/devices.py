@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from ..config.schema import Trainer
 from ..errors import UserError
-from .ranks import is_main_process
+from .ranks import forget_ranks, is_main_process
 
 #: variables of the environment by which what starts a run on several machines is known
 CLUSTERS = ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID", "MASTER_ADDR", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE")
@@ -21,6 +21,7 @@ def check_trainer(options: Trainer) -> None:
     """Let Lightning choose devices by these options; ``UserError`` in a line where it cannot, or where it would wait
     for processes that are never started. The first process checks for all ranks.
     """
+    forget_ranks(options.devices * options.num_nodes)
     default = asdict(Trainer())
     given = {key: value for key, value in asdict(options).items() if value != default[key] and key != "save_minutes"}
     if not is_main_process() or all(value in ANYWHERE.get(key, ()) for key, value in given.items()):

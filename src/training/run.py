@@ -40,7 +40,7 @@ from ..results.measures import named_values, write_measures
 from ..results.outcomes import DIVERGED, outcome_of
 from ..results.runs import FinishedRun
 from ..summary import ModelSummary, summarize, verify
-from .ranks import MAIN, end_with_parent, is_main_process, starting_ranks
+from .ranks import MAIN, end_with_parent, forget_ranks, is_main_process, starting_ranks
 from .untrained import first_images
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def run(cfg: Config, folder: Path) -> None:
         UserError: the folder holds a run of another config, another process works in it, or the data are missing.
         Interrupted: a signal stopped it; the run is saved.
     """
+    forget_ranks(cfg.trainer.devices * cfg.trainer.num_nodes)
     if is_finished(folder, cfg):
         other = " (by other code; remove it to train again)" if is_by_other_code(folder) else ""
         console.print(f"  finished before, kept: {folder}{other}", markup=False, soft_wrap=True)
@@ -232,7 +233,7 @@ def _fit(cfg: Config, folder: Path, tracker: WandbLogger | None) -> "tuple[Train
     saved = resume_from(checkpoints, progress=lambda line: console.print(f"  {line}", markup=False, soft_wrap=True))
     if saved is None:
         net.fit(splits.train.images, splits.normalise)
-    with starting_ranks():
+    with starting_ranks(trainer.strategy.launcher), _keyboard_interrupts():
         trainer.fit(net, train, val, ckpt_path=saved, weights_only=True)
     _, weights = read_checkpoint(checkpoints / f"{cfg.train.keep}.ckpt")
     net.load_state_dict(weights)
@@ -272,6 +273,19 @@ def hardware(device: torch.device) -> str:
     lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.exists() else []
     name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
     return f"{name}, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def _keyboard_interrupts() -> "Iterator[None]":
+    """Lightning ends the process by exit code 1 at a Ctrl-C that comes before there is anything to save, or while it
+    is being saved; inside the ``with`` it is a ``KeyboardInterrupt``, as everywhere else.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextmanager

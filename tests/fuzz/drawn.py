@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from tests.fuzz import commands, folders, late
+from tests.fuzz import commands, folders, late, surroundings
 from tests.fuzz.cases import Case, fault
 
 
@@ -17,7 +17,7 @@ def draw(folder: Path, seed: int, count: int, kind: str = "") -> list[Case]:
         folder: an empty one, for what cases need.
         seed: that draws them.
         count: how many at most.
-        kind: the beginning of the names of the kinds to draw from.
+        kind: the beginning of the names of the kinds to draw from; ``surroundings`` are drawn where they are named.
     """
     with redirect_stdout(io.StringIO()):
         sweep = folders.make_sweep(folder / "sweep")
@@ -28,6 +28,8 @@ def draw(folder: Path, seed: int, count: int, kind: str = "") -> list[Case]:
     generator, drawn = random.Random(seed), list[Case]()
     for left, source in zip((3, 2, 1), sources, strict=True):  # the smallest first: what it lacks, the others have
         drawn += generator.sample(source, min(len(source), (count - len(drawn)) // left))
+    if kind == "surroundings":  # real processes, which take seconds
+        drawn = generator.sample(cases := list(surroundings.cases()), min(count, len(cases)))
     return drawn
 
 
