@@ -26,7 +26,7 @@ _IS_COMMAND = Path(sys.argv[0] if sys.argv else "").name in ("-m", "whatwhere")
 if _IS_COMMAND and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends imports without a traceback, until ``cli_errors``
 
-import torch
+import torch  # noqa: E402
 
 if TYPE_CHECKING:  # for type checkers; when it runs, ``__getattr__`` imports them
     from .evaluation.evaluate import evaluate

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from typing import Any
 
 
 class _Lenient(io.FileIO):
@@ -11,7 +12,7 @@ class _Lenient(io.FileIO):
     def write(self, data: object, /) -> int:
         """Write bytes; after an error they go nowhere."""
         try:
-            return super().write(data)  # type: ignore[arg-type, return-value]
+            return super().write(data)  # type: ignore[arg-type]
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
@@ -23,9 +24,10 @@ class _Lenient(io.FileIO):
 
 def make_lenient() -> None:
     """Let this process write on where its output is closed, full, or of an encoding that lacks a character."""
-    for name, own in {"stdout": sys.__stdout__, "stderr": sys.__stderr__}.items():
-        stream = getattr(sys, name)
-        if stream is None or stream is not own:  # it is captured
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        captured = stream is not getattr(sys, f"__{name}__")
+        if stream is None or captured:
             continue
         try:
             stream.flush()

@@ -12,7 +12,7 @@ SRC = Path(__file__).parent.parent / "src"
 # A subpackage is a folder of src, or a file at its root. It imports from itself and from the rows above its own, at any
 # level of its code, types included.
 SUBPACKAGES = [
-    {"errors", "naming"},
+    {"errors", "naming", "streams"},
     {"option_fields", "arguments", "cli_errors", "registry", "memory"},
     {"stats", "nets", "transforms"},
     {"pooling"},

@@ -1,7 +1,6 @@
 """Checksums of image files: a run is identified by their content, not by their location."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +14,9 @@ def folder_checksum(root: Path) -> str:
 
     Moving or copying the folder does not change it; adding, removing, renaming or changing an image does.
     """
-    from .image_files import ENDINGS
+    from .image_files import ENDINGS, walk
 
-    files = [Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    files = [Path(folder, name) for folder, names in walk(root) for name in names]
     paths = [path for path in files if path.name.lower().endswith(ENDINGS) and path.is_file()]
     return _checksum(tuple(sorted(_stamp(path, path.relative_to(root).as_posix()) for path in paths)))
 

@@ -1,6 +1,7 @@
 """Image files: find them in folders, and read them as a viewer shows them, with 8 bits per channel."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +67,20 @@ def labelled(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
 def pictures(folder: Path) -> list[str]:
     """Paths of the images in a folder, at any depth, without hidden folders."""
     paths = []
-    for parent, _, names in sorted(os.walk(folder, followlinks=True)):
+    for parent, names in sorted(walk(folder)):
         if not any(hidden(part) for part in Path(parent).relative_to(folder).parts):
             paths += [str(Path(parent, name)) for name in sorted(names) if is_picture(name)]
     return [path for path in paths if Path(path).is_file()]  # a pipe would be waited for
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder in a folder, and the names of its files; links are followed, but not to a folder that they are in."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        above = [path for path in Path(parent).parents if path == folder or folder in path.parents]
+        if any(path.samefile(parent) for path in above):
+            folders.clear()
+        else:
+            yield parent, names
 
 
 def is_picture(name: str) -> bool:
@@ -77,16 +88,23 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(ENDINGS) and not hidden(name)
 
 
-def read(files: list[tuple[str, int]], size: int) -> Images:
+def read(files: list[tuple[str, int]], size: int, skip_damaged: bool = False) -> Images:
     """The (file, label) pairs as images: the shorter side scaled to ``size + 2 MARGIN``, then a centre crop.
 
-    Raises ``DataError`` if a file is no image.
+    Raises ``DataError`` if a file is no image, unless those are left out.
     """
     side = size + 2 * MARGIN
     refuse_too_large(f"{len(files):,} images with data.image_size={size}", 2 * len(files) * 3 * size**2)
     padded = torch.empty(len(files), 3, side, side, dtype=torch.uint8)
+    kept = []
     for i, (path, _) in enumerate(files):
-        picture = open_picture(path)
+        try:
+            picture = open_picture(path)
+        except DataError as error:
+            if skip_damaged:
+                continue
+            raise DataError(f"{error}; remove it, or leave out such files by data.skip_damaged=true") from error
+        kept.append(i)
         scale = side / min(picture.size)
         resized = round(picture.width * scale), round(picture.height * scale)
         picture = picture.resize(resized, Image.Resampling.BICUBIC)
@@ -94,4 +112,6 @@ def read(files: list[tuple[str, int]], size: int) -> Images:
         square = picture.crop((left, top, left + side, top + side))
         padded[i] = torch.from_numpy(np.array(square)).permute(2, 0, 1)
     labels = torch.tensor([label for _, label in files])
+    if len(kept) < len(files):
+        padded, labels = padded[kept], labels[kept]
     return Images(padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN].contiguous(), labels, padded)

@@ -68,6 +68,7 @@ class Source:
     centred: bool = True  # pixels are normalised to mean 0 and variance 1; else black stays 0, as in zero padding
     #: the least and the largest size of an object, in units of the side, if it is uniform in between; None: unknown
     object_size: tuple[float, float] | None = None
+    skipped: int = 0  # files that were left out, as they could not be read
 
 
 @dataclass(frozen=True)
@@ -81,4 +82,6 @@ class DataSet:
     load: Callable[[Path, int], Source]
     #: the same for other sizes of objects, ``data.object_size``; None: they cannot be chosen
     load_sized: Callable[[Path, int, tuple[float, float]], Source] | None = None
+    #: the same without the files that cannot be read; None: it has none
+    load_readable: Callable[[Path, int], Source] | None = None
     others: tuple[str, ...] = ()  # names of the further test parts, ``Source.others``

@@ -27,11 +27,14 @@ class Data:
     # the net sees every image with its pixels in one fixed, random order, drawn by split_seed: what locality is worth
     permute: bool = False
     image_size: int = count_field(64)  # folder, shapes, red_green: images are resized or rendered to this side
+    skip_damaged: bool = False  # folder: leave out files that cannot be read as images; else they are refused
     # shapes: least and largest radius, in units of the side, at most 0.5; null: 0.12 and 0.25
     object_size: list[float] | None = field(default=None, hash=False)
 
     def check(self) -> None:
         """Raise ``UserError`` for options that do not go together."""
+        if self.skip_damaged and self.name != "folder":
+            raise UserError(f"data.skip_damaged=true: is of data=folder; leave it out with data={self.name}")
         if self.object_size is not None:
             self._check_object_size(self.object_size)
         leave_out = f"with data.task={self.task} leave it out"

@@ -32,6 +32,7 @@ class Splits:
     others: dict[str, Images]
     true_labels: Int64[Tensor, " n"]  # of ``train``, before the noise
     object_size: tuple[float, float] | None = None  # as in ``Source``
+    skipped: int = 0  # image files that were left out, as they could not be read
     permutation: Permutation | None = None  # of the pixels of every image, as the net gets it
 
     @property
@@ -84,7 +85,7 @@ def _split(data: Data, pictures: str) -> Splits:
         load.cache_clear()
         _read[data.root] = pictures
     sizes = None if data.object_size is None else (data.object_size[0], data.object_size[1])
-    source = load(data.name, data.root, data.image_size, data.canvas, sizes)
+    source = load(data.name, data.root, data.image_size, data.canvas, sizes, data.skip_damaged)
     if len(source.classes) < 2 and data.task != "where":
         raise DataError(f"data={data.name}: only one class ({source.classes[0]}), where two are needed")
     if data.task != "what" and source.test.factors is None:
@@ -99,9 +100,11 @@ def _split(data: Data, pictures: str) -> Splits:
     available = len(order) - data.val_size
     train_size = available if data.train_size is None else data.train_size
     if not 0 < train_size <= available:
+        fitting = len(order) // 5 if data.train_size is None else len(order) - data.train_size
+        advice = f"; take data.val_size={fitting}" if fitting > 0 else "; take a smaller data.train_size"
         raise DataError(
             f"data={data.name} has {len(order)} training images: too few for data.val_size={data.val_size} "
-            f"and data.train_size={data.train_size}"
+            f"and data.train_size={data.train_size}{advice}"
         )
     val, train = order[: data.val_size], order[data.val_size : data.val_size + train_size]
     clean = source.train.take(train)
@@ -124,6 +127,7 @@ def _split(data: Data, pictures: str) -> Splits:
         source.others,
         clean.labels,
         source.object_size,
+        source.skipped,
         draw_permutation(height, width, data.split_seed) if data.permute else None,
     )
 

@@ -69,7 +69,8 @@ def _with_prefix(path: Path, prefix: str, state_dicts: dict[str, dict[str, Tenso
 def _tensors(tree: Any) -> dict[str, Tensor]:
     """The tensors of a mapping, by name; empty for anything else."""
     items = tree.items() if isinstance(tree, Mapping) else ()
-    return {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
+    return {key: tensor for key, tensor in tensors.items() if not tensor.is_meta and not tensor.is_complex()}
 
 
 class _Nothing:

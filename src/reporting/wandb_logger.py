@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..config import Config, to_dict
 from ..errors import UserError
@@ -18,6 +18,7 @@ from ..metrics.rows import COLUMNS, Row
 from ..results.files import WANDB_ID, write
 from ..results.measures import named_values
 from .maps import heatmap_picture
+from .terminal import console
 from .wandb_files import logged_before
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: largest number of characters of a group, a run's name and a report's title; the server refuses longer ones
 LONGEST = 128
+#: seconds that W&B's server is waited for, when a run starts
+PATIENCE = 20
 #: environment variable of W&B without a corresponding setting
 STAGING = "WANDB_DATA_DIR"
 
@@ -123,7 +126,7 @@ def settings() -> "Settings":
     import wandb
 
     return wandb.Settings(
-        console="off", silent=True, x_disable_stats=True, disable_git=True,
+        console="off", silent=True, init_timeout=PATIENCE, x_disable_stats=True, disable_git=True,
         x_transaction_log_flush_interval=0.1,  # seconds of rows that a killed process can lose
     )  # fmt: skip
 
@@ -169,11 +172,22 @@ class WandbLogger:
             write(self.folder / WANDB_ID, new_wandb_id())
         run_id = new_wandb_id() if self.init_kwargs else wandb_id(self.folder) or ""
         before = logged_before(self.folder, run_id)
-        experiment = wandb.init(
-            project=self.cfg.wandb.project, entity=self.cfg.wandb.entity, id=run_id, resume="allow", dir=self.folder,
-            mode="online" if mode == "online" else "offline", settings=settings(),
-            **init_kwargs | {"name": shorten_name(init_kwargs["name"])},
-        )  # fmt: skip
+
+        def start(mode: Literal["online", "offline"]) -> "Run":
+            return wandb.init(
+                project=self.cfg.wandb.project, entity=self.cfg.wandb.entity, id=run_id, resume="allow",
+                dir=self.folder, mode=mode, settings=settings(),
+                **init_kwargs | {"name": shorten_name(init_kwargs["name"])},
+            )  # fmt: skip
+
+        try:
+            experiment = start(mode="online" if mode == "online" else "offline")
+        except Exception as error:  # the network, the server and the library raise many kinds
+            if mode != "online":
+                raise
+            said = f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, for wandb sync"
+            console.print(f"  {said}", markup=False, soft_wrap=True)
+            experiment = start(mode="offline")
         sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
         self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)

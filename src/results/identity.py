@@ -112,4 +112,20 @@ def read_checkpoint(path: Path) -> tuple[Config, dict[str, torch.Tensor]]:
         raise UserError(f"checkpoint={path} cannot be read as a checkpoint of plain data") from error
     if not isinstance(tree, dict) or not {"config", "state_dict"} <= tree.keys():
         raise UserError(f"checkpoint={path} holds no config: it was not written by {command('train')}")
-    return from_dict(tree["config"]), tree["state_dict"]
+    weights = tree["state_dict"]
+    if not isinstance(weights, dict) or not all(_is_weight(*entry) for entry in weights.items()):
+        raise UserError(f"checkpoint={path} holds no weights: names with dense tensors of real numbers are needed")
+    config = tree["config"]
+    if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
+        raise UserError(f"checkpoint={path} holds no config: a tree of named settings is needed")
+    try:
+        return from_dict(config), weights
+    except UserError as error:
+        raise UserError(f"checkpoint={path} holds no config of this version: {error}") from error
+
+
+def _is_weight(name: object, tensor: object) -> bool:
+    return (
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided
+        and not tensor.is_meta and not tensor.is_complex() and not tensor.is_quantized
+    )  # fmt: skip

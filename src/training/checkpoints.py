@@ -22,10 +22,13 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from ..errors import Interrupted
 from ..results.files import BEST, HISTORY, LAST, NEXT, PREVIOUS, read_rows, write
+from ..results.identity import FORMAT
 
 #: signals on which a run saves and stops: Ctrl-C, the end of an allocation, a requeue
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 NOTHING, SAVE, STOP = 0, 1, 2
+#: what a run resumes from
+NEEDED = {"config", "state_dict", "within", "loops", "optimizer_states", "lr_schedulers", "callbacks"}
 #: batches between two times that the ranks of a run agree on whether to save: each makes a GPU wait
 AGREE_EVERY = 10
 
@@ -160,30 +163,38 @@ class SaveCheckpoints(Checkpoint):
 
 
 def resume_from(folder: Path, progress: Callable[[str], None]) -> Path | None:
-    """The newest undamaged checkpoint in a folder; None where training has to start. ``progress`` is called with one
-    line about a damaged checkpoint and what is used instead.
+    """The newest checkpoint in a folder that is whole and of this version; None where training has to start.
+    ``progress`` is called with one line about one that is not, and what is used instead.
     """
     kept = [path for name in (LAST, NEXT, PREVIOUS, BEST) if (path := folder / name).exists()]
-    damaged = [path for path in kept if not _is_whole(path)]
+    flaws = {path: flaw for path in kept if (flaw := _flaw(path))}
     # only training again gives the best epoch's weights
-    good = None if folder / BEST in damaged else next((path for path in kept if path not in damaged), None)
-    if damaged and good != kept[0]:
-        progress(f"{damaged[0]} is damaged: resuming from {good.name if good else 'the start'}")
+    good = None if folder / BEST in flaws else next((path for path in kept if path not in flaws), None)
+    if flaws and good != kept[0]:
+        path, flaw = next(iter(flaws.items()))
+        progress(f"{path} {flaw}: resuming from {good.name if good else 'the start'}")
     elif good and good.name != BEST and not (folder / BEST).exists() and read_rows(folder.parent / HISTORY):
         progress(f"{folder / BEST} is missing: resuming from the start")
         return None
     return good
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether every part of a checkpoint has the right checksum; torch itself does not check."""
+def _flaw(path: Path) -> str:
+    """Why no run can resume from a file; empty if one can. Every part of it has a checksum, which torch itself does
+    not check.
+    """
     try:
         with zipfile.ZipFile(path) as packed:
-            return packed.testzip() is None
+            if packed.testzip() is not None:
+                return "is damaged"
+        tree = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception:  # flipped bits can raise anything
-        return False
+        return "is damaged"
+    if not isinstance(tree, dict) or not tree.keys() >= NEEDED or tree.get("format", FORMAT) != FORMAT:
+        return "was written by another version"
+    return ""
 
 
 def disable_signal_handlers(trainer: Trainer) -> None:

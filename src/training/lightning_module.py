@@ -14,6 +14,7 @@ from ..config import Config, to_dict
 from ..models import architecture, scale_width_to_params
 from ..models.optimisers import SCHEDULES, optimiser
 from ..models.tasks import Scores, Task
+from ..results.identity import FORMAT
 
 Batch = tuple[Float[Tensor, "n c h w"], Int64[Tensor, " n"], Float[Tensor, "n _"]]  # images, labels, positions
 
@@ -60,7 +61,7 @@ class Training(LightningModule):
         """Add the config as plain data, as a checkpoint's path is enough to measure its net; and the position in the
         epoch, sums and random state of every rank.
         """
-        checkpoint["config"] = to_dict(self.cfg)
+        checkpoint["config"], checkpoint["format"] = to_dict(self.cfg), FORMAT
         batches: Any = self.trainer.train_dataloader
         mine = {
             "batches": batches.state_dict(),

@@ -257,7 +257,7 @@ def _facts(cfg: Config, splits: Splits, summary: ModelSummary, folder: Path) -> 
         "pixel_std": splits.std.tolist(),
         "realised_label_noise": splits.noise_rate,
         "probe_checksum": checksum(probe_images(cfg.probe, splits).images),
-    }
+    } | ({"skipped_images": splits.skipped} if cfg.data.skip_damaged else {})
 
 
 def checksum(images: torch.Tensor) -> str:

@@ -34,6 +34,7 @@ class Case:
     call: Callable[[], object]
     refused: bool = False  # success is a fault too
     writes: bool = False  # it may write before it refuses
+    limit: int = LIMIT  # seconds
     environment: tuple[tuple[str, str], ...] = ()
 
 
@@ -60,8 +61,8 @@ def _ended(case: Case, folder: Path) -> tuple[str | None, str]:
     output = io.StringIO()
     try:
         with (
-            chdir(folder), _bounded(), redirect_stdout(output), redirect_stderr(output), warnings.catch_warnings(),
-            patch.dict(os.environ, dict(case.environment)),
+            chdir(folder), _bounded(case.limit), redirect_stdout(output), redirect_stderr(output),
+            warnings.catch_warnings(), patch.dict(os.environ, dict(case.environment)),
         ):  # fmt: skip
             warnings.simplefilter("ignore", RuntimeWarning)  # of NumPy, where numbers of a damaged file give nan
             case.call()
@@ -71,7 +72,7 @@ def _ended(case: Case, folder: Path) -> tuple[str | None, str]:
         said = re.search(r"^error: (.*)", output.getvalue().strip(), re.DOTALL | re.MULTILINE)
         return said[1] if said else "", "" if error.code == 2 else f"exit code {error.code}: {output.getvalue()[-200:]}"
     except Hang:
-        return None, f"took over {LIMIT} s"
+        return None, f"took over {case.limit} s"
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"{type(error).__name__}: {str(error)[:200]!r} at {Path(place.filename).name}:{place.lineno}"
@@ -83,7 +84,7 @@ def _listing(folder: Path) -> set[str]:
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def _bounded(seconds: int) -> Iterator[None]:
     """Inside the ``with``, time and memory are limited."""
 
     def stop(signum: int, frame: FrameType | None) -> NoReturn:
@@ -93,7 +94,7 @@ def _bounded() -> Iterator[None]:
     used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     before, terminated = signal.signal(signal.SIGALRM, stop), signal.getsignal(signal.SIGTERM)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
-    signal.alarm(LIMIT)
+    signal.alarm(seconds)
     try:
         yield
     finally:

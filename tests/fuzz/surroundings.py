@@ -33,6 +33,8 @@ FINISHED = {
     "a comparison: standard output is full": "{train} > /dev/null && {report} > /dev/full",
     "a comparison: a closed pipe": "{train} > /dev/null && {report} | head -1",
 }
+#: seconds that a case may take, of which a busy machine takes most
+LIMIT = 240
 #: most seconds between the start of a command and Ctrl-C, and to the next one
 BEFORE, BETWEEN = 14, 2
 COMMANDS = {
@@ -45,11 +47,17 @@ COMMANDS = {
 def cases() -> Iterator[Case]:
     """Every surrounding, Ctrl-C twice at random moments of every kind of command, and a rank that is killed."""
     for name, command in FINISHED.items():
-        yield Case("surroundings", name, partial(finishes, command), writes=True)
+        yield Case("surroundings", name, partial(finishes, command), writes=True, limit=LIMIT)
     for seed in range(12):
         for name, words in COMMANDS.items():
-            yield Case("surroundings", f"Ctrl-C twice: {name}, {seed}", partial(interrupted, words, seed), writes=True)
-    yield Case("surroundings", "a rank is killed", loses_a_rank, writes=True)
+            yield Case(
+                "surroundings",
+                f"Ctrl-C twice: {name}, {seed}",
+                partial(interrupted, words, seed),
+                writes=True,
+                limit=LIMIT,
+            )
+    yield Case("surroundings", "a rank is killed", loses_a_rank, writes=True, limit=LIMIT)
 
 
 def finishes(command: str) -> None:
@@ -88,7 +96,7 @@ def interrupted(words: str, seed: int) -> None:
             time.sleep(chance.uniform(0.2, most))  # until Python has started
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)
-        code = process.wait(60)
+        code = process.wait(120)
     finally:
         process.kill()
     said = error.read_text(encoding="utf-8")
@@ -101,7 +109,7 @@ def loses_a_rank() -> None:
     error = Path("error.txt")
     process = _begin(f"{RUN} train.epochs=1000 trainer.devices=2 trainer.strategy=ddp hydra.run.dir=ranks", error)
     try:
-        until = time.monotonic() + 50
+        until = time.monotonic() + 150
         while not files.read_rows(Path("ranks") / files.HISTORY) and time.monotonic() < until:
             time.sleep(0.2)
         (rank,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()

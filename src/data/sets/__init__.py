@@ -28,7 +28,12 @@ SETS: dict[str, DataSet] = Table(
 
 @lru_cache(maxsize=2)
 def load(
-    name: str, root: str, image_size: int, canvas: int | None = None, object_size: tuple[float, float] | None = None
+    name: str,
+    root: str,
+    image_size: int,
+    canvas: int | None = None,
+    object_size: tuple[float, float] | None = None,
+    skip_damaged: bool = False,
 ) -> Source:
     """A data set by name, cached for the next job of a sweep.
 
@@ -38,15 +43,19 @@ def load(
         image_size: side of the images, for sets without a size of their own.
         canvas: side of the black square that every image is placed on; None: images as they are.
         object_size: least and largest size of the objects, for sets that draw them; None: the set's own.
+        skip_damaged: leave out files that cannot be read, for sets of image files.
 
     Raises:
         DataError: the set is not there and cannot be downloaded, and the message names the ways to get it; or it is not
             what its entry in ``SETS`` says.
     """
     if canvas is not None:
-        return _place_all(load(name, root, image_size, None, object_size), canvas)
+        return _place_all(load(name, root, image_size, None, object_size, skip_damaged), canvas)
     data_set, folder = SETS[name], Path(root).expanduser()
-    if object_size is None:
+    if skip_damaged:
+        assert data_set.load_readable is not None, f"data.skip_damaged is refused for data={name}"
+        source = data_set.load_readable(folder, image_size)
+    elif object_size is None:
         source = data_set.load(folder, image_size)
     else:
         assert data_set.load_sized is not None, f"data.object_size is refused for data={name}"
