@@ -36,7 +36,7 @@ OTHERS: dict[str, Any] = {
 }  # fmt: skip
 KEYS = list(flatten(Config()))
 #: keys that other settings are needed for
-NEEDS = {"data.object_size": {"data": {"name": "shapes"}}}
+NEEDS = {"data.object_size": {"data": {"name": "shapes"}}, "data.skip_damaged": {"data": {"name": "folder"}}}
 
 
 def default(key: str) -> Config:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shlex
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,13 +32,15 @@ LONGEST = 128
 PATIENCE = 20
 #: environment variable of W&B without a corresponding setting
 STAGING = "WANDB_DATA_DIR"
+#: set once the server could not be reached: this process does not wait for it again
+UNREACHABLE = threading.Event()
 
 
 def logged_in() -> bool:
-    """Whether there is an API key for W&B; does not ask the network."""
+    """Whether there is an API key for W&B, and its server was not found to be away; does not ask the network."""
     import wandb
 
-    return bool(wandb.login(prompt=False, verify=False))
+    return not UNREACHABLE.is_set() and bool(wandb.login(prompt=False, verify=False))
 
 
 def mode_of(cfg: Config) -> str:
@@ -47,6 +50,8 @@ def mode_of(cfg: Config) -> str:
         UserError: online without an API key.
     """
     mode = str(cfg.wandb.mode)
+    if mode == "online" and UNREACHABLE.is_set():
+        return "offline"
     if mode == "auto":
         return "online" if logged_in() else "offline"
     if mode == "online" and not logged_in():
@@ -187,6 +192,8 @@ class WandbLogger:
                 raise
             said = f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, for wandb sync"
             console.print(f"  {said}", markup=False, soft_wrap=True)
+            UNREACHABLE.set()
+            wandb.teardown()  # its process holds the id of the run that did not begin
             experiment = start(mode="offline")
         sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
         self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
