@@ -27,6 +27,7 @@ class AllConv(Ladder):
     variants = tuple(KERNELS)
     unsupported_axes: ClassVar = {"depth": 3, "convs": None}
     downsampling = (1, 2)
+    window = 3
 
     def kernels(self, model: Model) -> Sequence[Sequence[int]]:
         """The kernel sizes of the variant, stage by stage."""

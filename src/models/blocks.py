@@ -48,6 +48,8 @@ class Network(nn.Module):
     unsupported_axes: ClassVar[dict[str, Any]] = {"variant": ""}
     #: values of ``model.variant``, if it has variants
     variants: ClassVar[tuple[str, ...]] = ()
+    #: its own default of ``model.window``, in ``conf/model/``, which pools without a window take no notice of
+    window: ClassVar[int | None] = None
 
     def __init__(self, model: Model, image: tuple[int, int, int], outputs: int) -> None:
         super().__init__()
@@ -110,6 +112,9 @@ class Network(nn.Module):
             if (asked := getattr(model, key)) != value:
                 reason = f"model={model.name} has no such axis, leave it at {_plain(value)}"
                 raise UserError(f"model.{key}={_plain(asked)}: {reason}")
+        pool = POOLS[model.pool]
+        if model.window not in (None, cls.window) and (pool is None or pool.tiled) and not model.extra_conv:
+            raise UserError(f"model.window={model.window}: model.pool={model.pool} has no window; leave it at null")
         if cls.variants and model.variant not in cls.variants:
             raise UserError(
                 f"model.variant={_plain(model.variant)}: for model={model.name} choose one of {', '.join(cls.variants)}"
