@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from torch import nn
+
 from src import answers, pools, report
 from src.cli_errors import cli_errors
 from src.config import COMMAND_KEYS, Config
@@ -39,6 +41,13 @@ FLAGS = (
     "--config-path=zzz", "--config-dir=zzz", "--experimental-rerun=zzz", "--zzz", "-x", "--", "", "=", "zzz", "~model",
     "+model=max", "++a.b=1", "@", "~zzz", "model@zzz=ladder", "+zzz=1", "model.pool:max", "model.pool",
 )  # fmt: skip
+
+
+class OwnNet(nn.Sequential):
+    """A net of a user's own, for images of 16 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(98, 8))
 
 
 def keys_of(schema: Any, prefix: str = "") -> Iterator[str]:
@@ -94,6 +103,7 @@ def cases(runs: Path) -> Iterator[Case]:
         "answers": (answers.Options, {"run": "false", "studies": "q3_stride", "out": "out"}),
         "pools": (pools.Options, {"size": "4", "images": "1", "shifts": "1", "depth": "1", "out": "out.md"}),
     }
+    yield from _of_own_net()
     for name, (schema, base) in others.items():
         for key in keys_of(schema()):
             for value in VALUES:
@@ -103,6 +113,15 @@ def cases(runs: Path) -> Iterator[Case]:
                 # the comparison is kept where the W&B Report, which comes after it, is refused
                 yield Case(name, f"{key}={value}", call, writes=(name, key) == ("report", "wandb"))
         yield Case(name, "zzz", partial(main_of, name, ["zzz"]))
+
+
+def _of_own_net() -> Iterator[Case]:
+    """A net that no run has, measured."""
+    own = {"net": f"{__name__}:{OwnNet.__name__}", "size": "16", "data": "shapes", "images": "8"}
+    own |= {"what": "flip", "floor": "false", "out": "out/a.csv"}
+    for key in keys_of(Measuring()):
+        for value in VALUES:
+            yield _case("measure net", partial(main_of, "measure"), key, value, _words(own, key, value))
 
 
 def _case(kind: str, call: Callable[[list[str]], object], key: str, value: str, words: list[str]) -> Case:
