@@ -242,6 +242,11 @@ def test_channels_last_are_known_by_the_last_layer_with_channels():
     assert map_views(net, (3, 4, 5), names) == expected
 
 
+def test_a_width_that_is_a_number_of_channels_by_chance_is_none_of_channels_last():
+    net = Untraced(nn.Conv2d(3, 4, 1), nn.Linear(9, 9))
+    assert map_views(net, (3, 9, 9), ["layers.0", "layers.1"]) == {}
+
+
 @pytest.mark.parametrize("side", [5, 6])
 def test_convolutional_nets_have_no_views(side):
     net = Untraced(nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(3))

@@ -22,7 +22,7 @@ from torchvision.models.swin_transformer import (
 from torchvision.models.vision_transformer import VisionTransformer
 
 from src.nets.hooks import record_outputs
-from src.summary import Axis, ModelSummary, ShapeError, summarize, verify
+from src.summary import Axis, ModelSummary, ShapeError, graph, summarize, verify
 
 Image = tuple[int, int, int]
 
@@ -159,6 +159,34 @@ def test_multihead_attention_of_every_kind_holds(options, first, weights):
             return self.attention(x, x, x, need_weights=weights)[0]
 
     held(Net(), (6, 3, 5))
+
+
+class Encoder(nn.Module):
+    """PyTorch's own encoder, over patches."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        layer = nn.TransformerEncoderLayer(8, 2, 12, **options)
+        self.first = options.get("batch_first", False)
+        self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8), enable_nested_tensor=False)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).permute(*((0, 2, 1) if self.first else (2, 0, 1)))
+        return self.out(self.encoder(tokens).mean(1 if self.first else 0))
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("options", [{"norm_first": True}, {"activation": "gelu"}, {"bias": False}], ids=str)
+def test_pytorchs_encoder_holds(first, options):
+    net = Encoder(batch_first=first, **options)
+    summary = held(net, (3, 12, 16))
+    assert summary["encoder.layers.1"].shape == (8, 3, 4)
+    traced, x = torch.fx.GraphModule(net.to_empty(device="cpu"), graph(net)), torch.randn(2, 3, 12, 16)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    torch.testing.assert_close(traced(x), net(x))
 
 
 def test_timms_vision_transformer_holds():

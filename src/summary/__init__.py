@@ -6,7 +6,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -21,28 +21,9 @@ from ..nets.hooks import blank_image, eval_mode, uncompiled
 from .functions import Call, call_of
 from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError
 from .modules import refuse_larger, rule_of
+from .tracing import graph, innermost
 
 __all__ = ["MAPS", "Axis", "Layer", "ModelSummary", "ShapeError", "graph", "summarize", "verify"]
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-        return rule_of(m) is not None or super().is_leaf_module(m, qualified_name)
-
-
-def graph(net: nn.Module) -> fx.Graph:
-    """The net's ``torch.fx`` graph in eval mode; ``ShapeError`` names the layer that torch.fx cannot trace."""
-    tracer = _Tracer()
-    try:
-        with eval_mode(net):
-            return tracer.trace(net)
-    except Exception as error:  # the net's own code may raise anything when traced
-        where = _innermost(tracer.module_stack) or type(net).__name__
-        raise ShapeError(f"{where}: torch.fx cannot follow it: {' '.join(str(error).split())}") from error
-
-
-def _innermost(stack: Mapping[str, tuple[str, Any]]) -> str:
-    return ["", *(name for name, _ in stack.values())][-1]
 
 
 def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) -> ModelSummary:
@@ -140,7 +121,7 @@ def _name(node: fx.Node) -> str:
     """Of a module or parameter; or of a call, with the name of the module around it."""
     if node.op in ("call_module", "get_attr"):
         return str(node.target)
-    return f"{_innermost(node.meta.get('nn_module_stack', {}))}.{node.name}".lstrip(".")
+    return f"{innermost(node.meta.get('nn_module_stack', {}))}.{node.name}".lstrip(".")
 
 
 def _kind(node: fx.Node) -> str:

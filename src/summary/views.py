@@ -96,7 +96,7 @@ def map_views(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, 
             continue
         known, view = _of_summary(summary, name, tuple(output.shape))
         if not known:
-            view = _of_tokens(name, calls, net, image) if output.ndim == 3 else _of_channels_last(name, calls)
+            view = _of_tokens(name, calls, net, image) if output.ndim == 3 else _of_channels_last(name, calls, image)
             inferred += [name] if view else []
         if view:
             views[name] = view
@@ -140,7 +140,7 @@ def _of_tokens(name: str, calls: Mapping[str, Any], net: nn.Module, image: Image
     return next((MapView("ntc", size, prefix) for size, prefix in fits.items()), None)
 
 
-def _of_channels_last(name: str, calls: Mapping[str, Any]) -> MapView | None:
+def _of_channels_last(name: str, calls: Mapping[str, Any], image: Image) -> MapView | None:
     """(n, h, w, c), if the last layer with a known number of channels has its channels last."""
     shape = calls[name].output.shape
     before = [call.module for call in list(calls.values())[: 1 + list(calls).index(name)]]
@@ -149,7 +149,8 @@ def _of_channels_last(name: str, calls: Mapping[str, Any]) -> MapView | None:
         for kind, (dim_of_kind, count_of) in CHANNELS.items():
             if isinstance(module, kind):
                 dim, count = dim_of_kind, count_of(module)
-    if shape[3] != count or (dim == 1 and shape[1] == count):
+    shaped = abs(shape[1] * image[2] - shape[2] * image[1]) <= max(image[1:])  # as the image, up to rounding
+    if shape[3] != count or not shaped or (dim == 1 and shape[1] == count):
         return None
     if shape[1] == count:
         raise _ambiguous(name, f"of its output {tuple(shape[1:])}, the first or the last may be the {count} channels")
