@@ -237,6 +237,15 @@ def test_u_nets_hold(up, image):
     assert summary["join2"].rows.jump == pytest.approx(1, abs=0.2)  # 1, but where odd sizes were rounded
 
 
+def test_a_u_net_sees_what_gradients_reach():
+    net, image = UNet("transposed"), (2, 48, 48)
+    axis = summarize(net, image)["join2"].rows
+    assert (axis.jump, axis.offset) == (1, 0.5)
+    reached, bounds = touched(net, "join2", image), edges(axis, 48)
+    assert all(low <= a and b <= high for (a, b), (low, high) in zip(reached, bounds, strict=True))
+    assert max(b - a for a, b in reached) > 0.8 * axis.receptive_field  # a maximum selects one of its window
+
+
 def test_a_segmentation_net_of_torchvisions_holds():
     with torch.device("meta"):
         net = models.segmentation.fcn_resnet50(weights=None, weights_backbone=None)

@@ -13,14 +13,14 @@ from .modules import rule_of
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-        if isinstance(m, tuple(_FORWARD)):
+        if type(m).forward in _FORWARD:
             return False
         return rule_of(m) is not None or super().is_leaf_module(m, qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        same = next((same for kind, same in _FORWARD.items() if isinstance(m, kind)), None)
+        same = _FORWARD.get(type(m).forward)
         return super().call_module(m, partial(same, m) if same else forward, args, kwargs)
 
 
@@ -72,5 +72,8 @@ def _refuse_masks(*masks: Any) -> None:
         raise ValueError("its attention is masked")
 
 
-#: kind of module → a function that gives the same in eval mode
-_FORWARD: dict[Any, Callable[..., Any]] = {nn.TransformerEncoder: _encoder, nn.TransformerEncoderLayer: _encoder_layer}
+#: the forward of a kind of module → a function of the module that gives the same in eval mode
+_FORWARD: dict[Any, Callable[..., Any]] = {
+    nn.TransformerEncoder.forward: _encoder,
+    nn.TransformerEncoderLayer.forward: _encoder_layer,
+}
