@@ -136,7 +136,7 @@ def measured(net: nn.Module, layer: str, side: int, what: list[str]):
     return table.set_index(["layer", "transform", "protocol", "amount", "measure"]).sort_index()
 
 
-WHAT = ["shift", "rotate", "layers", "field", "units", "equal_dimension"]
+WHAT = ["shift", "rotate", "rolls", "crops", "layers", "field", "units", "equal_dimension"]
 
 
 @pytest.mark.parametrize("kind", ["vit", "swin"])
@@ -156,6 +156,14 @@ def test_measures_of_tokens_and_of_channels_last_are_those_of_their_maps(kind):
     assert {"equivariance_error", "morans_i"} <= {*found.reset_index().query("layer == 'layer'").measure}
 
 
+def test_a_layer_called_output_has_maps_too():
+    net = nn.Sequential()
+    net.patches, net.output, net.head = Patches(1), nn.LayerNorm(8), Classes()
+    images = torch.rand(6, 3, 12, 12)
+    found = evaluate(net, images, what="flip", layers=["output"], quiet=True)
+    assert "equivariance_error" in set(found[found.layer == "output (module)"].measure)
+
+
 def test_features_of_token_layers_are_analysed():
     net, image = vit(), (3, 12, 12)
     pixels = torch.randint(256, (6, 3, 18, 18), dtype=torch.uint8)
@@ -167,6 +175,8 @@ def test_features_of_token_layers_are_analysed():
         classes = net(x).argmax(1)
     maps = tokens_as_maps(outputs[BLOCK], (3, 3))[:, :2]
     np.testing.assert_allclose(arrays[f"{BLOCK}/still"], maps, rtol=1e-2, atol=1e-2)  # half precision
+    energies = tokens_as_maps(outputs[BLOCK], (3, 3)).square().mean((0, 2, 3))
+    np.testing.assert_allclose(arrays[f"{BLOCK}/facts"][:, 4], energies, rtol=1e-5)
     cam, axis = class_activation(net, BLOCK, x, classes), Axis(3, jump=4, offset=2)
     expected = scale_to_one(resize_to_image(cam, axis, axis, (12, 12)))
     np.testing.assert_allclose(arrays["cam"], expected, atol=1e-3)
@@ -198,6 +208,17 @@ class Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.conv(x).flatten(2).transpose(1, 2)
         return torch.cat([self.extra.expand(len(x), -1, -1), tokens], 1)
+
+
+class Classes(nn.Module):
+    """A class from the mean token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.mean(1))
 
 
 class Linears(nn.Module):
