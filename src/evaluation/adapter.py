@@ -18,6 +18,7 @@ from ..metrics.layer_outputs import Population
 from ..nets.external import Image, LoadedNet, NetError, default_layers, list_layers, logits_of, output_size, pick_layers
 from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
+from ..summary.views import MapView, map_views
 from ..transforms import SamplingGrid, crop_margin
 from .families import DIMENSIONS, MetamerOptions
 
@@ -46,6 +47,7 @@ class ModelAdapter:
         grids: layer → where in the image its outputs lie, as computed by a model summary. Other layers are assumed to
             be spread evenly over the image, which is slightly off where borders change a map's size or windows do not
             tile it.
+        views: layer → how its output is read as maps, of layers that give tokens, or channels last.
         permutation: of the pixels, if ``normalise`` ends with one: the net's input is then no image that can be moved.
     """
 
@@ -56,6 +58,7 @@ class ModelAdapter:
     classifies: bool = True
     position: Callable[[Tensor], Tensor] | None = None
     grids: Mapping[str, SamplingGrid] = field(default_factory=dict)
+    views: Mapping[str, MapView] = field(default_factory=dict)
     permutation: Permutation | None = None
 
     def move(self, x: Float[Tensor, "n c h w"], motion: Callable[[Tensor], Tensor]) -> Float[Tensor, "m c h w"]:
@@ -106,7 +109,7 @@ def populations(
     """
     layers = adapter.layers if layers is None else layers
     found = {OUTPUT: Population(keep_outputs=True), **{layer: Population() for layer in layers}}
-    with stream_outputs(adapter.net, layers, lambda layer, maps: found[layer].add(maps)):
+    with stream_outputs(adapter.net, layers, lambda layer, maps: found[layer].add(maps), adapter.views):
         for x in batches:
             found[OUTPUT].add(adapter.select_output(adapter.net(x)))
     return found
@@ -129,8 +132,8 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
     default the net's own; ``patterns`` are names or patterns of layers, by default ``default_layers``.
 
     Raises:
-        UserError: the net does not take such images or returns no output, is scripted, or a layer does not exist or
-            returns no single tensor.
+        UserError: the net does not take such images or returns no output, is scripted, or a layer does not exist,
+            returns no single tensor, or one that may be read as maps in more than one way.
     """
     net, image = _float32(uncompiled(loaded.net)), image or loaded.image
     output_size(net, image)
@@ -141,7 +144,8 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
         raise NetError(reason, "layers=list shows those that do")
     grids, normalise = sampling_grids(net, image, layers), normaliser(loaded.mean, loaded.std)
     classifies = getattr(net, "num_classes", None) != 0  # timm's way to mark nets that end in features
-    return ModelAdapter(net, layers, normalise, logits_of, classifies, grids=grids)
+    views = map_views(net, image, layers)
+    return ModelAdapter(net, layers, normalise, logits_of, classifies, grids=grids, views=views)
 
 
 def sampling_grids(net: nn.Module, image: Image, layers: Sequence[str]) -> dict[str, SamplingGrid]:

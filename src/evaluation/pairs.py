@@ -174,7 +174,7 @@ def pair_rows(
     measures = [TransformMeasures(setting, adapter.layers, factory, complete, positions) for setting in drawn]
     populations_by_disc = {disc: _populations(adapter, test_set, measures, disc, progress) for disc in (False, True)}
     forward = _Forward(adapter, positions)
-    with stream_outputs(adapter.net, adapter.layers, forward.receive):
+    with stream_outputs(adapter.net, adapter.layers, forward.receive, adapter.views):
         for index in test_set.batches() if measures else ():
             progress(f"measuring {len(measures)} transforms: image {int(index[0])} of {len(test_set.padded)}")
             _measure_batch(forward, test_set, index, measures, populations_by_disc)

@@ -100,6 +100,8 @@ def prepare(adapter: ModelAdapter, x: Float[Tensor, "n c H W"]) -> Rolls:
     one_by_one = Rolls(adapter, None, (height, width), "", all_shifts((height, width)), height * width)
     if adapter.permutation is not None:
         return replace(one_by_one, why=PERMUTED)
+    if adapter.views:
+        return replace(one_by_one, why=f"{next(iter(adapter.views))} gives no maps of channels first")
     try:
         tree = PhaseTree(adapter.net, (x.shape[1], height, width), adapter.layers)
     except UserError as error:
@@ -166,7 +168,7 @@ def one_by_one(
         squared[name].append(squared_differences(maps, reference[name]).sum(1).view(-1, n))
         norms[name].append(LayerOutputs(maps).norm.view(-1, n))
 
-    with stream_outputs(adapter.net, adapter.layers, callback):
+    with stream_outputs(adapter.net, adapter.layers, callback, adapter.views):
         for some in shifts.split(max(1, FORWARD_BATCH // n)):
             outputs.append(adapter.select_output(adapter.net(shift_images(some))).unflatten(0, (len(some), -1)))
     return ShiftTable(

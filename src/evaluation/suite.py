@@ -100,8 +100,9 @@ def _with_prefix(adapter: ModelAdapter) -> ModelAdapter:
     """The same net inside a module, so that no layer has the name of the net's output, by which results are kept."""
     layers = [PREFIX + layer for layer in adapter.layers]
     grids = {PREFIX + layer: grid for layer, grid in adapter.grids.items()}
+    views = {PREFIX + layer: view for layer, view in adapter.views.items()}
     net = nn.Sequential(OrderedDict([(PREFIX.removesuffix("."), adapter.net)]))
-    return replace(adapter, net=net, layers=layers, grids=grids)
+    return replace(adapter, net=net, layers=layers, grids=grids, views=views)
 
 
 def _without_prefix(result: Result) -> Result:

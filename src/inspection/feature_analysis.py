@@ -105,7 +105,7 @@ def _maps(
     """Every layer's outputs for the example images and for the shifted ones; the net's outputs for the first."""
     pixels = examples.padded.to(reference_tensor(adapter.net).device)
     shifts = torch.tensor(SHIFT).expand(len(pixels), 2)
-    with record_outputs(adapter.net, adapter.layers) as maps:
+    with record_outputs(adapter.net, adapter.layers, adapter.views) as maps:
         outputs = adapter.select_output(adapter.net(adapter.normalise(crop_margin(pixels, examples.margin))))
         reference = dict(maps)
         adapter.net(adapter.normalise(transform.images(pixels, shifts, examples.margin)))
@@ -146,7 +146,7 @@ def _channels(
     # a single process measures: metrics must not wait for others
     facts = {name: ChannelFacts(classes, filters_of(adapter.net, name), sync_on_compute=False) for name in stages}
     strongest: dict[str, MaxActivating] = {}
-    with record_outputs(adapter.net, stages) as outputs:
+    with record_outputs(adapter.net, stages, adapter.views) as outputs:
         for index, x in zip(test_set.batches(), untransformed_batches(adapter, test_set), strict=True):
             adapter.net(x)
             labels = None if test_set.labels is None else test_set.labels[index].to(x.device)

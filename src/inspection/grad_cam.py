@@ -1,14 +1,17 @@
 """Class activation maps: which parts of an image support a class (Grad-CAM, Selvaraju et al. 2017)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..evaluation.adapter import identity
 from ..nets.hooks import eval_mode
 from ..summary import Axis
+from ..summary.views import MapView, map_views
 
 
 def class_activation(
@@ -20,15 +23,37 @@ def class_activation(
 
     The net is not changed: nothing is written to ``.grad``, and no hook remains. Images are normalised for it; each has
     the class that its map explains; ``select_output`` turns the net's return value into the scores of the classes.
+
+    A layer may also give tokens or channels last (``summary.views``): its maps are read, without class tokens.
+
+    Raises:
+        UserError: the layer gives no maps, or an output that may be read as maps in more than one way.
     """
     from captum.attr import LayerGradCam  # here: it imports matplotlib
 
-    with torch.enable_grad(), eval_mode(net):
+    view = map_views(net, (images.shape[1], images.shape[2], images.shape[3]), [layer]).get(layer)
+    with torch.enable_grad(), eval_mode(net), _maps_of(net.get_submodule(layer), view) as module:
         x = images.detach().clone().requires_grad_()  # so that frozen nets have gradients too
-        explain = LayerGradCam(lambda x: select_output(net(x)), net.get_submodule(layer))
+        explain = LayerGradCam(lambda x: select_output(net(x)), module)
         # a copy, which an in-place module may overwrite
         maps: Tensor = explain.attribute(x.clone(), classes, relu_attributions=True)
+    if maps.ndim != 4:
+        raise UserError(f"{layer}: gives no maps, nor tokens or channels last that can be read as maps")
     return maps.detach()[:, 0]
+
+
+@contextmanager
+def _maps_of(layer: nn.Module, view: MapView | None) -> Iterator[nn.Module]:
+    """A module that gives the layer's maps while the net runs, and through which gradients reach them."""
+    if view is None:
+        yield layer
+        return
+    maps = nn.Identity()
+    hook = layer.register_forward_hook(lambda _, __, output: view.put_back(maps(view(output)), output))
+    try:
+        yield maps
+    finally:
+        hook.remove()
 
 
 def resize_to_image(

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
@@ -13,6 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UserError
+
+#: name of a module → a function of its output
+Views = Mapping[str, Callable[[Tensor], Tensor]]
+NO_VIEWS: Views = {}
 
 
 def uncompiled(net: nn.Module) -> nn.Module:
@@ -72,14 +76,14 @@ def eval_mode(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+def record_outputs(net: nn.Module, names: Iterable[str], views: Views = NO_VIEWS) -> Iterator[dict[str, Tensor]]:
     """The outputs of the named modules, in eval mode: a dict that every forward pass inside the ``with`` updates.
 
     Hooks are removed and flags restored at the end, after an exception too. A module that runs several times per
     forward pass has its last output in the dict. The first forward pass stores copies, and finds by the tensors'
     version counters which of them the net overwrites in place (by a module, ``F.relu(x, inplace=True)``, ``x += y`` …);
     from then on only these are copied, and the others are references. Writes through ``.data`` or NumPy are not
-    counted, and are missed.
+    counted, and are missed. ``views`` are functions of the outputs, by name, whose results are taken instead.
 
     Raises:
         KeyError: a name that the net does not have.
@@ -92,7 +96,8 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
 
     def keep(module: nn.Module, inputs: object, output: Any, name: str) -> None:
         _refuse_other_than_tensor(name, module, output)
-        outputs[name] = output.clone() if copied is None or name in copied else output
+        seen = output.clone() if copied is None or name in copied else output
+        outputs[name] = views[name](seen) if name in views else seen
         versions[name] = output, _version(output)
 
     def finish(module: nn.Module, inputs: object, output: object) -> None:
@@ -113,7 +118,9 @@ def record_outputs(net: nn.Module, names: Iterable[str]) -> Iterator[dict[str, T
 
 
 @contextmanager
-def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str, Tensor], None]) -> Iterator[None]:
+def stream_outputs(
+    net: nn.Module, names: Iterable[str], callback: Callable[[str, Tensor], None], views: Views = NO_VIEWS
+) -> Iterator[None]:
     """As ``record_outputs``, but calls ``callback(name, output)`` as soon as a module has run, and stores nothing.
 
     The first forward pass, which counts how often each module runs, makes the calls at its end. ``callback`` must not
@@ -130,6 +137,8 @@ def stream_outputs(net: nn.Module, names: Iterable[str], callback: Callable[[str
     def observe(module: nn.Module, inputs: object, output: Any, name: str) -> None:
         _refuse_other_than_tensor(name, module, output)
         seen[name] += 1
+        if name in views:
+            output = views[name](output)
         if not runs:
             first[name] = output.clone()  # it may be overwritten before the pass ends
         elif seen[name] == runs[name]:

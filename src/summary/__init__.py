@@ -5,7 +5,8 @@
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,31 +18,12 @@ from torch import Tensor, fx, nn
 
 from .. import arguments
 from ..nets.hooks import blank_image, eval_mode, uncompiled
-from .functions import CALLS, Call
+from .functions import Call, call_of
 from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError
 from .modules import refuse_larger, rule_of
+from .tracing import graph, innermost
 
 __all__ = ["MAPS", "Axis", "Layer", "ModelSummary", "ShapeError", "graph", "summarize", "verify"]
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, qualified_name: str) -> bool:
-        return rule_of(m) is not None or super().is_leaf_module(m, qualified_name)
-
-
-def graph(net: nn.Module) -> fx.Graph:
-    """The net's ``torch.fx`` graph in eval mode; ``ShapeError`` names the layer that torch.fx cannot trace."""
-    tracer = _Tracer()
-    try:
-        with eval_mode(net):
-            return tracer.trace(net)
-    except Exception as error:  # the net's own code may raise anything when traced
-        where = _innermost(tracer.module_stack) or type(net).__name__
-        raise ShapeError(f"{where}: torch.fx cannot follow it: {' '.join(str(error).split())}") from error
-
-
-def _innermost(stack: Mapping[str, tuple[str, Any]]) -> str:
-    return ["", *(name for name, _ in stack.values())][-1]
 
 
 def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = False) -> ModelSummary:
@@ -67,6 +49,9 @@ def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = Fals
     for node in graph(net).nodes:
         if node.op == "output":
             break
+        if node.op == "placeholder" and values:  # an option of the net, at its default
+            values[node] = node.args[0] if node.args else None
+            continue
         if node.op == "placeholder":
             values[node] = Layer("input", "image", image[0], Axis(image[1]), Axis(image[2]))
             continue
@@ -77,29 +62,43 @@ def summarize(net: nn.Module, image: tuple[int, int, int], *, tight: bool = Fals
         except ShapeError as error:
             sizes = dict.fromkeys([image[1:], *(layer.shape[1:] for layer in rows if layer.rows.receptive_field)])
             raise ShapeError(f"{error}; so far {' → '.join(f'{h}×{w}' for h, w in sizes)}") from error.__cause__
-        if isinstance(value, Layer):
-            rows.append(replace(value, parameters=value.parameters - counted.again(value.name)))
-            value = replace(value, parameters=0, multiply_adds=0)  # of this row only
-        values[node] = value
+        row, values[node] = _row_of(net, node, value, values)
+        if row is not None:
+            rows.append(replace(row, parameters=row.parameters - counted.again(row.name)))
     return ModelSummary(image, rows)
+
+
+def _row_of(net: nn.Module, node: fx.Node, value: Any, values: dict[fx.Node, Any]) -> tuple[Layer | None, Any]:
+    """The row of a graph node, if it has one, and its value for the nodes after it: a layer without the row's costs, or
+    a learned tensor as one on the meta device, which has its shape alone.
+    """
+    if isinstance(value, Tensor):
+        kind = type(value).__name__ if node.op == "get_attr" else _kind(node)
+        return _learned(_name(node), kind, value), value.to("meta")
+    row, *more = value if isinstance(value, tuple) and value else (value,)
+    if not isinstance(row, Layer):
+        return None, value
+    free = replace(row, parameters=0, multiply_adds=0)
+    if node.target is operator.getitem and isinstance(values[node.all_input_nodes[0]], tuple):
+        return None, free  # of a layer with several outputs, which has its row
+    return row, (free, *more) if isinstance(value, tuple) else free
 
 
 def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     """The output of a graph node: a layer with its name and costs, several layers, or plain numbers."""
     rule: Call | None
-    target, kind = str(node.target), node.name.rstrip("_0123456789")
+    target, name, kind = str(node.target), _name(node), _kind(node)
     if node.op == "get_attr":
-        return _learned(target, attrgetter(target)(net))
+        return attrgetter(target)(net)
     arguments: Any
     arguments, options = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
     if node.op == "call_module":
         module = net.get_submodule(target)
-        rule, name, kind = rule_of(module), target, type(module).__name__
+        rule, kind = rule_of(module), type(module).__name__
         arguments = (module, *arguments)
     else:
-        owner = _innermost(node.meta.get("nn_module_stack", {}))
-        rule, name = CALLS.get(node.target), f"{owner}.{node.name}".lstrip(".")
-        if callable(node.target) and not any(isinstance(values[x], Layer | list) for x in node.all_input_nodes):
+        rule = call_of(node.target)
+        if not any(_has_layer(values[x]) for x in node.all_input_nodes):
             rule = partial(_arithmetic, node.target)
     if rule is None:
         operation = kind if node.op == "call_module" else getattr(node.target, "__name__", target)
@@ -110,21 +109,40 @@ def _value(net: nn.Module, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
         raise
     except Exception as error:  # the rule does not know these arguments
         raise ShapeError(f"{name}: the summary cannot follow {kind}: {error}") from error
-    if not isinstance(value, Layer):
+    layer, *others = value if isinstance(value, tuple) and value else (value,)
+    if not isinstance(layer, Layer):
         return value
     more = reparametrised(module) if node.op == "call_module" else 0
-    return replace(value, name=name, kind=kind, parameters=value.parameters + more)
+    layer = replace(layer, name=name, kind=kind, parameters=layer.parameters + more)
+    return (layer, *others) if isinstance(value, tuple) else layer
 
 
-def _arithmetic(function: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
-    """The rule of a function of plain numbers, such as sizes: the function itself."""
+def _name(node: fx.Node) -> str:
+    """Of a module or parameter; or of a call, with the name of the module around it."""
+    if node.op in ("call_module", "get_attr"):
+        return str(node.target)
+    return f"{innermost(node.meta.get('nn_module_stack', {}))}.{node.name}".lstrip(".")
+
+
+def _kind(node: fx.Node) -> str:
+    return node.name.rstrip("_0123456789")
+
+
+def _has_layer(value: Any) -> bool:
+    return isinstance(value, Layer) or (isinstance(value, tuple | list) and any(map(_has_layer, value)))
+
+
+def _arithmetic(function: Callable[..., Any] | str, name: str, *arguments: Any, **options: Any) -> Any:
+    """The rule of a function, or method, of plain numbers and learned tensors: the function itself."""
+    if isinstance(function, str):
+        return getattr(arguments[0], function)(*arguments[1:], **options)
     return function(*arguments, **options)
 
 
-def _learned(name: str, value: Tensor) -> Layer:
-    """A parameter or buffer that the net reads directly: a 1×1 map with receptive field 0."""
+def _learned(name: str, kind: str, value: Tensor) -> Layer:
+    """A parameter or buffer that the net reads directly, or numbers of one: a 1×1 map with receptive field 0."""
     axis, learned = Axis(1, receptive_field=0), isinstance(value, nn.Parameter)
-    return Layer(name, type(value).__name__, value.numel(), axis, axis, value.numel() if learned else 0, layout="c")
+    return Layer(name, kind, value.numel(), axis, axis, value.numel() if learned else 0, layout="c")
 
 
 class CountedParameters:
@@ -167,7 +185,7 @@ def verify(summary: ModelSummary, net: nn.Module) -> None:
         name = layer.name
         if name in shapes:
             shape = next(shapes[name], None)
-            if shape != layer.sizes or math.prod(shape) != math.prod(layer.shape):
+            if shape != layer.sizes or math.prod(shape) != layer.numel:
                 raise ShapeError(f"{name}: the summary says {layer.sizes[1:]}, the net gives {shape and shape[1:]}")
         count = sum(parameter.numel() for parameter in counted.own[name]) - counted.again(name)
         if count != layer.parameters:
@@ -185,6 +203,8 @@ def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names if name in modules}
 
     def append(module: nn.Module, inputs: object, output: Any, name: str) -> None:
+        if isinstance(module, nn.MultiheadAttention):  # it gives its weights too
+            output = output[0]
         if not isinstance(output, Tensor):
             kind = type(output).__name__
             raise ShapeError(f"{name}: {type(module).__name__} gives {kind}, where the summary says a tensor")

@@ -3,9 +3,7 @@
 A rule takes the name of the call and its arguments, some of them layers, and returns a layer, several, or numbers.
 """
 
-import math
 import operator
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
@@ -13,24 +11,34 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from .attention import linear, matmul, merge_patches, scaled_dot_product_attention
+from .dimensions import as_one_position, flatten, permute, reshape, take, transpose
 from .layers import Axis, Layer, ShapeError
-from .modules import flatten, pad, rule_of
+from .modules import pad, rule_of
 
 Call = Callable[..., Any]
 Dims = int | Sequence[int]
 
 
 def _join(name: str, *operands: Any, **options: Any) -> Layer:
-    """Elementwise operations with broadcasting; the receptive field covers all operands."""
+    """Elementwise operations with broadcasting; the receptive field covers all operands. Tensors are learned."""
     layers = [operand for operand in operands if isinstance(operand, Layer)]
-    whole = max(layers, key=lambda layer: (len(layer.layout), math.prod(layer.shape)))
+    whole = max(layers, key=lambda layer: (len(layer.layout), layer.numel))
     for layer in layers:
-        fits = all(size in (1, most) for size, most in zip(layer.shape, whole.shape, strict=True))
-        if not fits or (layer.rows.receptive_field and layer.layout != whole.layout):
+        sizes = layer.sizes if layer.layout == whole.layout else ()
+        if not sizes or not all(size in (1, most) for size, most in zip(sizes, whole.sizes, strict=True)):
             raise ShapeError(f"{name}: joins {_shapes(layers)}")
+    for operand in operands:
+        if isinstance(operand, Tensor) and not _broadcasts(operand.shape, whole.sizes):
+            raise ShapeError(f"{name}: joins {_shapes([whole])} and a learned tensor of {tuple(operand.shape)}")
     return _join_axes(whole, layers)
+
+
+def _broadcasts(shape: Sequence[int], sizes: Sequence[int]) -> bool:
+    pairs = zip(reversed(shape), reversed(sizes), strict=False)
+    return len(shape) <= len(sizes) and all(size in (1, whole) for size, whole in pairs)
 
 
 def _join_axes(result: Layer, layers: Sequence[Layer]) -> Layer:
@@ -38,17 +46,34 @@ def _join_axes(result: Layer, layers: Sequence[Layer]) -> Layer:
     return replace(result, rows=rows, columns=columns)
 
 
-def _shapes(layers: Sequence[Layer]) -> str:
-    return " and ".join(f"{layer.name} {layer.shape}" for layer in layers)
+def _shapes(layers: Sequence[Layer | Tensor]) -> str:
+    return " and ".join(
+        f"{layer.name} {layer.shape}" if isinstance(layer, Layer) else f"a learned tensor {tuple(layer.shape)}"
+        for layer in layers
+    )
 
 
-def _cat(name: str, layers: Sequence[Layer], dim: int = 0) -> Layer:
-    """Concatenation of channels."""
-    first = layers[0]
-    if any(layer.layout != first.layout or layer.shape[1:] != first.shape[1:] for layer in layers):
+def _cat(name: str, layers: Sequence[Layer | Tensor], dim: int = 0) -> Layer:
+    """Concatenation of channels; or of learned tokens and a map's."""
+    first = next(layer for layer in layers if isinstance(layer, Layer))
+    if first.layout[dim] == "t":
+        return _with_tokens(name, first, layers, dim)
+    parts = [layer for layer in layers if isinstance(layer, Layer)]
+    alike = {(layer.layout, layer.prefix, _resized(layer, dim, 1).sizes) for layer in parts}
+    if len(parts) < len(layers) or len(alike) > 1:
         raise ShapeError(f"{name}: puts side by side {_shapes(layers)}")
     _of_channels(name, first, dim)
-    return _join_axes(replace(first, channels=sum(layer.channels for layer in layers)), layers)
+    return _join_axes(_resized(first, dim, sum(layer.sizes[dim] for layer in parts)), parts)
+
+
+def _with_tokens(name: str, layer: Layer, parts: Sequence[Layer | Tensor], dim: int) -> Layer:
+    """Learned tokens before those of a map."""
+    *before, last = parts
+    learned = [part for part in before if isinstance(part, Tensor)]
+    shapes = {(*part.shape[:dim], *part.shape[dim:][1:]) for part in learned}
+    if last is not layer or len(learned) < len(before) or shapes != {(*layer.sizes[:dim], *layer.sizes[dim:][1:])}:
+        raise ShapeError(f"{name}: puts one after the other {_shapes(parts)}; the summary follows tokens before a map")
+    return replace(layer, prefix=layer.prefix + sum(part.shape[dim] for part in learned))
 
 
 def _of_channels(name: str, layer: Layer, dim: int) -> None:
@@ -56,31 +81,49 @@ def _of_channels(name: str, layer: Layer, dim: int) -> None:
         raise ShapeError(f"{name}: works along dimension {dim} of ({', '.join(layer.layout)}), the summary follows c")
 
 
+def _resized(layer: Layer, dim: int, size: int) -> Layer:
+    sizes = [*layer.sizes]
+    sizes[dim] = size
+    return layer.arranged(layer.layout, sizes)
+
+
 def _split(name: str, layer: Layer, sizes: Dims, dim: int = 0) -> list[Layer]:
     _of_channels(name, layer, dim)
+    whole = layer.sizes[dim]
     if isinstance(sizes, int):
-        sizes = [min(sizes, layer.channels - first) for first in range(0, layer.channels, sizes)]
-    return [replace(layer, channels=size) for size in sizes]
+        sizes = [min(sizes, whole - first) for first in range(0, whole, sizes)]
+    return [_resized(layer, dim, size) for size in sizes]
 
 
 def _chunk(name: str, layer: Layer, chunks: int, dim: int = 0) -> list[Layer]:
-    return _split(name, layer, -(-layer.channels // chunks), dim)
+    return _split(name, layer, -(-layer.sizes[dim] // chunks), dim)
+
+
+def _unbind(name: str, layer: Layer, dim: int = 0) -> list[Layer]:
+    _of_channels(name, layer, dim)
+    index = [slice(None)] * (dim % len(layer.layout))
+    return [take(name, layer, (*index, i)) for i in range(layer.sizes[dim])]
 
 
 def _reduce(name: str, layer: Layer, dim: Dims = (), keepdim: bool = False, **options: Any) -> Layer:
     """A mean, sum or maximum over dimensions of an image."""
-    dims = (dim,) if isinstance(dim, int) else tuple(dim)
-    reduced = {layer.layout[dim] for dim in dims}
-    if not reduced or not reduced <= set("chw"):
-        over = f"dimensions {dims}" if dims else "all dimensions"
+    dims = [range(len(layer.layout))[i] for i in ((dim,) if isinstance(dim, int) else dim)]
+    reduced = {layer.layout[i] for i in dims}
+    if not reduced or not reduced <= set("chwts"):
+        over = f"dimensions {tuple(dims)}" if dims else "all dimensions"
         raise ShapeError(f"{name}: a mean, sum or maximum over {over}; the summary follows those of an image")
-    return replace(
+    kept = [i for i in range(len(layer.layout)) if keepdim or i not in dims]
+    layout = "".join(layer.layout[i] for i in kept)
+    sizes = [1 if i in dims else layer.sizes[i] for i in kept]
+    if "t" in reduced:
+        layer = as_one_position(layer)
+    layer = replace(
         layer,
-        channels=1 if "c" in reduced else layer.channels,
         rows=layer.rows.whole() if "h" in reduced else layer.rows,
         columns=layer.columns.whole() if "w" in reduced else layer.columns,
-        layout=layer.layout if keepdim else "".join(letter for letter in layer.layout if letter not in reduced),
+        attended=1 if "s" in reduced else layer.attended,
     )
+    return layer.arranged(layout, sizes)
 
 
 def _squeeze(name: str, layer: Layer, dim: int) -> Layer:
@@ -89,59 +132,13 @@ def _squeeze(name: str, layer: Layer, dim: int) -> Layer:
     return _reduce(name, layer, dim)
 
 
-def _permute(name: str, layer: Layer, *order: Any) -> Layer:
-    dims = order if isinstance(order[0], int) else order[0]
-    return replace(layer, layout="".join(layer.layout[dim] for dim in dims))
-
-
-def _transpose(name: str, layer: Layer, first: int, second: int) -> Layer:
-    order = list(range(len(layer.layout)))
-    order[first], order[second] = order[second], order[first]
-    return _permute(name, layer, order)
-
-
-def _view(name: str, layer: Layer, *sizes: Any) -> Layer:
-    """Channels split into groups or merged again, or a flattened image."""
-    if not layer.rows.receptive_field:  # a learned tensor is broadcast to maps of any layout
-        return layer
-    shape = list(sizes if isinstance(sizes[0], int) else sizes[0])
-    if -1 in shape:
-        shape[shape.index(-1)] = math.prod(layer.shape) // -math.prod(shape)
-    groups = len(shape) - 3
-    if shape[0] == 1 and groups > 0 and tuple(shape[-2:]) == layer.shape[1:] and re.fullmatch("nc+(hw)?", layer.layout):
-        return replace(layer, layout="n" + "c" * groups + "hw")
-    if shape == [1, math.prod(layer.shape)]:
-        return flatten(name, layer, 1)
-    raise ShapeError(f"{name}: reshapes {layer.shape} to {tuple(shape[1:])}, which the summary cannot follow")
-
-
-def _take(name: str, value: Any, index: Any) -> Any:
-    """``x[…]``: an entry of a tuple, or slices of a map along c, h and w."""
-    if not isinstance(value, Layer):
-        return value[index]
-    slices = list(index) if isinstance(index, tuple) else [index]
-    if Ellipsis in slices:
-        where = slices.index(Ellipsis)
-        slices[where : where + 1] = [slice(None)] * (len(value.layout) - len(slices) + 1)
-    if not all(isinstance(entry, slice) for entry in slices) or slices[0] != slice(None):
-        raise ShapeError(f"{name}: takes [{index}] of a map, the summary follows only slices of an image")
-    kept = {label: range(size)[part] for label, size, part in zip(value.layout, value.sizes, slices, strict=False)}
-    return replace(
-        value,
-        channels=len(kept.get("c", range(value.channels))),
-        rows=_subsample(value.rows, kept.get("h")),
-        columns=_subsample(value.columns, kept.get("w")),
-    )
-
-
-def _subsample(axis: Axis, kept: range | None) -> Axis:
-    if kept is None:
-        return axis
-    return replace(axis, size=len(kept), jump=axis.jump * kept.step, offset=axis.offset + kept.start * axis.jump)
-
-
 def _attribute(name: str, value: Any, attribute: str) -> Any:
-    known = {"shape": lambda: value.sizes, "ndim": lambda: len(value.layout), "dtype": lambda: None}
+    known = {
+        "shape": lambda: value.sizes,
+        "ndim": lambda: len(value.layout),
+        "device": lambda: None,
+        "dtype": lambda: None,
+    }
     if attribute not in known:
         raise ShapeError(f"{name}: reads .{attribute} of a map, which the summary cannot follow")
     return known[attribute]()
@@ -160,7 +157,8 @@ def _as_layer(kind: type[nn.Module], names: str, name: str, layer: Layer, *optio
     module = kind(**dict(zip(names.split(), options, strict=False)) | more)
     rule = rule_of(module)
     assert rule is not None
-    return rule(name, module, layer)
+    out: Layer = rule(name, module, layer)
+    return out
 
 
 _window = "kernel_size stride padding "
@@ -177,11 +175,17 @@ CALLS: dict[Any, Call] = {
     **dict.fromkeys([torch.mean, "mean", torch.sum, "sum", torch.amax, "amax"], _reduce),
     **dict.fromkeys([torch.norm, "norm"], lambda name, x, p=2, dim=(), keepdim=False: _reduce(name, x, dim, keepdim)),
     **dict.fromkeys([torch.squeeze, "squeeze"], _squeeze),
-    **dict.fromkeys([torch.permute, "permute"], _permute),
-    **dict.fromkeys([torch.transpose, "transpose"], _transpose),
-    **dict.fromkeys([torch.reshape, "reshape", "view"], _view),
+    **dict.fromkeys([torch.permute, "permute"], permute),
+    **dict.fromkeys([torch.transpose, "transpose"], transpose),
+    **dict.fromkeys([torch.reshape, "reshape", "view"], reshape),
     **dict.fromkeys([torch.flatten, "flatten"], flatten),
-    operator.getitem: _take,
+    operator.getitem: take,
+    **dict.fromkeys([torch.unbind, "unbind"], _unbind),
+    **dict.fromkeys([operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"], matmul),
+    F.scaled_dot_product_attention: scaled_dot_product_attention,
+    F.linear: linear,
+    "torchvision._patch_merging_pad": merge_patches,
+    "dim": lambda name, x: len(x.layout),
     "size": lambda name, x, dim=None: x.sizes if dim is None else x.sizes[dim],
     getattr: _attribute,
     F.pad: lambda name, x, pads, *_, **__: pad(name, x, *pads),
@@ -193,6 +197,16 @@ CALLS: dict[Any, Call] = {
     F.adaptive_max_pool2d: partial(_as_layer, nn.AdaptiveMaxPool2d, "output_size"),
     **dict.fromkeys([F.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.softplus, F.dropout], _same),
     **dict.fromkeys([operator.pow, torch.pow, "pow", torch.square, "square"], _same),
-    **dict.fromkeys([F.hardswish, F.hardsigmoid, F.hardtanh, torch.relu, torch.sigmoid, torch.tanh], _same),
-    **dict.fromkeys("relu relu_ sigmoid sigmoid_ tanh clamp contiguous clone detach float to".split(), _same),
+    **dict.fromkeys(
+        [F.hardswish, F.hardsigmoid, F.hardtanh, F.softmax, torch.softmax, torch.relu, torch.sigmoid, torch.tanh], _same
+    ),
+    **dict.fromkeys("softmax relu relu_ sigmoid sigmoid_ tanh clamp contiguous clone detach float to".split(), _same),
 }
+
+
+def call_of(function: Any) -> Call | None:
+    """The rule of a function, or of a tensor's method by its name; those of optional packages are in the table by
+    name.
+    """
+    package = str(getattr(function, "__module__", "")).partition(".")[0]
+    return CALLS.get(function) or CALLS.get(f"{package}.{getattr(function, '__name__', '')}")

@@ -7,8 +7,14 @@ Along one axis, with r the receptive field, j the jump (effective stride: input 
 
 from n = the image, r = j = 1, offset = 0.5 (Dumoulin & Visin 2016; Araujo et al. 2019). Padding counts as input; the
 dependence of a selection on the whole map (``aps``) is not included.
+
+Attention sees all positions, or those of a window, from each of its outputs: the field has the largest reach of any
+output, to both sides, so that it holds for all of them. The part outside the image is there for the outputs that are
+nearer to the other border.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +38,7 @@ class Axis:
     receptive_field: float = 1.0  # of an output; 0 for learned constants
     jump: float = 1.0  # effective stride, the distance of neighbouring outputs
     offset: float = 0.5  # centre of the first output's receptive field, from the edge
+    sees_all: bool = False  # after attention to all positions: each output depends on the whole map
 
     def slide(self, window: Window) -> "Axis":
         """The axis after a sliding window."""
@@ -40,7 +47,32 @@ class Axis:
             self.receptive_field + (window.extent - 1) * self.jump,
             self.jump * window.stride,
             self.offset + ((window.extent - 1) / 2 - window.before) * self.jump,
+            self.sees_all,
         )
+
+    def spread(self, window: Window) -> "Axis":
+        """The axis after a transposed convolution, without output padding: zeros put between the samples, then a window
+        with stride 1.
+        """
+        size = (self.size - 1) * window.stride + window.extent - 2 * window.before
+        jump = self.jump / window.stride
+        offset = self.offset + (window.before - (window.extent - 1) / 2) * jump
+        return Axis(size, self.receptive_field + (window.extent - 1) * jump, jump, offset, self.sees_all)
+
+    def attend(self, other: "Axis", window: int | None = None) -> "Axis":
+        """The axis after attention to all positions of another axis (or itself), or to those of windows of this axis.
+
+        It stays as it is if its outputs have seen all positions before.
+        """
+        if self.sees_all:
+            return self
+        if window is not None and window < self.size:
+            return replace(self, receptive_field=self.receptive_field + 2 * (window - 1) * self.jump)
+        first, last = self.offset, self.offset + (self.size - 1) * self.jump
+        low = other.offset - other.receptive_field / 2
+        high = other.offset + (other.size - 1) * other.jump + other.receptive_field / 2
+        reach = max(last - low, high - first, self.receptive_field / 2)
+        return replace(self, receptive_field=2 * reach, sees_all=True)
 
     def whole(self) -> "Axis":
         """All positions as one: the axis after a global pool, or of a unit after ``flatten``."""
@@ -49,12 +81,10 @@ class Axis:
     def join(self, other: "Axis") -> "Axis":
         """The axis after joining two branches: the receptive field covers both."""
         wide = self if self.size >= other.size else other  # a 1×1 branch is broadcast
-        if not (self.receptive_field and other.receptive_field):  # a learned constant does not depend on the image
-            seeing = self if self.receptive_field else other
-            return replace(wide, receptive_field=seeing.receptive_field, offset=seeing.offset)
         low = min(self.offset - self.receptive_field / 2, other.offset - other.receptive_field / 2)
         high = max(self.offset + self.receptive_field / 2, other.offset + other.receptive_field / 2)
-        return replace(wide, receptive_field=high - low, offset=(low + high) / 2)
+        sees_all = self.sees_all or other.sees_all
+        return replace(wide, receptive_field=high - low, offset=(low + high) / 2, sees_all=sees_all)
 
     def resize(self, size: int) -> "Axis":
         """The axis resampled to another size, by nearest neighbours."""
@@ -78,7 +108,11 @@ class Layer:
         multiply_adds: multiply-adds (MACs) per image, of convolutions, linear layers and filters; norms and activations
             count as none.
         layout: order of the dimensions of its output; without h and w after ``flatten``, with c twice if the channels
-            are split into groups.
+            are split into groups. t: the positions of the map as one dimension (tokens), row by row; s: in a matrix of
+            attention, the positions that are attended to.
+        groups: sizes of the dimensions c, if there are several.
+        prefix: tokens before those of the map: class and register tokens.
+        attended: size of the dimension s.
     """
 
     name: str
@@ -89,6 +123,9 @@ class Layer:
     parameters: int = 0
     multiply_adds: int = 0
     layout: str = MAPS
+    groups: tuple[int, ...] = ()
+    prefix: int = 0
+    attended: int = 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -98,14 +135,33 @@ class Layer:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Shape of its output for one image, in the order of its layout."""
-        if self.layout.count("c") > 1:
-            raise ShapeError(f"{self.name}: its channels are split into groups")
-        size = {"n": 1, "c": self.channels, "h": self.rows.size, "w": self.columns.size}
-        return tuple(size[letter] for letter in self.layout)
+        groups = iter(self.groups or (self.channels,))
+        size = {"n": 1, "h": self.rows.size, "w": self.columns.size, "t": self.positions, "s": self.attended}
+        return tuple(next(groups) if letter == "c" else size[letter] for letter in self.layout)
+
+    @property
+    def positions(self) -> int:
+        """The positions of the map, and the tokens before them."""
+        return self.rows.size * self.columns.size + self.prefix
+
+    @property
+    def numel(self) -> int:
+        """How many numbers its output has, for one image."""
+        return self.channels * self.positions * self.attended
+
+    def arranged(self, layout: str, sizes: Iterable[int]) -> "Layer":
+        """The layer with other dimensions, of which only those of the channels (c) have sizes of their own."""
+        groups = tuple(size for letter, size in zip(layout, sizes, strict=True) if letter == "c")
+        return replace(self, layout=layout, channels=math.prod(groups), groups=groups if len(groups) > 1 else ())
 
     def seen(self, image: tuple[int, int]) -> float:
         """Fraction of the image in the receptive field of one output, in (0, 1]."""
         return min(self.rows.receptive_field / image[0], 1) * min(self.columns.receptive_field / image[1], 1)
+
+
+def _size(layer: Layer) -> str:
+    rows, columns = layer.rows.size, layer.columns.size
+    return (f"{rows}×{columns}" if (rows, columns) != (1, 1) else "1") + (f" + {layer.prefix}" if layer.prefix else "")
 
 
 @dataclass(frozen=True)
@@ -140,7 +196,7 @@ class ModelSummary:
         rows, columns = layer.rows, layer.columns
         return {
             "layer": layer.name, "channels": str(layer.channels),
-            "size": f"{rows.size}×{columns.size}" if (rows.size, columns.size) != (1, 1) else "1",
+            "size": _size(layer),
             "RF": f"{max(rows.receptive_field, columns.receptive_field):g}",
             "stride": f"{max(rows.jump, columns.jump):g}", "centre": f"{rows.offset:g}",
             "params": f"{layer.parameters:,}" if layer.parameters else "·",

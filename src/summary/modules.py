@@ -18,9 +18,11 @@ from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _Replicat
 from ..pooling import Pool
 from ..pooling.geometry import Window, pair
 from ..pooling.heads import GlobalPool
+from .attention import multihead_attention, window_attention
+from .dimensions import flatten
 from .layers import MAPS, Axis, Layer, ShapeError
 
-Rule = Callable[[str, Any, Layer], Layer]
+Rule = Callable[..., Any]
 
 
 def _maps(name: str, layer: Layer) -> None:
@@ -149,6 +151,27 @@ def _weighted(out: Layer, channels: int, weights: int, bias: object) -> Layer:
     return replace(out, channels=channels, parameters=parameters, multiply_adds=cost)
 
 
+def _transposed_convolution(
+    name: str, conv: nn.ConvTranspose2d, layer: Layer, output_size: Sequence[int] | None = None
+) -> Layer:
+    """Every sample adds the kernel to a map ``stride`` times as large."""
+    _maps(name, layer)
+    if conv.in_channels != layer.channels:
+        raise ShapeError(f"{name}: takes {conv.in_channels} channels, gets {layer.channels}")
+    windows = _windows(conv, pair(conv.padding))
+    axes = [axis.spread(window) for axis, window in zip((layer.rows, layer.columns), windows, strict=True)]
+    more: Sequence[int] = conv.output_padding
+    if output_size is not None:
+        more = [size - axis.size for size, axis in zip(output_size[-2:], axes, strict=True)]
+    rows, columns = (axis.pad(0, extra) for axis, extra in zip(axes, more, strict=True))
+    if min(rows.size, columns.size) < 1:
+        raise ShapeError(f"{name}: nothing is left of a map of {layer.rows.size}×{layer.columns.size}")
+    weights = conv.in_channels * conv.out_channels // conv.groups * math.prod(conv.kernel_size)
+    parameters = weights + conv.out_channels * (conv.bias is not None)
+    out = replace(layer, channels=conv.out_channels, rows=rows, columns=columns, parameters=parameters)
+    return replace(out, multiply_adds=weights * layer.rows.size * layer.columns.size)
+
+
 _same_convolution = partial(_convolution, reach=_tensorflow)
 
 
@@ -156,16 +179,18 @@ def _with_gain(rule: Rule) -> Rule:
     """A convolution with a learned gain for each output channel."""
 
     def gained(name: str, conv: Any, layer: Layer) -> Layer:
-        out = rule(name, conv, layer)
+        out: Layer = rule(name, conv, layer)
         return replace(out, parameters=out.parameters + (out.channels if conv.gain is not None else 0))
 
     return gained
 
 
-def _linear(name: str, linear: nn.Linear, layer: Layer) -> Layer:
-    if layer.layout[-1] != "c" or linear.in_features != layer.channels:
-        raise ShapeError(f"{name}: takes {linear.in_features} numbers, gets {layer.sizes[-1]}")
-    return _weighted(layer, linear.out_features, linear.in_features, linear.bias)
+def _linear(name: str, module: nn.Linear, layer: Layer) -> Layer:
+    if layer.layout[-1] != "c" or module.in_features != layer.sizes[-1]:
+        raise ShapeError(f"{name}: takes {module.in_features} numbers, gets {layer.sizes[-1]}")
+    out = layer.arranged(layer.layout, [*layer.sizes[:-1], module.out_features])
+    parameters = module.out_features * (module.in_features + (module.bias is not None))
+    return replace(out, parameters=parameters, multiply_adds=out.numel * module.in_features)
 
 
 def _norm(name: str, norm: nn.Module, layer: Layer) -> Layer:
@@ -174,12 +199,12 @@ def _norm(name: str, norm: nn.Module, layer: Layer) -> Layer:
     return replace(layer, parameters=learned * layer.channels)
 
 
-def _layer_norm(name: str, norm: nn.LayerNorm, layer: Layer) -> Layer:
+def _layer_norm(name: str, norm: nn.LayerNorm | nn.RMSNorm, layer: Layer) -> Layer:
     shape = tuple(norm.normalized_shape)
     if layer.sizes[-len(shape) :] != shape:
         raise ShapeError(f"{name}: takes maps that end in {shape}, gets {layer.sizes}")
-    out = _norm(name, norm, layer)
-    return replace(out, parameters=out.parameters * math.prod(shape) // layer.channels)
+    learned = sum(getattr(norm, name, None) is not None for name in ("weight", "bias"))
+    return replace(layer, parameters=learned * math.prod(shape))
 
 
 def _channel_attention(name: str, gate: Any, layer: Layer) -> Layer:
@@ -187,14 +212,6 @@ def _channel_attention(name: str, gate: Any, layer: Layer) -> Layer:
     taps = gate.conv.kernel_size[0]
     rows, columns = (axis.join(axis.whole()) for axis in (layer.rows, layer.columns))
     return replace(layer, rows=rows, columns=columns, parameters=taps, multiply_adds=taps * layer.channels)
-
-
-def flatten(name: str, layer: Layer, start_dim: int = 0, end_dim: int = -1) -> Layer:
-    """All values of an image as one vector."""
-    if start_dim != 1 or end_dim not in (-1, len(layer.layout) - 1):
-        raise ShapeError(f"{name}: flattens dimensions {start_dim} to {end_dim}, the summary follows 1 to -1 only")
-    rows, columns = layer.rows.whole(), layer.columns.whole()
-    return replace(layer, channels=math.prod(layer.shape), rows=rows, columns=columns, layout="nc")
 
 
 def _pointwise(name: str, module: nn.Module, layer: Layer) -> Layer:
@@ -219,7 +236,11 @@ RULES = _table(
         nn.Flatten: lambda name, module, x: flatten(name, x, module.start_dim, module.end_dim),
         nn.Linear: _linear,
         (_NormBase, nn.GroupNorm, "torchvision.LayerNorm2d", "timm.LayerNorm2d"): _norm,
-        nn.LayerNorm: _layer_norm,
+        (nn.LayerNorm, nn.RMSNorm): _layer_norm,
+        nn.ConvTranspose2d: _transposed_convolution,
+        nn.MultiheadAttention: multihead_attention,
+        "torchvision.ShiftedWindowAttention": window_attention,
+        nn.Softmax: _pointwise,
         nn.PReLU: lambda name, module, x: replace(x, parameters=module.num_parameters),
         (nn.Identity, _DropoutNd, "torchvision.StochasticDepth"): _pointwise,
         (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish): _pointwise,

@@ -79,7 +79,7 @@ def _features(adapter: ModelAdapter, test_set: EvaluationSet) -> tuple[dict[str,
     """The pooled features of every layer and, under ``pixels``, the images; and the images alone."""
     kept: dict[str, list[Tensor]] = {layer: [] for layer in adapter.layers}
     images: list[Tensor] = []
-    with record_outputs(adapter.net, adapter.layers) as maps:
+    with record_outputs(adapter.net, adapter.layers, adapter.views) as maps:
         for batch in untransformed_batches(adapter, test_set):
             images.append(pooled(batch, PIXELS_SIDE).cpu())
             adapter.net(batch)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...metrics.quantities import Quantity
 from ...metrics.rows import Estimate, Heatmap, Row
-from ...nets.hooks import record_outputs
+from ...nets.hooks import NO_VIEWS, Views, record_outputs
 from ..adapter import EvaluationSet, ModelAdapter, untransformed_batches
 
 QUANTITIES = (
@@ -41,16 +41,16 @@ def gradients(outputs: Float[Tensor, "n d *hw"], images: Float[Tensor, "n c h w"
 
 
 def effective_fields(
-    net: nn.Module, layers: Sequence[str], batches: Iterable[Float[Tensor, "_ c h w"]]
+    net: nn.Module, layers: Sequence[str], batches: Iterable[Float[Tensor, "_ c h w"]], views: Views = NO_VIEWS
 ) -> dict[str, Float[Tensor, "h w"]]:
     """The mean of ``gradients`` over images that are normalised for the net (Luo et al. 2016), ≥ 0; of several layers,
-    by their names in ``net.named_modules()``.
+    by their names in ``net.named_modules()``; ``views`` as of ``record_outputs``.
 
     In eval mode no image influences another's output, so a batch needs one backward pass for each layer. The net is not
     changed: nothing is written to ``.grad``, and the modules' train/eval flags are restored.
     """
     totals, n = dict.fromkeys(layers, torch.tensor(0.0)), 0
-    with torch.enable_grad(), record_outputs(net, layers) as outputs:
+    with torch.enable_grad(), record_outputs(net, layers, views) as outputs:
         for batch in batches:
             x = batch.detach().clone().requires_grad_()
             net(x.clone())  # an in-place module may write to the copy
@@ -76,7 +76,7 @@ def effective_size(field: Float[Tensor, "h w"], share: float = SHARE) -> float:
 def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | Heatmap]:
     """The effective receptive field of every layer: its size, and a heatmap."""
     few = test_set.take(torch.arange(min(BATCH, len(test_set.padded))))
-    fields = effective_fields(adapter.net, adapter.layers, untransformed_batches(adapter, few))
+    fields = effective_fields(adapter.net, adapter.layers, untransformed_batches(adapter, few), adapter.views)
     for layer, field in fields.items():
         values = field.cpu()
         if adapter.permutation is not None:

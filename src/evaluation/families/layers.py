@@ -39,7 +39,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
     correlations = {layer: ChannelCorrelation() for layer in filters}
     cka, enough = CKAMatrix(), len(test_set.padded) >= MIN_IMAGES
     device = reference_tensor(adapter.net).device
-    with record_outputs(adapter.net, adapter.layers) as maps:
+    with record_outputs(adapter.net, adapter.layers, adapter.views) as maps:
         for index, images in zip(test_set.batches(), untransformed_batches(adapter, test_set), strict=True):
             labels = None if test_set.labels is None else test_set.labels[index].to(device)
             adapter.net(images.clone())  # the net may overwrite its input
@@ -76,7 +76,8 @@ def against_rows(adapter: ModelAdapter, other: ModelAdapter, test_set: Evaluatio
     normalises in its own way. ``protocol`` is the other layer.
     """
     cka = CKAMatrix()
-    with record_outputs(adapter.net, adapter.layers) as maps, record_outputs(other.net, other.layers) as others:
+    ours, theirs = (record_outputs(one.net, one.layers, one.views) for one in (adapter, other))
+    with ours as maps, theirs as others:
         batches = (untransformed_batches(net, test_set) for net in (adapter, other))
         for images, other_images in zip(*batches, strict=True):
             adapter.net(images)

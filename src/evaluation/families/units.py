@@ -112,7 +112,7 @@ def rows(adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row | PerIm
         first, second = (test_set.take(index) for index in torch.arange(2 * half).split(half))
     activations: dict[str, list[Tensor]] = {layer: [] for layer in adapter.layers}
     units: dict[str, Tensor] = {}
-    with record_outputs(adapter.net, adapter.layers) as maps, torch.no_grad():
+    with record_outputs(adapter.net, adapter.layers, adapter.views) as maps, torch.no_grad():
         for images in untransformed_batches(adapter, first):
             adapter.net(images)
             for layer, batches in activations.items():
