@@ -107,7 +107,8 @@ def sweep_ends(folder: Path, failure: BaseException | None) -> None:
     except UserError as error:  # nothing is finished
         if failure is None:
             raise
-        print(error, file=sys.stderr)
+        if not isinstance(failure, KeyboardInterrupt):
+            print(error, file=sys.stderr)
     except OSError as error:  # a full disk; it must not hide what else failed
         print(f"the comparison could not be written: {error}", file=sys.stderr)
         failure = failure or error

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -47,7 +48,13 @@ class ForkedJob:
         )
         # a server that starts now inherits the environment; its consoles have no colours and no width of their own
         with mock.patch.dict(os.environ, {"COLUMNS": "", **environment, "TERM": "dumb"}, clear=True):
-            self._process.start()
+            resource_tracker.ensure_running()  # it unblocks the signal as it starts
+            # the server inherits this: Ctrl-C at the terminal would end its imports with a traceback
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         assert self._process.pid is not None
         self.pid: int = self._process.pid
 
@@ -79,6 +86,7 @@ def _be_the_command(arguments: list[str], log: Path, environment: dict[str, str]
     import torch
 
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)

@@ -67,7 +67,11 @@ def finishes(command: str) -> None:
     python = f"env PYTHONPATH={ROOT} {sys.executable} -m"
     train, report = f"{python} src.train {RUN} hydra.run.dir={folder}", f"{python} src.report runs={folder}"
     done = subprocess.run(
-        ["bash", "-c", command.format(train=train, report=report)], capture_output=True, text=True, check=False
+        ["bash", "-c", command.format(train=train, report=report)],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        errors="replace",
     )
     assert done.returncode == 0, done.stderr[-500:]
     assert len(done.stderr.splitlines()) <= 1, done.stderr[:500]
