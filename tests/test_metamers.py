@@ -17,11 +17,12 @@ from src.evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter
 from src.evaluation.differences import band_energies, displacement_residuals, with_random_phases
 from src.evaluation.families import MetamerOptions
 from src.evaluation.families.metamers import against_rows, rows
-from src.evaluation.inversion import THRESHOLD, activations_of, match, median_distance, noise
+from src.evaluation.inversion import LEAK, THRESHOLD, activations_of, match, median_distance, noise
 from src.evaluation.suite import ALL
 from src.evaluation.without_pools import without_pools
 from src.metrics import Heatmap, Note, Pictures, Row
 from src.pooling import POOLS
+from src.pooling.windows import Max
 from src.reporting.metamers import columns_of, metamer_pictures, write_slide
 from src.reporting.variant import Variant
 from src.results.measures import family_of_row, read_pictures, write_measures
@@ -122,6 +123,23 @@ def test_max_pooling_keeps_the_maximum_of_each_window_and_lets_the_others_go() -
     assert value(found, "reached") == 1
     assert 0.3 < value(found, "pixel_distance") < value(found, "pixel_distance_null")
     assert value(found, "pixel_distance", "no_pools") < THRESHOLD, "without its pool the net is the identity"
+
+
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, ceil_mode=True), Max(2, 2), Max(3, 2, border="circular")], ids=str
+)
+def test_gradients_reach_all_values_of_a_max_pool_and_activations_stay(pool: nn.Module) -> None:
+    x = IMAGES[:, :, :7].clone().requires_grad_()
+    plain = pool(x * 255 / 255).flatten(1)  # as the adapter rounds
+    (through_winners,) = torch.autograd.grad(plain.sum(), x)
+    with activations_of(adapter(pool), "0") as activations:
+        leaky = activations(x)
+        (gradient,) = torch.autograd.grad(leaky.sum(), x)
+    assert torch.equal(leaky, plain)
+    one_hot = torch.eye(7 * SIDE).view(-1, 1, 7, SIDE)
+    windows = pool(one_hot).flatten(1).sum(1).view(7, SIDE)  # that a pixel lies in
+    assert torch.allclose(gradient, (1 - LEAK) * through_winners + LEAK * windows, atol=1e-5)
+    assert (gradient > 0).equal((windows > 0).expand_as(gradient)) and (through_winners == 0).any()
 
 
 # --- the optimisation ------------------------------------------------------------------------------------------------
