@@ -67,7 +67,7 @@ def compare_layers(options: Options) -> None:
     with console.status("measuring"):
         found = list(against_rows(ours, theirs, test_set))
         found += [replace(row, measure=f"{AGAINST}_untrained") for row in against_rows(twin, theirs, test_set)]
-    found += metamers.against_rows(FinishedRun(run, {}).pictures, theirs, test_set)
+    found += metamers.against_rows(FinishedRun(run, {}).pictures, theirs, test_set.seed)
     rows = table.write(found)
     recognised = [row for row in rows if row.measure == "metamer_recognised_against"]
     shares = ", ".join(f"{row.layer} {row.estimate.value:.0%}" for row in recognised)

@@ -99,11 +99,14 @@ def _points(trace: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _cells(trace: Any) -> Iterator[tuple[Any, ...]]:
-    """x, y and value of each cell of a map; without axes, its column and row from 0."""
+    """x, y, value and ends of the interval (``customdata``, if there are some) of each cell of a map; without axes, its
+    column and row from 0.
+    """
     values = np.asarray(trace.z)
+    ends = np.full((*values.shape, 2), None) if trace.customdata is None else np.asarray(trace.customdata)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            yield (j if trace.x is None else trace.x[j]), (i if trace.y is None else trace.y[i]), value, None, None
+            yield (j if trace.x is None else trace.x[j]), (i if trace.y is None else trace.y[i]), value, *ends[i, j]
 
 
 def _short(value: Any) -> Any:

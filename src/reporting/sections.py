@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from . import effects, heatmaps, measure_figures, metamers, other_measures, plots
+from . import effects, heatmaps, measure_figures, metamers, other_measures, plots, recognition
 from .groups import COMPARED, INSIDE, INVARIANCE, LAYERS, OTHERS, TRAINING, Group
 from .variant import Variant
 
@@ -118,6 +118,13 @@ MEASURED_SECTIONS = (
         "far as another image. Error: the same for the energy in a band of frequencies. Displaced: the share of the "
         "difference that goes away as windows move by up to 2 pixels. Recognised: by the net itself, 1 = in the class "
         f"of the image. {LINES}."),
+    Section("Do other nets recognise the metamers?", recognition.recognition, group=INSIDE,
+        look="cells off the diagonal that are brighter than the last column: nets that throw away the same.", reading=
+        "Metamers of a net (down) that a net of another variant (across) puts into the class that it puts their image "
+        "into: 1 = all; of different seeds, where there are several. On the diagonal the net itself, the ceiling; in "
+        "the last column the same variant with another seed, which differs by its training alone; in the last row the "
+        "floor, the noise that metamers were made of. n: images with a metamer, over all seeds. The table has 95% "
+        "intervals: over seeds, or over the images of a single one."),
     Section("Effective receptive fields", heatmaps.receptive_fields, group=INSIDE,
         look="how small the bright spot is beside the theoretical field.", reading=
         "Gradient magnitude on the pixels for the middle unit of each layer, first seed of each variant "

@@ -276,9 +276,9 @@ def _recognised(
         yield _row(layer, "test", f"metamer_recognised{ending}", same * which, which, images.seed)
 
 
-def against_rows(pictures: Mapping[str, np.ndarray], adapter: ModelAdapter, test_set: EvaluationSet) -> Iterator[Row]:
+def against_rows(pictures: Mapping[str, np.ndarray], adapter: ModelAdapter, seed: int) -> Iterator[Row]:
     """How many metamers of another net, by layer, this net recognises; ``pictures`` are those of a run of that net, as
-    its ``pictures.npz`` holds them. Starts are those of ``test_set.seed``.
+    its ``pictures.npz`` holds them. Starts are those of ``seed``, the run's ``measure.seed``.
     """
     if "metamers/image" not in pictures or not adapter.classifies:
         return
@@ -296,10 +296,10 @@ def against_rows(pictures: Mapping[str, np.ndarray], adapter: ModelAdapter, test
         metamers = torch.from_numpy(pictures[key]).float() / 255
         valid = (torch.from_numpy(pictures[f"{key}/distance"]) < THRESHOLD).float()
         n, s = valid.shape
-        starts = torch.stack([noise(n, tuple(images.shape[2:]), test_set.seed, number) for number in range(s)], 1)
+        starts = torch.stack([noise(n, tuple(images.shape[2:]), seed, number) for number in range(s)], 1)
         for ending, found, which in (("", metamers, valid), ("_null", starts, torch.ones_like(valid))):
             same = (classes(found) == answers).float().cpu() * which
-            yield _row(layer, "test", f"metamer_recognised_against{ending}", same, which, test_set.seed)
+            yield _row(layer, "test", f"metamer_recognised_against{ending}", same, which, seed)
 
 
 # --- controls --------------------------------------------------------------------------------------------------------
