@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from src.config import from_dict
 from src.errors import UserError
+from src.evaluation import inversion
 from src.evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter
 from src.evaluation.differences import band_energies, displacement_residuals, with_random_phases
 from src.evaluation.families import MetamerOptions
@@ -133,13 +134,33 @@ def test_gradients_reach_all_values_of_a_max_pool_and_activations_stay(pool: nn.
     plain = pool(x * 255 / 255).flatten(1)  # as the adapter rounds
     (through_winners,) = torch.autograd.grad(plain.sum(), x)
     with activations_of(adapter(pool), "0") as activations:
-        leaky = activations(x)
+        leaky = activations(x, LEAK)
         (gradient,) = torch.autograd.grad(leaky.sum(), x)
     assert torch.equal(leaky, plain)
     one_hot = torch.eye(7 * SIDE).view(-1, 1, 7, SIDE)
     windows = pool(one_hot).flatten(1).sum(1).view(7, SIDE)  # that a pixel lies in
     assert torch.allclose(gradient, (1 - LEAK) * through_winners + LEAK * windows, atol=1e-5)
     assert (gradient > 0).equal((windows > 0).expand_as(gradient)) and (through_winners == 0).any()
+
+
+class MaskedAndRaised(nn.Module):
+    """Of each 2×2 window of pixels, one stays and the others are 0.5, whatever the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        stays = torch.zeros(SIDE, SIDE)
+        stays[::2, ::2] = 1
+        return x * stays + 0.5 * (1 - stays)
+
+
+def test_a_pixel_below_the_largest_of_its_window_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = adapter(MaskedAndRaised(), nn.MaxPool2d(2), observed="1")
+    with activations_of(of, "1") as activations:
+        targets, starts = activations(torch.full_like(IMAGES, 0.9)), torch.full_like(IMAGES, 0.2)
+        found = match(activations, targets, starts, 1.0, 60)
+        monkeypatch.setattr(inversion, "LEAK", 0.0)
+        stuck = match(activations, targets, starts, 1.0, 60)
+    assert found.reached.all() and torch.allclose(found.images[..., ::2, ::2], torch.tensor(0.9), atol=0.1)
+    assert not stuck.reached.any() and torch.equal(stuck.images, starts), "its own gradient is 0"
 
 
 # --- the optimisation ------------------------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ from ..nets.hooks import eval_mode
 from ..pooling.windows import Max
 from .adapter import OUTPUT, ModelAdapter
 
-#: a function of images (n, c, h, w) with pixels in [0, 1]: a layer's activations, flat
-Activations = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n d"]]
+#: a function of images (n, c, h, w) with pixels in [0, 1]: a layer's activations, flat; a second argument is the share
+#: of the gradient that passes where there is none, 0 if left out (``LEAK``)
+Activations = Callable[..., Float[Tensor, "n d"]]
 
 #: makes an optimiser of pixels
 Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
@@ -32,10 +33,10 @@ Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
 THRESHOLD = 0.1
 #: Adam's step size at the first step, in units of the range of pixels, and the share of it at the last
 STEP, LAST = 0.3, 0.05
-#: share of the gradient that passes a ReLU of a negative number, and a value that is not the largest of its window: of
-#: nets with 2×2 max pools, 0.1 of the gradient and that through ReLUs alone takes 20 to 30% of the optimisations to
-#: their target within 300 steps at the second stage, this share of both more than 90%; from 0.4 on it falls again
-LEAK = 0.25
+#: share of the gradient, at the first step, that passes a ReLU of a negative number, and a value that is not the
+#: largest of its window; it falls to 0 at the last step, so that the end is that of the true gradient. Without it,
+#: pixels whose unit is off, or is not the largest, stay as they were
+LEAK = 0.4
 ADAM: Optimiser = partial(torch.optim.Adam, lr=STEP)
 #: images that are optimised at once
 BATCH = 64
@@ -64,47 +65,49 @@ class Matched:
 
 
 class _LeakyGradient(torch.autograd.Function):
-    """A ReLU whose gradient is ``LEAK`` where its output is 0, so that a unit that is off can be switched on."""
+    """A ReLU whose gradient is ``leak`` where its output is 0, so that a unit that is off can be switched on."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, leak: float) -> Tensor:
         ctx.save_for_backward(x)
+        ctx.leak = leak
         return x.relu()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return torch.where(x > 0, gradient, LEAK * gradient)
+        return torch.where(x > 0, gradient, ctx.leak * gradient), None
 
 
-def _leaky(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    """The same output with another gradient."""
-    leaky: Tensor = _LeakyGradient.apply(inputs[0])
-    return leaky
+@dataclass
+class _Leak:
+    """Hooks that leave outputs as they are, and let a share of the gradient pass where there is none."""
 
+    share: float = 0
 
-def _leaky_max(pool: Max | nn.MaxPool2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-    """The same maxima, whose gradient also reaches the other values of a window, ``LEAK`` of it each: a value that is
-    not the largest can become it, or get out of the way of the target.
-    """
-    (x,) = inputs
-    if isinstance(pool, Max):
-        (window,) = pool.windows
-        sums = F.avg_pool2d(pool.pad(x, window), pool.kernel_size, pool.stride, divisor_override=1)
-    else:
-        sums = F.avg_pool2d(
-            x, pool.kernel_size, pool.stride, pool.padding, ceil_mode=pool.ceil_mode, divisor_override=1
-        )
-    return output.detach() + (1 - LEAK) * (output - output.detach()) + LEAK * (sums - sums.detach())
+    def hook(self, net: nn.Module) -> Iterator[RemovableHandle]:
+        """Register the hooks."""
+        for module in net.modules():
+            if type(module) is nn.ReLU and not module.inplace:
+                yield module.register_forward_hook(self._relu)
+            elif type(module) is Max or (type(module) is nn.MaxPool2d and _sums_windows(module)):
+                yield module.register_forward_hook(self._max)
 
+    def _relu(self, _: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        leaky: Tensor = _LeakyGradient.apply(inputs[0], self.share)
+        return leaky
 
-def _leaky_hooks(net: nn.Module) -> Iterator[RemovableHandle]:
-    """Hooks that let gradients pass units that are off, and values that are not the largest of their window."""
-    for module in net.modules():
-        if type(module) is nn.ReLU and not module.inplace:
-            yield module.register_forward_hook(_leaky)
-        elif type(module) is Max or (type(module) is nn.MaxPool2d and _sums_windows(module)):
-            yield module.register_forward_hook(_leaky_max)
+    def _max(self, pool: Max | nn.MaxPool2d, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        """The gradient also reaches the other values of a window: one that is not the largest can become it."""
+        (x,) = inputs
+        if isinstance(pool, Max):
+            (window,) = pool.windows
+            sums = F.avg_pool2d(pool.pad(x, window), pool.kernel_size, pool.stride, divisor_override=1)
+        else:
+            window_of = (pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
+            sums = F.avg_pool2d(x, *window_of, divisor_override=1)
+        constant = output.detach()
+        return constant + (1 - self.share) * (output - constant) + self.share * (sums - sums.detach())
 
 
 def _sums_windows(pool: nn.MaxPool2d) -> bool:
@@ -120,13 +123,13 @@ class _LayerRan(Exception):
 def activations_of(adapter: ModelAdapter, layer: str) -> Iterator[Activations]:
     """The function from pixels in [0, 1] to a layer's activations, in eval mode, with frozen weights inside the
     ``with``; ``OUTPUT`` is the net's output. The net runs up to the layer, unless that runs several times a pass: then
-    its last output counts. Gradients also pass a ReLU where it is 0, as Feather et al. let them, and the values of a
-    max pool's window that are not the largest (``LEAK``).
+    its last output counts. With a ``leak``, gradients also pass a ReLU where it is 0, as Feather et al. let them, and
+    the values of a max pool's window that are not the largest.
 
     Raises:
         UserError: the layer gives no tensor.
     """
-    net, kept = adapter.net, list[Tensor]()
+    net, kept, leaking = adapter.net, list[Tensor](), _Leak()
     module = net if layer == OUTPUT else net.get_submodule(layer)
     runs = 0  # of the layer in a pass; 0: not known yet
 
@@ -137,8 +140,9 @@ def activations_of(adapter: ModelAdapter, layer: str) -> Iterator[Activations]:
         if runs == 1:
             raise _LayerRan
 
-    def activations(pixels: Tensor) -> Tensor:
+    def activations(pixels: Tensor, leak: float = 0) -> Tensor:
         nonlocal runs
+        leaking.share = leak
         x = adapter.normalise(pixels * 255)
         if layer == OUTPUT:
             return adapter.select_output(net(x)).flatten(1)
@@ -149,7 +153,7 @@ def activations_of(adapter: ModelAdapter, layer: str) -> Iterator[Activations]:
         return kept.pop().flatten(1)
 
     trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    hooks = [*_leaky_hooks(net)]
+    hooks = [*leaking.hook(net)]
     if layer != OUTPUT:
         hooks.append(module.register_forward_hook(keep))
     try:
@@ -200,8 +204,9 @@ def match(
     whose gradient does not shrink as it falls.
 
     After each step pixels are clamped to [0, 1]. An image stops when its distance over ``scale`` is below the
-    threshold, else after ``steps`` steps; the step size falls by a cosine to ``LAST`` of its first value. Adam scales
-    the gradient of each pixel by itself, so no image depends on the others of its batch.
+    threshold, else after ``steps`` steps; by a cosine, the step size falls to ``LAST`` of its first value, and the leak
+    of gradients from ``LEAK`` to 0. Adam scales the gradient of each pixel by itself, so no image depends on the others
+    of its batch.
     """
     parts = [
         _match(activations, *part, scale, steps, threshold, optimiser)
@@ -220,8 +225,9 @@ def _match(
     descent = optimiser([pixels])
     (first,) = (group["lr"] for group in descent.param_groups)
     for step in range(steps + 1):
+        falling = (1 + math.cos(math.pi * step / steps)) / 2
         with torch.enable_grad():
-            squared = ((activations(pixels) - targets[running]) / scale).square().sum(1)
+            squared = ((activations(pixels, LEAK * falling) - targets[running]) / scale).square().sum(1)
             left = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
             (gradient,) = torch.autograd.grad(left.sum(), pixels)
         pixels.grad = gradient.nan_to_num(0, 0, 0)  # HOG's has none where an image is constant
@@ -233,7 +239,7 @@ def _match(
         if not going.all():
             running = running[going]
             pixels, descent = _without(pixels, descent, going, optimiser)
-        descent.param_groups[0]["lr"] = first * (LAST + (1 - LAST) * (1 + math.cos(math.pi * step / steps)) / 2)
+        descent.param_groups[0]["lr"] = first * (LAST + (1 - LAST) * falling)
         descent.step()
         pixels.data.clamp_(0, 1)
     return images, distance, taken

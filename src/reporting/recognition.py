@@ -1,5 +1,6 @@
 """Whether the nets of a sweep recognise each other's metamers (Feather et al. 2023): a matrix of variants by layer."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -20,8 +21,10 @@ from .variant import Variant
 #: the row of the floor, and the column of nets that differ in their seed alone
 FLOOR, OTHER_SEED = "noise (floor)", "same, another seed"
 NULL = "_null"
-#: side of a cell, and the space around a matrix, in pixels
-CELL, AROUND = 46, 190
+#: width of a cell, and space for the names beside and below a matrix, in pixels
+CELL, BESIDE, BELOW = 66, 200, 150
+#: with more columns, matrices stand below each other
+MOST_SIDE_BY_SIDE = 6
 
 #: layer, whose metamers, by whom → the shares of all seeds
 Shares = Mapping[tuple[str, str, str], list[Estimate]]
@@ -38,7 +41,9 @@ def recognition(variants: Sequence[Variant]) -> go.Figure:
     judges = [name for name in (*runs, OTHER_SEED) if any(by == name for _, _, by in shares)]
     if len(judges) < 2:
         return go.Figure()
-    figure, cells = subplots(layers, columns=2, shared=False, below=AROUND, gap=0.3)
+    columns = min(len(layers), 2 if len(judges) <= MOST_SIDE_BY_SIDE else 1)
+    width = BESIDE + CELL * len(judges)
+    figure, cells = subplots(layers, columns, shared=False, below=BELOW, gap=BESIDE / width / columns)
     for layer, cell in zip(layers, cells, strict=True):
         rows = [name for name in (*runs, FLOOR) if any(key[:2] == (layer, name) for key in shares)]
         found = [[shares.get((layer, of, by), []) for by in judges] for of in rows]
@@ -47,10 +52,12 @@ def recognition(variants: Sequence[Variant]) -> go.Figure:
         figure.add_heatmap(
             z=points[..., 0], x=judges, y=[f"{of} (n = {n})" for of, n in zip(rows, counts, strict=True)],
             customdata=points[..., 1:], zmin=0, zmax=1, colorscale="Viridis", showscale=False,
-            texttemplate="%{z:.2f}", hoverongaps=False,
+            text=[[_in_words(*point) for point in row] for row in points], texttemplate="%{text}", hoverongaps=False,
             hovertemplate="%{y}, by %{x}: %{z:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra></extra>", **cell,
         )  # fmt: skip
-    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_layout(meta={"width": columns * width})
     return apply_theme(figure)
 
 
@@ -107,4 +114,14 @@ def _interval(estimates: Sequence[Estimate]) -> Interval:
     counted = [estimate for estimate in estimates if estimate.n]
     if len(counted) > 1:
         return t_interval([estimate.value for estimate in counted], within=(0, 1))
-    return (counted[0].value, counted[0].low, counted[0].high) if counted else (np.nan, np.nan, np.nan)
+    return (counted[0].value, counted[0].low, counted[0].high) if counted else (math.nan, math.nan, math.nan)
+
+
+def _in_words(value: float, low: float, high: float) -> str:
+    """Value and interval, a line each.
+
+    >>> _in_words(0.5, 0.25, 1.0), _in_words(0.5, math.nan, math.nan), _in_words(math.nan, math.nan, math.nan)
+    ('0.50<br>0.25–1.00', '0.50', '')
+    """
+    interval = "" if math.isnan(low) else f"<br>{low:.2f}–{high:.2f}"
+    return "" if math.isnan(value) else f"{value:.2f}{interval}"

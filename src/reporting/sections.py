@@ -123,8 +123,8 @@ MEASURED_SECTIONS = (
         "Metamers of a net (down) that a net of another variant (across) puts into the class that it puts their image "
         "into: 1 = all; of different seeds, where there are several. On the diagonal the net itself, the ceiling; in "
         "the last column the same variant with another seed, which differs by its training alone; in the last row the "
-        "floor, the noise that metamers were made of. n: images with a metamer, over all seeds. The table has 95% "
-        "intervals: over seeds, or over the images of a single one."),
+        "floor, the noise that metamers were made of. n: images with a metamer, over all seeds. Intervals, 95%: over "
+        "seeds, or over the images of a single one."),
     Section("Effective receptive fields", heatmaps.receptive_fields, group=INSIDE,
         look="how small the bright spot is beside the theoretical field.", reading=
         "Gradient magnitude on the pixels for the middle unit of each layer, first seed of each variant "
