@@ -99,7 +99,8 @@ def test_one_seed_has_intervals_over_images_and_no_other_seed(sweep: Sweep, monk
     (line,) = (line for line in figure_csv(figure).splitlines() if line.startswith("1,,,sees,sees (n = 8)"))
     numbers = [float(part) for part in line.split(",")[-3:]]
     assert numbers == pytest.approx(run.measures[LOGITS, "test", 0, "metamer_recognised"], abs=0.07), "but for rounding"
-    assert not recognition.recognition(single[:1]).data
+    alone = FinishedRun(run.folder, {})  # as the page of measures has it
+    assert not recognition.recognition([Variant("sees", {}, [alone])]).data
 
 
 def test_a_net_without_weights_is_judged_and_judges_none(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:

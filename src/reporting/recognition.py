@@ -34,9 +34,10 @@ def recognition(variants: Sequence[Variant]) -> go.Figure:
     """The share of a variant's metamers (down) that another variant's nets (across) put into the class that they put
     their image into; a matrix a layer. Of runs that kept metamers of the same images, and their weights.
     """
-    runs = {variant.name: _runs(variant) for variant in variants[:MOST_NETS]}
-    runs = {name: by_seed for name, by_seed in runs.items() if by_seed}
-    shares = _shares(runs) if len(runs) > 1 else {}
+    if len(variants) == 1:  # there is no other
+        return go.Figure()
+    runs = {variant.name: by_seed for variant in variants[:MOST_NETS] if (by_seed := _runs(variant))}
+    shares = _shares(runs)
     layers = list(dict.fromkeys(layer for layer, _, _ in shares))
     judges = [name for name in (*runs, OTHER_SEED) if any(by == name for _, _, by in shares)]
     if len(judges) < 2:

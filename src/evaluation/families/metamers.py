@@ -2,12 +2,12 @@
 
 From noise, pixels in [0, 1] are changed until a layer's activation is that of an image: to a tenth of the median
 distance between two images' activations. An optimisation that does not get there is counted (``metamer_reached``), and
-is no metamer: all other numbers are of those that did. The protocol is ``test``; ``no_pools`` is a control, the same
-net with the identity for its pools, on few images. ``…_null`` is of the noise that the optimisation starts from,
-without a target; of ``metamer_displaced``, of a difference with the same spectrum and random phases. Frequency bands
-are the protocols ``low`` (below 1/8 period per pixel, what a map of a quarter of the side can hold), ``mid`` (below
-1/4, half the side) and ``high``. The heatmap ``metamer_map`` is the mean square of m - x at each pixel, over the mean
-square of two images' difference.
+is no metamer: all other numbers are of those that did. They describe what this optimisation finds: another one may find
+other metamers. The protocol is ``test``; ``no_pools`` is a control, the same net with the identity for its pools, on
+few images. ``…_null`` is of the noise that the optimisation starts from, without a target; of ``metamer_displaced``, of
+a difference with the same spectrum and random phases. Frequency bands are the protocols ``low`` (below 1/8 period per
+pixel, what a map of a quarter of the side can hold), ``mid`` (below 1/4, half the side) and ``high``. The heatmap
+``metamer_map`` is the mean square of m - x at each pixel, over the mean square of two images' difference.
 
 At layers that downsample and are linear, the null space is exact: ``null_space_energy`` is the share of the variance of
 the maps entering it that no later layer can see.
