@@ -24,6 +24,8 @@ from .variant import Variant
 NAME, IMAGE = "metamers", "metamers/image"
 #: rows and starts that are shown; sides in pixels of a picture, between pictures, and of the writing above a block
 ROWS, STARTS, TILE, GAP, HEAD = 4, 2, 84, 6, 58
+#: width of a slide that its words need, in pixels
+LEAST_WIDTH = 420
 #: largest number of nets that are shown
 MOST_NETS = 12
 WHITE = 255
@@ -115,7 +117,7 @@ def data_uri(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
 
 def slide(blocks: Mapping[str, Sequence[Column]]) -> str:
     """An SVG picture: name of a net → its columns, a block each; without a server, and with the pixels in it."""
-    drawn, top, width = [], 64, 0
+    drawn, top, width = [], 80, LEAST_WIDTH
     for name, columns in blocks.items():
         left, parts = 0, []
         for column in columns:
