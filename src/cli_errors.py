@@ -63,9 +63,10 @@ def cli_errors() -> Iterator[None]:
         print(f"error: {str(error.filename)[:500]}: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
     except Interrupted as stop:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C from here on ends the process at once
         print(f"stopped by {stop.name}: the same command goes on where this one stopped", file=sys.stderr)
         raise
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # another one ends the process at once
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         raise SystemExit(130) from None

@@ -5,6 +5,7 @@ import importlib.util
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,13 @@ def figure_csv(figure: go.Figure) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
+    panel = cache(
+        partial(_panel, figure.layout)
+    )  # plotly takes milliseconds for each of thousands of traces
     for trace in figure.data:
         if trace.type == "image":  # a picture, which has no numbers
             continue
-        start = (_panel(trace, figure.layout), trace.name, trace.meta)
+        start = (panel(trace.xaxis or "x", trace.yaxis or "y"), trace.name, trace.meta)
         points = _cells(trace) if trace.type == "heatmap" else _points(trace)
         table.writerows([*start, *map(_short, point)] for point in points)
     return text.getvalue()
@@ -114,9 +118,9 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float | np.floating) else value
 
 
-def _panel(trace: Any, layout: go.Layout) -> str:
-    """The title above a trace's panel; of a panel without, what its axes show."""
-    x, y = (layout[f"{letter}axis{(trace[f'{letter}axis'] or letter)[1:]}"] for letter in "xy")
+def _panel(layout: go.Layout, *axes: str) -> str:
+    """The title above the panel of two axes, as ``x2`` and ``y2``; of a panel without, what they show."""
+    x, y = (layout[f"{name[0]}axis{name[1:]}"] for name in axes)
     left, right = x.domain or (0, 1)
     top = (y.domain or (0, 1))[1]
     for note in layout.annotations:

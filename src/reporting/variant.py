@@ -119,8 +119,14 @@ class Variant:
 
     def amounts(self, layer: str, protocol: str, measure: str) -> list[float]:
         """The amounts for which a measure has a value, in order."""
-        keys = (key for run in self.runs for key in run.measures)
-        return sorted({key[2] for key in keys if key[3] == measure and key[:2] == (layer, protocol)})
+        return self._amounts.get((layer, protocol, measure), [])
+
+    @cached_property
+    def _amounts(self) -> dict[tuple[str, str, str], list[float]]:
+        found: dict[tuple[str, str, str], set[float]] = {}
+        for layer, protocol, amount, measure in (key for run in self.runs for key in run.measures):
+            found.setdefault((layer, protocol, measure), set()).add(amount)
+        return {key: sorted(amounts) for key, amounts in found.items()}
 
     def curve(self, layer: str, protocol: str, measure: str) -> list[tuple[float, float, float, float]]:
         """(amount, mean over seeds, low, high) by amount."""
