@@ -11,16 +11,18 @@ Image = tuple[int, int, int]
 
 
 def held(net: nn.Module, image: Image) -> ModelSummary:
-    """The net's model summary, after every comparison with the net on the meta device, where PyTorch's counter sees the
-    products of attention; it counts a multiply-add as two operations.
-    """
-    net = net.eval().to("meta")
+    """The net's model summary, after every comparison with the net; PyTorch counts a multiply-add as two operations."""
     summary = summarize(net, image)
     with FlopCounterMode(display=False) as counter:
         verify(summary, net)
     assert summary.parameters == sum(parameter.numel() for parameter in net.parameters())
     assert summary.multiply_adds == counter.get_total_flops() // 2
     return summary
+
+
+def held_on_meta(net: nn.Module, image: Image) -> ModelSummary:
+    """The same on the meta device, where PyTorch's counter sees the products of attention."""
+    return held(net.eval().to("meta"), image)
 
 
 def touched(net: nn.Module, layer: str, image: Image, last: bool = False) -> list[tuple[int, int]]:

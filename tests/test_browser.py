@@ -319,6 +319,24 @@ def test_a_marked_variant_stands_out_everywhere(browser: Browser, report: Path) 
     tab.close()
 
 
+def test_marks_reach_a_figure_off_the_screen_when_it_comes_near_or_is_printed(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, "#figure-training")
+    tab.locator("#figure-training .main-svg").first.wait_for()
+    traces = "byId('figure-training').querySelector('.plot').data"
+    shown = f"[...new Set({traces}.filter(trace => (trace.opacity ?? 1) > .5).map(trace => trace.name))]"
+    tab.evaluate("scrollTo(0, 0)")
+    tab.wait_for_function("!nearScreen.has(byId('figure-training'))")
+    tab.get_by_role("button", name="pool=blur", exact=True).click()
+    assert len(tab.evaluate(shown)) == 3, "not yet"
+    tab.evaluate("byId('figure-training').scrollIntoView()")
+    tab.wait_for_function(f"{shown}.length === 1")
+    tab.evaluate("scrollTo(0, 0)")
+    tab.wait_for_function("!nearScreen.has(byId('figure-training'))")
+    tab.evaluate("byId('unmark').click(); dispatchEvent(new Event('beforeprint'))")
+    assert len(tab.evaluate(shown)) == 3
+    tab.close()
+
+
 def test_the_maps_epoch_is_marked_in_figures_of_epochs(browser: Browser, report: Path) -> None:
     tab = opened_at(browser, report, "#figure-training")
     tab.locator("#figure-training .main-svg").first.wait_for()

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from src.errors import UserError
 from src.nets.hooks import record_outputs
 from src.pooling import swap_pools
-from src.summary import ModelSummary, ShapeError, summarize, verify
+from src.summary import ShapeError, summarize, verify
+from tests.summaries import held
 
 Image = tuple[int, int, int]
 
@@ -36,16 +36,6 @@ def torchvision(name: str) -> nn.Module:
     options = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device("meta"):
         return models.get_model(name, weights=None, **options).eval()
-
-
-def held(net: nn.Module, image: Image) -> ModelSummary:
-    """The net's model summary, after every comparison with the net; PyTorch counts a multiply-add as two operations."""
-    summary = summarize(net, image)
-    with FlopCounterMode(display=False) as counter:
-        verify(summary, net)
-    assert summary.parameters == sum(parameter.numel() for parameter in net.parameters())
-    assert summary.multiply_adds == counter.get_total_flops() // 2
-    return summary
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -19,7 +19,7 @@ from torchvision.models.swin_transformer import (
 from torchvision.models.vision_transformer import VisionTransformer
 
 from src.summary import ModelSummary, ShapeError, graph, summarize, verify
-from tests.summaries import edges, held, touched
+from tests.summaries import edges, held_on_meta, touched
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_torchvisions_transformers_have_the_published_parameters_and_multiply_ad
     (side,) = weights.transforms().crop_size
     with torch.device("meta"):
         net = models.get_model(name, weights=None)
-    summary = held(net, (3, side, side))
+    summary = held_on_meta(net, (3, side, side))
     assert summary.parameters == weights.meta["num_params"]
     assert round(summary.multiply_adds / 1e9, 3) == weights.meta["_ops"]
 
@@ -48,7 +48,7 @@ def test_torchvisions_transformers_have_the_published_parameters_and_multiply_ad
 @given(st.integers(1, 4), st.sampled_from([2, 4, 5]), st.integers(1, 2), st.integers(1, 3))
 def test_small_vision_transformers_hold(grid, patch, heads, depth):
     net = VisionTransformer(grid * patch, patch, depth, heads, 4 * heads, 6, num_classes=3)
-    summary = held(net, (3, grid * patch, grid * patch))
+    summary = held_on_meta(net, (3, grid * patch, grid * patch))
     block = summary["encoder.layers.encoder_layer_0"]
     assert (block.sizes, block.prefix) == ((1, grid**2 + 1, 4 * heads), 1)
     rows = {layer.name: layer for layer in summary.layers}
@@ -66,7 +66,7 @@ def swin(version: int, window: tuple[int, int] = (3, 2)) -> SwinTransformer:
 @settings(max_examples=8)
 @given(st.sampled_from([1, 2]), st.integers(8, 31), st.integers(8, 31), st.integers(1, 4), st.integers(2, 5))
 def test_small_swin_transformers_hold(version, height, width, rows, columns):
-    held(swin(version, (2 * rows, columns)), (3, height, width))
+    held_on_meta(swin(version, (2 * rows, columns)), (3, height, width))
 
 
 class Heads(nn.Module):
@@ -100,7 +100,7 @@ class Heads(nn.Module):
 @pytest.mark.parametrize("registers", [0, 3])
 def test_attention_written_out_holds(products, registers):
     net = Heads(products, registers=registers)
-    summary = held(net, (3, 12, 20))
+    summary = held_on_meta(net, (3, 12, 20))
     assert (summary["last"].prefix, summary["last"].shape) == (1 + registers, (8, 3, 5))
     assert summary["out"].seen((12, 20)) == 1
 
@@ -122,7 +122,7 @@ class NonLocal(nn.Module):
 
 
 def test_a_non_local_block_holds():
-    summary = held(NonLocal(), (3, 6, 10))
+    summary = held_on_meta(NonLocal(), (3, 6, 10))
     assert summary["out"].shape == (3, 6, 10)
     assert summary["out"].seen((6, 10)) == 1
 
@@ -140,7 +140,7 @@ def test_multihead_attention_of_every_kind_holds(options, first, weights):
             x = x.flatten(2).permute(*((0, 2, 1) if first else (2, 0, 1)))
             return self.attention(x, x, x, need_weights=weights)[0]
 
-    held(Net(), (6, 3, 5))
+    held_on_meta(Net(), (6, 3, 5))
 
 
 class Encoder(nn.Module):
@@ -163,7 +163,7 @@ class Encoder(nn.Module):
 @pytest.mark.parametrize("options", [{"norm_first": True}, {"activation": "gelu"}, {"bias": False}], ids=str)
 def test_pytorchs_encoder_holds(first, options):
     net = Encoder(batch_first=first, **options)
-    summary = held(net, (3, 12, 16))
+    summary = held_on_meta(net, (3, 12, 16))
     assert summary["encoder.layers.1"].shape == (8, 3, 4)
     traced, x = torch.fx.GraphModule(net.to_empty(device="cpu"), graph(net)), torch.randn(2, 3, 12, 16)
     for parameter in net.parameters():
@@ -175,7 +175,7 @@ def test_timms_vision_transformer_holds():
     timm = pytest.importorskip("timm")
     with torch.device("meta"):
         net = timm.create_model("vit_tiny_patch16_224", depth=2)
-    held(net, (3, 224, 224))
+    held_on_meta(net, (3, 224, 224))
 
 
 # --- receptive fields of attention -----------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_attention_in_windows_sees_what_gradients_reach_of_any_output(shift, sid
         def forward(self, x: Tensor) -> Tensor:
             return self.attention(self.first(x).permute(0, 2, 3, 1))
 
-    held(Net(), (1, side, side))
+    held_on_meta(Net(), (1, side, side))
     axis = summarize(Net(), (1, side, side))["attention"].rows
     reached = touched(Net(), "attention", (1, side, side), last=True)
     bounds = edges(axis, side)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from src.summary import summarize
-from tests.summaries import edges, held, touched
+from tests.summaries import edges, held_on_meta, touched
 
 
 class UNet(nn.Module):
@@ -45,7 +45,7 @@ def test_u_nets_hold(up, image):
     if up != "transposed":
         del net.up1, net.up2
         net.up1 = net.up2 = None
-    summary = held(net, image)
+    summary = held_on_meta(net, image)
     assert summary["join2"].shape == (3, *image[1:])
     assert summary["join2"].rows.jump == pytest.approx(1, abs=0.2)  # 1, but where odd sizes were rounded
 
@@ -62,7 +62,7 @@ def test_a_u_net_sees_what_gradients_reach():
 def test_a_segmentation_net_of_torchvisions_holds():
     with torch.device("meta"):
         net = models.segmentation.fcn_resnet50(weights=None, weights_backbone=None)
-    summary = held(net, (3, 65, 90))
+    summary = held_on_meta(net, (3, 65, 90))
     assert [layer.shape for layer in summary.layers if layer.kind == "interpolate"] == [(21, 65, 90)]
 
 
@@ -75,7 +75,7 @@ def test_transposed_convolutions_hold_and_see_what_gradients_reach(sizes, groups
     kernel, stride, padding, more, dilation = sizes
     padding, more = min(padding, (kernel - 1) // 2), min(more, max(stride, dilation) - 1)
     up = nn.ConvTranspose2d(4, 6, kernel, stride, padding, more, groups, bias, dilation)
-    held(nn.Sequential(up), (4, 9, 11))
+    held_on_meta(nn.Sequential(up), (4, 9, 11))
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3, 2), nn.ConvTranspose2d(4, 6, kernel, stride, padding, more, 1, bias, dilation)
     )

@@ -79,9 +79,7 @@ def figure_csv(figure: go.Figure) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    panel = cache(
-        partial(_panel, figure.layout)
-    )  # plotly takes milliseconds for each of thousands of traces
+    panel = cache(partial(_panel, figure.layout))  # plotly takes milliseconds for each of thousands of traces
     for trace in figure.data:
         if trace.type == "image":  # a picture, which has no numbers
             continue

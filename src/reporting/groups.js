@@ -16,5 +16,6 @@ addEventListener("beforeprint", () => {
   openedForPrint = [...document.querySelectorAll("details:not([open])")];
   for (const group of openedForPrint) group.open = true;
   for (const section of sections) if (figures.has(section) && window.Plotly) drawFigure(section);
+  outdated.forEach(fadeOutdated);
 });
 addEventListener("afterprint", () => { for (const group of openedForPrint) group.open = false; });

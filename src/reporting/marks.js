@@ -16,8 +16,17 @@ function drawEpochLine(section) {
   const axes = [...new Set(plot.data.map(trace => trace.xaxis ?? "x"))];
   Plotly.relayout(plot, {shapes: axes.map(axis => ({...line, xref: axis, yref: `${axis.replace("x", "y")} domain`}))});
 }
+// drawing again takes seconds where there are thousands of lines, so figures off the screen wait until they come near it
+const nearScreen = new Set(), outdated = new Set();
+const fadeOutdated = section => { if (outdated.delete(section)) fadeTraces(section); };
+const marksObserver = new IntersectionObserver(entries => entries.forEach(({target, isIntersecting}) => {
+  nearScreen[isIntersecting ? "add" : "delete"](target);
+  if (isIntersecting) fadeOutdated(target);
+}), {rootMargin: "300px"});
+for (const section of sections) marksObserver.observe(section);
 // what a figure that is drawn takes over from what was chosen before
 function decorateFigure(section) {
+  outdated.delete(section);
   if (marked.size) fadeTraces(section);
   drawEpochLine(section);
   const plot = section.querySelector(".plot"), toggleTrace = trace => { if (trace?.name in variantAxes) toggleMark(trace.name); return false; };
@@ -30,7 +39,8 @@ function showMarks() {
     row.querySelector("button")?.setAttribute("aria-pressed", marked.has(row.dataset.variant));
   }
   if (typeof cards !== "undefined") for (const card of cards) card.figure.hidden = isFaded(card.net.name);
-  sections.forEach(fadeTraces);
+  for (const section of sections) outdated.add(section);
+  nearScreen.forEach(fadeOutdated);
   const names = Object.keys(variantAxes);
   byId("marked").textContent = marked.size ? `${marked.size} of ${names.length} marked` : `${names.length} alike`;
   byId("unmark").hidden = !marked.size;

@@ -58,7 +58,7 @@ WHOLE: dict[str, Callable[[bytes], bytes] | None] = {
         content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 90]) + content[len(content) // 2 + 1 :]
     ),
 }
-#: that leave a file unlike the one it was, whoever reads it
+#: kinds of damage that every reader of a file must notice
 CERTAIN = ("empty", "garbage", "a folder", "all NUL", "null", "list", "deep")
 #: values in the place of one in a JSON file or a YAML file
 VALUES: dict[str, Any] = {
