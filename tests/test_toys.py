@@ -137,6 +137,7 @@ FILE_OF_MEASURE, USE_OF_MEASURE = listings("own-measure")[:2]
 EVALUATE = """
 import torch, whatwhere
 
+torch.manual_seed(0)  # a filter whose outputs are all negative has no mean that changes
 net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(72, 2))
 images = torch.rand(4, 1, 8, 8)
 table = whatwhere.evaluate(net, images, layers=["1"], max_shift=1, quiet=True)
