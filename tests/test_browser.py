@@ -1,6 +1,7 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright. Skipped where there is none."""
 
 import csv
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -334,6 +335,57 @@ def test_marks_reach_a_figure_off_the_screen_when_it_comes_near_or_is_printed(br
     tab.wait_for_function("!nearScreen.has(byId('figure-training'))")
     tab.evaluate("byId('unmark').click(); dispatchEvent(new Event('beforeprint'))")
     assert len(tab.evaluate(shown)) == 3
+    tab.close()
+
+
+@pytest.mark.parametrize("title", ["accuracy-against-invariance-and-against-cost", "other-measures-by-layer"])
+def test_marks_change_the_drawing_as_plotly_would(browser: Browser, many_panels: Path, title: str) -> None:
+    tab = opened_at(browser, many_panels, f"#figure-{title}")
+    tab.locator(f"#figure-{title} .main-svg").first.wait_for()
+    plot = f"byId('figure-{title}').querySelector('.plot')"
+    drawn = f"[...{plot}.querySelectorAll('g.trace, g.traces > g.layers')].map(group => +group.style.opacity)"
+    assert set(tab.evaluate(drawn)) == {1}
+    tab.get_by_role("button", name="pool=blur", exact=True).click()
+    faded = tab.evaluate(drawn)
+    assert set(faded) == {0.12, 1}
+    tab.evaluate(f"Plotly.redraw({plot})")
+    assert tab.evaluate(drawn) == faded
+    tab.close()
+
+
+@pytest.fixture(scope="module")
+def many_panels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison with seven measures without a figure of their own, of two protocols and three amounts each."""
+    folder = tmp_path_factory.mktemp("many")
+    for pool in ("avg", "blur"):
+        leave_run(folder / pool, 0.8, 0.1, model={"pool": pool})
+        rows = ["output,none,test,0,calibration_error,0.5,0.4,0.6,9"]
+        for transform, amount, k in itertools.product(("rotate", "scale"), (1, 2, 3), range(7)):
+            rows.append(f"output,{transform},disc,{amount},custom_{k},{0.1 * k},,,9")
+        with (folder / pool / files.MEASURES).open("a") as table:
+            table.write("\n".join([*rows, ""]))
+    return build_report(folder)
+
+
+def test_of_many_panels_one_protocol_is_shown_at_a_time(browser: Browser, many_panels: Path, tmp_path: Path) -> None:
+    anchor = "#figure-other-measures-by-amount"
+    tab = opened_at(browser, many_panels, anchor, accept_downloads=True)
+    select, titles = tab.locator(f"{anchor} [data-part]"), tab.locator(f"{anchor} .annotation-text")
+    tab.locator(f"{anchor} .main-svg").first.wait_for()
+    for part in ("rotate/disc", "scale/disc", "rotate/disc"):
+        select.select_option(part)
+        found = titles.evaluate_all("all => all.map(title => title.textContent)")
+        assert found == [f"{part}custom_{k}" for k in range(7)]
+        assert tab.locator(f"{anchor} .scatterlayer .trace").count() == 7 * 2
+        assert tab.locator(f"{anchor} .legend .traces").count() == 2, "a line a variant"
+    tab.get_by_role("button", name="pool=blur", exact=True).click()
+    select.select_option("scale/disc")
+    opacity = tab.locator(f"{anchor} .scatterlayer .trace").evaluate_all("all => all.map(one => +one.style.opacity)")
+    assert opacity == [0.12, 1] * 7, "marked in a part that is chosen later"
+    text = saved(tab, "Other measures, by amount", "CSV")[1].decode()
+    assert {row["panel"].split()[0] for row in csv.DictReader(text.splitlines())} == {"rotate/disc", "scale/disc"}
+    picture = saved(tab, "Other measures, by amount", "SVG")[1].decode()
+    assert "scale/disc" in picture and "rotate/disc" not in picture
     tab.close()
 
 

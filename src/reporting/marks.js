@@ -4,10 +4,18 @@ const marked = new Set();  // names; none: all variants are shown alike
 let markedEpoch = null;
 const isFaded = name => marked.size > 0 && name in variantAxes && !marked.has(name);
 const axisSelects = [...document.querySelectorAll("#choose select")];
+// Plotly.restyle draws all lines of a figure again, seconds where there are thousands; so what it would set is set here:
+// the opacity in the data, in what plotly made of them, and of the groups that are drawn (checked by a test)
 function fadeTraces(section) {
-  const plot = section.querySelector(".plot"), traces = figures.get(section)?.data ?? [];
+  const plot = section.querySelector(".plot"), traces = shownOf(section).data;
   if (!plot.data || !traces.some(trace => trace.name in variantAxes)) return;
-  Plotly.restyle(plot, {opacity: traces.map(trace => (trace.opacity ?? 1) * (isFaded(trace.name) ? .12 : 1))});
+  const opacities = traces.map(trace => (trace.opacity ?? 1) * (isFaded(trace.name) ? .12 : 1));
+  const changed = new Set([...opacities.keys()].filter(i => opacities[i] !== (plot.data[i].opacity ?? 1)));
+  changed.forEach(i => plot.data[i].opacity = plot._fullData[i].opacity = opacities[i]);
+  for (const group of plot.querySelectorAll("g.trace, g.traces > g.layers")) {
+    const {index} = group.__data__?.[0]?.trace ?? {};
+    if (changed.has(index)) group.style.opacity = opacities[index];
+  }
 }
 function drawEpochLine(section) {
   const plot = section.querySelector(".plot"), layout = figures.get(section)?.layout;

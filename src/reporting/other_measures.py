@@ -22,7 +22,7 @@ def other_by_amount(variants: Sequence[Variant], drawn: Collection[Key]) -> go.F
         def curves(variant: Variant) -> dict[str, Curve]:
             return {suffix: variant.curve(OUTPUT, protocol, name + suffix) for suffix in LINES}
 
-        return Panel(f"{protocol}<br>{name}", curves)
+        return Panel(f"{protocol}<br>{name}", curves, protocol)
 
     groups = other_groups(variants, drawn)
     panels = [panel(*group) for group, layers in groups.items() if _is_curve(layers, _amounts(variants, group, layers))]
@@ -38,7 +38,7 @@ def other_by_layer(variants: Sequence[Variant], drawn: Collection[Key]) -> go.Fi
         def curves(variant: Variant) -> dict[str, Curve]:
             return {suffix: by_layer(variant, order, name + suffix, protocol, amount) for suffix in LINES}
 
-        return Panel(f"{title}<br>{name}", curves)
+        return Panel(f"{title}<br>{name}", curves, protocol)
 
     panels = []
     for (protocol, name), layers in groups.items():

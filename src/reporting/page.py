@@ -205,9 +205,11 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
 def _figure(variants: Sequence[Variant], section: Section, figure: go.Figure) -> dict[str, Any]:
     """A section as the template takes it."""
     meta = figure.layout.meta or {}
+    parts = list(meta.get("parts", ()))
     return {
         "key": f"figure-{key_of(section.title)}", "title": section.title, "reading": section.reading,
-        "look": section.look, "height": figure.layout.height, "width": meta.get("width", 560),
+        "look": section.look, "height": 600 if parts else figure.layout.height, "width": meta.get("width", 560),
+        "parts": parts,
         "notes": notes(variants, section.family) | meta.get("notes", {}),
         "packed": compressed(figure.to_json().encode()), "table": compressed(figure_csv(figure).encode()),
     }  # fmt: skip

@@ -31,6 +31,8 @@ LINES: dict[str, dict[str, Any]] = {
 }
 #: panels side by side; in pixels: smallest width of a panel, its height with its axis, space below it and above all
 COLUMNS, WIDTH, HEIGHT, BELOW, ABOVE = 4, 215, 260, 60, 68
+#: panels of a figure that are shown at once; more are chosen from by their parts
+PANELS = 12
 
 #: points (x, value, low, high)
 Curve = Sequence[tuple[Any, float, float, float]]
@@ -38,10 +40,13 @@ Curve = Sequence[tuple[Any, float, float, float]]
 
 @dataclass(frozen=True)
 class Panel:
-    """A small plot among others; its curves are variant → suffix of a measure's name (of ``LINES``) → curve."""
+    """A small plot among others; its curves are variant → suffix of a measure's name (of ``LINES``) → curve. The page
+    shows the panels of one ``part`` at a time where a figure has many.
+    """
 
     title: str
     curves: Callable[[Variant], Mapping[str, Curve]]
+    part: str = ""
 
 
 def styles(count: int) -> list[tuple[str, str]]:
@@ -80,6 +85,11 @@ def small_multiples(
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title=y, col=1)
     figure.update_layout(bargap=0.2 if len(variants) > 1 else 0.7)
+    if len(by_panel) > PANELS:
+        parts: dict[str, list[str]] = {}
+        for i, panel in enumerate(by_panel):
+            parts.setdefault(panel.part, []).append(f"x{i + 1 if i else ''}")
+        figure.layout.meta |= {"parts": parts} if len(parts) > 1 else {}
     return apply_theme(figure)
 
 

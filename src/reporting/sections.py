@@ -164,7 +164,7 @@ OTHER_SECTIONS = (
     Section("Other measures, by amount", other_measures.other_by_amount, group=OTHERS,
         look="curves that separate the variants.", reading=
         f"Measures of the output that no figure above shows, by protocol and measure. {LINES}; thin dashes: "
-        "interpolation baseline. Each panel has its own scale."),
+        "interpolation baseline. Each panel has its own scale. The table that is saved as CSV has all protocols."),
     Section("Other measures, by layer", other_measures.other_by_layer, group=OTHERS,
         look="bars that separate the variants.", reading=
         "The same for layers, and for the output at a single amount; of several amounts, the smallest and the largest. "
