@@ -287,6 +287,27 @@ def test_printing_opens_and_draws_all(browser: Browser, report: Path) -> None:
     tab.close()
 
 
+def test_a_print_has_the_maps_and_dark_ink_on_white(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report, color_scheme="dark")
+    tab.evaluate("allLoaded")
+    tab.wait_for_timeout(500)
+    assert tab.evaluate("cards.every(card => card.grid.width === 300)"), "off the screen: not drawn yet"
+    # a printer waits for microtasks, not for what is still being decompressed
+    drawn = tab.evaluate("""async () => {
+      dispatchEvent(new Event('beforeprint'));
+      for (let i = 0; i < 1000; i++) await null;
+      const pixels = canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+      return ["#maps canvas", "#stages canvas", "#cam canvas", "#filters"].map(all =>
+        [...document.querySelectorAll(all)].filter(canvas => pixels(canvas).some(level => level > 0)).length);
+    }""")
+    assert drawn == [3 * 2, 2 * (1 + 2 * 4), 2, 1]
+    assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(232, 232, 236)"
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.evaluate("getComputedStyle(document.body).color") == "rgb(29, 29, 34)"
+    assert not tab.locator("#live").is_visible()
+    tab.close()
+
+
 def shown_alike(tab: Page) -> dict[str, bool]:
     """Variant → whether it stands out in the tables, the trade-off and the maps alike, which all must agree."""
     tab.wait_for_timeout(300)

@@ -69,8 +69,8 @@ function gradCamFigure(analysis, maps, image, i) {
   figure.append(caption);
   return figure;
 }
-async function drawFilters({shape: [k, c, h, w], maps: text}) {
-  const maps = await decodeMaps(text, [k, c, h, w]), largest = Math.max(...maps.limits.map(Math.abs));
+async function drawFilters({shape, maps: text}) {
+  const [k, c, h, w] = shape, maps = await decodeMaps(text, shape), largest = Math.max(...maps.limits.map(Math.abs));
   const colourPicture = filter => {
     const picture = new ImageData(w, h);
     for (let pixel = 0; pixel < h * w; pixel++) picture.data.set([0, 1, 2].map(channel => 127.5 * (1 + valueAt(maps, filter, channel, pixel) / largest)).concat(255), 4 * pixel);
@@ -94,10 +94,21 @@ async function drawAnalysis() {
   byId("first-layer").hidden = !analysis.filters;
   if (analysis.filters) await drawFilters(analysis.filters);
 }
+function decodeAnalysis({stages, cam, filters}) {
+  for (const {patches} of Object.values(stages)) if (patches) decodeImages(patches.pixels, patches.shape[0] * patches.shape[1], ...patches.shape.slice(2));
+  if (cam) decodeMaps(cam.maps, cam.shape);
+  if (filters) decodeMaps(filters.maps, filters.shape);
+}
+function drawForPrint() {
+  cards.forEach(drawCard);
+  analysisVisible = true;
+  drawAnalysis();
+}
 if (mapData.nets.some(hasAnalysis)) {
   mapData.nets.forEach((net, i) => { if (hasAnalysis(net)) byId("net").append(new Option(net.name, i)); });
   state.net = +byId("net").value;
   byId("net").addEventListener("change", () => update({net: +byId("net").value}));
+  allLoaded.then(() => decodeAnalysis(mapData.nets[state.net].analysis));
   new IntersectionObserver(([entry], observer) => {
     if (entry.isIntersecting) { analysisVisible = true; drawAnalysis(); observer.disconnect(); }
   }, {rootMargin: "400px"}).observe(byId("analysis"));

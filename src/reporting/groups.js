@@ -17,5 +17,6 @@ addEventListener("beforeprint", () => {
   for (const group of openedForPrint) group.open = true;
   for (const section of sections) if (figures.has(section) && window.Plotly) drawFigure(section);
   outdated.forEach(fadeOutdated);
+  if (typeof cards !== "undefined") drawForPrint();
 });
 addEventListener("afterprint", () => { for (const group of openedForPrint) group.open = false; });

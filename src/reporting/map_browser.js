@@ -132,6 +132,11 @@ const cards = mapData.nets.map(net => {
   byId("maps").append(figure);
   return {net, figure, grid, note, strip, visible: false};
 });
+// what a card shows, decoded ahead, so that printing, which does not wait, can draw it
+function decodeCard({net}) {
+  const selected = selectedMaps(net);
+  if (selected) decodeMaps(selected.text, selected.shape);
+}
 async function drawCard(card) {
   const {net, figure, grid, note, strip} = card, request = card.request = {}, selected = selectedMaps(net);
   for (const canvas of [grid, strip]) canvas.hidden = !selected;
@@ -154,8 +159,8 @@ async function drawCard(card) {
   const channels = channelOrder(net, maps.k), imageNumbers = Array.from({length: maps.n}, (_, i) => i);
   const tileInGrid = drawTiles(grid, channels.map(k => drawer(image, k)), columns, channels.indexOf(channel), channels.map(k => channelLabel(net, k)));
   const tileInStrip = drawTiles(strip, imageNumbers.map(i => drawer(i, channel)), columns === 8 ? 8 : 4, image);
-  note.textContent = `channel ${channel} on every image`;
   const shown = showsChange() ? `saved net, change under the shift${state.view === "change" ? "" : ", shifted back"}` : `epoch ${mapData.epochs[state.epoch]}`;
+  note.textContent = `${state.stage}, ${shown}; below: channel ${channel} on every image`;
   grid.setAttribute("aria-label", `${net.name}, ${state.stage}, ${shown}, image ${image}: maps of ${maps.k} channels, ${maps.p} by ${maps.q}`);
   strip.setAttribute("aria-label", `${net.name}, ${state.stage}, ${shown}: channel ${channel} on ${maps.n} images`);
   const showValue = (tile, i, k) => byId("readout").textContent = tile && !isOverlay ? valueText(net, maps, tile, i, k) : "";
@@ -201,7 +206,7 @@ function drawAll() {
   byId("epoch").disabled = byId("play").disabled = showsChange();
   byId("epoch-shown").textContent = showsChange() ? "saved net" : epoch; byId("epoch").setAttribute("aria-valuetext", `epoch ${epoch}`);
   byId("legend").textContent = legendText();
-  for (const card of cards) if (card.visible) drawCard(card);
+  for (const card of cards) (card.visible ? drawCard : decodeCard)(card);
   drawAnalysis();
   [...byId("images").children].forEach((button, i) => button.setAttribute("aria-pressed", i === state.image));
 }
