@@ -4,6 +4,7 @@
     python -m src.measure net=timm/resnet18 weights=FILE data.root=/path/images
     python -m src.measure net=my_package.my_module:MyNet data.root=/path/images
     python -m src.measure net=torchvision/vgg11 layers=list
+    python -m src.measure net=torchvision/vgg11 data.root=/path/images beside=RESNET/measures.csv
     python -m src.measure checkpoint=outputs/SWEEP/RUN/checkpoints/best.ckpt
     python -m src.measure checkpoint=PATH against=OTHER_PATH
     python -m src.measure checkpoint=PATH images=200 max_shift=4 out=again.csv
@@ -30,6 +31,8 @@ options of net=:
   mean=R,G,B  std=R,G,B   of pixels in [0, 1], which the net is given as
       (pixels - mean) / std (the library's; 0 and 1)
   floor=true|false (true)   the same net with random weights beside it
+  beside=TABLE,…   tables of other nets, measured on the same images, that the
+      page compares it with
 """
 
 import sys

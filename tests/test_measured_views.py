@@ -18,6 +18,7 @@ from src.metrics.rows import Estimate, Heatmap, Note, Row
 from src.reporting import heatmaps, measure_figures, plots, sections
 from src.reporting.maps import centred, heatmap_picture
 from src.reporting.page import PLOTLY, build_report, write_measure_page
+from src.reporting.reference_nets import REFERENCES
 from src.reporting.terminal import console, show_closing, show_measured, show_notes
 from src.reporting.variant import Variant
 from src.reporting.wandb_logger import WandbLogger
@@ -234,6 +235,28 @@ def test_a_measure_without_a_figure_of_its_own_is_on_the_page(tmp_path: Path) ->
     write_measures(tmp_path / files.MEASURES, [*rows(TABLE), *grids()])
     found = figures_of(write_measure_page(FinishedRun(tmp_path, {}), "net", tmp_path / "measures.html"))
     assert not [title for title in found if title.startswith("Other")], "every known measure has its figure"
+
+
+def test_the_page_of_a_net_says_what_was_measured_beside_nets_for_scale(tmp_path: Path) -> None:
+    for name, distance in (("one", 0.1), ("other", 0.2)):
+        at = {("output", "shift", "crop", 1, "output_distance"): distance}
+        write_measures(tmp_path / name / files.MEASURES, rows((*row[:5], at.get(row[:5], row[5])) for row in TABLE))
+    one, other = (FinishedRun(tmp_path / name, {}) for name in ("one", "other"))
+    text = words_of_page(write_measure_page(one, "net", tmp_path / "measures.html", " of photos, 64×64 pixels"))
+    assert f"Measured on {max(one.counts.values())} images of photos, 64×64 pixels." in text
+    section = text[text.index('id="comparison">In numbers') :]
+    cells = re.findall(r'<th scope="row">([^<]+)</th>((?:<td>.*?</td>)+)', section)
+    numbers = {name: [float(value) for value in re.findall(r"<td>(\d\.\d+)", values)] for name, values in cells}
+    assert numbers["net"] == [0.9, 0.1] and numbers["net, random weights"] == [0.4]
+    for name, pool in {"average pooling": "avg", "max pooling": "max", "strided convolutions": "none"}.items():
+        kept = FinishedRun(REFERENCES[name].parent, {}, REFERENCES[name]).measures
+        assert f"_{pool}.csv" in REFERENCES[name].name
+        columns = ("test", 0, "accuracy"), ("crop", 1, "output_distance")
+        assert numbers[name] == [round(kept["output", *key][0], 3) for key in columns]
+    text = words_of_page(write_measure_page(one, "net", tmp_path / "measures.html", "", {"second net": other}))
+    assert re.search(r'<th scope="row">second net</th><td>0.900', text) and "beside=TABLE" not in text
+    figure = figures_of(tmp_path / "measures.html")["How far a 1-px shift moves each layer"]
+    assert {trace["name"] for trace in figure["data"]} == {"net", "second net"}
 
 
 def test_names_are_text_in_a_page_of_one_net(tmp_path: Path) -> None:

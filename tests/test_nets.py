@@ -379,6 +379,31 @@ def test_a_folder_is_measured_from_the_command_line(
     assert any(trained[key] != floor for key, floor in floors.items()), "the same weights, with the images' statistics"
 
 
+def test_a_net_is_compared_with_one_that_was_measured_on_the_same_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(out: str, *words: str) -> None:
+        given = [f"net={SMALL}", "weights=none", "data=shapes", "size=32", "images=4", "max_shift=1", "what=shift"]
+        monkeypatch.setattr(sys, "argv", ["src.measure", *given, f"out={tmp_path / out}", *words])
+        measure.main()
+
+    run("one/measures.csv", "layers=features.3")
+    beside = f"beside={tmp_path / 'one' / 'measures.csv'}"
+    run("two/measures.csv", "net=torchvision/resnet18", beside)
+    text = (tmp_path / "two" / "measures.html").read_text()
+    assert all(f'<th scope="row">{net}, weights none</th>' in text for net in (SMALL, "torchvision/resnet18"))
+    for words, message in (
+        ([beside, "size=33"], "was measured with pixels=32, not 33; nets are compared on the same images"),
+        ([beside, "images=5"], "was measured with images=4, not 5"),
+        (["beside=none.csv"], "beside=none.csv: is no table of a net that was measured"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            run("three/measures.csv", *words)
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "three").exists()
+
+
 @pytest.mark.filterwarnings("default")  # W&B's own
 def test_what_is_measured_goes_to_wandb_where_it_is_asked_for(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -43,7 +43,7 @@ def measure_again(options: Options) -> None:
     done = FinishedRun(run, {}, out)
     show_notes(done.notes)
     show_closing(named_values(rows), out)
-    show_page(done, f"{cfg.model.name}, pool {cfg.model.pool}, {cfg.data.name}", out)
+    show_page(done, f"{cfg.model.name}, pool {cfg.model.pool}, {cfg.data.name}", out, f" of {cfg.data.name}")
     log(options, run.name, out, found, to_dict(cfg) | {"checkpoint": options.checkpoint}, cfg)
 
 

@@ -1,11 +1,13 @@
 """Measure a net of a library, or of one's own, on images."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..data.checksums import folder_checksum
 from ..data.external import check, sample
+from ..errors import UserError
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
 from ..evaluation.suite import evaluate_families
 from ..models.norm import calibrate
@@ -37,7 +39,9 @@ def measure_net(options: Options) -> None:
         loaded = replace(loaded, std=numbers_of("std", options.std, channels))
     out = Path(options.out or Path("outputs", "measure", name.replace("/", "-").replace(":", "-"), files.MEASURES))
     families = families_of(options.what)
-    table = Table(out, families, provenance_of_net(options), bool(options.out))
+    provenance = provenance_of_net(options) | {"pixels": side}
+    table = Table(out, families, provenance, bool(options.out))
+    beside = {_title(before): run for before, run in tables_beside(options, provenance)}
     device = fastest_device()
     with with_hints():
         adapter = adapt_model(loaded, image, names_of(options.layers))
@@ -46,7 +50,7 @@ def measure_net(options: Options) -> None:
     if options.weights == "none":
         calibrate_untrained(adapter, test_set)
     as_built = is_own(name) and options.weights == DEFAULT  # one's own net, which comes with its weights
-    title = f"{name}, as built" if as_built else f"{name}, weights {options.weights}"
+    title = _title(provenance)
     console.print(f"  {title}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}", markup=False)
     with console.status("measuring") as status:
         found = list(evaluate_families(adapter, test_set, families, status.update))
@@ -58,9 +62,31 @@ def measure_net(options: Options) -> None:
     show_measured(table.write(found), out)
     run = FinishedRun(out.parent, {}, out)
     show_notes(run.notes)
-    show_page(run, title, out)
+    show_page(run, title, out, f" of {options.data.name}, {side}×{side} pixels", beside)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
     log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": side})
+
+
+def _title(provenance: Mapping[str, Any]) -> str:
+    name, weights = provenance["net"], provenance["weights"]
+    return f"{name}, as built" if is_own(name) and weights == DEFAULT else f"{name}, weights {weights}"
+
+
+def tables_beside(options: Options, provenance: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], FinishedRun]]:
+    """The tables of other nets that ``beside=`` names, and how each was measured; ``UserError`` if one was measured on
+    other images, or with other shifts.
+    """
+    for path in map(Path, names_of(options.beside)):
+        before = files.read_json(files.beside(path, files.MEASURED), {}) if path.exists() else {}
+        if not before.get("net") or not before.get("weights"):
+            raise UserError(f"beside={path}: is no table of a net that was measured; give a measures.csv of net=")
+        for key in ("data", "pictures", "images", "pixels", "seed", "max_shift"):
+            if before.get(key) != provenance[key]:
+                raise UserError(
+                    f"beside={path}: was measured with {key}={before.get(key)}, not {provenance[key]}; nets are "
+                    "compared on the same images"
+                )
+        yield before, FinishedRun(path.parent, {}, path)
 
 
 def calibrate_untrained(adapter: ModelAdapter, test_set: EvaluationSet) -> None:

@@ -13,7 +13,7 @@ from ..results.files import refuse_unwritable
 #: options that a run has too, under ``measure``
 OF_MEASURE = ("images", "max_shift", "seed")
 #: options that only a net without a run's config takes
-OF_NET = ("weights", "classes", "size", "layers", "floor", "batch", "mean", "std")
+OF_NET = ("weights", "classes", "size", "layers", "floor", "batch", "mean", "std", "beside")
 #: value of ``layers`` that lists them
 LIST = "list"
 #: defaults of a net that has no run; of one for images of 224 pixels, 100 of them take minutes on two cores
@@ -48,6 +48,7 @@ class Options:
     classes: int | None = None
     size: int | None = None
     layers: str | None = None
+    beside: str | None = None
     data: Images = field(default_factory=Images)
     images: int | None = None
     max_shift: int | None = None

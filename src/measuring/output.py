@@ -22,9 +22,11 @@ def fastest_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def show_page(run: FinishedRun, title: str, table: Path) -> None:
-    """Draw what was measured, on a page beside its table, and say where."""
-    page = write_measure_page(run, title, table.with_suffix(".html"))
+def show_page(
+    run: FinishedRun, title: str, table: Path, about: str = "", beside: Mapping[str, FinishedRun] | None = None
+) -> None:
+    """Draw what was measured on a page beside its table, and say where; ``about`` and ``beside``: see the page."""
+    page = write_measure_page(run, title, table.with_suffix(".html"), about, beside)
     console.print(f"  {shown_path(page)}\n", soft_wrap=True, markup=False)
     if slide := write_slide(files.beside(table, files.METAMERS), {title: run.pictures}):
         console.print(f"  {shown_path(slide)}\n", soft_wrap=True, markup=False)

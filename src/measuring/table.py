@@ -36,6 +36,8 @@ class Table:
             return
         kept = files.beside(self.path, files.MEASURED)
         before = files.read_json(kept, {})
+        if before:
+            before.setdefault("pixels", self.provenance.get("pixels"))  # older tables have ``size`` alone, null or not
         if keys := [key for key in self.provenance if before.get(key) != self.provenance[key]]:
             key = keys[0]
             was = f"was measured with {key}={before.get(key)}, not {self.provenance[key]}"

@@ -5,7 +5,7 @@ Measures of a single net have a smaller page from the same template.
 
 import base64
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from .inline_data import compressed
 from .live_net import serialize_live_nets
 from .map_browser import serialize_maps
 from .metamers import pictures_of, write_slide
+from .reference_nets import numbers_of_nets
 from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section, drawn
 from .story import answer, causes
 from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
@@ -171,12 +172,25 @@ def render(
     )  # fmt: skip
 
 
-def write_measure_page(run: FinishedRun, title: str, path: Path) -> Path:
+def write_measure_page(
+    run: FinishedRun, title: str, path: Path, about: str = "", beside: Mapping[str, FinishedRun] | None = None
+) -> Path:
     """Write the page of one net's measures, trained, and untrained where that was measured; of the run's folder, only
     its ``table`` is needed.
+
+    Args:
+        about: what images it was measured on, after "images": " of photos, 64×64 pixels".
+        beside: name → the same measures of another net, on the same images.
     """
     table = run.table or run.folder / files.MEASURES
-    files.write(path, _page([Variant(title, {}, [run])], MEASURED_SECTIONS, title=title, table=table.name))
+    nets = {title: run} | dict(beside or {})
+    variants = [Variant(name, {}, [each]) for name, each in nets.items()]
+    numbers = numbers_of_nets(variants)
+    page = _page(
+        variants, MEASURED_SECTIONS, title=title, table=table.name, about=about,
+        several=len(nets) > 1, images=_most_images(run), legend=legend(numbers["columns"]), **numbers,
+    )  # fmt: skip
+    files.write(path, page)
     return path
 
 
@@ -194,7 +208,7 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
             shown = {"part": Markup(part), "figures": figures.get(group, [])}
             words = group.answer(variants) or f"{len(shown['figures'])} figures."
             groups.append({"key": group.key, "title": group.title, "answer": words, **shown})
-    if groups and not context.get("rows"):  # of a page without a comparison, the groups are all there is
+    if groups and context.get("table"):  # of a page without a comparison, the groups are most of what there is
         groups[0]["open"] = True
     context |= {"groups": groups, "open_figures": figures.get(None, []), "cautions": cautions(variants)}
     context |= {"answer": answer(variants), "causes": causes(variants), "plotly": plotly_library()}
@@ -247,6 +261,11 @@ def notes(variants: Sequence[Variant], family: str) -> dict[str, str]:
         if note := next((run.notes[family] for run in variant.measured if family in run.notes), None):
             names.setdefault(note, []).append(variant.name)
     return {note: ", ".join(variant_names) for note, variant_names in names.items()}
+
+
+def _most_images(run: FinishedRun) -> int:
+    """The largest number of images behind any measure."""
+    return max(run.counts.values(), default=0)
 
 
 def _images(runs: Sequence[FinishedRun], measure: str) -> int:

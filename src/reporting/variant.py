@@ -90,7 +90,7 @@ class Variant:
 
     def by_seed(self, column: str) -> dict[int, float]:
         """Seed → value."""
-        return {run.settings["seed"]: value for run, value in self._values_of_runs(column)}
+        return {run.settings.get("seed", 0): value for run, value in self._values_of_runs(column)}
 
     def sample(self, column: str) -> Sample:
         """The values for statistics, with those of single images where it is one run that kept them."""
