@@ -29,6 +29,8 @@ def module(name: str, value: Any) -> nn.Module:
     """A net; ``UserError`` if it is none."""
     if not isinstance(value, nn.Module):
         raise UserError(f"{name}: an nn.Module is needed, not {type(value).__name__}")
+    if "_modules" not in vars(value):
+        raise UserError(f"{name}: {type(value).__name__}.__init__ must begin with super().__init__()")
     return value
 
 
@@ -128,6 +130,8 @@ def refuse_labels_without_output(labels: Int64[Tensor, " n"], outputs: int) -> N
 def _tensor(name: str, value: Any) -> Tensor:
     """A tensor, or a new one of an array or of nested lists."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_meta or value.is_nested or value.is_quantized:
+            raise UserError(f"{name}: a dense tensor of numbers is needed, not of {value.layout} on {value.device}")
         return value.detach()
     try:
         return torch.from_numpy(np.array(value))  # a copy: an array may be read-only, or have negative strides
