@@ -90,6 +90,8 @@ def channel_numbers(name: str, values: Any, channels: int, positive: bool = Fals
         raise UserError(f"{name}={shown(list(numbers))}: one number per channel is needed, the images have {channels}")
     if not all(math.isfinite(number) and (number > 0 or not positive) for number in numbers):
         raise UserError(f"{name}={shown(list(numbers))}: must be finite numbers{' above 0' if positive else ''}")
+    if not positive and any(abs(number) > 1 for number in numbers):
+        raise UserError(f"{name}={shown(list(numbers))}: of pixels from 0 to 1 (those from 0 to 255 divided by 255)")
     return numbers
 
 
