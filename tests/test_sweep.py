@@ -87,6 +87,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         ([*SMALL, "trainer.precision=bf16-true"], r"precision=bf16-true: did you mean bf16-mixed\? choose one of 32"),
         (["-m", *SMALL, "seed=range(1000000000)"], r"more than 10,000 jobs: seed \(over 10,000\); sweep over fewer"),
         (["-m", *SMALL, "seed=range(200)", "model.width=range(4,104)"], r"jobs: seed \(200\) × model\.width \(100\)"),
+        (["-m", *SMALL, "seed=0,1", "hydra/launcher=local", "hydra.launcher.threads=100000"], r"machine has \d+ cores"),
         (["seed=-1"], r"seed=-1: must be a whole number"),
         ([*SMALL, "-m", "seed=0,1"], r"unrecognized arguments: seed=0,1; write -m before all key=value"),
         (["-m", "sweeps=sweeps/pooling.yaml"], r"^sweeps=sweeps/pooling\.yaml: did you mean pooling\? choose one of"),

@@ -25,6 +25,8 @@ FINISHED = {
     "ranks of another program": "env RANK=1 LOCAL_RANK=1 WORLD_SIZE=4 {train}",
     "an interactive allocation": f"env {ALLOCATION} {{train}}",
     "ASCII, 40 columns": "env PYTHONIOENCODING=ascii COLUMNS=40 {train}",
+    "no columns": "env COLUMNS=0 {train}",
+    "a key and an address that W&B cannot use": "env WANDB_API_KEY=abc WANDB_BASE_URL=zzz {train} wandb.mode=auto",
     "Latin-1": "env PYTHONIOENCODING=latin-1 LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {train}",
     "standard output is full": "{train} > /dev/full",
     "a closed pipe": "{train} | head -1",
