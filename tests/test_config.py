@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,6 +215,13 @@ def test_a_refusal_is_one_line_on_standard_error(error, code, capsys):
     assert leaving.value.code == code
     assert (shown.out, shown.err.count("\n")) == ("", 1)
     assert code != 2 or shown.err == "error: depth=0: no\n"
+
+
+def test_a_full_disk_is_one_line_also_without_a_name(capsys):
+    with pytest.raises(SystemExit) as leaving, cli_errors(), Path("/dev/full").open("w", buffering=1) as file:
+        file.write("a line\n")
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err.startswith("error: No space left on device: make room, and the same command goes on")
 
 
 def test_other_errors_are_not_hidden():
