@@ -96,7 +96,7 @@ def _interruptible() -> None:
 def interrupted(words: str, seed: int) -> None:
     """Interrupted twice at random moments, the command ends soon, as by Ctrl-C, with at most one line."""
     chance, error = random.Random(f"{words} {seed}"), Path("error.txt")
-    place = "hydra.sweep.dir=sweep" if words.startswith("-m") else "hydra.run.dir=run"  # neither takes the other's
+    place = "hydra.sweep.dir=sweep" if words.startswith("-m") else "hydra.run.dir=alone"  # neither takes the other's
     process = _begin(f"{words} {place}", error)
     try:
         for most in (BEFORE, BETWEEN):
