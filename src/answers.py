@@ -57,6 +57,7 @@ def main() -> None:
         from .reporting.terminal import console
         from .results.files import refuse_unwritable
 
+        _refuse_unknown(options)
         refuse_unwritable("out", Path(options.out))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # studies save, as on Ctrl-C
         studies = {}
@@ -69,6 +70,15 @@ def main() -> None:
         if failed:
             console.print(f"  failed: {', '.join(failed)}; their output: {OUTPUTS}/answers/", markup=False)
             raise SystemExit(1)
+
+
+def _refuse_unknown(options: Options) -> None:
+    """``UserError`` for a preset or a launcher that is none."""
+    from .errors import UserError, did_you_mean
+
+    for key, names in {"preset": ("quick", "full"), "launcher": ("basic", "local", "slurm")}.items():
+        if (name := getattr(options, key)) not in names:
+            raise UserError(f"{key}={name}: {did_you_mean(name, names)}choose one of {', '.join(names)}")
 
 
 def run_studies(studies: Mapping[str, Path], options: Options, side_by_side: int) -> list[str]:

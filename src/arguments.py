@@ -29,6 +29,8 @@ def module(name: str, value: Any) -> nn.Module:
     """A net; ``UserError`` if it is none."""
     if not isinstance(value, nn.Module):
         raise UserError(f"{name}: an nn.Module is needed, not {type(value).__name__}")
+    if "_modules" not in vars(value):
+        raise UserError(f"{name}: {type(value).__name__}.__init__ must begin with super().__init__()")
     return value
 
 
@@ -88,6 +90,8 @@ def channel_numbers(name: str, values: Any, channels: int, positive: bool = Fals
         raise UserError(f"{name}={shown(list(numbers))}: one number per channel is needed, the images have {channels}")
     if not all(math.isfinite(number) and (number > 0 or not positive) for number in numbers):
         raise UserError(f"{name}={shown(list(numbers))}: must be finite numbers{' above 0' if positive else ''}")
+    if not positive and any(abs(number) > 1 for number in numbers):
+        raise UserError(f"{name}={shown(list(numbers))}: of pixels from 0 to 1 (those from 0 to 255 divided by 255)")
     return numbers
 
 
@@ -128,6 +132,8 @@ def refuse_labels_without_output(labels: Int64[Tensor, " n"], outputs: int) -> N
 def _tensor(name: str, value: Any) -> Tensor:
     """A tensor, or a new one of an array or of nested lists."""
     if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_meta or value.is_nested or value.is_quantized:
+            raise UserError(f"{name}: a dense tensor of numbers is needed, not of {value.layout} on {value.device}")
         return value.detach()
     try:
         return torch.from_numpy(np.array(value))  # a copy: an array may be read-only, or have negative strides

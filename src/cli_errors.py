@@ -1,5 +1,6 @@
 """How bad input is refused: one line on standard error, exit code 2."""
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,9 @@ def cli_errors() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"error: {error.strerror}: make room, and the same command goes on where it stopped", file=sys.stderr)
+            raise SystemExit(2) from None
         if error.filename is None:  # no place that the user named
             raise
         print(f"error: {str(error.filename)[:500]}: {error.strerror}", file=sys.stderr)

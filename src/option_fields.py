@@ -44,6 +44,11 @@ def seed_field() -> Any:
     return range_field(0, 0, 2**32, "a whole number from 0 to 4294967295")
 
 
+def _within(number: Any, low: float, high: float) -> bool:
+    """Whether it is a number in [low, high); a list may hold anything that an interpolation names."""
+    return isinstance(number, int | float) and low <= number < high
+
+
 def check_fields(options: Any, prefix: str = "") -> None:
     """Check the fields of an option class, made by the functions above, one by one; in messages the prefix, as
     ``model.``, stands before a field's name.
@@ -61,6 +66,6 @@ def check_fields(options: Any, prefix: str = "") -> None:
                 meant = did_you_mean(str(name), names)
                 raise UserError(f"{prefix}{item.name}={name}: {meant}choose one of {', '.join(names)}")
         numbers = value if isinstance(value, list) else [] if value is None else [value]
-        if "low" in known and not all(known["low"] <= number < known["high"] for number in numbers):
+        if "low" in known and not all(_within(number, known["low"], known["high"]) for number in numbers):
             below = f", below {LARGEST:,}" if known["high"] == LARGEST else ""
             raise UserError(f"{prefix}{item.name}={value}: {known['right']}{below}")

@@ -114,6 +114,18 @@ def test_studies_run_side_by_side_and_a_failed_one_does_not_stop_the_others(
     assert min(begin for begin, _ in spans[2:]) >= min(end for _, end in spans[:2])
 
 
+@pytest.mark.parametrize(("word", "right"), [("preset=fulll", "quick, full"), ("launcher=zzz", "basic, local, slurm")])
+def test_a_preset_or_launcher_that_is_none_is_refused_before_anything_is_written(
+    word: str, right: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["answers", "run=false", f"out={tmp_path / 'out'}", word])
+    with pytest.raises(SystemExit):
+        answers.main()
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {word}: ") and said.endswith(f"choose one of {right}\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_of_a_study_is_its_own_with_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = "import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS'])"

@@ -52,6 +52,10 @@ def measured(net: nn.Module | None = None, images: Any = IMAGES, **options: Any)
         ({"batch": 0}, "batch=0: must be a whole number of at least 1"),
         ({"seed": -1}, "seed=-1: must be a whole number of at least 0, below 4294967296"),
         ({"mean": torch.zeros(2)}, "mean=[0.0, 0.0]: one number per channel is needed, the images have 3"),
+        (
+            {"mean": [123, 117, 104]},
+            "mean=[123.0, 117.0, 104.0]: of pixels from 0 to 1 (those from 0 to 255 divided by 255)",
+        ),
         ({"mean": 0.5}, "mean=0.5: one number per channel is needed, the images have 3"),
         ({"std": [1, 1, 0]}, "std=[1.0, 1.0, 0.0]: must be finite numbers above 0"),
         ({"what": 3}, "what=3: a name or a list of names is needed"),

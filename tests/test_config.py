@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import MISSING
@@ -10,6 +12,7 @@ from src.config import Config, Model, cli_errors, flatten, from_command_line, fr
 from src.data.sets import SETS
 from src.errors import UserError
 from src.models import ARCHITECTURES
+from src.option_fields import check_fields, counts_field
 from src.pooling import POOLS
 from tests.helpers import ROOT, composed, nested
 
@@ -214,6 +217,24 @@ def test_a_refusal_is_one_line_on_standard_error(error, code, capsys):
     assert code != 2 or shown.err == "error: depth=0: no\n"
 
 
+def test_a_full_disk_is_one_line_also_without_a_name(capsys):
+    with pytest.raises(SystemExit) as leaving, cli_errors(), Path("/dev/full").open("w", buffering=1) as file:
+        file.write("a line\n")
+    assert leaving.value.code == 2
+    assert capsys.readouterr().err.startswith("error: No space left on device: make room, and the same command goes on")
+
+
 def test_other_errors_are_not_hidden():
     with pytest.raises(ZeroDivisionError), cli_errors():
         raise ZeroDivisionError
+
+
+def test_what_an_interpolation_puts_into_a_number_is_refused():
+    @dataclass
+    class Options:
+        sizes: Any = counts_field((1,))
+
+    check_fields(Options([1, 2]))
+    for value in (Model(), [Model()], "3", ["3"]):
+        with pytest.raises(UserError, match=r"^group\.sizes=.*must be whole numbers of at least 1"):
+            check_fields(Options(value), "group.")

@@ -129,6 +129,18 @@ def test_a_missing_set_names_the_ways_to_get_it(name, tmp_path):
     assert "\n" not in message
 
 
+def test_files_of_another_kind_and_labels_of_other_images_are_data_errors(tmp_path):
+    mnist_files(tmp_path / "MNIST" / "raw", bytes, "")
+    labels = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    right = labels.read_bytes()
+    for content in (b"\1\2\3\4" * 250, idx(np.zeros(1, np.uint8))):  # any bytes; one label for several images
+        labels.write_bytes(content)
+        with pytest.raises(DataError, match=r"data=mnist in .* cannot be read .*; remove it there to get it again"):
+            load("mnist", str(tmp_path), 64)
+    labels.write_bytes(right)
+    load("mnist", str(tmp_path), 64)
+
+
 @pytest.mark.parametrize("broken", ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"])
 @pytest.mark.parametrize("kept", [0, 10])
 def test_a_broken_file_is_a_data_error(tmp_path, broken, kept):

@@ -52,6 +52,20 @@ def test_the_cells_of_a_heatmap_and_a_panel_without_a_title() -> None:
                          'down by across,n,,-1,"b,""c""",3,,', 'down by across,n,,1,"b,""c""",4,,']  # fmt: skip
 
 
+def test_a_browser_that_does_not_start_is_one_line_and_the_tables_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("The browser seemed to close\nimmediately")
+
+    monkeypatch.setattr("kaleido.write_fig_from_object_sync", fails)
+    monkeypatch.setattr(figure_files, "_check_renderer", lambda: None)
+    section = Section("Two panels", lambda _: go.Figure(), reading="what it shows")
+    with pytest.raises(UserError, match=r"Chrome or Chromium, which failed \(RuntimeError\): .* choose format=csv"):
+        write_figures([(section, two_panels())], FigureFiles(tmp_path, ("svg", "csv")))
+    assert list(tmp_path.glob("*.csv"))
+
+
 @needs_chromium
 @pytest.mark.filterwarnings("default")  # kaleido's own
 def test_drawn_figures_have_the_stated_width_and_letters(tmp_path: Path) -> None:

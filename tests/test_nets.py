@@ -1,6 +1,7 @@
 """Nets of libraries: by name, layer by layer, measured on a folder of images."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 from torchvision import models
 
 from src import measure, train
+from src.data.checksums import folder_checksum
 from src.data.external import resized, sample
 from src.data.sets import MARGIN, Images
 from src.errors import UserError
 from src.evaluation.adapter import EvaluationSet, adapt_model, normaliser
 from src.evaluation.suite import evaluate_families
+from src.measuring.options import numbers_of
 from src.metrics import Row
 from src.nets.external import (
     LoadedNet,
@@ -292,6 +295,28 @@ def measured(net: nn.Module) -> list[str]:
         for family in evaluate_families(adapter, EvaluationSet(canvas, 2, labels=torch.arange(12) % 4), EVERY)
         if type(family) is Row
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("std", "0,0,0", "above 0"),
+        ("std", "nan,1,1", "finite"),
+        ("mean", "inf,0,0", "finite"),
+        ("mean", "124,116,104", "255"),
+    ],
+)
+def test_mean_and_std_of_the_command_line_are_those_of_pixels_from_0_to_1(key: str, text: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"{key}=.*{words}"):
+        numbers_of(key, text, 3)
+
+
+def test_pictures_may_have_names_that_are_no_text(tmp_path: Path) -> None:
+    odd, other = (tmp_path / os.fsdecode(name) for name in (b"\xff.png", b"\xfe.png"))
+    odd.write_bytes(b"a picture")
+    before = folder_checksum(tmp_path)
+    odd.rename(other)
+    assert len(before) == 16 and folder_checksum(tmp_path) not in ("", before)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])

@@ -145,3 +145,28 @@ def test_where_wandb_is_away_the_run_is_logged_offline(
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("  W&B cannot be reached (") and line.endswith("): logging offline, for wandb sync")
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.parametrize(("variable", "value"), [("WANDB_API_KEY", "abc"), ("WANDB_BASE_URL", "zzz")])
+def test_what_wandb_cannot_use_of_the_environment_is_said_and_stops_no_run(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(wandb_logger, "UNREACHABLE", threading.Event())
+    cfg = Config()
+    cfg.wandb.mode = "online"
+    with pytest.raises(UserError, match=r"W&B refuses what the environment says of it .*correct WANDB_API_KEY"):
+        wandb_logger.mode_of(cfg)
+    cfg.wandb.mode = "auto"
+    logger = WandbLogger(cfg, tmp_path)
+    logger.log_summary({"accuracy": 1})
+    logger.finish(failed=False)
+    wandb.teardown()
+    said = capsys.readouterr().out
+    assert "logging offline, for wandb sync" in said
+    logged = bool(list(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+    assert logged != ("W&B cannot start" in said), said

@@ -10,6 +10,7 @@ from src.errors import UserError
 from src.launch.sweep import plan, study_names, summarize_config, sweep_name
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
+from src.results import files
 from tests.helpers import ROOT
 
 SMALL = ["data=shapes", "data.image_size=16"]
@@ -69,7 +70,7 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         (["-m", "model.pool=max,avgg"], r"model\.pool=avgg: did you mean avg\? choose one of none, max"),
         (["-m", "model.pol=max,avg"], r"model\.pol: no such key; did you mean model\.pool\?"),
         (["model.depth=three"], r"model\.depth: Value 'three'"),
-        (["-m", "model=ladder,laddr"], f"model=laddr: choose one of {', '.join(ARCHITECTURES)}"),
+        (["-m", "model=ladder,laddr"], rf"model=laddr: did you mean ladder\? choose one of {', '.join(ARCHITECTURES)}"),
         (["model.dropout=1.5"], r"model\.dropout=1\.5: must be a rate in \[0, 1\)"),
         (["model.stride=0"], r"model\.stride=0: must be a whole number of at least 1"),
         (["model.pool=max,avg"], r"model\.pool=max,avg: a list of values is a sweep; add -m"),
@@ -84,7 +85,15 @@ def test_folders_that_the_user_gives_are_honoured() -> None:
         ([*SMALL, "model=mlp", "train.batch_size=1"], r"every batch is one image, .* batch norm stage1\.norm; take"),
         ([*SMALL, "model=mlp", "data.train_size=1"], r"train\.batch_size=\d+, 1 training images: every batch is one"),
         ([*SMALL, "trainer.precision=bf16-true"], r"precision=bf16-true: did you mean bf16-mixed\? choose one of 32"),
+        (["-m", *SMALL, "seed=range(1000000000)"], r"more than 10,000 jobs: seed \(over 10,000\); sweep over fewer"),
+        (["-m", *SMALL, "seed=range(200)", "model.width=range(4,104)"], r"jobs: seed \(200\) × model\.width \(100\)"),
+        (["-m", *SMALL, "seed=0,1", "hydra/launcher=local", "hydra.launcher.threads=100000"], r"machine has \d+ cores"),
         (["seed=-1"], r"seed=-1: must be a whole number"),
+        ([*SMALL, "-m", "seed=0,1"], r"unrecognized arguments: seed=0,1; write -m before all key=value"),
+        (["-m", "sweeps=sweeps/pooling.yaml"], r"^sweeps=sweeps/pooling\.yaml: did you mean pooling\? choose one of"),
+        (["hydra/launcher=loca"], r"^hydra/launcher=loca: did you mean local\? choose one of local, slurm"),
+        (["question=プール"], r"text with such characters is quoted: \"question='プール'\"$"),
+        (["hydra.run.dir=a=b"], r"text with such characters is quoted: \"hydra\.run\.dir='a=b'\"$"),
         (["-m", *SMALL, "seed=0,1", f"model.variant={'why' * 90}"], r"…: a job's folder would have a name of over 255"),
     ],
 )  # fmt: skip
@@ -95,6 +104,18 @@ def test_bad_input_is_refused_in_one_line_before_anything_is_written(
         plan(command)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_and_a_sweep_have_no_folder_in_common(tmp_path: Path) -> None:
+    (tmp_path / "sweep" / "run").mkdir(parents=True)
+    (tmp_path / "sweep" / files.SWEEP).write_text("{}", encoding="utf-8")
+    (tmp_path / "sweep" / "run" / files.CONFIG).write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"hydra\.run\.dir=sweep: is the folder of a sweep; .* as sweep/mine"):
+        plan([*SMALL, "hydra.run.dir=sweep"])
+    with pytest.raises(UserError, match=r"hydra\.sweep\.dir=sweep/run: is the folder of a run"):
+        plan(["-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep/run"])
+    with pytest.raises(UserError, match=r"hydra\.sweep\.subdir=sweep: is the folder of a sweep"):
+        plan(["-m", *SMALL, "seed=0", "hydra.sweep.dir=.", "hydra.sweep.subdir=sweep"])
 
 
 def test_a_long_command_still_has_a_folder_of_its_own() -> None:

@@ -1,6 +1,8 @@
 """Tables and text in a terminal of any width: no number is cut, no name is lost, no word is broken."""
 
+import os
 import re
+import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
@@ -20,7 +22,7 @@ from src.results import files
 from src.results.outcomes import COLLAPSED, DIVERGED, TRAINED
 from src.results.runs import FinishedRun
 from src.summary import summarize
-from tests.helpers import network
+from tests.helpers import ROOT, network
 
 NAMES = ("pool=maxblur, padding=circular, activation=leaky_relu", "pool=none, data.root=/a/path/to/pictures/of/cats")
 
@@ -83,6 +85,14 @@ def test_text_is_broken_between_words(monkeypatch: pytest.MonkeyPatch, capsys: p
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(line.strip() for line in lines) == words and max(map(len, lines)) <= 60
     assert [len(line) - len(line.lstrip()) for line in lines] == [2, 4]
+
+
+@pytest.mark.parametrize("columns", ["0", "3"])
+def test_a_terminal_without_columns_still_shows_every_word(columns: str) -> None:
+    code = "from src.reporting.terminal import print_text; print_text('a word after a word', 2)"
+    environment = {**os.environ, "COLUMNS": columns, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode and done.stdout.split() == "a word after a word".split(), done.stderr[-500:]
 
 
 def test_paths_below_the_working_directory_are_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def _stamp(path: Path, name: str) -> Stamp:
 def _checksum(stamps: tuple[Stamp, ...]) -> str:
     digest = hashlib.sha256()
     for name, path, size, _ in stamps:
-        digest.update(f"{name}\0{size}\0".encode())
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))  # names of files may be any bytes
         with Path(path).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16] if stamps else ""

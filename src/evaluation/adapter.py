@@ -15,8 +15,18 @@ from ..data.permutation import Permutation
 from ..data.splits import normalise
 from ..errors import UserError
 from ..metrics.layer_outputs import Population
-from ..nets.external import Image, LoadedNet, NetError, default_layers, list_layers, logits_of, output_size, pick_layers
-from ..nets.hooks import reference_tensor, stream_outputs, uncompiled
+from ..nets.external import (
+    Image,
+    LoadedNet,
+    NetError,
+    default_layers,
+    list_layers,
+    logits_of,
+    output_size,
+    pick_layers,
+    refuse_single_images,
+)
+from ..nets.hooks import first_line, reference_tensor, stream_outputs, uncompiled
 from ..summary import summarize
 from ..summary.views import MapView, map_views
 from ..transforms import SamplingGrid, crop_margin
@@ -137,6 +147,7 @@ def adapt_model(loaded: LoadedNet, image: Image | None = None, patterns: Sequenc
     """
     net, image = _float32(uncompiled(loaded.net)), image or loaded.image
     output_size(net, image)
+    refuse_single_images(net, image)
     layers = pick_layers(net, patterns) if patterns else default_layers(net, image)
     with_tensor = {row["name"] for row in list_layers(net, image)}
     if without := [name for name in layers if name not in with_tensor]:
@@ -170,4 +181,7 @@ def _float32(net: nn.Module) -> nn.Module:
         return net
     names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
     warnings.warn(f"the net's numbers are {names}: a float32 copy of it is measured", stacklevel=3)
-    return copy.deepcopy(net).float()
+    try:
+        return copy.deepcopy(net).float()
+    except Exception as error:  # a net can hold anything
+        raise UserError(f"the net's numbers are {names}, and it cannot be copied ({first_line(error)})") from error

@@ -131,7 +131,10 @@ def _adapters(
     scale = (1.0,) * channels if std is None else arguments.channel_numbers("std", std, channels, positive=True)
 
     def adapted(name: str, module: object, patterns: list[str]) -> ModelAdapter:
-        return adapt_model(LoadedNet(arguments.module(name, module), image, center, scale, None), image, patterns)
+        found = arguments.module(name, module)
+        if any(tensor.is_meta for tensor in (*found.parameters(), *found.buffers())):
+            raise UserError(f"{name}: weights on the meta device have shapes, but no numbers that could be measured")
+        return adapt_model(LoadedNet(found, image, center, scale, None), image, patterns)
 
     adapter = adapted("net", net, layers)
     outputs = output_size(adapter.net, image)

@@ -27,12 +27,12 @@ from yaml import YAMLError
 from ..cli_errors import one_line
 from ..config import COMMAND_KEYS, NON_IDENTITY_KEYS, Command, Config, Study, from_omegaconf, omegaconf_errors, study_of
 from ..config.convert import plain_name
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..naming import PACKAGE, command
 from . import file_errors
 from .options import PLUGINS
 from .sweeper import grid_settings, jobs_of
-from .user_files import ROOT, choices, search_path
+from .user_files import ROOT, choices, quoted, search_path
 
 #: tells Hydra where the group ``sweeps`` is
 SEARCHPATH = search_path()
@@ -191,7 +191,9 @@ def _arguments(words: list[str]) -> Any:
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
+        flags = [word for word in words if word.startswith("-")]
+        first = message.startswith("unrecognized") and flags and words[0] not in flags
+        raise UserError(f"{message}; " + (f"write {flags[0]} before all key=value" if first else "see --help"))
 
     parser.error = refuse  # type: ignore[method-assign]
     return parser.parse_args(words)
@@ -261,11 +263,19 @@ def hydra_errors() -> Iterator[None]:
 def _one_line(error: HydraException) -> str:
     """Hydra's many lines as one that names the key, the value and the valid ones."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: choose one of {', '.join(sorted(choices(group)))}"
+        parts = error.missing_cfg_file.split("/")
+        depth = 2 if parts[0] == "hydra" else 1  # of the group, as hydra/launcher; a name may be a path
+        group, name = "/".join(parts[:depth]), "/".join(parts[depth:])
+        names = sorted(choices(group))
+        return f"{group}={name}: {did_you_mean(Path(name).stem, names)}choose one of {', '.join(names)}"
     text = str(error)
     if isinstance(error, OverrideParseException):
-        right = text.splitlines()[0] if "=" in error.override else "options are written key=value; see --help"
+        key, equals, value = error.override.partition("=")
+        if not equals:
+            return f"{error.override}: options are written key=value; see --help"
+        right = "" if text.startswith("Lexer") else text.splitlines()[0]
+        if value[:1] not in ("'", '"', "[", "{"):
+            right += f'{"; " if right else ""}text with such characters is quoted: "{key}={quoted(value)}"'
         return f"{error.override}: {right}"
     return file_errors.in_file(error) or one_line(error)
 

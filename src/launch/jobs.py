@@ -65,8 +65,8 @@ class Job:
 
 def cores() -> int:
     """CPU cores this process may use; under SLURM those of its task."""
-    given = os.environ.get("SLURM_CPUS_PER_TASK")
-    if given:
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if given.isdecimal() and int(given):
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -64,6 +64,8 @@ def check(master: Any, composed: Iterable[Any]) -> None:
         raise UserError(
             f"trainer.num_nodes={nodes}: hydra/launcher=local has one machine; hydra/launcher=slurm has more"
         )
+    if (given.threads or 1) > cores():
+        raise UserError(f"hydra.launcher.threads={given.threads}: this machine has {cores()} cores for a job's threads")
     available = gpu_ids(given.gpus)
     for trainer in trainers:
         if available and (wanted := gpus_of(trainer, given.gpus_per_job)) > len(available):

@@ -91,6 +91,7 @@ def plan(arguments: list[str]) -> Plan | None:
     on_cluster = composed.multirun and str(composed.master.hydra.launcher._target_).endswith("SlurmLauncher")
     for run in [folder, *jobs] if composed.multirun else jobs:  # a single run's folder is the one that was named
         files.refuse_unwritable("hydra.sweep.dir" if composed.multirun else "hydra.run.dir", run)
+    _refuse_other_kind(folder, jobs, composed.multirun)
     _check(jobs, here=not on_cluster)
     if composed.study.judge:
         check_study(composed.study, jobs)
@@ -139,6 +140,18 @@ def _placed(folder: Path, names: list[str], configs: list[Config]) -> dict[Path,
         if jobs.setdefault(folder / name, cfg) != cfg:
             raise UserError(f"{name}: two jobs that differ would have this one folder; sweep over keys that name it")
     return jobs
+
+
+def _refuse_other_kind(folder: Path, jobs: Collection[Path], multirun: bool) -> None:
+    """``UserError`` where a run would go into the folder of a sweep, or a sweep into that of a run: each is compared,
+    continued and found again by all that lies below it.
+    """
+    if multirun and (folder / files.CONFIG).exists():
+        raise UserError(f"hydra.sweep.dir={folder}: is the folder of a run; choose another for the sweep")
+    for run in jobs:
+        if (run / files.SWEEP).exists():
+            key = "hydra.sweep.subdir" if multirun else "hydra.run.dir"
+            raise UserError(f"{key}={run}: is the folder of a sweep; choose another for the run, as {run / 'mine'}")
 
 
 def start(made: Plan, arguments: list[str]) -> None:

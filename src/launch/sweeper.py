@@ -1,8 +1,9 @@
 """The sweeper: a grid of settings, times the variants of a study, with the settings of its preset."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ class StudySweeperOptions:
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudySweeperOptions)
+
+
+#: jobs of one sweep: each is checked before the first starts, which takes minutes for so many
+MOST_JOBS = 10_000
 
 
 class StudySweeper(Sweeper):
@@ -70,9 +75,18 @@ def jobs_of(overrides: Iterable[Override], variants: Mapping[str, Iterable[str]]
     the last counts. A setting of a variant that has several values, ``seed=range(5)``, is an axis of its own.
 
     Raises:
-        UserError: a variant and the grid set the same key, or an axis has no end.
+        UserError: a variant and the grid set the same key, an axis has no end, or there are too many jobs.
     """
     axes = {override.get_key_element(): _values(override) for override in overrides}
+    if math.prod(len(values) for values in axes.values()) > MOST_JOBS:
+        sizes = " × ".join(
+            f"{key} ({f'over {MOST_JOBS:,}' if len(values) > MOST_JOBS else len(values)})"
+            for key, values in axes.items()
+            if len(values) > 1
+        )
+        raise UserError(
+            f"a sweep of more than {MOST_JOBS:,} jobs: {sizes}; sweep over fewer values, or in several sweeps"
+        )
     grid = [[f"{key}={value}" for key, value in zip(axes, point, strict=True)] for point in product(*axes.values())]
     for name, settings in variants.items():
         for setting in settings:
@@ -101,7 +115,7 @@ def _values(override: Override) -> list[str]:
         return [override.get_value_element_as_str()]
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: list the values, as in {override.get_key_element()}=1,2,4")
-    values = list(override.sweep_string_iterator())
+    values = list(islice(override.sweep_string_iterator(), MOST_JOBS + 1))
     if not values:
         raise UserError(f"{override.input_line}: has no values; list them, as in {override.get_key_element()}=1,2,4")
     return values

@@ -35,7 +35,7 @@ def choices(group: str) -> dict[str, Path]:
     users = user_folders()
     folders += [users["conf"] / group] if "conf" in users else []
     folders += [users["sweeps"]] if group == "sweeps" and "sweeps" in users else []
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml")) if path.is_file()}
 
 
 def quoted(text: object) -> str:

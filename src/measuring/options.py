@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..arguments import whole_number
+from ..arguments import channel_numbers, whole_number
 from ..config import MEASURE_NAMES, MEASURES, Config, from_dict, to_dict
 from ..errors import UserError, did_you_mean
 from ..option_fields import LARGEST
@@ -110,7 +110,7 @@ def numbers_of(key: str, text: str, channels: int) -> tuple[float, ...]:
         numbers = ()
     if len(numbers) != channels:
         raise UserError(f"{key}={text}: {channels} numbers are needed, one per channel, as in {key}=0.5,0.4,0.3")
-    return numbers
+    return channel_numbers(key, numbers, channels, positive=key == "std")
 
 
 def at_wandb(options: Options, cfg: Config | None = None) -> Config:

@@ -218,8 +218,8 @@ LIBRARIES: dict[str, tuple[Callable[[], list[str]], Callable[[str, str, int | No
 
 
 def logits_of(outputs: Any) -> Tensor:
-    """The logits (n d) in a net's outputs: the tensor itself, the entry ``logits`` or ``out``, or the first entry;
-    ``UserError`` if this is no matrix.
+    """The logits (n d) in a net's outputs: the tensor itself, the entry ``logits`` or ``out``, or the first entry; half
+    precision as float32, as metrics have no operators for it. ``UserError`` if this is no matrix of real numbers.
     """
     if isinstance(outputs, Mapping):
         parts = [outputs[key] for key in LOGITS if key in outputs]
@@ -232,12 +232,25 @@ def logits_of(outputs: Any) -> Tensor:
         shape = f" of {parts[0].ndim} dimensions" if parts and isinstance(parts[0], Tensor) else ""
         kind = type(parts[0] if parts else outputs).__name__
         raise UserError(f"the net gives a {kind}{shape}, where a vector for each image is needed")
-    return parts[0]
+    logits = parts[0]
+    if logits.layout != torch.strided:
+        raise UserError(f"the net gives a tensor of {logits.layout}, where a dense one is needed")
+    if not logits.is_floating_point() or not logits.shape[1]:
+        kind = str(logits.dtype).removeprefix("torch.")
+        raise UserError(f"the net gives {logits.shape[1]} numbers of {kind} for each image, where real ones are needed")
+    return logits.float() if logits.element_size() < 4 else logits
 
 
 def output_size(net: nn.Module, image: Image) -> int:
     """Number of logits per image; ``UserError`` if the net does not take such images, or gives no logits."""
     return logits_of(run_once(net, image)[""].output).shape[1]
+
+
+def refuse_single_images(net: nn.Module, image: Image) -> None:
+    """``UserError`` if the net does not take two images at once, or does not give logits for each."""
+    rows = len(logits_of(run_once(net, image, images=2)[""].output))
+    if rows != 2:
+        raise UserError(f"the net gives {rows} vectors for 2 images, where one for each is needed")
 
 
 @dataclass(frozen=True)
@@ -249,8 +262,8 @@ class _Call:
     input: Any  # its first
 
 
-def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
-    """Run a black image, and return the calls of all modules by name, in the order in which they return.
+def run_once(net: nn.Module, image: Image, images: int = 1) -> dict[str, _Call]:
+    """Run one or several black images, and return the calls of all modules by name, in the order in which they return.
 
     Hooks are removed and train/eval flags restored, after an exception too.
 
@@ -268,9 +281,10 @@ def run_once(net: nn.Module, image: Image) -> dict[str, _Call]:
         for name, module in net.named_modules():
             stack.callback(module.register_forward_hook(partial(keep, name=name)).remove)
         try:
-            net(blank_image(net, image))
+            net(blank_image(net, image).expand(images, -1, -1, -1).clone())  # a net may write into it
         except Exception as error:  # a net's own code can raise anything
-            reason = f"the net does not take {'×'.join(map(str, image))} images ({first_line(error)})"
+            at_once = f", {images} at once" * (images > 1)
+            reason = f"the net does not take {'×'.join(map(str, image))} images{at_once} ({first_line(error)})"
             raise NetError(reason, "another size= may do") from error
     return calls
 

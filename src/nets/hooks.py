@@ -66,13 +66,20 @@ def eval_mode(net: nn.Module) -> Iterator[None]:
         for backend in precisions:
             backend.fp32_precision = "ieee"
         if flags:
-            net.eval()
+            _eval(net)
         yield
     finally:
         for backend, precision in zip(precisions, before, strict=True):
             backend.fp32_precision = precision
         for module, flag in flags.items():
             module.training = flag
+
+
+def _eval(net: nn.Module) -> None:
+    try:
+        net.eval()
+    except Exception as error:  # a net's own ``train`` or ``eval`` can raise anything
+        raise UserError(f"the net cannot be put into eval mode ({first_line(error)})") from error
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def _imported(name: str, module: str) -> ModuleType:
         if module == missing or module.startswith(f"{missing}."):
             raise UserError(f"net={name}: there is no module {missing}, in this folder or installed") from error
         raise UserError(f"net={name}: {module} needs the module {missing}, which is not installed") from error
-    except Exception as error:  # a user's code can raise anything
+    except (Exception, SystemExit) as error:  # a user's code can raise anything; a script ends, as by argparse
         raise UserError(f"net={name}: {module} cannot be imported ({first_line(error)})") from error
 
 
@@ -73,5 +73,5 @@ def _built(name: str, net: Any) -> Any:
         )
     try:
         return net()
-    except Exception as error:  # a user's code can raise anything
+    except (Exception, SystemExit) as error:
         raise UserError(f"net={name}: calling it without arguments fails ({first_line(error)})") from error

@@ -21,7 +21,7 @@ def binomial(taps: int) -> Float[Tensor, " taps"]:
     [0.25, 0.5, 0.25]
     """
     row: list[int] = reduce(lambda r, _: [a + b for a, b in zip([0, *r], [*r, 0], strict=True)], range(taps - 1), [1])
-    return torch.tensor(row, dtype=torch.float64).div(2 ** (taps - 1)).float()
+    return torch.tensor([number / 2 ** (taps - 1) for number in row])  # from 68 taps on they are beyond int64
 
 
 class Blur(Pool):

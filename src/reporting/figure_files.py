@@ -151,7 +151,13 @@ def _draw(figures: dict[str, go.Figure], options: FigureFiles) -> None:
         for kind in options.drawn:
             look = {"format": kind, **size, "scale": scale * (DENSITY if kind == "png" else 1)}
             jobs.append({"fig": printed, "path": options.folder / f"{name}.{kind}", "opts": look})
-    kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False})
+    try:
+        kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False})
+    except Exception as error:  # a browser that is there may still not start: its sandbox, a library, memory
+        raise UserError(
+            f"svg, png and pdf are drawn by Chrome or Chromium, which failed ({type(error).__name__}): the tables and "
+            f"captions are in {options.folder}; or choose format=csv"
+        ) from error
 
 
 def _for_print(figure: go.Figure, family: str, size: float) -> go.Figure:

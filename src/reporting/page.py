@@ -98,8 +98,6 @@ def _write_report(
     study = judge_sweep(folder, runs, unfinished) if judged else None
     page = out / files.PAGE
     files.write(page, render(folder, title, runs, variants, unfinished, selected, study))
-    if figures is not None:
-        write_figures(drawn(variants, SWEEP_SECTIONS), figures)
     write_slide(out / files.METAMERS, {variant.name: pictures_of(variant) for variant in variants})
     columns = shown_columns(variants)
     count = sum(len(variant.runs) for variant in variants)  # a run found twice counts once
@@ -119,6 +117,8 @@ def _write_report(
         show_verdicts(study)
     paths = f"\n  {shown_path(out / files.COMPARISON)}\n  {shown_path(page)}"
     console.print(paths, markup=False, soft_wrap=True)
+    if figures is not None:  # last, as it needs a browser
+        write_figures(drawn(variants, SWEEP_SECTIONS), figures)
     if figures is not None:
         console.print(f"  {shown_path(figures.folder)}", markup=False, soft_wrap=True)
     return page
@@ -136,7 +136,7 @@ def report_folder(compare_with: Path | None = None, where: str | None = None) ->
 
 def write_run_page(run: Path) -> Path:
     """Write the page of a single run into its folder."""
-    runs, _ = find_runs(run)
+    runs = [found for found in find_runs(run)[0] if found.folder == run]  # others may lie below it
     page = run / files.PAGE
     (variant,) = group_into_variants(runs)
     files.write(page, render(run, run.resolve().name, runs, [variant], {}, variant))

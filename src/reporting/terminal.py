@@ -22,9 +22,11 @@ from .columns import FAILURES, one_line
 if TYPE_CHECKING:
     from ..metrics.rows import Row
 
+#: columns that text is wrapped to where the terminal has fewer than a word
+NARROWEST = 20
 console = Console(highlight=False)
-if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
-    console = Console(highlight=False, width=120)  # a log file has no width of its own
+if console.width == 0 or (not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit()):
+    console = Console(highlight=False, width=120)  # a log file has no width of its own, nor has COLUMNS=0
 
 #: columns of the comparison that a narrow terminal leaves out, the least important first; not the first value
 LEAST_IMPORTANT = (
@@ -60,7 +62,7 @@ def print_table(table: RenderableType) -> None:
 def print_text(text: str, indent: int = 2, style: str = "") -> None:
     """Print text in lines as wide as the console, broken between words; what follows the first is indented further."""
     lines = textwrap.fill(
-        text, console.width, initial_indent=" " * indent, subsequent_indent=" " * (2 * indent),
+        text, max(console.width, NARROWEST), initial_indent=" " * indent, subsequent_indent=" " * (2 * indent),
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     console.print(lines, style=style or None, markup=False, soft_wrap=True)

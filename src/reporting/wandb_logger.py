@@ -7,7 +7,7 @@ import re
 import shlex
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,23 +37,42 @@ UNREACHABLE = threading.Event()
 
 
 def logged_in() -> bool:
-    """Whether there is an API key for W&B, and its server was not found to be away; does not ask the network."""
+    """Whether there is an API key for W&B, and its server was not found to be away; does not ask the network. A
+    ``UserError`` where W&B refuses what the environment says of it: a key that is none, an address that is none.
+    """
     import wandb
 
-    return not UNREACHABLE.is_set() and bool(wandb.login(prompt=False, verify=False))
+    if UNREACHABLE.is_set():
+        return False
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except Exception as error:  # the library raises many kinds
+        raise UserError(
+            f"W&B refuses what the environment says of it ({_words_of(error)}): correct WANDB_API_KEY, WANDB_BASE_URL "
+            "and their like, or unset them"
+        ) from error
+
+
+def _words_of(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def mode_of(cfg: Config) -> str:
     """``online``, ``offline`` or ``disabled``: that of the config, where ``auto`` becomes one of the first two.
 
     Raises:
-        UserError: online without an API key.
+        UserError: online without an API key; or W&B refuses the one that is there.
     """
     mode = str(cfg.wandb.mode)
     if mode == "online" and UNREACHABLE.is_set():
         return "offline"
     if mode == "auto":
-        return "online" if logged_in() else "offline"
+        try:
+            return "online" if logged_in() else "offline"
+        except UserError as error:
+            console.print(f"  {error}; logging offline, for wandb sync", markup=False, soft_wrap=True)
+            UNREACHABLE.set()
+            return "offline"
     if mode == "online" and not logged_in():
         raise UserError("wandb.mode=online: not logged in to W&B; `wandb login` first, or wandb.mode=offline")
     return mode
@@ -136,6 +155,25 @@ def settings() -> "Settings":
     )  # fmt: skip
 
 
+def _started(start: "Callable[[Literal['online', 'offline']], Run]", mode: str) -> "Run | None":
+    """The run, offline where the server cannot be reached; None where W&B cannot start at all, which stops no work."""
+    import wandb
+
+    if mode == "online":
+        try:
+            return start("online")
+        except Exception as error:  # the network, the server and the library raise many kinds
+            said = f"W&B cannot be reached ({_words_of(error)}): logging offline, for wandb sync"
+            console.print(f"  {said}", markup=False, soft_wrap=True)
+            UNREACHABLE.set()
+            wandb.teardown()  # its process holds the id of the run that did not begin
+    try:
+        return start("offline")
+    except Exception as error:  # as where the environment names no server
+        console.print(f"  W&B cannot start ({_words_of(error)}): not logged there", markup=False, soft_wrap=True)
+        return None
+
+
 class WandbLogger:
     """A run at W&B. Its group is the sweep's folder; its id is kept in its own folder, so that it can be resumed.
 
@@ -185,16 +223,9 @@ class WandbLogger:
                 **init_kwargs | {"name": shorten_name(init_kwargs["name"])},
             )  # fmt: skip
 
-        try:
-            experiment = start(mode="online" if mode == "online" else "offline")
-        except Exception as error:  # the network, the server and the library raise many kinds
-            if mode != "online":
-                raise
-            said = f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, for wandb sync"
-            console.print(f"  {said}", markup=False, soft_wrap=True)
-            UNREACHABLE.set()
-            wandb.teardown()  # its process holds the id of the run that did not begin
-            experiment = start(mode="offline")
+        experiment = _started(start, mode)
+        if experiment is None:
+            return None
         sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
         self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .. import arguments
-from ..nets.hooks import blank_image, eval_mode, uncompiled
+from ..nets.hooks import blank_image, eval_mode, first_line, uncompiled
 from .functions import Call, call_of
 from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError
 from .modules import refuse_larger, rule_of
@@ -213,5 +213,12 @@ def _shapes(net: nn.Module, names: Iterable[str], image: tuple[int, int, int]) -
     with ExitStack() as stack, torch.no_grad(), eval_mode(net):
         for name in shapes:
             stack.callback(modules[name].register_forward_hook(partial(append, name=name)).remove)
-        net(blank_image(net, image))
+        try:
+            net(blank_image(net, image))
+        except ShapeError:
+            raise
+        except Exception as error:  # a net's own code can raise anything
+            raise ShapeError(
+                f"the net does not take {'×'.join(map(str, image))} images: {first_line(error)}"
+            ) from error
     return {name: iter(seen) for name, seen in shapes.items()}

@@ -25,6 +25,8 @@ FINISHED = {
     "ranks of another program": "env RANK=1 LOCAL_RANK=1 WORLD_SIZE=4 {train}",
     "an interactive allocation": f"env {ALLOCATION} {{train}}",
     "ASCII, 40 columns": "env PYTHONIOENCODING=ascii COLUMNS=40 {train}",
+    "no columns": "env COLUMNS=0 {train}",
+    "a key and an address that W&B cannot use": "env WANDB_API_KEY=abc WANDB_BASE_URL=zzz {train} wandb.mode=auto",
     "Latin-1": "env PYTHONIOENCODING=latin-1 LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {train}",
     "standard output is full": "{train} > /dev/full",
     "a closed pipe": "{train} | head -1",
@@ -94,7 +96,8 @@ def _interruptible() -> None:
 def interrupted(words: str, seed: int) -> None:
     """Interrupted twice at random moments, the command ends soon, as by Ctrl-C, with at most one line."""
     chance, error = random.Random(f"{words} {seed}"), Path("error.txt")
-    process = _begin(f"{words} {'hydra.sweep.dir' if words.startswith('-m') else 'hydra.run.dir'}=interrupted", error)
+    place = "hydra.sweep.dir=sweep" if words.startswith("-m") else "hydra.run.dir=alone"  # neither takes the other's
+    process = _begin(f"{words} {place}", error)
     try:
         for most in (BEFORE, BETWEEN):
             time.sleep(chance.uniform(0.2, most))  # until Python has started

@@ -28,8 +28,12 @@ def _load(name: str, kind: str, out_of_frame: str, root: Path, size: int) -> Sou
             raise DataError(_ways(name, root)) from error
     try:
         train, test = (make(root, train=flag) for flag in (True, False))
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise DataError(f"data={name} in {root} cannot be read ({error}); remove it there to get it again") from error
+        sizes = [len(part.data) == len(part.targets) for part in (train, test)]
+        if not all(sizes):
+            raise ValueError("not as many labels as images")
+    except Exception as error:  # of damaged files, also of assert, unpickling, a lack of keys
+        reason = str(error) or type(error).__name__
+        raise DataError(f"data={name} in {root} cannot be read ({reason}); remove it there to get it again") from error
     return Source(_to_images(train), _to_images(test), [str(label) for label in train.classes], out_of_frame)
 
 
@@ -38,7 +42,7 @@ def _present(make: Callable[..., object], root: Path) -> bool:
         make(root, train=False)
     except RuntimeError:
         return False
-    except (OSError, ValueError, EOFError):
+    except Exception:
         return True  # it is there but broken; loading it raises again
     return True
 
