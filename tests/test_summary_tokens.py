@@ -200,6 +200,42 @@ def test_attention_sees_the_whole_image_from_everywhere():
     assert summary["last"].rows.offset == summary["first"].rows.offset == 2.5  # positions stay where they are
 
 
+@pytest.mark.parametrize("dims", [(2, 3), (2,), (3,)], ids=str)
+@pytest.mark.parametrize("map_first", [True, False])
+def test_a_gate_sees_the_whole_image_and_leaves_positions_where_they_are(dims, map_first):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.gate = nn.Conv2d(1, 4, 5, 4), nn.Sigmoid()
+            self.last = nn.Conv2d(4, 2, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.first(x)
+            gate = self.gate(maps.mean(dims, keepdim=True))
+            return self.last(maps * gate if map_first else gate * maps)
+
+    summary = summarize(Net(), (1, 25, 25))
+    last = summary["last"]
+    assert (last.rows.offset, last.rows.jump) == (last.columns.offset, last.columns.jump) == (6.5, 8)
+    reached = touched(Net(), "last", (1, 25, 25))
+    assert reached == edges(last.rows, 25) == ([(0, 25)] * 2 if 2 in dims else [(0, 13), (8, 21)])
+    assert (last.columns.receptive_field >= 25) == (3 in dims)
+
+
+def test_one_place_that_is_broadcast_is_not_taken_for_the_whole_image():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 4, 2, 2), nn.MultiheadAttention(4, 1, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.first(x)
+            tokens = (maps + maps[:, :, 1:2, 1:2]).flatten(2).transpose(1, 2)
+            return self.last(tokens, tokens, tokens)[0]
+
+    assert edges(summarize(Net(), (1, 20, 20))["last"].rows, 20) == [(0, 20)] * 10
+
+
 @pytest.mark.parametrize("shift", [0, 1, 2])
 @pytest.mark.parametrize("side", [24, 30])
 def test_attention_in_windows_sees_what_gradients_reach_of_any_output(shift, side):
