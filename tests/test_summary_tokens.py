@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.maxvit import PartitionAttentionLayer
 from torchvision.models.swin_transformer import (
     PatchMergingV2,
     ShiftedWindowAttention,
@@ -33,7 +34,7 @@ def counted_attention() -> Iterator[None]:
 # --- transformers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "swin_v2_t"])
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"])
 def test_torchvisions_transformers_have_the_published_parameters_and_multiply_adds(name):
     weights = next(iter(models.get_model_weights(name)))
     (side,) = weights.transforms().crop_size
@@ -256,6 +257,27 @@ def test_attention_in_windows_sees_what_gradients_reach_of_any_output(shift, sid
     centres = [axis.offset + i * axis.jump for i in range(axis.size)]
     reach = max(max(c - a, b - c) for c, (a, b) in zip(centres, reached, strict=True))
     assert reach == axis.receptive_field / 2 == 7  # 3 positions and half of one
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("window", (6, 4)), ("window", (2, 2)), ("grid", (6, 6)), ("grid", (8, 8))])
+def test_attention_of_maxvit_sees_what_gradients_reach_of_any_output(kind, grid):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 8, 3, 2, 1)
+            options = (grid, 3, nn.GELU, nn.LayerNorm, 0.0, 0.0, 0.0)
+            self.attention = PartitionAttentionLayer(8, 4, 2, kind, *options)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(self.first(x))
+
+    image = (1, 2 * grid[0], 2 * grid[1])
+    held_on_meta(Net(), image)
+    axis = summarize(Net(), image)["attention"].rows
+    reached, bounds = touched(Net(), "attention", image), edges(axis, image[1])
+    assert all(low <= a and b <= high for (a, b), (low, high) in zip(reached, bounds, strict=True))
+    reach = max(b - (axis.offset + i * axis.jump) for i, (_, b) in enumerate(reached))
+    assert reach == axis.receptive_field / 2
 
 
 def test_a_swin_transformer_never_sees_further_than_its_summary_says():

@@ -59,15 +59,16 @@ class Axis:
         offset = self.offset + (window.before - (window.extent - 1) / 2) * jump
         return Axis(size, self.receptive_field + (window.extent - 1) * jump, jump, offset, self.sees_all)
 
-    def attend(self, other: "Axis", window: int | None = None) -> "Axis":
-        """The axis after attention to all positions of another axis (or itself), or to those of windows of this axis.
+    def attend(self, other: "Axis", window: int | None = None, step: int = 1) -> "Axis":
+        """The axis after attention to all positions of another axis (or itself), or to those of windows of this axis,
+        whose positions may be ``step`` apart.
 
         It stays as it is if its outputs have seen all positions before.
         """
         if self.sees_all:
             return self
-        if window is not None and window < self.size:
-            return replace(self, receptive_field=self.receptive_field + 2 * (window - 1) * self.jump)
+        if window is not None and (window < self.size or step > 1):
+            return replace(self, receptive_field=self.receptive_field + 2 * (window - 1) * step * self.jump)
         first, last = self.offset, self.offset + (self.size - 1) * self.jump
         low = other.offset - other.receptive_field / 2
         high = other.offset + (other.size - 1) * other.jump + other.receptive_field / 2

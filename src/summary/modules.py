@@ -18,7 +18,7 @@ from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _Replicat
 from ..pooling import Pool
 from ..pooling.geometry import Window, pair
 from ..pooling.heads import GlobalPool
-from .attention import multihead_attention, window_attention
+from .attention import multihead_attention, partition_attention, window_attention
 from .dimensions import flatten
 from .layers import MAPS, Axis, Layer, ShapeError
 
@@ -240,6 +240,7 @@ RULES = _table(
         nn.ConvTranspose2d: _transposed_convolution,
         nn.MultiheadAttention: multihead_attention,
         "torchvision.ShiftedWindowAttention": window_attention,
+        "torchvision.PartitionAttentionLayer": partition_attention,
         nn.Softmax: _pointwise,
         nn.PReLU: lambda name, module, x: replace(x, parameters=module.num_parameters),
         (nn.Identity, _DropoutNd, "torchvision.StochasticDepth"): _pointwise,
