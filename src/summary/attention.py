@@ -72,10 +72,10 @@ def partition_attention(name: str, block: Any, layer: Layer) -> Layer:
     """
     attention, norms = block.attn_layer[1], (block.attn_layer[0], block.mlp_layer[0])
     width, hidden, side = layer.channels, block.mlp_layer[1].out_features, attention.size
-    if layer.layout != MAPS or layer.sizes[1:] != (attention.to_qkv.in_features, *block.grid_size):
-        takes = (attention.to_qkv.in_features, *block.grid_size)
+    takes = (attention.to_qkv.in_features, *block.grid_size)
+    if layer.layout != MAPS or layer.shape != takes:
         raise ShapeError(
-            f"{name}: takes maps (n, c, h, w) of {takes}, gets {layer.sizes[1:]} ({', '.join(layer.layout)})"
+            f"{name}: takes maps ({', '.join(MAPS)}) of {takes}, gets {layer.sizes[1:]} ({', '.join(layer.layout)})"
         )
     learned = sum(parameter.numel() for norm in norms for parameter in norm.parameters())
     relative = (2 * side - 1) ** 2 * attention.n_heads
