@@ -88,6 +88,11 @@ def test_grad_cam_of_a_layer_of_which_only_the_class_token_is_read_is_refused(la
     assert not class_activation(net, BLOCK, images, classes).any()
 
 
+def test_grad_cam_of_a_layer_that_the_net_has_not_is_refused():
+    with pytest.raises(UserError, match=r"encoder\.ln_2: the net has none"):
+        class_activation(vit(), "encoder.ln_2", torch.randn(2, 3, 12, 12), torch.zeros(2, dtype=torch.long))
+
+
 def test_grad_cam_of_a_vector_is_refused():
     with pytest.raises(UserError, match=r"heads: gives no maps, nor tokens"):
         class_activation(vit(), "heads", torch.randn(2, 3, 12, 12), torch.zeros(2, dtype=torch.long))

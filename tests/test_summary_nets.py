@@ -91,6 +91,7 @@ CALLS = {
     "over channels": lambda net, x: torch.cat([x.mean(1, keepdim=True), x.amax(dim=1, keepdim=True)], 1),
     "scale": lambda net, x: net.scale * x,
     "gate": lambda net, x: x * x.mean((-1, -2), keepdim=True).sigmoid(),
+    "larger": lambda net, x: torch.maximum(x, net.scale) - x.minimum(x.mean((2, 3), keepdim=True)),
     "gate, by None": lambda net, x: x * x.mean((2, 3))[:, :, None, None],
     "gate, by unsqueeze": lambda net, x: x * x.mean((2, 3)).unsqueeze(-1).unsqueeze(-1).exp(),
     "rows, by None": lambda net, x: x + x.mean(2)[..., None, :] - torch.unsqueeze(x.mean(3), -1).abs(),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..evaluation.adapter import identity
+from ..nets.external import pick_layers
 from ..nets.hooks import eval_mode
 from ..summary import Axis
 from ..summary.views import MapView, map_views
@@ -27,11 +28,12 @@ def class_activation(
     A layer may also give tokens or channels last (``summary.views``): its maps are read, without class tokens.
 
     Raises:
-        UserError: the layer gives no maps, or an output that may be read as maps in more than one way; or of its tokens
-            the net reads the class token alone.
+        UserError: the net has no such layer; the layer gives no maps, or an output that may be read as maps in more
+            than one way; or of its tokens the net reads the class token alone.
     """
     from captum.attr import LayerGradCam  # here: it imports matplotlib
 
+    pick_layers(net, [layer])
     view = map_views(net, (images.shape[1], images.shape[2], images.shape[3]), [layer]).get(layer)
     with torch.enable_grad(), eval_mode(net), _maps_of(net.get_submodule(layer), view) as module:
         x = images.detach().clone().requires_grad_()  # so that frozen nets have gradients too

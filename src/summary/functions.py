@@ -168,7 +168,7 @@ CALLS: dict[Any, Call] = {
     **dict.fromkeys([operator.sub, operator.isub, torch.sub, "sub", "sub_"], _join),
     **dict.fromkeys([operator.mul, operator.imul, torch.mul, "mul", "mul_"], _join),
     **dict.fromkeys([operator.truediv, torch.div, "div", "div_"], _join),
-    **dict.fromkeys([torch.addcmul, "expand_as"], _join),
+    **dict.fromkeys([torch.addcmul, "expand_as", torch.maximum, torch.minimum, "maximum", "minimum"], _join),
     **dict.fromkeys([torch.cat, torch.concat], _cat),
     **dict.fromkeys([torch.split, "split"], _split),
     **dict.fromkeys([torch.chunk, "chunk"], _chunk),
