@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from src.config.schema import Config
 from src.evaluation.families import FAMILIES
@@ -157,3 +158,15 @@ def test_aps_is_exact_in_the_gallery_and_max_is_not(monkeypatch: pytest.MonkeyPa
 
     assert gallery_page.strip("aps")[1] == 0
     assert gallery_page.strip("max")[1] > 0.1
+
+
+@needs_mkdocs
+def test_shares_of_the_gallery_that_are_thrown_away_are_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "hooks"))
+    import gallery_page
+
+    (kept, dimensions), x = gallery_page.linear_part("none"), gallery_page.image()[:, :1].double()
+    samples, mean = x[..., ::2, ::2], x.mean()
+    assert torch.allclose(kept[..., ::2, ::2], samples) and dimensions == 0.75
+    share = 1 - (samples - mean).square().sum() / (x - mean).square().sum()
+    assert gallery_page.null_space_strip("none")[2] == pytest.approx(float(share))

@@ -60,6 +60,14 @@ def test_attention_is_the_weighted_mean_of_its_formula():
     torch.testing.assert_close(head(x)[..., 0, 0], expected[:, 0])
 
 
+def test_gem_of_half_precision_has_finite_gradients():
+    x, head = (1e4 * torch.randn(2, 3, 9, 9)).half().requires_grad_(), GeM()
+    y = head(x)
+    y.float().sum().backward()
+    assert y.dtype == torch.float16
+    assert all(leaf.grad is not None and leaf.grad.isfinite().all() for leaf in (x, head.p))
+
+
 @pytest.mark.parametrize("head", [GeM(), Attention(3)])
 def test_gradients_against_finite_differences(head):
     pool, x = head.double(), torch.rand(2, 3, 3, 2, dtype=torch.float64) + 0.1

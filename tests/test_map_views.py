@@ -78,6 +78,21 @@ def test_grad_cam_of_a_swin_transformer_is_that_of_its_maps_of_channels_first(la
     assert found.any()
 
 
+@pytest.mark.parametrize("layer", ["encoder.layers.encoder_layer_1", "encoder.ln"])
+def test_grad_cam_of_a_layer_of_which_only_the_class_token_is_read_is_refused(layer):
+    net, images, classes = vit(), torch.randn(2, 3, 12, 12), torch.tensor([0, 3])
+    with pytest.raises(UserError, match=r"reads the class token alone, so no place supports a class"):
+        class_activation(net, layer, images, classes)
+    assert not any(module._forward_hooks for module in net.modules())
+    nn.init.zeros_(net.heads.head.weight)  # nothing supports a class: a map of zeros says so
+    assert not class_activation(net, BLOCK, images, classes).any()
+
+
+def test_grad_cam_of_a_layer_that_the_net_has_not_is_refused():
+    with pytest.raises(UserError, match=r"encoder\.ln_2: the net has none"):
+        class_activation(vit(), "encoder.ln_2", torch.randn(2, 3, 12, 12), torch.zeros(2, dtype=torch.long))
+
+
 def test_grad_cam_of_a_vector_is_refused():
     with pytest.raises(UserError, match=r"heads: gives no maps, nor tokens"):
         class_activation(vit(), "heads", torch.randn(2, 3, 12, 12), torch.zeros(2, dtype=torch.long))

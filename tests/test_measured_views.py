@@ -53,6 +53,8 @@ TABLE = [
     ("output", "velocity", "down", 0, "lee_relative", 0.02),
     ("stage1.pool", "none", "subsampling", 0, "aliasing_fraction", 0.07),
     ("stage2.pool", "none", "subsampling", 0, "aliasing_fraction", 0.08),
+    ("stage1.pool", "none", "test", 0, "null_space_energy", 0.23),
+    ("stage1.pool", "none", "test", 0, "null_space_energy_null", 0.75),
     ("stage1", "none", "test", 0, "probe_accuracy", 0.55),
     ("stage2", "none", "test", 0, "probe_accuracy", 0.66),
     ("pixels", "none", "test", 0, "probe_accuracy", 0.44),
@@ -91,6 +93,7 @@ EXPECTED: dict[Callable[..., go.Figure], list[tuple[str, list[object], list[floa
     ],
     measure_figures.lie_derivatives: [("down", ["per pixel"], [0.02])],
     measure_figures.aliasing_curves: [("", ["stage1.pool", "stage2.pool"], [0.07, 0.08])],
+    measure_figures.null_space_curves: [("", ["stage1.pool"], [0.23]), ("", ["stage1.pool"], [0.75])],
     measure_figures.probe_curves: [
         ("class: accuracy", ["stage1", "stage2"], [0.55, 0.66]),
         ("class: accuracy", ["stage1", "stage2"], [0.44, 0.44]),

@@ -174,6 +174,17 @@ def test_dpp_against_numpy_and_at_its_limits(border, asymmetric, kernel, stride,
         torch.testing.assert_close(pool(x), Max(kernel, stride, border=border)(x), atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("asymmetric", [False, True])
+def test_dpp_neither_under_nor_overflows(size, asymmetric):
+    pool, exact, x = DPP(channels=3), DPP(channels=3).double(), (size * maps()).float().requires_grad_()
+    pool.asymmetric = exact.asymmetric = asymmetric
+    y = pool(x)
+    torch.testing.assert_close(y.double() / size, exact(x.double()) / size, rtol=1e-4, atol=1e-4)
+    y.div(size).sum().backward()
+    assert all(leaf.grad is not None and leaf.grad.isfinite().all() for leaf in (x, pool.log_alpha, pool.log_lambda))
+
+
 # --- lps, tips -------------------------------------------------------------------------------------------------------
 
 

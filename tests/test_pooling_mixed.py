@@ -147,6 +147,22 @@ def test_a_mixing_weight_that_was_clipped_can_come_back():
     assert pool.b.grad.abs() > 0
 
 
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_adapool_neither_under_nor_overflows(size, dtype):
+    x, pool = (size * maps()).to(dtype).requires_grad_(), AdaPool(3, 2)
+    y = pool(x)
+    y.sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all() and pool.b.grad is not None and pool.b.grad.isfinite()
+    pool.b.data.fill_(1.0)
+    exact = AdaPool(3, 2).double()
+    exact.b.data.fill_(1.0)
+    expected = exact(x.detach().double() / size) * size
+    torch.testing.assert_close(
+        pool(x).double() / size, expected / size, rtol=0, atol=1e-5 if dtype == torch.float32 else 0.02
+    )
+
+
 # --- stochastic ------------------------------------------------------------------------------------------------------
 
 

@@ -69,6 +69,22 @@ def test_rank_refuses_another_number_of_weights():
         Rank(2, 2, weights=(1, 0, 0))
 
 
+@pytest.mark.parametrize("weights", [(2, 0, 0, 0), (1, 0, 0, -1), (1.5, 0, 0, -0.5), (float("nan"),) * 4, (0.4,) * 4])
+def test_rank_refuses_weights_that_are_those_of_no_mean(weights):
+    with pytest.raises(UserError, match="0 or more with the sum 1"):
+        Rank(2, 2, weights=weights)
+
+
+@every_border
+def test_whole_numbers_are_weights_as_good(border):
+    pools = [Rank(3, 2, border=border, weights=weights) for weights in ([0, 1] + [0] * 7, [0.0, 1.0] + [0.0] * 7)]
+    x = maps(9, 11).float()
+    assert torch.equal(*(pool(x) for pool in pools))
+    assert pools[0].double()(x.double()).dtype == torch.float64
+    with torch.device("meta"):
+        assert Rank(3, 2, weights=[1] + [0] * 8, border=border)(maps(9, 11)).shape == (2, 3, 5, 6)
+
+
 # --- fractional ------------------------------------------------------------------------------------------------------
 
 

@@ -108,6 +108,12 @@ def test_what_would_alias_is_gone(stride):
             assert Ideal(stride=stride)(x).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("name", ["ideal", "flc", "diffstride"])
+def test_shapes_are_known_on_the_meta_device(name):
+    with torch.device("meta"):
+        assert POOLS[name](stride=2)(torch.zeros(2, 3, 9, 12)).shape == (2, 3, 5, 6)
+
+
 def test_stride_one_keeps_all_but_the_highest_frequency():
     x = maps(9, 11)
     torch.testing.assert_close(Ideal(stride=1)(x), x)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.maxvit import PartitionAttentionLayer
 from torchvision.models.swin_transformer import (
     PatchMergingV2,
     ShiftedWindowAttention,
@@ -33,7 +34,7 @@ def counted_attention() -> Iterator[None]:
 # --- transformers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "swin_v2_t"])
+@pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "swin_v2_t", "maxvit_t"])
 def test_torchvisions_transformers_have_the_published_parameters_and_multiply_adds(name):
     weights = next(iter(models.get_model_weights(name)))
     (side,) = weights.transforms().crop_size
@@ -200,6 +201,42 @@ def test_attention_sees_the_whole_image_from_everywhere():
     assert summary["last"].rows.offset == summary["first"].rows.offset == 2.5  # positions stay where they are
 
 
+@pytest.mark.parametrize("dims", [(2, 3), (2,), (3,)], ids=str)
+@pytest.mark.parametrize("map_first", [True, False])
+def test_a_gate_sees_the_whole_image_and_leaves_positions_where_they_are(dims, map_first):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.gate = nn.Conv2d(1, 4, 5, 4), nn.Sigmoid()
+            self.last = nn.Conv2d(4, 2, 3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.first(x)
+            gate = self.gate(maps.mean(dims, keepdim=True))
+            return self.last(maps * gate if map_first else gate * maps)
+
+    summary = summarize(Net(), (1, 25, 25))
+    last = summary["last"]
+    assert (last.rows.offset, last.rows.jump) == (last.columns.offset, last.columns.jump) == (6.5, 8)
+    reached = touched(Net(), "last", (1, 25, 25))
+    assert reached == edges(last.rows, 25) == ([(0, 25)] * 2 if 2 in dims else [(0, 13), (8, 21)])
+    assert (last.columns.receptive_field >= 25) == (3 in dims)
+
+
+def test_one_place_that_is_broadcast_is_not_taken_for_the_whole_image():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(1, 4, 2, 2), nn.MultiheadAttention(4, 1, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            maps = self.first(x)
+            tokens = (maps + maps[:, :, 1:2, 1:2]).flatten(2).transpose(1, 2)
+            return self.last(tokens, tokens, tokens)[0]
+
+    assert edges(summarize(Net(), (1, 20, 20))["last"].rows, 20) == [(0, 20)] * 10
+
+
 @pytest.mark.parametrize("shift", [0, 1, 2])
 @pytest.mark.parametrize("side", [24, 30])
 def test_attention_in_windows_sees_what_gradients_reach_of_any_output(shift, side):
@@ -220,6 +257,27 @@ def test_attention_in_windows_sees_what_gradients_reach_of_any_output(shift, sid
     centres = [axis.offset + i * axis.jump for i in range(axis.size)]
     reach = max(max(c - a, b - c) for c, (a, b) in zip(centres, reached, strict=True))
     assert reach == axis.receptive_field / 2 == 7  # 3 positions and half of one
+
+
+@pytest.mark.parametrize(("kind", "grid"), [("window", (6, 4)), ("window", (2, 2)), ("grid", (6, 6)), ("grid", (8, 8))])
+def test_attention_of_maxvit_sees_what_gradients_reach_of_any_output(kind, grid):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 8, 3, 2, 1)
+            options = (grid, 3, nn.GELU, nn.LayerNorm, 0.0, 0.0, 0.0)
+            self.attention = PartitionAttentionLayer(8, 4, 2, kind, *options)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(self.first(x))
+
+    image = (1, 2 * grid[0], 2 * grid[1])
+    held_on_meta(Net(), image)
+    axis = summarize(Net(), image)["attention"].rows
+    reached, bounds = touched(Net(), "attention", image), edges(axis, image[1])
+    assert all(low <= a and b <= high for (a, b), (low, high) in zip(reached, bounds, strict=True))
+    reach = max(b - (axis.offset + i * axis.jump) for i, (_, b) in enumerate(reached))
+    assert reach == axis.receptive_field / 2
 
 
 def test_a_swin_transformer_never_sees_further_than_its_summary_says():

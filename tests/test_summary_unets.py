@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
 
-from src.summary import summarize
+from src.summary import ShapeError, summarize
 from tests.summaries import edges, held_on_meta, touched
 
 
@@ -57,6 +57,24 @@ def test_a_u_net_sees_what_gradients_reach():
     reached, bounds = touched(net, "join2", image), edges(axis, 48)
     assert all(low <= a and b <= high for (a, b), (low, high) in zip(reached, bounds, strict=True))
     assert max(b - a for a, b in reached) > 0.8 * axis.receptive_field  # a maximum selects one of its window
+
+
+def test_positions_from_channels_and_back_hold():
+    net = nn.Sequential(nn.Conv2d(3, 18, 3, 2), nn.PixelShuffle(3), nn.CELU(), nn.Conv2d(2, 2, 4), nn.PixelUnshuffle(3))
+    summary = held_on_meta(net, (3, 22, 28))
+    assert [(layer.shape, layer.rows.jump) for layer in summary.layers[1::3]] == [
+        ((2, 30, 39), 2 / 3),
+        ((18, 9, 12), 2),
+    ]
+    up, down = summary["1"].rows, summary["4"].rows
+    assert (up.offset, up.receptive_field) == pytest.approx((1.5 - 2 / 3, 3))  # three positions around the centre, 1.5
+    assert (down.offset, down.receptive_field) == pytest.approx((1.5 - 2 / 3 + 5 / 3, 3 + 5 * 2 / 3))
+    for part, why in (
+        (nn.PixelShuffle(4), "multiple of 16 channels"),
+        (nn.PixelUnshuffle(2), "multiples of 2, gets 9×12"),
+    ):
+        with pytest.raises(ShapeError, match=why):
+            summarize(nn.Sequential(net, part), (3, 22, 28))
 
 
 def test_a_segmentation_net_of_torchvisions_holds():

@@ -44,10 +44,10 @@ NULL_SPACES = """## What linear pools throw away
 
 A linear pool A keeps of an image x its projection onto the row space, A⁺A x. The rest lies in the null space: however
 much of it is added, the output stays the same, and no later layer can tell. Three pictures each: the image, what is
-kept, what is thrown away (grey: nothing). `none` is the stride alone, without its convolution. Pools that are not
-linear, as `max`, have no null space: what they throw away depends on the image, and metamers show it
-([Measures](measures.md#metamers)). `conv` and `unshuffle` mix channels by learned weights; the phases of `unshuffle`
-alone lose nothing. In a net, `null_space_energy` says the same of every layer that downsamples.
+kept of its differences from its mean, what is thrown away of them (grey: nothing). `none` is the stride alone, without
+its convolution. Pools that are not linear, as `max`, have no null space: what they throw away depends on the image, and
+metamers show it ([Measures](measures.md#metamers)). `conv` and `unshuffle` mix channels by learned weights; the phases
+of `unshuffle` alone lose nothing. In a net, `null_space_energy` says the same of every layer that downsamples.
 
 <div class="gallery" markdown="0">
 """
@@ -94,7 +94,8 @@ def linear_part(name: str) -> tuple[Tensor, float] | None:
     if not is_linear(of_a_channel, torch.cat([x, x.flip(2)])):
         return None
     rank = len(row_space(matrix_of(of_a_channel, (1, SMALL, SMALL))))
-    return project(of_a_channel, x), 1 - rank / SMALL**2
+    mean = x.mean()  # apart, as the share is one of the variance
+    return mean + project(of_a_channel, x - mean), 1 - rank / SMALL**2
 
 
 def null_space_strip(name: str) -> tuple[bytes, float, float] | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..evaluation.adapter import identity
+from ..nets.external import pick_layers
 from ..nets.hooks import eval_mode
 from ..summary import Axis
 from ..summary.views import MapView, map_views
@@ -27,19 +28,52 @@ def class_activation(
     A layer may also give tokens or channels last (``summary.views``): its maps are read, without class tokens.
 
     Raises:
-        UserError: the layer gives no maps, or an output that may be read as maps in more than one way.
+        UserError: the net has no such layer; the layer gives no maps, or an output that may be read as maps in more
+            than one way; or of its tokens the net reads the class token alone.
     """
     from captum.attr import LayerGradCam  # here: it imports matplotlib
 
+    pick_layers(net, [layer])
     view = map_views(net, (images.shape[1], images.shape[2], images.shape[3]), [layer]).get(layer)
     with torch.enable_grad(), eval_mode(net), _maps_of(net.get_submodule(layer), view) as module:
         x = images.detach().clone().requires_grad_()  # so that frozen nets have gradients too
         explain = LayerGradCam(lambda x: select_output(net(x)), module)
         # a copy, which an in-place module may overwrite
         maps: Tensor = explain.attribute(x.clone(), classes, relu_attributions=True)
+    if view is not None and view.prefix and not maps.any():
+        _refuse_class_token_alone(net, layer, view, images, classes, select_output)
     if maps.ndim != 4:
         raise UserError(f"{layer}: gives no maps, nor tokens or channels last that can be read as maps")
     return maps.detach()[:, 0]
+
+
+def _refuse_class_token_alone(
+    net: nn.Module,
+    layer: str,
+    view: MapView,
+    images: Float[Tensor, "n c h w"],
+    classes: Int64[Tensor, " n"],
+    select_output: Callable[[Tensor], Tensor],
+) -> None:
+    """``UserError`` if the scores depend on the tokens before the map, and not on those of the map."""
+    outputs: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        outputs.append(output.detach().requires_grad_())
+        return outputs[0]
+
+    hook = net.get_submodule(layer).register_forward_hook(keep)
+    try:
+        with torch.enable_grad(), eval_mode(net):
+            scores = select_output(net(images)).gather(1, classes[:, None])
+            (gradient,) = torch.autograd.grad(scores.sum(), outputs[:1])
+    finally:
+        hook.remove()
+    if gradient.any() and not view(gradient).any():
+        raise UserError(
+            f"{layer}: of its output the net reads the class token alone, so no place supports a class; name a layer "
+            "before it, such as the block before the last"
+        )
 
 
 @contextmanager

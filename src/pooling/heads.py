@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .base import Size, clamp_forward
+from .base import Size, at_least_float32, clamp_forward
 
 
 class GlobalPool(nn.Module):
@@ -42,7 +42,7 @@ class GeM(GlobalPool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 1 1"]:
         """One number for each map, ≥ 0."""
-        y, p = x.relu(), clamp_forward(self.p, 1)
+        y, p = at_least_float32(x).relu(), clamp_forward(self.p, 1)
         # the result does not depend on this scale, so no gradient flows through it
         largest = y.detach().amax((2, 3), keepdim=True)
         zero = (largest == 0).to(y.dtype)

@@ -213,7 +213,7 @@ class DPP(Pool):
         """log w, for samples less the window's mean."""
         alpha, exponent = (parameter[:, None, None] for parameter in (self.log_alpha, self.log_lambda.exp()))
         size = difference.relu() if self.asymmetric else difference
-        return torch.logaddexp(alpha, exponent / 2 * (size.square() + self.epsilon**2).log())
+        return torch.logaddexp(alpha, exponent * torch.hypot(size, size.new_full((), self.epsilon)).log())
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps downsampled by the stride."""

@@ -147,9 +147,14 @@ class AdaPool(Pool):
 
 
 def dice(a: Float[Tensor, "..."], b: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The Dice-Sørensen coefficient of two numbers, 2 |a b| / (a² + b²), in [0, 1]; of two zeros 0."""
-    squares = a.square() + b.square()
-    return 2 * (a * b).abs() / (squares + (squares == 0).to(squares.dtype))
+    """The Dice-Sørensen coefficient of two numbers, 2 |a b| / (a² + b²), in [0, 1]; of two zeros 0.
+
+    Of their ratio, against under- and overflow.
+    """
+    a, b = a.abs(), b.abs()
+    larger = torch.maximum(a, b)
+    ratio = torch.minimum(a, b) / larger.where(larger > 0, 1)
+    return 2 * ratio / (1 + ratio.square())
 
 
 class Stochastic(Pool):

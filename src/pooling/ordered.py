@@ -13,6 +13,9 @@ from .base import Pool, Size, at_least_float32, sum_maps, unfold_windows
 from .geometry import Window
 from .windows import fraction_inside
 
+#: how far from 1 the sum of fixed weights may be, by rounding
+SUM = 1e-3
+
 
 class Rank(Pool):
     """Rank pooling: a weighted mean of the window's sorted values, one weight for each rank, the same for all channels.
@@ -22,7 +25,7 @@ class Rank(Pool):
     ``clip``, the weights are the increments of Yager's quantifier, the cumulative weight as a function of rank / n.
 
     Raises:
-        UserError: other than k² weights.
+        UserError: other than k² weights, or not those of a mean.
     """
 
     formula = "Σ w_i · (the i-th largest of x_R), w = softmax(v)"
@@ -40,7 +43,11 @@ class Rank(Pool):
         if weights is not None and len(weights) != n:
             side = self.kernel_size
             raise UserError(f"Rank: weights: a window of {side}×{side} needs {n} of them, not {len(weights)}")
-        self.register_buffer("fixed", None if weights is None else torch.tensor(weights), persistent=False)
+        shares = None if weights is None else [float(weight) for weight in weights]
+        if shares and not (all(share >= 0 for share in shares) and abs(math.fsum(shares) - 1) < SUM):
+            raise UserError(f"Rank: weights: those of a mean are needed, 0 or more with the sum 1, not {weights}")
+        fixed = None if shares is None else torch.tensor(shares)
+        self.register_buffer("fixed", fixed, persistent=False)
         if weights is None:
             self.v = nn.Parameter(torch.zeros(n))
 

@@ -68,7 +68,8 @@ class FLC(Pool):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c p q"]:
         """Maps downsampled by the stride."""
-        with torch.autocast(x.device.type, enabled=False):
+        device = "cpu" if x.is_meta else x.device.type  # of "meta" autocast knows nothing
+        with torch.autocast(device, enabled=False):
             y = at_least_float32(self.pad_to_multiple(x))
             height, width = y.shape[2:]
             z = separable_product(y, self.filter(height, y, 0), self.filter(width, y, 1))

@@ -104,6 +104,17 @@ def aliasing_curves(variants: Sequence[Variant]) -> go.Figure:
     return small_multiples(variants, [Panel("", curves)], "aliasing fraction", order)
 
 
+def null_space_curves(variants: Sequence[Variant]) -> go.Figure:
+    """What linear layers throw away as they downsample, and what they throw away of white noise."""
+    order = layers_with(variants, "null_space_energy")
+    names = {"": "null_space_energy", "_untrained": "null_space_energy_untrained", "_floor": "null_space_energy_null"}
+
+    def curves(variant: Variant) -> dict[str, Curve]:
+        return {end: by_layer(variant, order, name) for end, name in names.items()}
+
+    return small_multiples(variants, [Panel("", curves)], "share of the variance", order)
+
+
 def worst_case_bars(variants: Sequence[Variant]) -> go.Figure:
     """Accuracy on untransformed images, mean over all rolls, and worst case over them, all on the same images, whose
     number is below the bars. Runs from before ``accuracy_in_place`` was measured have no bar for the first.

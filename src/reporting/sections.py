@@ -118,6 +118,11 @@ MEASURED_SECTIONS = (
         "far as another image. Error: the same for the energy in a band of frequencies. Displaced: the share of the "
         "difference that goes away as windows move by up to 2 pixels. Recognised: by the net itself, 1 = in the class "
         f"of the image. {LINES}."),
+    Section("What linear layers throw away, exactly", measure_figures.null_space_curves, group=INSIDE,
+        look="how far a layer lies below its dashes: its maps avoid what it cannot see.", reading=
+        "Of linear layers that downsample, the share of the variance of the maps entering them that lies in their null "
+        "space, which no later layer can see: 0 = nothing, 1 = all. Solid: trained; dotted: the same net before "
+        "training; dashes: of white noise, which is the share of dimensions."),
     Section("Do other nets recognise the metamers?", recognition.recognition, group=INSIDE,
         look="cells off the diagonal that are brighter than the last column: nets that throw away the same.", reading=
         "Metamers of a net (down) that a net of another variant (across) puts into the class that it puts their image "

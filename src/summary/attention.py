@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..pooling.geometry import Window
 from .dimensions import transpose
-from .layers import Layer, ShapeError
+from .layers import MAPS, Layer, ShapeError
 
 
 def multihead_attention(
@@ -64,6 +64,29 @@ def window_attention(name: str, attention: Any, layer: Layer) -> Layer:
         parameters += relative * heads
     rows, columns = layer.rows.attend(layer.rows, height), layer.columns.attend(layer.columns, breadth)
     return replace(layer, rows=rows, columns=columns, parameters=parameters, multiply_adds=cost)
+
+
+def partition_attention(name: str, block: Any, layer: Layer) -> Layer:
+    """torchvision's attention of MaxViT, with the two layers after it: in windows, or in grids, whose positions are as
+    far apart as there are windows.
+    """
+    attention, norms = block.attn_layer[1], (block.attn_layer[0], block.mlp_layer[0])
+    width, hidden, side = layer.channels, block.mlp_layer[1].out_features, attention.size
+    takes = (attention.to_qkv.in_features, *block.grid_size)
+    if layer.layout != MAPS or layer.shape != takes:
+        raise ShapeError(
+            f"{name}: takes maps ({', '.join(MAPS)}) of {takes}, gets {layer.sizes[1:]} ({', '.join(layer.layout)})"
+        )
+    learned = sum(parameter.numel() for norm in norms for parameter in norm.parameters())
+    relative = (2 * side - 1) ** 2 * attention.n_heads
+    step = block.n_partitions if block.partition_type == "grid" else 1
+    return replace(
+        layer,
+        rows=layer.rows.attend(layer.rows, side, step),
+        columns=layer.columns.attend(layer.columns, side, step),
+        parameters=(4 * width + 4) * width + (2 * width + 1) * hidden + width + relative + learned,
+        multiply_adds=layer.positions * width * (4 * width + 2 * side**2 + 2 * hidden),
+    )
 
 
 def merge_patches(name: str, layer: Layer) -> Layer:

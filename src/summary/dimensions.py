@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .layers import Axis, Layer, ShapeError
+from .layers import MAPS, Axis, Layer, ShapeError
 
 
 def numbers(values: tuple[Any, ...]) -> list[int]:
@@ -117,7 +117,10 @@ def take(name: str, value: Any, index: Any) -> Any:
     entries = list(index) if isinstance(index, tuple) else [index]
     if Ellipsis in entries:
         where = entries.index(Ellipsis)
-        entries[where : where + 1] = [slice(None)] * (len(value.layout) - len(entries) + 1)
+        entries[where : where + 1] = [slice(None)] * (len(value.layout) - len(entries) + 1 + entries.count(None))
+    dims = [entry for entry in entries if not isinstance(entry, int)]
+    added = [dim for dim, entry in enumerate(dims) if entry is None]
+    entries = [entry for entry in entries if entry is not None]
     entries += [slice(None)] * (len(value.layout) - len(entries))
     layer, kept = value, []
     for letter, size, entry in zip(value.layout, value.sizes, entries, strict=True):
@@ -134,7 +137,22 @@ def take(name: str, value: Any, index: Any) -> Any:
             layer = replace(layer, rows=_subsample(layer.rows, rows), columns=_subsample(layer.columns, columns))
         if isinstance(part, range):
             kept.append((letter, len(part)))
-    return layer.arranged("".join(letter for letter, _ in kept), [size for _, size in kept])
+    layer = layer.arranged("".join(letter for letter, _ in kept), [size for _, size in kept])
+    for dim in added:
+        layer = unsqueeze(name, layer, dim)
+    return layer
+
+
+def unsqueeze(name: str, layer: Layer, dim: int) -> Layer:
+    """A new dimension of size 1: the rows or columns that a mean left out, or channels."""
+    dim %= len(layer.layout) + 1
+    letter = "c"
+    for missing, axis in (("w", layer.columns), ("h", layer.rows)):
+        layout = layer.layout[:dim] + missing + layer.layout[dim:]
+        if axis.size == 1 and layout in ("nch", "ncw", MAPS):
+            letter = missing
+    sizes = [*layer.sizes[:dim], 1, *layer.sizes[dim:]]
+    return layer.arranged(layer.layout[:dim] + letter + layer.layout[dim:], sizes)
 
 
 def _take_tokens(name: str, layer: Layer, part: range | int) -> Layer:

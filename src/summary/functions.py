@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import linear, matmul, merge_patches, scaled_dot_product_attention
-from .dimensions import as_one_position, flatten, permute, reshape, take, transpose
+from .dimensions import as_one_position, flatten, permute, reshape, take, transpose, unsqueeze
 from .layers import Axis, Layer, ShapeError
 from .modules import pad, rule_of
 
@@ -168,13 +168,14 @@ CALLS: dict[Any, Call] = {
     **dict.fromkeys([operator.sub, operator.isub, torch.sub, "sub", "sub_"], _join),
     **dict.fromkeys([operator.mul, operator.imul, torch.mul, "mul", "mul_"], _join),
     **dict.fromkeys([operator.truediv, torch.div, "div", "div_"], _join),
-    **dict.fromkeys([torch.addcmul, "expand_as"], _join),
+    **dict.fromkeys([torch.addcmul, "expand_as", torch.maximum, torch.minimum, "maximum", "minimum"], _join),
     **dict.fromkeys([torch.cat, torch.concat], _cat),
     **dict.fromkeys([torch.split, "split"], _split),
     **dict.fromkeys([torch.chunk, "chunk"], _chunk),
     **dict.fromkeys([torch.mean, "mean", torch.sum, "sum", torch.amax, "amax"], _reduce),
     **dict.fromkeys([torch.norm, "norm"], lambda name, x, p=2, dim=(), keepdim=False: _reduce(name, x, dim, keepdim)),
     **dict.fromkeys([torch.squeeze, "squeeze"], _squeeze),
+    **dict.fromkeys([torch.unsqueeze, "unsqueeze"], unsqueeze),
     **dict.fromkeys([torch.permute, "permute"], permute),
     **dict.fromkeys([torch.transpose, "transpose"], transpose),
     **dict.fromkeys([torch.reshape, "reshape", "view"], reshape),
@@ -195,11 +196,15 @@ CALLS: dict[Any, Call] = {
     F.avg_pool2d: partial(_as_layer, nn.AvgPool2d, _window + "ceil_mode count_include_pad"),
     F.adaptive_avg_pool2d: partial(_as_layer, nn.AdaptiveAvgPool2d, "output_size"),
     F.adaptive_max_pool2d: partial(_as_layer, nn.AdaptiveMaxPool2d, "output_size"),
+    F.pixel_shuffle: partial(_as_layer, nn.PixelShuffle, "upscale_factor"),
+    F.pixel_unshuffle: partial(_as_layer, nn.PixelUnshuffle, "downscale_factor"),
     **dict.fromkeys([F.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.softplus, F.dropout], _same),
     **dict.fromkeys([operator.pow, torch.pow, "pow", torch.square, "square"], _same),
     **dict.fromkeys(
         [F.hardswish, F.hardsigmoid, F.hardtanh, F.softmax, torch.softmax, torch.relu, torch.sigmoid, torch.tanh], _same
     ),
+    **dict.fromkeys([F.log_softmax, F.celu, F.selu, torch.exp, torch.abs, torch.sqrt, torch.neg, operator.neg], _same),
+    **dict.fromkeys("log_softmax exp abs sqrt neg".split(), _same),
     **dict.fromkeys("softmax relu relu_ sigmoid sigmoid_ tanh clamp contiguous clone detach float to".split(), _same),
 }
 

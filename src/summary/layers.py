@@ -8,9 +8,9 @@ Along one axis, with r the receptive field, j the jump (effective stride: input 
 from n = the image, r = j = 1, offset = 0.5 (Dumoulin & Visin 2016; Araujo et al. 2019). Padding counts as input; the
 dependence of a selection on the whole map (``aps``) is not included.
 
-Attention sees all positions, or those of a window, from each of its outputs: the field has the largest reach of any
-output, to both sides, so that it holds for all of them. The part outside the image is there for the outputs that are
-nearer to the other border.
+Attention sees all positions, or those of a window, from each of its outputs, and so does a map that is joined with one
+position, such as its mean (squeeze-excite): the field has the largest reach of any output, to both sides, so that it
+holds for all of them. The part outside the image is there for the outputs that are nearer to the other border.
 """
 
 import math
@@ -38,7 +38,7 @@ class Axis:
     receptive_field: float = 1.0  # of an output; 0 for learned constants
     jump: float = 1.0  # effective stride, the distance of neighbouring outputs
     offset: float = 0.5  # centre of the first output's receptive field, from the edge
-    sees_all: bool = False  # after attention to all positions: each output depends on the whole map
+    sees_all: bool = False  # after attention to all positions, or a gate: each output depends on the whole map
 
     def slide(self, window: Window) -> "Axis":
         """The axis after a sliding window."""
@@ -59,15 +59,16 @@ class Axis:
         offset = self.offset + (window.before - (window.extent - 1) / 2) * jump
         return Axis(size, self.receptive_field + (window.extent - 1) * jump, jump, offset, self.sees_all)
 
-    def attend(self, other: "Axis", window: int | None = None) -> "Axis":
-        """The axis after attention to all positions of another axis (or itself), or to those of windows of this axis.
+    def attend(self, other: "Axis", window: int | None = None, step: int = 1) -> "Axis":
+        """The axis after attention to all positions of another axis (or itself), or to those of windows of this axis,
+        whose positions may be ``step`` apart.
 
         It stays as it is if its outputs have seen all positions before.
         """
         if self.sees_all:
             return self
-        if window is not None and window < self.size:
-            return replace(self, receptive_field=self.receptive_field + 2 * (window - 1) * self.jump)
+        if window is not None and (window < self.size or step > 1):
+            return replace(self, receptive_field=self.receptive_field + 2 * (window - 1) * step * self.jump)
         first, last = self.offset, self.offset + (self.size - 1) * self.jump
         low = other.offset - other.receptive_field / 2
         high = other.offset + (other.size - 1) * other.jump + other.receptive_field / 2
@@ -79,12 +80,20 @@ class Axis:
         return self.slide(Window(self.size, self.size, 0))
 
     def join(self, other: "Axis") -> "Axis":
-        """The axis after joining two branches: the receptive field covers both."""
-        wide = self if self.size >= other.size else other  # a 1×1 branch is broadcast
+        """The axis after joining two branches: the receptive field covers both.
+
+        One position that is broadcast, such as a squeeze-excite gate, is seen by every output of the other branch, and
+        leaves them where they are.
+        """
+        if self.size != other.size:
+            wide, one = (self, other) if self.size > other.size else (other, self)
+            first, last = wide.offset, wide.offset + (wide.size - 1) * wide.jump
+            low, high = one.offset - one.receptive_field / 2, one.offset + one.receptive_field / 2
+            return replace(wide.attend(one), sees_all=wide.sees_all or (low <= first and last <= high))
         low = min(self.offset - self.receptive_field / 2, other.offset - other.receptive_field / 2)
         high = max(self.offset + self.receptive_field / 2, other.offset + other.receptive_field / 2)
         sees_all = self.sees_all or other.sees_all
-        return replace(wide, receptive_field=high - low, offset=(low + high) / 2, sees_all=sees_all)
+        return replace(self, receptive_field=high - low, offset=(low + high) / 2, sees_all=sees_all)
 
     def resize(self, size: int) -> "Axis":
         """The axis resampled to another size, by nearest neighbours."""

@@ -18,7 +18,7 @@ from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _Replicat
 from ..pooling import Pool
 from ..pooling.geometry import Window, pair
 from ..pooling.heads import GlobalPool
-from .attention import multihead_attention, window_attention
+from .attention import multihead_attention, partition_attention, window_attention
 from .dimensions import flatten
 from .layers import MAPS, Axis, Layer, ShapeError
 
@@ -130,6 +130,26 @@ def _resize(name: str, module: nn.Upsample, layer: Layer) -> Layer:
     return replace(layer, rows=layer.rows.resize(sizes[0]), columns=layer.columns.resize(sizes[1]))
 
 
+def _shuffle(name: str, module: nn.PixelShuffle, layer: Layer) -> Layer:
+    """r² channels become r × r positions, which see what their one position saw."""
+    _maps(name, layer)
+    factor = module.upscale_factor
+    if layer.channels % factor**2:
+        raise ShapeError(f"{name}: takes a multiple of {factor**2} channels, gets {layer.channels}")
+    rows, columns = (axis.resize(axis.size * factor) for axis in (layer.rows, layer.columns))
+    return replace(layer, channels=layer.channels // factor**2, rows=rows, columns=columns)
+
+
+def _unshuffle(name: str, module: nn.PixelUnshuffle, layer: Layer) -> Layer:
+    """r × r positions become channels of one."""
+    factor = module.downscale_factor
+    if any(size % factor for size in layer.shape[1:]):
+        raise ShapeError(
+            f"{name}: takes sides that are multiples of {factor}, gets {layer.rows.size}×{layer.columns.size}"
+        )
+    return replace(slide(name, layer, [Window(factor, factor, 0)] * 2), channels=layer.channels * factor**2)
+
+
 def _blur_pool(name: str, blur: Any, layer: Layer) -> Layer:
     """A fixed filter per channel, after the module's own padding."""
     window = Window(blur.filt_size, blur.stride, 0)
@@ -233,6 +253,8 @@ RULES = _table(
         GlobalPool: _global,
         (_ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd): lambda name, module, x: pad(name, x, *module.padding),
         nn.Upsample: _resize,
+        nn.PixelShuffle: _shuffle,
+        nn.PixelUnshuffle: _unshuffle,
         nn.Flatten: lambda name, module, x: flatten(name, x, module.start_dim, module.end_dim),
         nn.Linear: _linear,
         (_NormBase, nn.GroupNorm, "torchvision.LayerNorm2d", "timm.LayerNorm2d"): _norm,
@@ -240,7 +262,8 @@ RULES = _table(
         nn.ConvTranspose2d: _transposed_convolution,
         nn.MultiheadAttention: multihead_attention,
         "torchvision.ShiftedWindowAttention": window_attention,
-        nn.Softmax: _pointwise,
+        "torchvision.PartitionAttentionLayer": partition_attention,
+        (nn.Softmax, nn.LogSoftmax, nn.CELU, nn.SELU, nn.LogSigmoid, nn.Softsign): _pointwise,
         nn.PReLU: lambda name, module, x: replace(x, parameters=module.num_parameters),
         (nn.Identity, _DropoutNd, "torchvision.StochasticDepth"): _pointwise,
         (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish): _pointwise,
