@@ -164,7 +164,7 @@ def test_a_rank_that_is_told_to_stop_leaves_no_other_behind(place: str, code: in
         (["hydra/launcher=local", "hydra.launcher.gpus=9"], r"hydra\.launcher\.gpus=9: 2 are visible"),
         (["hydra/launcher=local", "trainer.devices=3"], r"trainer\.devices=3: a job takes 3 GPUs, and there are 2"),
         (["hydra/launcher=slurm"], r"there is no sbatch here; hydra/launcher=local"),
-        (["hydra/launcher=slrum"], r"hydra/launcher=slrum: choose one of local, slurm"),
+        (["hydra/launcher=slrum"], r"hydra/launcher=slrum: did you mean slurm"),
     ],
 )
 def test_what_would_go_wrong_is_refused_before_anything_starts(

@@ -119,7 +119,6 @@ def _write_report(
     console.print(paths, markup=False, soft_wrap=True)
     if figures is not None:  # last, as it needs a browser
         write_figures(drawn(variants, SWEEP_SECTIONS), figures)
-    if figures is not None:
         console.print(f"  {shown_path(figures.folder)}", markup=False, soft_wrap=True)
     return page
 
