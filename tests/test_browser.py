@@ -17,6 +17,7 @@ from src.reporting.maps import colours, save_maps
 from src.reporting.page import build_report
 from src.reporting.terms import terms
 from src.results import files
+from src.results.measures import DISTANCE
 from tests.test_comparison import leave_run
 
 CHROMIUM = shutil.which("chromium")
@@ -54,6 +55,10 @@ def leave_inside(run: Path) -> None:
         one["patches"] = np.full((2, 4, 1, 6, 6), 90, np.uint8)
         found |= {f"{stage}/{name}": array for name, array in one.items()}
     files.write_arrays(run / files.INSIDE, found)
+    pictures = {"metamers/image": np.full((2, 1, 1, 12, 12), 200, np.uint8), "metamers/stage2.pool": np.zeros(
+        (2, 2, 1, 12, 12), np.uint8)}  # fmt: skip
+    distances = {"metamers/image": np.zeros((2, 1)), "metamers/stage2.pool": np.array([[0.01, 0.02], [0.03, 0.5]])}
+    files.write_arrays(run / files.PICTURES, pictures | {key + DISTANCE: far for key, far in distances.items()})
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +177,22 @@ def test_changes_under_a_shift_are_blue_red_and_white(page: Page) -> None:
     assert "by 3 px to the right" in page.locator("#legend").inner_text()
     assert page.locator("#epoch").is_disabled()
     page.locator("#maps figure p", has_text="not saved for this net").wait_for()  # of the net that has none
+
+
+def test_the_metamers_of_a_stage_are_shown_after_their_images(page: Page) -> None:
+    page.locator("#view").select_option("metamers")
+    assert page.locator("#maps figure p", has_text="metamers of stage1 were not measured").count() >= 1
+    page.locator("#stage").select_option("stage2")
+    page.locator("#maps figure p", has_text="stage2.pool, saved net: 3 of 4 reached the target").first.wait_for()
+    labels = page.locator("#maps canvas[role=img]:not([hidden])").evaluate_all("all => all.map(one => one.ariaLabel)")
+    assert labels == [f"pool={pool}, stage2.pool: 2 images, each followed by 2 metamers" for pool in ("avg", "blur")]
+    assert page.locator("#maps figure").nth(2).locator("p").inner_text() == "metamers of stage2 were not measured"
+    tiles = [pixel(page, 0, tile, 6) for tile in range(6)]  # two images and their metamers in a line
+    assert [near(tile, (200,) * 3) for tile in tiles] == [True, False, False, True, False, False]
+    assert [near(tile, (0,) * 3) for tile in tiles] == [False, True, True, False, True, False], (
+        "the last is crossed out"
+    )
+    assert page.locator("#epoch").is_disabled()
 
 
 def test_channels_can_be_ordered_by_selectivity_and_keys_follow_that_order(page: Page) -> None:

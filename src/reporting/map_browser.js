@@ -7,6 +7,7 @@ const stageNames = [...new Set(mapData.nets.flatMap(net => Object.keys(net.stage
 const state = {stage: stageNames[0], epoch: mapData.epochs.length - 1, image: 0, channel: 0, view: "map", scale: "shared", order: "number", net: 0};
 const hasAnalysis = net => Boolean(net.analysis?.stages);
 const stageAnalysis = net => net.analysis?.stages?.[state.stage];
+const showsMetamers = () => state.view === "metamers";
 const showsChange = () => state.view === "change" || state.view === "change_after_inverse";
 
 // --- decoding ---
@@ -134,10 +135,12 @@ const cards = mapData.nets.map(net => {
 });
 // what a card shows, decoded ahead, so that printing, which does not wait, can draw it
 function decodeCard({net}) {
+  if (showsMetamers()) return metamersOf(net) && picturesOf(metamersOf(net));
   const selected = selectedMaps(net);
   if (selected) decodeMaps(selected.text, selected.shape);
 }
 async function drawCard(card) {
+  if (showsMetamers()) return drawMetamers(card);
   const {net, figure, grid, note, strip} = card, request = card.request = {}, selected = selectedMaps(net);
   for (const canvas of [grid, strip]) canvas.hidden = !selected;
   if (!selected) { note.textContent = state.stage in net.stages ? "not saved for this net" : "has no such stage"; return; }
@@ -169,6 +172,35 @@ async function drawCard(card) {
   grid.onclick = event => { const tile = tileInGrid(event); if (tile) update({channel: channels[tile.i]}); };
   strip.onclick = event => { const tile = tileInStrip(event); if (tile) update({image: tile.i}); };
 }
+// of a stage, or of its last layer that has some
+function metamersOf({metamers = {}}) {
+  const layer = [state.stage, ...Object.keys(metamers).filter(name => name.startsWith(`${state.stage}.`)).reverse()].find(name => metamers[name]);
+  return layer && {layer, image: metamers.image, ...metamers[layer]};
+}
+// the images, and their metamers
+function picturesOf({image, shape, pixels}) {
+  const [rows, starts, ...size] = shape;
+  return Promise.all([decodeImages(image.pixels, rows, ...size), decodeImages(pixels, rows * starts, ...size)]);
+}
+async function drawMetamers({net, figure, grid, note, strip}) {
+  const found = metamersOf(net);
+  grid.hidden = !found; strip.hidden = true; grid.onclick = grid.onmousemove = null;
+  if (!found) { note.textContent = `metamers of ${state.stage} were not measured`; return; }
+  const [images, metamers] = await picturesOf(found), [rows, starts] = found.shape;
+  if (!showsMetamers()) return;  // another view was chosen meanwhile
+  const drawer = (picture, crossed) => (context, left, top, side) => {
+    drawContained(context, picture, left, top, side);
+    if (!crossed) return;
+    context.strokeStyle = "#d62728"; context.lineWidth = 2; context.beginPath();
+    context.moveTo(left, top); context.lineTo(left + side, top + side); context.moveTo(left + side, top); context.lineTo(left, top + side);
+    context.stroke();
+  };
+  const tiles = images.flatMap((image, i) => [["image", drawer(image)], ...found.reached[i].map((reached, j) => [reached ? "metamer" : "not reached", drawer(metamers[i * starts + j], !reached)])]);
+  const blocks = Math.max(1, Math.floor(figure.clientWidth / (62 * (1 + starts))));
+  drawTiles(grid, tiles.map(([, draw]) => draw), Math.min(rows, blocks) * (1 + starts), -1, tiles.map(([label]) => label));
+  note.textContent = `${found.layer}, saved net: ${found.reached.flat().filter(Boolean).length} of ${rows * starts} reached the target`;
+  grid.setAttribute("aria-label", `${net.name}, ${found.layer}: ${rows} images, each followed by ${starts} metamers`);
+}
 // the value under the mouse, in words
 function valueText(net, maps, {x, y}, image, channel) {
   const side = Math.max(maps.p, maps.q), row = Math.floor(y * side - (side - maps.p) / 2), column = Math.floor(x * side - (side - maps.q) / 2);
@@ -188,6 +220,7 @@ async function drawImageButtons() {
   }));
 }
 function legendText() {
+  if (showsMetamers()) return "After each image, images that were noise and were changed until this layer has the same activation as for it: to the layer, and all after it, they are the image. Crossed out: those that did not get there.";
   const ownScale = state.scale === "own";
   if (showsChange()) {
     const shift = mapData.nets.find(net => net.analysis?.shift)?.analysis.shift, isInverse = state.view === "change_after_inverse";
@@ -203,8 +236,8 @@ function legendText() {
 function drawAll() {
   const epoch = mapData.epochs[state.epoch];
   for (const control of ["stage", "epoch", "view", "scale", "order"]) if (byId(control)) byId(control).value = state[control];
-  byId("epoch").disabled = byId("play").disabled = showsChange();
-  byId("epoch-shown").textContent = showsChange() ? "saved net" : epoch; byId("epoch").setAttribute("aria-valuetext", `epoch ${epoch}`);
+  byId("epoch").disabled = byId("play").disabled = showsChange() || showsMetamers();
+  byId("epoch-shown").textContent = byId("epoch").disabled ? "saved net" : epoch; byId("epoch").setAttribute("aria-valuetext", `epoch ${epoch}`);
   byId("legend").textContent = legendText();
   for (const card of cards) (card.visible ? drawCard : decodeCard)(card);
   drawAnalysis();
@@ -231,9 +264,10 @@ byId("epoch").max = mapData.epochs.length - 1;
 byId("epoch").addEventListener("input", () => update({epoch: +byId("epoch").value}));
 for (const control of ["stage", "view", "scale", "order"]) byId(control).addEventListener("change", () => update({[control]: byId(control).value}));
 if (!mapData.nets.some(hasAnalysis)) {
-  for (const option of [...byId("view").options].slice(2)) option.remove();
+  for (const option of [...byId("view").options].filter(({value}) => value.startsWith("change"))) option.remove();
   byId("order").parentNode.remove();
 }
+if (!mapData.nets.some(({metamers}) => metamers?.image)) byId("view").querySelector("[value=metamers]").remove();
 const STEP_OF_KEY = {ArrowLeft: ["epoch", -1], ArrowRight: ["epoch", 1], ArrowUp: ["stage", -1], ArrowDown: ["stage", 1], i: ["image", -1], k: ["image", 1], j: ["channel", -1], l: ["channel", 1]};
 byId("maps").addEventListener("keydown", event => {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;

@@ -11,6 +11,7 @@ from ..results import files
 from ..results.runs import FinishedRun
 from .inline_data import serialize_images, serialize_map_values
 from .maps import colours, epochs_of, read_maps, read_scale
+from .metamers import columns_of
 from .variant import Variant
 
 #: largest number of map values on a page, a byte each; the feature analyses may have half as many
@@ -42,7 +43,7 @@ def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) 
     nets, analysis_budget = [], most_values // 2
     for name, run, epochs in runs:
         stages: dict[str, Any] = {}
-        analysis_budget -= sum(array.size for array in run.inside.values())
+        analysis_budget -= sum(array.size for array in (*run.inside.values(), *run.pictures.values()))
         images_key = str(run.facts.get("probe_checksum"))
         for epoch in (epoch for epoch in shown_epochs if epoch in epochs):
             inputs, maps = read_maps(run.folder, epoch)
@@ -53,6 +54,7 @@ def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) 
                 entry["epochs"][epoch] = serialize_map_values(values[:image_count])
         analysis = serialize_analysis(run) if analysis_budget >= 0 else {}
         net = {"name": name, "stages": stages, "geometry": stage_geometry(run), "analysis": analysis}
+        net["metamers"] = serialize_metamers(run) if analysis_budget >= 0 else {}
         nets.append(net | {"images": images_key})
     return {
         "nets": nets, "images": images, "epochs": shown_epochs,
@@ -60,6 +62,15 @@ def serialize_maps(variants: Sequence[Variant], most_values: int = MOST_VALUES) 
         "scales": shared_scales([run for _, run, _ in runs]),
         "colours": {name: colours(scale).tolist() for name, scale in COLOUR_SCALES.items()},
     }  # fmt: skip
+
+
+def serialize_metamers(run: FinishedRun) -> dict[str, Any]:
+    """The images that were inverted, under ``image``, and the metamers of each layer, a row an image; empty without."""
+    with files.reading(run.folder / files.PICTURES):
+        return {
+            column.title: serialize_images(column.pictures) | {"reached": column.reached.tolist()}
+            for column in columns_of(run.pictures)
+        }
 
 
 def shared_scales(runs: Sequence[FinishedRun]) -> dict[str, list[float]]:
