@@ -12,6 +12,8 @@
 options, with their defaults in brackets:
   images=N  max_shift=PIXELS (8 at most)  seed=N  data.root=FOLDER
   what=shift,rolls,… (all, see measure.what)
+  metamer_images=N (8)  metamer_starts=N (2)  metamer_steps=N (300)   with
+      what=metamers: its size; 300 steps of ten photos take many minutes
   out=FILE (the run's measures.csv; of net=, outputs/measure/NAME/measures.csv)
       A page of figures is written beside it. Families in the table that what=
       does not name stay. A table measured with other settings (images,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -429,6 +430,16 @@ def test_a_net_is_compared_with_one_that_was_measured_on_the_same_images(
         assert not (tmp_path / "three").exists()
 
 
+def test_the_size_of_metamers_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"net={SMALL} weights=none data=shapes size=32 images=4 max_shift=1 layers=features.3 what=metamers"
+    size = ["metamer_images=3", "metamer_starts=1", "metamer_steps=2", f"out={tmp_path / 'measures.csv'}"]
+    monkeypatch.setattr(sys, "argv", ["src.measure", *words.split(), *size])
+    measure.main()
+    assert re.search(r"within 2 steps:\s+features\.3 \d of 3", capsys.readouterr().out)
+
+
 @pytest.mark.filterwarnings("default")  # W&B's own
 def test_what_is_measured_goes_to_wandb_where_it_is_asked_for(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -495,6 +506,7 @@ def test_layers_are_listed_without_lightning_data_or_weights() -> None:
         ("checkpoint=x.ckpt layers=a", "layers= goes with net="),
         (f"net={SMALL} weights=none", "data=folder needs data.root="),
         (f"net={SMALL} weights=none data.root=nowhere", "data.root=nowhere: no such folder"),
+        (f"net={SMALL} weights=none metamer_steps=0", "metamer_steps=0: must be a whole number of at least 1"),
         (f"net={SMALL} weights=none data=shape", "data=shape: choose one of"),
         (f"net={SMALL} weights=none images=1", "images=1: must be a whole number of at least 2"),
         (

@@ -9,6 +9,7 @@ from ..data.checksums import folder_checksum
 from ..data.external import check, sample
 from ..errors import UserError
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
+from ..evaluation.families import MetamerOptions
 from ..evaluation.suite import evaluate_families
 from ..models.norm import calibrate
 from ..nets.external import DEFAULT, Image, check_net, is_own, load_net, output_size, with_hints
@@ -17,7 +18,7 @@ from ..results import files
 from ..results.runs import FinishedRun
 from ..transforms import check_max_shift
 from .layers import image_of
-from .options import NET, Options, families_of, names_of, numbers_of
+from .options import METAMERS, NET, Options, families_of, names_of, numbers_of
 from .output import fastest_device, log, show_page
 from .table import Table
 
@@ -102,17 +103,18 @@ def evaluation_set(options: Options, adapter: ModelAdapter, image: Image) -> Eva
     """The images that the net is measured on, with their labels if it has an output for each class; ``UserError`` if
     they are missing, or not such as the net takes.
     """
-    given = {key: getattr(options, key) for key in NET if getattr(options, key) is not None}
-    images, margin, seed, batch = (NET | given).values()
+    given = NET | {key: getattr(options, key) for key in NET if getattr(options, key) is not None}
+    margin, seed = given["max_shift"], given["seed"]
     root = options.data.root or options.root or "data"
     channels, side, _ = image
-    found = sample(options.data.name, root, side, channels, margin, images, seed)
+    found = sample(options.data.name, root, side, channels, margin, given["images"], seed)
     answers, classes = output_size(adapter.net, image), len(found.classes)
     labels = found.labels if adapter.classifies and answers == classes else None
     if labels is None:
         console.print(f"  the net has {answers} outputs, the data {classes} classes: measured without labels")
     positions = found.positions if found.positions.numel() else None
-    return EvaluationSet(found.padded, margin, labels, positions, seed, batch)
+    metamers = MetamerOptions(*(given[key] for key in METAMERS))
+    return EvaluationSet(found.padded, margin, labels, positions, seed, given["batch"], metamers=metamers)
 
 
 def provenance_of_net(options: Options) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from ..option_fields import LARGEST
 from ..reporting.wandb_logger import mode_of
 from ..results.files import refuse_unwritable
 
-#: options that a run has too, under ``measure``
-OF_MEASURE = ("images", "max_shift", "seed")
+#: size of the family ``metamers``; options that a run has too, under ``measure``
+METAMERS = {"metamer_images": 8, "metamer_starts": 2, "metamer_steps": 300}
+OF_MEASURE = ("images", "max_shift", "seed", *METAMERS)
 #: options that only a net without a run's config takes
 OF_NET = ("weights", "classes", "size", "layers", "floor", "batch", "mean", "std", "beside")
 #: value of ``layers`` that lists them
 LIST = "list"
 #: defaults of a net that has no run; of one for images of 224 pixels, 100 of them take minutes on two cores
-NET = {"images": 100, "max_shift": 8, "seed": 0, "batch": 125}
+NET = {"images": 100, "max_shift": 8, "seed": 0, "batch": 125, **METAMERS}
 
 
 @dataclass
@@ -52,6 +53,9 @@ class Options:
     data: Images = field(default_factory=Images)
     images: int | None = None
     max_shift: int | None = None
+    metamer_images: int | None = None
+    metamer_starts: int | None = None
+    metamer_steps: int | None = None
     what: str | None = None
     batch: int | None = None
     seed: int | None = None
@@ -69,7 +73,8 @@ def check_options(options: Options) -> None:
         raise UserError(
             "give one of checkpoint=PATH (of a run) and net=NAME (torchvision/…, timm/… or MODULE:NAME); see --help"
         )
-    for key, least in {"images": 2, "max_shift": 1, "batch": 2, "size": 1, "classes": 1, "seed": 0}.items():
+    least_of = {"images": 2, "max_shift": 1, "batch": 2, "size": 1, "classes": 1, "seed": 0}
+    for key, least in (least_of | dict.fromkeys(METAMERS, 1)).items():
         value = getattr(options, key)
         if value is not None:
             whole_number(key, value, least, LARGEST)

@@ -14,7 +14,7 @@ from ..reporting.terminal import console
 from ..results import files
 from ..results.identity import read_config, read_image_checksums
 from ..results.measures import families_in, write_measures
-from .options import OF_MEASURE, Options
+from .options import METAMERS, OF_MEASURE, Options
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Table:
             return
         kept = files.beside(self.path, files.MEASURED)
         before = files.read_json(kept, {})
-        if before:
-            before.setdefault("pixels", self.provenance.get("pixels"))  # older tables have ``size`` alone, null or not
+        if before:  # older tables have ``size`` alone, null or not, and metamers of one size
+            before = {"pixels": self.provenance.get("pixels"), **METAMERS} | before
         if keys := [key for key in self.provenance if before.get(key) != self.provenance[key]]:
             key = keys[0]
             was = f"was measured with {key}={before.get(key)}, not {self.provenance[key]}"
