@@ -375,6 +375,11 @@ def test_wandb_gets_the_grids(tmp_path: Path) -> None:
     ]
     kinds = {key: value for item in logged for key, value in item.items() if key.endswith("_type")}
     assert kinds == {"grids/roll_map/stage1._type": "image-file", "grids/effective_field/stage1._type": "image-file"}
+    captions = {key: value for item in logged for key, value in item.items() if key.endswith(".caption")}
+    assert captions == {
+        "grids/roll_map/stage1.caption": f"roll map, stage1: dark 0, yellow {ROLLS.max():.3g}; no roll in the middle",
+        "grids/effective_field/stage1.caption": "effective field, stage1: dark 0, yellow 1",
+    }
 
 
 def test_variants_differ_in_colour_and_mark_in_every_figure(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ from src.data.splits import split
 from src.errors import UserError
 from src.metrics import COLUMNS
 from src.reporting.maps import read_maps, read_scale, save_maps
+from src.reporting.wandb_logger import WandbLogger
 from src.results import files
-from src.results.identity import is_finished, read_checkpoint
+from src.results.identity import is_finished, read_checkpoint, read_config
 from src.results.runs import FinishedRun, find_runs
 from src.training import callbacks
 from src.training.run import run
@@ -147,6 +150,23 @@ def test_wandb_holds_history_config_summary_tables_and_maps(done: Path) -> None:
     measures = FinishedRun(done, {}).measures
     assert named_values["invariance/crop/1px/output_distance"] == measures["output", "crop", 1, "output_distance"][0]
     assert named_values["test/accuracy"] == pytest.approx(measures["output", "test", 0, "accuracy"][0])
+    keys = {key for row in rows for key in row if not key.startswith("_")} | set(named_values)
+    assert len({key.removesuffix("._type") for key in keys if "." not in key or key.endswith("._type")}) <= 150
+
+
+def test_online_the_newest_maps_come_while_a_run_trains(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[dict[str, Any]] = []
+    online = SimpleNamespace(offline=False, log=logged.append)
+    tracker = WandbLogger(read_config(done), done)
+    monkeypatch.setattr(WandbLogger, "experiment", property(lambda self: online))
+    tracker.log_newest_maps()
+    tracker.log_newest_maps()
+    (row,) = logged
+    assert row.pop("epoch") == 2
+    assert {*row} == {"maps_so_far/stage1", "maps_so_far/stage2"}, "once, the last epoch's"
+    online.offline = True
+    WandbLogger(read_config(done), done).log_newest_maps()
+    assert len(logged) == 1, "offline nobody can see them before the end"
 
 
 def test_a_net_without_positions_runs_as_any_other(tmp_path: Path) -> None:

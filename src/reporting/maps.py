@@ -62,6 +62,11 @@ def finish_maps(run: Path) -> dict[int, dict[str, Path]]:
     }
 
 
+def pictures_of_epoch(run: Path, epoch: int) -> dict[str, Path]:
+    """Stage → its picture of an epoch, as it was last drawn."""
+    return {stage: _picture_file(run / MAPS, epoch, stage) for stage in read_scale(run)}
+
+
 def read_scale(run: Path) -> dict[str, list[float]]:
     """Stage → the low and high end of its colours."""
     file = run / MAPS / SCALE
@@ -84,9 +89,13 @@ def draw_stage(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path
     picture = map_picture(arrays["images"], arrays[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=3)
-    path = folder / f"{stage}_epoch_{epoch:03d}.png"
+    path = _picture_file(folder, epoch, stage)
     write(path, buffer.getvalue())
     return path
+
+
+def _picture_file(folder: Path, epoch: int, stage: str) -> Path:
+    return folder / f"{stage}_epoch_{epoch:03d}.png"
 
 
 def map_picture(

@@ -17,8 +17,8 @@ from ..config import Config, to_dict
 from ..errors import UserError
 from ..metrics.rows import COLUMNS, Row
 from ..results.files import WANDB_ID, write
-from ..results.measures import named_values
-from .maps import heatmap_picture
+from ..results.measures import summary_values
+from .maps import ROLL_MAP, epochs_of, heatmap_picture, pictures_of_epoch
 from .terminal import console
 from .wandb_files import logged_before
 
@@ -34,6 +34,8 @@ PATIENCE = 20
 STAGING = "WANDB_DATA_DIR"
 #: set once the server could not be reached: this process does not wait for it again
 UNREACHABLE = threading.Event()
+#: keys that are drawn against the epoch
+BY_EPOCH = ("train/*", "val/*", "lr", "grad_norm*", "step", "maps/*", "maps_so_far/*", "invariance/*", "layers/*")
 
 
 def logged_in() -> bool:
@@ -229,7 +231,7 @@ class WandbLogger:
         sent = math.inf if experiment.offline else experiment.starting_step  # rows not yet sent were lost in a kill
         self._logged = {name_and_epoch for name_and_epoch, step in before.items() if step < sent}
         experiment.define_metric("epoch", hidden=True)
-        for keys in ("train/*", "val/*", "lr", "grad_norm*", "step", "maps/*", "invariance/*", "layers/*"):
+        for keys in BY_EPOCH:
             experiment.define_metric(keys, step_metric="epoch")
         return experiment
 
@@ -261,13 +263,32 @@ class WandbLogger:
             rows += [(variant, stage, epoch, image) for stage, image in images.items()]
         self.log_table("maps", ("variant", "stage", "epoch", "picture"), rows)
 
+    def log_newest_maps(self) -> None:
+        """Log the feature maps of the newest epoch as ``maps_so_far/stage1`` …, on the colour scale so far, if online:
+        so they can be seen while the run trains. ``log_maps`` logs those of all epochs on one scale.
+        """
+        epochs = epochs_of(self.folder)
+        if self.experiment is None or self.experiment.offline or not epochs:
+            return
+        import wandb
+
+        pictures = pictures_of_epoch(self.folder, epochs[-1])
+        images = {f"maps_so_far/{stage}": wandb.Image(str(path)) for stage, path in pictures.items()}
+        self._log({"epoch": epochs[-1], **images})
+
     def log_grids(self, grids: Mapping[str, "np.ndarray"]) -> None:
         """Log pictures of all heatmaps: ``grids/roll_map/stage1`` …; no roll is in the middle."""
         if self.experiment is None or not grids:
             return
         import wandb
 
-        self._log({f"grids/{name}": wandb.Image(heatmap_picture(name, plane)) for name, plane in grids.items()})
+        images = {}
+        for name, plane in grids.items():
+            where = "no roll" if name.startswith(ROLL_MAP) else "no shift" if "crop" in name else ""
+            words = f"{name.replace('_', ' ').replace('/', ', ')}: dark 0, yellow {plane.max():.3g}"
+            words += f"; {where} in the middle" * bool(where)
+            images[f"grids/{name}"] = wandb.Image(heatmap_picture(name, plane), caption=words)
+        self._log(images)
 
     def log_pictures(self, pictures: Mapping[str, "np.ndarray"]) -> None:
         """Log pictures that measuring made: ``pictures/metamers/stage1`` …"""
@@ -287,10 +308,10 @@ class WandbLogger:
             self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
     def log_measures(self, rows: Sequence[Row], grids: Mapping[str, "np.ndarray"]) -> None:
-        """Log measures: their table, their heatmaps, and every value as a summary key (``runs.named_values``)."""
+        """Log measures: their table, their heatmaps, and as summary keys those that people sort by."""
         self.log_table("measures", COLUMNS, [row.values() for row in rows])
         self.log_grids(grids)
-        self.log_summary(named_values(rows))
+        self.log_summary(summary_values(rows))
 
     def log_summary(self, numbers: Mapping[str, Any]) -> None:
         """Log the run's final values."""

@@ -17,6 +17,7 @@ from ..results.runs import FinishedRun, find_runs
 from .columns import legend, one_line
 from .comparison import group_into_variants
 from .headline import headline
+from .story import causes
 from .tables import run_facts, shown_columns, shown_rows
 from .terminal import console, shown_path
 from .verdicts import basis, difference, expected, remarks
@@ -101,11 +102,11 @@ def compose(
     table = markdown_table(list(columns.values()), [[row[key] for key in columns] for row in shown_rows(variants)])
     blocks: list[Any] = [
         wr.P(question),
-        wr.CalloutBlock(headline(variants)),
+        *_verdicts(judge_sweep(folder, runs, unfinished)),
+        wr.CalloutBlock(" ".join([headline(variants), *(f"Why? {cause}" for cause in causes(variants))])),
         wr.P(f"{_counted(runs, 'run')}, {_counted(variants, 'variant')}, {_counted(seeds, 'seed')}."),
         wr.P(f"Missing: {missing}" * bool(missing)),
         wr.TableOfContents(),
-        *_verdicts(judge_sweep(folder, runs, unfinished)),
         wr.H1("Comparison"),
         wr.MarkdownBlock(table),
         wr.P(f"{legend(columns)}. Bars and curves: mean, minimum and maximum over seeds."),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,12 @@ def families_in(path: Path) -> Counter[str]:
     return Counter(map(family_of_row, read_results(path)))
 
 
+#: largest number of measures in the summary of a run at W&B, and those of layers that are in it
+MOST_KEYS = 110
+SUMMARY_OF_LAYERS = ("probe_accuracy", "probe_r2", "effective_rank", "dead_share", "class_selectivity",
+    "metamer_pixel_distance")  # fmt: skip
+
+
 def named_values(rows: Iterable[Row]) -> dict[str, float]:
     """Numbers under the keys that W&B gets: ``test/accuracy``, ``invariance/crop/1px/output_distance`` …"""
     values = {}
@@ -147,6 +154,26 @@ def named_values(rows: Iterable[Row]) -> dict[str, float]:
         elif row.transform == "shift" or row.layer == "output":
             values[f"invariance/{_setting(row)}/{layer}{row.measure}"] = row.estimate.value
     return values
+
+
+def summary_values(rows: Iterable[Row]) -> dict[str, float]:
+    """Those of ``named_values`` that people sort runs by, at most ``MOST_KEYS``; the table ``measures`` has all."""
+    ranks = {row: rank for row in rows if (rank := _rank(row)) is not None}
+    return dict(islice(named_values(sorted(ranks, key=lambda row: ranks[row])).items(), MOST_KEYS))
+
+
+def _rank(row: Row) -> int | None:
+    """How much people sort by a number, 0 the most; None: not at all."""
+    of_output, shift_by_1 = row.layer == "output", row.transform == "shift" and row.amount == 1
+    if of_output and row.transform == "none" and not row.amount and not row.measure.endswith("_untrained"):
+        return 0  # scores
+    if of_output and ((shift_by_1 and row.protocol in ("crop", "roll")) or row.measure == "worst_case"):
+        return 1
+    if shift_by_1 and row.protocol == "crop" and row.measure in ("invariance_error", "equivariance_error"):
+        return 2  # by layer
+    if row.transform == "none" and row.measure in SUMMARY_OF_LAYERS:
+        return 3
+    return 4 if of_output and row.measure in ("output_distance", "lee") else None  # of other transforms
 
 
 def _setting(row: Row) -> str:

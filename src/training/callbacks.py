@@ -155,6 +155,7 @@ class LogToWandb(Callback):
         """Log the saved epochs that are not logged yet."""
         if self.tracker is not None:
             self.tracker.log_history(self.history.rows)
+            self.tracker.log_newest_maps()
 
 
 #: bytes that a run's feature maps may take, before they are compressed
