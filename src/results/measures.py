@@ -137,8 +137,9 @@ def families_in(path: Path) -> Counter[str]:
     return Counter(map(family_of_row, read_results(path)))
 
 
-#: largest number of measures in the summary of a run at W&B, and those of layers that are in it
-MOST_KEYS = 110
+#: largest number of measures in the summary of a run at W&B, and those of 1-px shifts and of layers that are in it
+MOST_KEYS = 80
+SUMMARY_OF_SHIFTS = ("output_distance", "consistency", "consistency_corrected")
 SUMMARY_OF_LAYERS = ("probe_accuracy", "probe_r2", "effective_rank", "dead_share", "class_selectivity",
     "metamer_pixel_distance")  # fmt: skip
 
@@ -167,13 +168,14 @@ def _rank(row: Row) -> int | None:
     of_output, shift_by_1 = row.layer == "output", row.transform == "shift" and row.amount == 1
     if of_output and row.transform == "none" and not row.amount and not row.measure.endswith("_untrained"):
         return 0  # scores
-    if of_output and ((shift_by_1 and row.protocol in ("crop", "roll")) or row.measure == "worst_case"):
+    is_shift = row.transform == "shift" and row.protocol in ("crop", "roll")
+    if of_output and shift_by_1 and is_shift and row.measure.removesuffix("_untrained") in SUMMARY_OF_SHIFTS:
         return 1
     if shift_by_1 and row.protocol == "crop" and row.measure in ("invariance_error", "equivariance_error"):
         return 2  # by layer
     if row.transform == "none" and row.measure in SUMMARY_OF_LAYERS:
         return 3
-    return 4 if of_output and row.measure in ("output_distance", "lee") else None  # of other transforms
+    return 4 if of_output and not is_shift and row.measure in ("output_distance", "worst_case", "lee") else None
 
 
 def _setting(row: Row) -> str:
