@@ -369,8 +369,7 @@ def test_a_click_on_a_line_of_the_parallel_coordinates_marks_its_variant(browser
     spot = """name => {
       const plot = document.querySelector("#figure-parallel-coordinates .plot"), {xaxis, yaxis} = plot._fullLayout;
       const {x, y} = plot.data.find(trace => trace.name === name), {left, top} = plot.getBoundingClientRect();
-      const on = x.flatMap((each, i) => Number.isInteger(each) ? [i] : []), k = on[2] + 3;  // towards the distance
-      const between = [x, y].map(values => (values[k] + values[k + 1]) / 2);
+      const between = [x, y].map(values => .4 * values[x.indexOf(2)] + .6 * values[x.indexOf(3)]);  // of two outcomes
       return [left + xaxis._offset + xaxis.d2p(between[0]), top + yaxis._offset + yaxis.d2p(between[1])];
     }"""
     tab.mouse.click(*tab.evaluate(spot, name))
