@@ -380,6 +380,32 @@ def test_marks_reach_a_figure_off_the_screen_when_it_comes_near_or_is_printed(br
     tab.close()
 
 
+def test_a_click_on_a_line_of_the_parallel_coordinates_marks_its_variant(browser: Browser, tmp_path: Path) -> None:
+    for (i, pool), stride in itertools.product(enumerate(("avg", "blur", "max")), (1, 2)):
+        leave_run(tmp_path / f"{pool}{stride}", 0.7 + i / 10, 0.1 * i + stride, model={"pool": pool, "stride": stride})
+    anchor, name = "#figure-parallel-coordinates", "pool=blur, stride=2"
+    tab = opened_at(browser, build_report(tmp_path), anchor)
+    tab.locator(f"{anchor} .main-svg").first.wait_for()
+    tab.wait_for_timeout(300)
+    spot = """name => {
+      const plot = document.querySelector("#figure-parallel-coordinates .plot"), {xaxis, yaxis} = plot._fullLayout;
+      const {x, y} = plot.data.find(trace => trace.name === name), {left, top} = plot.getBoundingClientRect();
+      const between = [x, y].map(values => .4 * values[x.indexOf(2)] + .6 * values[x.indexOf(3)]);  // of two outcomes
+      return [left + xaxis._offset + xaxis.d2p(between[0]), top + yaxis._offset + yaxis.d2p(between[1])];
+    }"""
+    tab.mouse.click(*tab.evaluate(spot, name))
+    assert tab.evaluate("[...marked]") == [name]
+    shown = f"[...document.querySelector('{anchor} .plot').data].filter(trace => (trace.opacity ?? 1) === 1)"
+    assert tab.evaluate(f"{shown}.map(trace => trace.name)") == [name]
+    assert tab.get_by_role("button", name=name, exact=True).get_attribute("aria-pressed") == "true"
+    tab.set_viewport_size({"width": 390, "height": 800})
+    tab.reload()
+    tab.locator(f"{anchor} .main-svg").first.wait_for()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.locator(f"{anchor} .main-svg").first.bounding_box()["width"] >= 5 * 130, "scrolls in its box"  # type: ignore[index]
+    tab.close()
+
+
 @pytest.mark.parametrize("title", ["accuracy-against-invariance-and-against-cost", "other-measures-by-layer"])
 def test_marks_change_the_drawing_as_plotly_would(browser: Browser, many_panels: Path, title: str) -> None:
     tab = opened_at(browser, many_panels, f"#figure-{title}")

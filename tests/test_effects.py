@@ -12,6 +12,7 @@ from scipy import stats
 from src.reporting.comparison import group_into_variants
 from src.reporting.effects import factorial_of, interactions, main_effects, variance_bars
 from src.reporting.page import build_report
+from src.reporting.parallel import parallel_coordinates
 from src.reporting.variant import Variant
 from src.stats.factorial import REST, SEED
 from tests.test_comparison import in_memory, leave_run
@@ -163,7 +164,8 @@ def test_incomplete_or_single_axis_sweeps_have_no_effects() -> None:
         many({"pool": ["max", "avg"], "stride": [1, 2]}, 2))]  # fmt: skip
     for found in (incomplete, single, other_seeds):
         assert factorial_of(found) is None
-        assert not any(figure(found).data for figure in (main_effects, interactions, variance_bars))
+        figures = (main_effects, interactions, variance_bars, parallel_coordinates)
+        assert not any(figure(found).data for figure in figures)
 
 
 def test_axes_that_change_together_are_one() -> None:
@@ -182,7 +184,7 @@ def test_the_page_of_a_factorial_has_its_sections_and_counts_left_out_runs(tmp_p
                 model = {"pool": pool, "stride": stride}
                 leave_run(tmp_path / f"{pool}{stride}{seed}", accuracy, 0.1, seed=seed, model=model)
     page = build_report(tmp_path).read_text()
-    for title in ("Main effects", "Interactions", "Share of variance explained by each axis"):
+    for title in ("Main effects", "Interactions", "Share of variance explained by each axis", "Parallel coordinates"):
         assert f">{title}</h3>" in page
     words = "pool (2) × stride (2), one seed each: no intervals; left out, as not every variant has their seed: 3 runs"
     assert f"crossed: {words}." in page

@@ -47,10 +47,7 @@ class Factorial:
     @property
     def columns(self) -> list[str]:
         """The columns without costs in which every variant has a value for all seeds."""
-        columns = [column for column in HEADINGS if column in (*MEASURED, *GAPS)]
-        columns = [column for column in columns if all(variant.has(column) for variant in self.variants)]
-        seeds = {*self.seeds}
-        return [column for column in columns if all(seeds <= v.by_seed(column).keys() for v in self.variants)]
+        return [column for column in HEADINGS if column in (*MEASURED, *GAPS) and self.has(column)]
 
     @property
     def description(self) -> str:
@@ -62,6 +59,10 @@ class Factorial:
         left_out = sum(len(variant.runs) for variant in self.variants) - count * len(self.seeds)
         without = f"; left out, as not every variant has their seed: {left_out} runs" if left_out else ""
         return f"{crossed}{'' if self.is_full else fraction}{seeds}{without}"
+
+    def has(self, column: str) -> bool:
+        """Whether every variant has a value in this column for all seeds."""
+        return all(v.has(column) and {*self.seeds} <= v.by_seed(column).keys() for v in self.variants)
 
     def values(self, column: str) -> Float[np.ndarray, "variants seeds"]:
         """A column's values."""
@@ -162,7 +163,7 @@ def _figure(
         first = i - i % len(parts)
         if i > first:
             figure.layout[f"yaxis{i + 1}"].matches = f"y{first + 1}" if first else "y"
-    return _with_description(figure, design)
+    return with_description(figure, design)
 
 
 def variance_bars(variants: Sequence[Variant]) -> go.Figure:
@@ -184,14 +185,14 @@ def variance_bars(variants: Sequence[Variant]) -> go.Figure:
     figure.update_xaxes(range=[0, 1])
     figure.update_yaxes(type="category", autorange="reversed")
     figure.update_layout(bargap=0.3, barmode="group")
-    return _with_description(apply_theme(figure), design)
+    return with_description(apply_theme(figure), design)
 
 
 def _title(column: str, axis: str) -> str:
     return f"{one_line(HEADINGS[column])}: {axis}"
 
 
-def _with_description(figure: go.Figure, design: Factorial) -> go.Figure:
+def with_description(figure: go.Figure, design: Factorial) -> go.Figure:
     """The figure with the design's description below its heading on the page."""
     figure.update_layout(meta={**(figure.layout.meta or {}), "notes": {design.description: "crossed"}})
     return figure

@@ -90,7 +90,12 @@ def figure_csv(figure: go.Figure) -> str:
 
 
 def _points(trace: Any) -> Iterator[tuple[Any, ...]]:
-    """x, no y, value and ends of the interval, of each point of a line or a bar."""
+    """x, no y, value and ends of the interval, of each point of a line or a bar. Where what is drawn has a scale
+    that is no number of its own, ``customdata`` has (axis, value) of the points, and None between them.
+    """
+    if trace.customdata is not None:
+        yield from ((place, None, value, None, None) for place, value in filter(None, trace.customdata))
+        return
     flat = getattr(trace, "orientation", None) == "h"
     places, values, bars = (trace.y, trace.x, trace.error_x) if flat else (trace.x, trace.y, trace.error_y)
     above = bars.array

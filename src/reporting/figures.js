@@ -30,7 +30,7 @@ function shownOf(section) {
 // its panels in as many columns as a width has room for: those of a part, or of all where they would be wider
 function arrangePanels(data, layout, width) {
   const chosen = layout.meta?.parts !== undefined;
-  if (!chosen && (width >= (layout.meta?.width ?? 560) || data.some(trace => trace.type === "heatmap"))) return false;
+  if (!chosen && (width >= (layout.meta?.width ?? 560) || layout.meta?.scrolls || data.some(trace => trace.type === "heatmap"))) return false;
   const panels = new Map(data.map(trace => [trace.xaxis ?? "x", {trace, title: titleOf(trace, layout)}])), n = panels.size;
   if (chosen) {
     for (const name of Object.keys(layout)) if (/^[xy]axis/.test(name) && !panels.has(name.replace("axis", "").replace("y", "x"))) delete layout[name];

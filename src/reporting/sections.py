@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from . import effects, heatmaps, measure_figures, metamers, other_measures, plots, recognition
+from . import effects, heatmaps, measure_figures, metamers, other_measures, parallel, plots, recognition
 from .groups import COMPARED, INSIDE, INVARIANCE, LAYERS, OTHERS, TRAINING, Group
 from .variant import Variant
 
@@ -154,6 +154,12 @@ SWEEP_SECTIONS = (
         look="bars longer than the grey one below them.", reading=
         "η², all add up to 1: each axis, each interaction of two, seeds, and the rest (single runs). Grey: the share "
         "expected by chance."),
+    Section("Parallel coordinates", parallel.parallel_coordinates, group=COMPARED,
+        look="the levels that the lines at the top of an outcome come from.", reading=
+        "A line a variant: through its level of each axis, on to its test score, output distance for a 1-px crop and "
+        "multiply-adds, means over seeds. Each outcome has its own scale, from the worst value up to the best; where "
+        "most lines cross between two outcomes, one is traded for the other. Lines of one level are spread, so that "
+        "all can be seen. A click on a line marks its variant."),
     *MEASURED_SECTIONS,
     Section("Training", plots.training_curves, group=TRAINING,
         look="solid curves that still rise at the end, and the gap to the dotted ones.", reading=
