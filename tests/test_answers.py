@@ -1,8 +1,10 @@
-"""The table of all verdicts: made of the committed JSON and of nothing else; and the command that runs all studies."""
+"""The table of all verdicts: made of the committed JSON and the headers of sweeps; the command that runs all."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from src.claims.judge import ClaimVerdict, ContrastVerdict
 from src.claims.record import StudyVerdict, read_verdict, write_verdict
 from src.launch.sweep import study_names
 from src.reporting.answers import FOLDER, MARKERS, answers_page, collect, progress_line, short_table, write_answers
-from src.reporting.verdicts import forest
+from src.reporting.study_files import header, reading, settings
+from src.reporting.verdicts import basis, forest
 from src.results import files
 from src.stats.decisions import Verdict
 from tests.helpers import ROOT
@@ -64,7 +67,7 @@ def test_each_claim_has_a_row_and_each_study_a_section_in_the_order_of_the_quest
     page = write_answers(docs, ["q2_early", "q5_waits"]).read_text()
     places = [page.index(f"## {name}") for name in ("q2_early", "q10_late", "other")]
     assert places == sorted(places) and "not run yet: `q5_waits`." in page
-    assert "| Q1 | What q2_early claims. | **✓ holds** | max − none: +0.1 [+0.05, +0.15] | 10 |" in page
+    assert "| [Q1](#q2_early) | What q2_early claims. | **✓ holds** | max − none: +0.1 [+0.05, +0.15] | 10 |" in page
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n") and readme.endswith("\nafter\n") and "\nold\n" not in readme
     row = "✓ What q2_early claims. ? What q10_late claims. ✗ What other claims."
@@ -140,3 +143,54 @@ def test_verdicts_are_plain_json_without_nan(tmp_path: Path) -> None:
     tree = json.loads((folder / files.VERDICT).read_text(), parse_constant=pytest.fail)
     assert tree["claims"][0]["contrasts"][0]["floor"] is None
     assert read_verdict(folder / files.VERDICT).claims[0].contrasts[0].value == 0.1
+
+
+def test_every_section_says_what_ran_what_was_seen_and_what_its_numbers_are() -> None:
+    sections = re.split(r"(?m)^## ", answers_page(DOCS / FOLDER, study_names()))[2:]
+    assert len(sections) == len(list((DOCS / FOLDER).glob("*.json")))
+    for section in sections:
+        assert all(f"\n*{label}:* " in section for label in ("Compared", "Expected", "Seen")), section[:20]
+        compared = re.findall(r"(?m)^\| . .*? \| (.*?) \|", section)
+        defined = re.findall(r"(?m)^- `(\w+)`: ", section)
+        assert compared and all(any(word in number for word in defined) for number in compared), section[:20]
+
+
+def test_a_header_is_read_without_its_list_of_verdicts_and_settings_with_those_of_the_preset(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(
+        "# @package _global_\n#\n# Cost      2 runs: one,\n#           two\n# Seen      today:\n"
+        "#             holds: it does\n#               +1\n#           What it\n#           means.\nquestion: Why?\n"
+        "defaults:\n  - override /data: shapes\nstudy:\n  presets:\n    full: {model.width: 32, seed: range(9)}\n"
+        "model: {width: 8, bias: false}\ntrain: {steps: null}\nhydra:\n  sweeper:\n    params: {seed: range(5)}\n"
+    )
+    assert reading(header(path)) == "What it means." and header(path)["Cost"].split() == "2 runs: one, two".split()
+    quick = ["data=shapes", "model.width=8", "model.bias=false", "train.steps=null"]
+    assert settings(path) == quick
+    assert settings(path, "full") == [quick[0], "model.width=32", *quick[2:]]
+
+
+def test_long_words_of_a_picture_are_broken_and_rows_lie_below_each_other(tmp_path: Path) -> None:
+    found = read_verdict(study(tmp_path, "q1") / files.VERDICT)
+    long = replace(
+        found.claims[0].contrasts[0],
+        name="depth=3,pool=avg − " * 4,
+        value=float("nan"),
+        low=float("nan"),
+        reason="as it says nothing " * 6,
+    )
+    picture = forest(
+        replace(found, claims=[replace(found.claims[0], text="Many words. " * 30, contrasts=[long, long])])
+    )
+    texts = re.findall(r'<text x="[\d.]+" y="(\d+)"[^>]*>([^<]*)</text>', picture)
+    assert max(len(text) for _, text in texts) <= 120 and len(texts) > 20
+    first, second = (int(y) for y in re.findall(r"translate\(0 (\d+)\)", picture))
+    bottom = int(re.findall(r'viewBox="0 0 \d+ (\d+)"', picture)[0])
+    of_row = max(int(y) for y, _ in re.findall(r'<text x="\d+" y="(\d+)" text-anchor="end"([^>]*)>', picture))
+    assert first + of_row < second and second + of_row < bottom
+
+
+def test_seeds_that_a_contrast_has_do_not_count_as_what_would_decide_it() -> None:
+    """Where another contrast makes the claim inadmissible, one that is left undecided needs no more seeds."""
+    one = ContrastVerdict("a − b", "accuracy", "a>b", 0.01, Verdict.UNDECIDED, value=0.1, low=0.0, high=0.2, pairs=5)
+    assert basis(replace(one, needed=5)) == "n = 5"
+    assert basis(replace(one, needed=6)) == "n = 5; 6 seeds would decide"

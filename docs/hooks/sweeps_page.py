@@ -3,6 +3,8 @@
 from pathlib import Path
 from textwrap import indent
 
+from src.reporting.study_files import header
+
 INTRO = """# Named sweeps
 
 A file in `sweeps/` holds a question, its command, what it costs, what to expect, and what was seen. Start one with
@@ -12,7 +14,6 @@ What was seen with one seed is preliminary. [Answers](../answers.md) puts all of
 
 This page is made from the files' headers.
 """
-LABELS = ("Question", "Command", "Cost", "Expect", "Seen")
 
 
 def page(folder: Path) -> str:
@@ -37,22 +38,3 @@ def shown(label: str, words: str) -> str:
     if "\n  " in words:
         return f"{label}:\n\n```text\n{words}\n```"
     return f"{label}: {' '.join(words.split())}"
-
-
-def header(path: Path) -> dict[str, str]:
-    """The parts of a file's header by their label; their lines keep their indents."""
-    parts: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        label, _, words = line[1:].strip().partition(" ")
-        if label in LABELS and line.startswith(f"# {label}"):
-            parts[label] = [words.strip()]
-        elif parts and line[1:].strip():
-            parts[label_of(parts)].append(line[1:].removeprefix(" " * 11))
-    return {label: "\n".join(lines) for label, lines in parts.items()}
-
-
-def label_of(parts: dict[str, list[str]]) -> str:
-    """The one that was met last."""
-    return list(parts)[-1]

@@ -1,14 +1,19 @@
 """The table of all verdicts: one row per claim, from the ``verdict.json`` of every study."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..claims.checks import Checks
 from ..claims.judge import ClaimVerdict, ContrastVerdict
 from ..claims.record import StudyVerdict, read_verdict
+from ..launch.user_files import choices
+from ..metrics.quantities import quantities
 from ..naming import natural_order
 from ..results import files
 from ..stats.decisions import Verdict
+from .study_files import header, reading, settings
+from .terms import definition
 from .verdicts import basis, difference, expected, forest, mark, remarks, short
 
 #: of the answers below ``docs``
@@ -19,18 +24,56 @@ MARKERS = ("<!-- --8<-- [start:answers] -->", "<!-- --8<-- [end:answers] -->")
 CHECKED = {"Q12": "Shapes can be computed by hand.", "Q13": "The same few images every time."}
 INTRO = """# Answers
 
-The lab exists to put claims about CNNs to the test. They come from a practitioner's essay on looking inside nets "with
-debugging, not hype". Each has a study: a file in `sweeps/` that states, before it runs, what is compared, what is
-expected, and the smallest difference that matters. One command runs a study and ends with its verdict; `make answers`
-runs them all and writes this page.
+The lab exists to put claims about CNNs to the test. Those with a number (Q1 to Q13) come from a practitioner's essay on
+looking inside nets "with debugging, not hype"; the others from papers, or from questions that the first ones raised.
+Each has a study: a file in `sweeps/` that states, before it runs, what is compared, what is expected, and the smallest
+difference that matters, its margin. One command runs a study and ends with its verdict; `make answers` runs all but the
+long ones, and writes this page.
 
-**Read a row** as: what was claimed; the verdict; the difference that decided it, with its interval, over the seeds of
-the same nets. *Holds*: the difference has the sign that was claimed. *Does not hold*: it has not, or is too small to
-matter. *Equivalent*: it is too small to matter, whatever its sign. *Undecided*: more seeds are needed. *Inadmissible*:
-the runs cannot say. What would have refuted a claim is its margin: a difference on the wrong side of it.
+**Read a row** as: what was claimed; the verdict; the differences that decided it, with their intervals, over the seeds
+of the same nets. *Holds*: the difference has the sign that was claimed. *Does not hold*: refuted, as the difference has
+the other sign or is smaller than the margin (of two that were claimed to be equal: they differ). *Equivalent*: smaller
+than the margin, whatever its sign. *Undecided*: more seeds are needed. *Inadmissible*: the runs cannot say.
+[How to read it](#how-to-read-it) has the details; the first column leads to the study and its command.
 
 Two claims of the essay are checks that every run makes (Q12, Q13).
 """
+READING = """## How to read it
+
+**The nets** are small, trained on a CPU. If a study does not say otherwise: three stages, each of two 3 × 3
+convolutions with batch norm and ReLU and one downsampler that halves the maps; 16, 32 and 64 channels (`model.width=8`:
+half as many); a linear head on the means of the maps. The data are Fashion-MNIST, or rendered shapes (`data=shapes`)
+whose position and size are known. `pool` is the downsampler: `max`, `avg`, `blur` (a low-pass filter before samples
+are left out), `conv` (a further convolution, with stride 2), or `none`: no pool, as the stage's last convolution has
+the stride ("strided"). So all shrink their maps alike. `crop 1` is a shift by 1 pixel that lets new pixels in at the
+edge, `roll 1` a circular one; `stage3` is the output of the third stage.
+
+**A contrast** is a difference *a − b* with an interval over seeds, and over test images too where it says "n = 10 ×
+1,000 images" (nets × images). *a* and *b* are means over seeds; of a contrast that is named a rise, fall, gap or loss,
+they are differences themselves. *Detectable* is the smallest difference that as many seeds show with a probability of
+80%. In a picture, the grey band is the margin, as wide in every row.
+
+| verdict | claimed: *a* is larger (smaller: mirrored) | claimed: *a* and *b* are equal |
+|-|-|-|
+| ✓ holds | the interval is above 0; the difference may be smaller than the margin | it is within the margin |
+| ✗ does not hold | it is below the margin: *a* is not larger by what matters | it is above or below 0: they differ |
+| = equivalent | it is within the margin on both sides of 0 | |
+| ? undecided | otherwise: this is not "no difference" | otherwise |
+| ! inadmissible | the runs cannot say: few, or failed, or the same difference for every seed | the same |
+
+**A claim** holds where all its contrasts do, or any if it says so. It is equivalent where all are. Otherwise, it does
+not hold where one does not or is equivalent (any: where all are such). Where one contrast is inadmissible the claim is,
+and its others are left undecided. The verdicts of a claim are false in 5% of studies at most, however many contrasts it
+has. The rule in full:
+[Put a claim of your own to the test](howto/own-study.md#the-rule).
+"""
+#: numbers that a study may compare and that no measure declares
+NUMBERS = {
+    "failed": "share of runs whose training diverged, or ended no better than chance",
+    "grad_norm": "l2 norm of the gradient of all parameters, the mean over the steps of training",
+    "alarm": "a column of the history, looked at once an epoch, that rises above its least (or falls below its "
+    "greatest) value so far by more than clean runs do; one that never fires has the step of a look after the last",
+}
 
 
 def collect(name: str, folder: Path, out: Path) -> None:
@@ -97,20 +140,21 @@ def collected(folder: Path) -> dict[str, StudyVerdict]:
 def answers_page(folder: Path, names: Sequence[str]) -> str:
     """Markdown: the table of all claims, then a section for each study."""
     studies = collected(folder)
-    table = [INTRO, verdict_table(studies), *_not_run(folder, names)[1:], ""]
+    table = [INTRO, verdict_table(studies), *_not_run(folder, names)[1:], "", READING]
     return "\n".join([*table, *(_section(name, study) for name, study in studies.items())])
 
 
 def verdict_table(studies: Mapping[str, StudyVerdict]) -> str:
-    """One row per claim: number, claim, verdict, the differences that decided it, seeds, and the study's name."""
-    lines = ["| | claim | verdict | difference [interval] | seeds | study |", "|-|-|-|-|-|-|"]
+    """One row per claim: number, with a link to its study, claim, verdict, the differences that decided it, seeds."""
+    lines = ["| study | claim | verdict | difference [interval] | seeds |", "|-|-|-|-|-|"]
     for name, study in studies.items():
         for claim in study.claims:
             differences = "<br>".join(f"{contrast.name}: {difference(contrast)}" for contrast in claim.contrasts)
-            cells = (study.number, claim.text, f"**{mark(claim.verdict)} {claim.verdict}**", differences, _seeds(claim))
-            lines.append(f"| {' | '.join(cells)} | [`{name}`](#{name}) |")
-    for question, verdict, words in check_rows(studies):
-        lines.append(f"| {question} | {CHECKED[question]} | **{mark(verdict)} {verdict}** | {words} | | every study |")
+            verdict = f"**{mark(claim.verdict)} {claim.verdict}**"
+            cells = (f"[{study.number}](#{name})", claim.text, verdict, differences, _seeds(claim))
+            lines.append(f"| {' | '.join(cells)} |")
+    for question, found, words in check_rows(studies):
+        lines.append(f"| {question} | {CHECKED[question]} | **{mark(found)} {found}** | {words} | |")
     return "\n".join(lines) + "\n"
 
 
@@ -136,15 +180,44 @@ def _seeds(claim: ClaimVerdict) -> str:
 
 
 def _section(name: str, study: StudyVerdict) -> str:
-    """A study's question, picture, contrasts, and what they rest on."""
-    lines = [f"## {name}", "", f"**{study.question}** ({study.number})", ""]
+    """A study's question, what ran, what was read from it, its picture, contrasts, and what they rest on."""
+    lines = [f"## {name}", "", f"**{study.question}** ({study.number})", "", *_story(name, study)]
     lines += [f"![differences and their intervals](answers/{name}.svg)", ""]
     for claim in study.claims:
-        lines += [f"**{mark(claim.verdict)} {claim.verdict}**: {claim.text}", ""]
+        needs = " *(needs any of these)*" if claim.need == "any" else ""
+        lines += [f"**{mark(claim.verdict)} {claim.verdict}**: {claim.text}{needs}", ""]
         lines += ["| contrast | number | expected | a | b | difference [interval] | rests on |", "|-|-|-|-|-|-|-|"]
         lines += [_row(contrast) for contrast in claim.contrasts] + [""]
-    lines += [*(f"{remark}\n" for remark in remarks(study)), _runs(study), "", f"`{study.command}`", ""]
+    lines += [
+        *_numbers(study),
+        *(f"{remark}\n" for remark in remarks(study)),
+        _runs(study),
+        "",
+        f"`{study.command}`",
+        "",
+    ]
     return "\n".join(lines)
+
+
+def _story(name: str, study: StudyVerdict) -> list[str]:
+    """From the header of the study's file, where there is one: what ran, what was expected, what the numbers say."""
+    path = choices("sweeps").get(name)
+    if path is None:
+        return []
+    parts = header(path)
+    told = {"Compared": parts.get("Cost", ""), "Expected": parts.get("Expect", ""), "Seen": reading(parts)}
+    lines = [f"*{label}:* {' '.join(words.split())}\n" for label, words in told.items() if words]
+    same = " ".join(settings(path, study.preset))
+    return [*lines[:1], *([f"*In all runs:* `{same}`\n"] if same else []), *lines[1:]]
+
+
+def _numbers(study: StudyVerdict) -> list[str]:
+    """A line for each number that is compared: its definition."""
+    compared = [contrast.number for claim in study.claims for contrast in claim.contrasts]
+    words = dict.fromkeys(word for number in compared for word in re.findall(r"\w+", number))
+    known = NUMBERS | {name: definition(quantity) for name, quantity in quantities().items()}
+    lines = [f"- `{word}`: {known[word].removesuffix('.')}." for word in words if word in known]
+    return ["The numbers ([notation](reference/measures.md)):", "", *lines, ""] if lines else []
 
 
 def _row(contrast: ContrastVerdict) -> str:
@@ -157,7 +230,7 @@ def _row(contrast: ContrastVerdict) -> str:
 
 def _runs(study: StudyVerdict) -> str:
     """What runs the verdicts rest on."""
-    counts = f"{study.finished} of {study.jobs} runs finished, {len(study.failed)} failed to train"
+    counts = f"{study.finished} of {study.jobs} runs finished{', none failed to train' * (not study.failed)}"
     where = f"data: {', '.join(study.data)}; {', '.join(study.hardware)}"
     return f"{counts}. Preset {study.preset}; {where}; claims stated {study.stated[:10]}, code {study.code}."
 

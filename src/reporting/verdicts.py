@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
@@ -24,6 +25,8 @@ MARKS = {
 }
 #: of the plot of differences: its width, the height of a row, and how many margins it reaches to either side
 WIDTH, ROW, REACH = 240, 34, 8
+#: of its picture: characters a line of a claim, of a contrast's name, and of its number or its difference
+LINE, NAME, SMALL = 115, 34, 50
 
 
 def mark(verdict: Verdict) -> str:
@@ -67,7 +70,7 @@ def basis(contrast: ContrastVerdict) -> str:
         parts.append(f"detectable {short(contrast.detectable)}")
     if contrast.calibration:
         parts.append(f"thresholds by {contrast.calibration} runs")
-    if contrast.needed:
+    if contrast.needed and contrast.needed > contrast.pairs:  # not so where another contrast makes a claim inadmissible
         parts.append(f"{contrast.needed:,} seeds would decide")
     return "; ".join(parts)
 
@@ -97,9 +100,30 @@ def page_of(study: StudyVerdict) -> dict[str, Any]:
 
 
 def forest(study: StudyVerdict) -> str:
-    """An SVG picture of all contrasts of a study: difference and interval, each in units of its own margin."""
+    """An SVG picture of a study: below each claim its contrasts, difference and interval in units of its own margin."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    return environment.get_template("forest.svg.j2").render(page_of(study))
+    content = page_of(study)
+    claims = [_laid_out(claim) for claim in content["claims"]]
+    return environment.get_template("forest.svg.j2").render(content | {"claims": claims})
+
+
+def _laid_out(claim: dict[str, Any]) -> dict[str, Any]:
+    """A claim with its texts in lines that fit the picture, as SVG does not break any, and the height of each row."""
+    rows = [
+        row
+        | {
+            "name": wrap(row["name"], NAME, break_on_hyphens=False),
+            "number": wrap(f"{row['number']}; expected {row['expected'].split(',')[0]}", SMALL, break_on_hyphens=False),
+            "difference": wrap(row["difference"], SMALL, break_on_hyphens=False),
+        }
+        for row in claim["contrasts"]
+    ]
+    for row in rows:
+        row["height"] = max(
+            ROW, 15 * len(row["name"]) + 13 * len(row["number"]) + 6, 15 + 13 * len(row["difference"]) + 6
+        )
+    text = wrap(f"{claim['mark']} {claim['verdict']}: {claim['text']}", LINE)
+    return claim | {"lines": text, "contrasts": rows}
 
 
 def _claim(claim: ClaimVerdict) -> dict[str, Any]:
