@@ -450,6 +450,16 @@ def test_screen_readers_find_nothing_missing(browser: Browser, report: Path, sch
     tab.close()
 
 
+def test_printed_tables_are_whole(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 703, "height": 1000})  # A4 within its margins
+    tab.evaluate("document.querySelectorAll('details').forEach(group => { group.open = true; })")
+    widths = tab.evaluate("[...document.querySelectorAll('table')].map(table => table.getBoundingClientRect().right)")
+    assert len(widths) > 2 and max(widths) <= 703
+    tab.close()
+
+
 def test_the_maps_are_ten_keys_away(browser: Browser, report: Path) -> None:
     tab = opened_at(browser, report)
     presses = 0
