@@ -4,7 +4,7 @@
     python -m src.measure net=timm/resnet18 weights=FILE data.root=/path/images
     python -m src.measure net=my_package.my_module:MyNet data.root=/path/images
     python -m src.measure net=torchvision/vgg11 layers=list
-    python -m src.measure net=torchvision/vgg11 data.root=/path/images beside=RESNET/measures.csv
+    python -m src.measure net=torchvision/vgg11 data.root=/path beside=TABLE.csv
     python -m src.measure checkpoint=outputs/SWEEP/RUN/checkpoints/best.ckpt
     python -m src.measure checkpoint=PATH against=OTHER_PATH
     python -m src.measure checkpoint=PATH images=200 max_shift=4 out=again.csv

@@ -1,13 +1,14 @@
 """Train and measure one net, or every net of a sweep.
 
-    python -m src.train model.pool=blur                     one run
-    python -m src.train -m model.pool=max,avg,none          a sweep; any key takes a list
-    python -m src.train -m sweeps=pooling                   a named sweep, see sweeps/
-    python -m src.train -m name=mine seed=0,1,2             the same in outputs/mine
-    python -m src.train --cfg job                           the whole config, with its defaults
+    python -m src.train model.pool=blur             one run
+    python -m src.train -m model.pool=max,avg,none  a sweep; a key takes a list
+    python -m src.train -m sweeps=pooling           a named sweep, see sweeps/
+    python -m src.train -m name=mine seed=0,1,2     the same in outputs/mine
+    python -m src.train --cfg job                   all keys, with defaults
 
-The same command finds its folder again: finished runs are kept, an interrupted one goes on. A sweep can grow by seeds,
-axes and (with train.schedule=constant) epochs: what is finished anywhere below outputs/ is found by what it is, and
+The same command finds its folder again: finished runs are kept, an interrupted
+one goes on. A sweep can grow by seeds, axes and (with train.schedule=constant)
+epochs: what is finished anywhere below outputs/ is found by what it is, and
 used.
 """
 
@@ -29,7 +30,11 @@ def main() -> None:
         from .launch.compose import SEARCHPATH, run_hydra
 
         made = sweep.plan(sys.argv[1:])
-        if made is None:  # --help, --cfg …
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            from .launch.help import help_text
+
+            print(help_text(__doc__ or ""))
+        elif made is None:  # --cfg …
             run_hydra([SEARCHPATH])
         elif made.looks:
             add_seeds_until_decided(sys.argv[1:], made.looks)

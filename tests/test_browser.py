@@ -486,13 +486,24 @@ def test_a_slider_wipes_from_one_net_to_another(browser: Browser, report: Path) 
     tab.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_screen_readers_find_nothing_missing(browser: Browser, report: Path, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 390)])
+def test_screen_readers_find_nothing_missing(browser: Browser, report: Path, scheme: str, width: int) -> None:
     tab = opened_at(browser, report, color_scheme=scheme)
+    tab.set_viewport_size({"width": width, "height": 900})
     tab.evaluate("allLoaded")
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")  # opens and draws all
     violations = Axe().run(tab).response["violations"]
     assert not [(rule["id"], node["target"]) for rule in violations for node in rule["nodes"]]
+    tab.close()
+
+
+def test_printed_tables_are_whole(browser: Browser, report: Path) -> None:
+    tab = opened_at(browser, report)
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 703, "height": 1000})  # A4 within its margins
+    tab.evaluate("document.querySelectorAll('details').forEach(group => { group.open = true; })")
+    widths = tab.evaluate("[...document.querySelectorAll('table')].map(table => table.getBoundingClientRect().right)")
+    assert len(widths) > 2 and max(widths) <= 703
     tab.close()
 
 

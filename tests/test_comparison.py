@@ -265,13 +265,18 @@ def test_an_unknown_baseline_is_refused_before_anything_is_written(pools: Path, 
     assert select_baseline(group_into_variants(find_runs(pools)[0]), None).name == "pool=max"
 
 
-def test_differences_too_wide_for_a_terminal_are_on_the_page_alone(pools: Path) -> None:
+def test_differences_too_wide_for_a_terminal_leave_out_columns_and_say_so(
+    pools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for seed in (0, 1):
         model = {"pool": "avg", "padding": "circular", "dropout": 0.25, "activation": "leaky_relu"}
         leave_run(pools / f"wide{seed}", 0.8, 0.1, seed=seed, model=model)
+    monkeypatch.setattr(console, "width", 60)
     with console.capture() as shown:
         page = build_report(pools)
-    assert "differences from" not in shown.get()
+    table = shown.get().partition("differences from")[2].partition("\n\n")[0]
+    assert "accuracy" in table and "gap" not in table.partition("not shown")[0]
+    assert "gap" in table.partition("not shown, too wide for 60 columns: ")[2].partition(". See differences.csv")[0]
     assert "<h3>Differences from" in page.read_text()
 
 

@@ -10,8 +10,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from src.__main__ import COMMANDS
+from src.config import Config, flatten
+from src.launch.help import help_text
 from src.metrics.rows import Estimate, Row
 from src.reporting import terminal
 from src.reporting.columns import FAILURES, HEADINGS, legend, one_line
@@ -147,3 +150,20 @@ def test_help_fits_a_terminal(command: str, capsys: pytest.CaptureFixture[str]) 
         module.main()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 5 and max(map(len, lines)) <= 80
+
+
+def test_help_of_train_has_every_key_sweep_and_launcher_with_what_it_is() -> None:
+    text = help_text("usage")
+    missing = [key for key in flatten(Config()) if f"  {key}=" not in text]
+    for launcher in ("local", "slurm"):
+        options = yaml.safe_load((ROOT / f"conf/hydra/launcher/{launcher}.yaml").read_text())
+        missing += [key for key in options if key != "defaults" and f"  hydra.launcher.{key}=" not in text]
+        assert f"hydra/launcher={launcher}: Runs each job" in text
+    words = " ".join(text.split())
+    missing += [path.stem for path in ROOT.glob("conf/data/*.yaml") if path.stem not in words]
+    for path in ROOT.glob("sweeps/*.yaml"):
+        question = " ".join(yaml.safe_load(path.read_text())["question"].split())
+        missing += [path.stem] if f" {path.stem} " not in words or len(question) < 10 else []
+    assert missing == []
+    assert "model.stride=2 [a whole number of at least 1] downsampling factor of a stage; 1: none" in words
+    assert "pool_at Does pooling too early remove detail that the net still needs?" in words

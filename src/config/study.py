@@ -229,7 +229,7 @@ class Command(Config):
     """What a command line holds: the config of its jobs, and the study they belong to."""
 
     study: Study = field(default_factory=Study)
-    preset: str = QUICK
+    preset: str = QUICK  # of a study: quick, or one of its others, as full
     seeds: str = choice_field("fixed", SEEDS)  # auto: more and more, until every claim is decided
 
 

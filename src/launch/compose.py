@@ -28,7 +28,7 @@ from ..cli_errors import one_line
 from ..config import COMMAND_KEYS, NON_IDENTITY_KEYS, Command, Config, Study, from_omegaconf, omegaconf_errors, study_of
 from ..config.convert import plain_name
 from ..errors import UserError, did_you_mean
-from ..naming import PACKAGE, command
+from ..naming import PACKAGE
 from . import file_errors
 from .options import PLUGINS
 from .sweeper import grid_settings, jobs_of
@@ -67,7 +67,6 @@ def key_of(override: str) -> str:
 
 
 ConfigStore.instance().store(name="schema", node=Command)
-OmegaConf.register_new_resolver("command", command, replace=True)
 OmegaConf.register_new_resolver(
     "job_folder", lambda overrides, *named: job_folder(list(overrides), named) or "default", replace=True
 )

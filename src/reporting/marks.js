@@ -50,7 +50,7 @@ function showMarks() {
   for (const section of sections) outdated.add(section);
   nearScreen.forEach(fadeOutdated);
   const names = Object.keys(variantAxes);
-  byId("marked").textContent = marked.size ? `${marked.size} of ${names.length} marked` : `${names.length} alike`;
+  byId("marked").textContent = marked.size ? `${marked.size} of ${names.length} marked` : `${names.length} variants`;
   byId("unmark").hidden = !marked.size;
 }
 function toggleMark(name) {

@@ -22,6 +22,15 @@ baseline?.addEventListener("change", () => {
   [...byId("differences").tBodies].forEach((body, i) => body.hidden = i !== baseline.selectedIndex);
 });
 
+// a table or figure that is wider than its room can be scrolled by keyboard, where nothing in it takes the focus
+const scrollers = new ResizeObserver(entries => entries.forEach(({target}) => {
+  const box = target.closest(".scroll");
+  box.toggleAttribute("data-wide", box.scrollWidth > box.clientWidth && !box.querySelector("button, a, select, input, [tabindex]"));
+  if (box.dataset.wide !== undefined) Object.assign(box, {tabIndex: 0, role: "group", ariaLabel: "wider than the screen; scrolls sideways"});
+  else for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+}));
+for (const box of document.querySelectorAll(".scroll")) [box, ...box.children].forEach(each => scrollers.observe(each));
+
 // a term's definition beside it: under the mouse, at a tap, or with the keyboard's focus; Escape hides it
 const tip = byId("tip");
 function showDefinition(term) {

@@ -155,9 +155,10 @@ def show_comparison(rows: Sequence[Mapping[str, str]], title: str, columns: Mapp
 
 
 def show_differences(rows: Sequence[Mapping[str, str]], baseline: str, columns: Mapping[str, str]) -> None:
-    """The differences from a baseline; nothing where the table is too wide for the terminal."""
-    if rows and sum(_widths(rows, columns).values()) + len(columns) - 1 <= min(100, console.width):
-        print_table(_table(f"\ndifferences from {baseline}, paired by seed", rows, columns))
+    """The differences from a baseline; columns give way as those of the comparison do."""
+    if rows:
+        title = f"\ndifferences from {baseline}, paired by seed"
+        _show(title, rows, columns, LEAST_IMPORTANT, "differences.csv or the page")
 
 
 def show_closing(numbers: Mapping[str, float], folder: Path, failure: str = "") -> None:
