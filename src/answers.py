@@ -53,6 +53,7 @@ def main() -> None:
         options = from_command_line(Options, sys.argv[1:], __doc__ or "")
         from .launch.jobs import cores
         from .launch.sweep import OUTPUTS, study_names
+        from .launch.user_files import choices
         from .reporting.answers import collect, write_answers
         from .reporting.terminal import console
         from .results.files import refuse_unwritable
@@ -66,7 +67,8 @@ def main() -> None:
         failed = run_studies(studies, options, options.jobs or cores()) if options.run else []
         for name, folder in studies.items():
             collect(name, folder, Path(options.out))
-        console.print(f"  {write_answers(Path(options.out), study_names())}", markup=False, soft_wrap=True)
+        page = write_answers(Path(options.out), study_names(), choices("sweeps"))
+        console.print(f"  {page}", markup=False, soft_wrap=True)
         if failed:
             console.print(f"  failed: {', '.join(failed)}; their output: {OUTPUTS}/answers/", markup=False)
             raise SystemExit(1)

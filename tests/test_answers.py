@@ -14,6 +14,7 @@ from src.claims.checks import Checks
 from src.claims.judge import ClaimVerdict, ContrastVerdict
 from src.claims.record import StudyVerdict, read_verdict, write_verdict
 from src.launch.sweep import study_names
+from src.launch.user_files import choices
 from src.reporting.answers import FOLDER, MARKERS, answers_page, collect, progress_line, short_table, write_answers
 from src.reporting.study_files import header, reading, settings
 from src.reporting.verdicts import basis, forest
@@ -49,7 +50,7 @@ def study(folder: Path, name: str, verdict: Verdict = Verdict.HOLDS, checks: Che
 
 
 def test_the_committed_tables_are_those_of_the_committed_verdicts() -> None:
-    assert (DOCS / "answers.md").read_text() == answers_page(DOCS / FOLDER, study_names())
+    assert (DOCS / "answers.md").read_text() == answers_page(DOCS / FOLDER, study_names(), choices("sweeps"))
     readme = (ROOT / "README.md").read_text()
     assert readme.split(MARKERS[0])[1].split(MARKERS[1])[0] == short_table(DOCS / FOLDER, study_names())
     collected = {path.stem for path in (DOCS / FOLDER).glob("*.json")}
@@ -146,7 +147,7 @@ def test_verdicts_are_plain_json_without_nan(tmp_path: Path) -> None:
 
 
 def test_every_section_says_what_ran_what_was_seen_and_what_its_numbers_are() -> None:
-    sections = re.split(r"(?m)^## ", answers_page(DOCS / FOLDER, study_names()))[2:]
+    sections = re.split(r"(?m)^## ", answers_page(DOCS / FOLDER, study_names(), choices("sweeps")))[2:]
     assert len(sections) == len(list((DOCS / FOLDER).glob("*.json")))
     for section in sections:
         assert all(f"\n*{label}:* " in section for label in ("Compared", "Expected", "Seen")), section[:20]

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from src.reporting.cautions import cautions
-from src.reporting.story import answer, causes
+from src.reporting.story import answer, causes, no_cause
 from src.reporting.terms import WORDS, used_terms, with_terms
 from src.reporting.variant import Variant
 from src.results.runs import FinishedRun
@@ -76,7 +76,9 @@ def test_a_cause_that_goes_along_is_named_with_its_correlation_and_n() -> None:
         "The more a net aliases, the further a 1-px crop moves its output (aliasing fraction: 0.05 in v0"
     )
     assert "Rank correlation +1.00 over 7 variants" in text and "tried 2 pairs" in text and "not prove" in text
+    assert no_cause(nets) == "" == no_cause(nets[:1])
     assert causes(nets[:4]) == [], "too few variants"
+    assert no_cause(nets[:4]).startswith("Why? 4 variants are too few to say which measured number goes along")
     assert causes([*nets, variant("without", 0.9, 0.2)]) == [], "not measured in all"
     shuffled = [
         variant(f"v{i}", 0.9, 0.1 + aliasing[j], {key: aliasing[i]}) for i, j in enumerate([3, 0, 6, 2, 5, 1, 4])

@@ -7,7 +7,6 @@ from pathlib import Path
 from ..claims.checks import Checks
 from ..claims.judge import ClaimVerdict, ContrastVerdict
 from ..claims.record import StudyVerdict, read_verdict
-from ..launch.user_files import choices
 from ..metrics.quantities import quantities
 from ..naming import natural_order
 from ..results import files
@@ -84,18 +83,19 @@ def collect(name: str, folder: Path, out: Path) -> None:
         files.write(out / FOLDER / f"{name}.json", content)
 
 
-def write_answers(out: Path, names: Sequence[str]) -> Path:
+def write_answers(out: Path, names: Sequence[str], sweeps: Mapping[str, Path] | None = None) -> Path:
     """Write ``answers.md`` and a picture for each study from the collected verdicts, and the short table of the README.
 
     Args:
         out: folder of ``answers.md``; the verdicts are collected in a folder below.
         names: of all studies; those without verdicts are listed as not run.
+        sweeps: name → the file of a study, whose header its section tells.
 
     Returns:
         the path of ``answers.md``.
     """
     page, readme = out / "answers.md", out.parent / "README.md"
-    files.write(page, answers_page(out / FOLDER, names))
+    files.write(page, answers_page(out / FOLDER, names, sweeps))
     for name, study in collected(out / FOLDER).items():
         files.write(out / FOLDER / f"{name}.svg", forest(study))
     if readme.exists() and all(mark in (text := readme.read_text(encoding="utf-8")) for mark in MARKERS):
@@ -133,15 +133,15 @@ def collected(folder: Path) -> dict[str, StudyVerdict]:
     studies = {name: read_verdict(folder / f"{name}.json") for name in names}
     for name, study in studies.items():
         with files.reading(folder / f"{name}.json"):  # its texts and numbers are read as they are written
-            _ = _section(name, study), forest(study), verdict_table({name: study})
+            _ = _section(name, study, None), forest(study), verdict_table({name: study})
     return studies
 
 
-def answers_page(folder: Path, names: Sequence[str]) -> str:
-    """Markdown: the table of all claims, then a section for each study."""
+def answers_page(folder: Path, names: Sequence[str], sweeps: Mapping[str, Path] | None = None) -> str:
+    """Markdown: the table of all claims, then a section for each study, with the header of its file in ``sweeps``."""
     studies = collected(folder)
     table = [INTRO, verdict_table(studies), *_not_run(folder, names)[1:], "", READING]
-    return "\n".join([*table, *(_section(name, study) for name, study in studies.items())])
+    return "\n".join([*table, *(_section(name, study, (sweeps or {}).get(name)) for name, study in studies.items())])
 
 
 def verdict_table(studies: Mapping[str, StudyVerdict]) -> str:
@@ -179,9 +179,9 @@ def _seeds(claim: ClaimVerdict) -> str:
     return "–".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
 
 
-def _section(name: str, study: StudyVerdict) -> str:
+def _section(name: str, study: StudyVerdict, file: Path | None) -> str:
     """A study's question, what ran, what was read from it, its picture, contrasts, and what they rest on."""
-    lines = [f"## {name}", "", f"**{study.question}** ({study.number})", "", *_story(name, study)]
+    lines = [f"## {name}", "", f"**{study.question}** ({study.number})", "", *_story(file, study.preset)]
     lines += [f"![differences and their intervals](answers/{name}.svg)", ""]
     for claim in study.claims:
         needs = " *(needs any of these)*" if claim.need == "any" else ""
@@ -199,15 +199,14 @@ def _section(name: str, study: StudyVerdict) -> str:
     return "\n".join(lines)
 
 
-def _story(name: str, study: StudyVerdict) -> list[str]:
+def _story(file: Path | None, preset: str) -> list[str]:
     """From the header of the study's file, where there is one: what ran, what was expected, what the numbers say."""
-    path = choices("sweeps").get(name)
-    if path is None:
+    if file is None:
         return []
-    parts = header(path)
+    parts = header(file)
     told = {"Compared": parts.get("Cost", ""), "Expected": parts.get("Expect", ""), "Seen": reading(parts)}
     lines = [f"*{label}:* {' '.join(words.split())}\n" for label, words in told.items() if words]
-    same = " ".join(settings(path, study.preset))
+    same = " ".join(settings(file, preset))
     return [*lines[:1], *([f"*In all runs:* `{same}`\n"] if same else []), *lines[1:]]
 
 

@@ -32,7 +32,7 @@ from .map_browser import serialize_maps
 from .metamers import pictures_of, write_slide
 from .reference_nets import numbers_of_nets
 from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section, drawn
-from .story import answer, causes
+from .story import answer, causes, no_cause
 from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
 from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path
 from .terms import key_of, terms, used_terms, with_terms
@@ -210,7 +210,12 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
     if groups and context.get("table"):  # of a page without a comparison, the groups are most of what there is
         groups[0]["open"] = True
     context |= {"groups": groups, "open_figures": figures.get(None, []), "cautions": cautions(variants)}
-    context |= {"answer": answer(variants), "causes": causes(variants), "plotly": plotly_library()}
+    context |= {
+        "answer": answer(variants),
+        "causes": causes(variants),
+        "no_cause": no_cause(variants),
+        "plotly": plotly_library(),
+    }
     text = environment.get_template("page.html.j2").render(context)
     return text.replace(DEFINITIONS, _definitions(text), 1)
 

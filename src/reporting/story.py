@@ -14,6 +14,8 @@ BEST = {
     "crop_1px_output_distance": "is moved least by a 1-px crop (output distance {:.3f})",
     "test_r2": "localizes best (R² {:.3f})",
 }
+#: variants that all pairs of outcomes and candidates can be tried on: 2 / 6! is below 5% by 12, 2 / 5! is not
+ENOUGH_VARIANTS = 6
 #: columns in which the smallest value is the best
 SMALLEST = ("crop_1px_output_distance",)
 
@@ -31,6 +33,16 @@ def causes(variants: Sequence[Variant]) -> list[str]:
     learned = {name: [v for v in group if is_ranked(v) and not is_near_chance(v)] for name, group in groups.items()}
     sentences = {name: why(group, ALPHA / len(groups)) for name, group in learned.items() if group}
     return [f"{name}: {text}" if len(groups) > 1 else text for name, texts in sentences.items() for text in texts]
+
+
+def no_cause(variants: Sequence[Variant]) -> str:
+    """Why a comparison of few variants names no cause; empty where it does, or where they are enough."""
+    if not 1 < len(variants) < ENOUGH_VARIANTS or causes(variants):
+        return ""
+    return (
+        f"Why? {len(variants)} variants are too few to say which measured number goes along with the answer; "
+        f"{ENOUGH_VARIANTS} or more can show it."
+    )
 
 
 def _best_of(group: Sequence[Variant]) -> str:
