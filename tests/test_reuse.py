@@ -18,6 +18,7 @@ from src.reporting.maps import epochs_of
 from src.reporting.terminal import console
 from src.results import files
 from src.results.identity import FORMAT, read_config
+from src.results.measures import summary_values
 from src.results.runs import FinishedRun
 from src.training.run import run
 from tests.helpers import tiny, wandb_records
@@ -152,7 +153,7 @@ def test_a_run_that_is_used_is_a_run_of_its_own_at_wandb(done: Path, tmp_path: P
     rows = [record["history"]["item"] for record in records if record["type"] == "history"]
     assert [row["epoch"] for row in rows if "val/accuracy" in row] == [1, 2]
     summary = {k: v for r in records if r["type"] == "summary" for k, v in r["summary"]["update"].items()}
-    expected = FinishedRun(done, {}).numbers
+    expected = summary_values(FinishedRun(done, {}).results)
     assert {key: summary[key] for key in expected} == pytest.approx(expected, nan_ok=True)
 
 
