@@ -260,10 +260,7 @@ FEW_TRANSFORMS = [name for name in MEASURE_NAMES if name not in {*TRANSFORMS_OF}
     ("name", "seeds", "others"),
     [
         ("shift", 2, MEASURE_NAMES),
-        ("shift", 1, FEW_TRANSFORMS),
         ("layers", 1, FEW_TRANSFORMS),
-        ("layers", 2, FEW_TRANSFORMS),
-        ("rolls", 1, FEW_TRANSFORMS),
         ("rolls", 2, FEW_TRANSFORMS),
     ],
 )
