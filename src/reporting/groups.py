@@ -41,11 +41,15 @@ def extremes(values: Values) -> str:
     ('0.113 (blur) to 0.302 (none)', '0.500', '0.500 in all')
     """
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    least, largest = _short(values[low]), _short(values[high])
     if len(values) == 1:
-        return f"{values[low]:z.3f}"
-    if f"{values[low]:z.3f}" == f"{values[high]:z.3f}":
-        return f"{values[low]:z.3f} in all"
-    return f"{values[low]:z.3f} ({low}) to {values[high]:z.3f} ({high})"
+        return least
+    return f"{least} in all" if least == largest else f"{least} ({low}) to {largest} ({high})"
+
+
+def _short(value: float) -> str:
+    """Three decimals, or three digits of a number from 10 on."""
+    return "0" if value == 0 else f"{value:z.3f}" if abs(value) < 10 else f"{value:.3g}"
 
 
 def measured_at(variant: Variant, key: Key) -> float:
