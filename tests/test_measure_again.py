@@ -258,11 +258,7 @@ FEW_TRANSFORMS = [name for name in MEASURE_NAMES if name not in {*TRANSFORMS_OF}
 
 @pytest.mark.parametrize(
     ("name", "seeds", "others"),
-    [
-        ("shift", 2, MEASURE_NAMES),
-        ("layers", 1, FEW_TRANSFORMS),
-        ("rolls", 2, FEW_TRANSFORMS),
-    ],
+    [("shift", 2, MEASURE_NAMES), ("layers", 1, FEW_TRANSFORMS), ("rolls", 2, FEW_TRANSFORMS)],
 )
 def test_a_report_of_crossed_axes_where_one_run_has_one_family_alone(
     name: str, seeds: int, others: Sequence[str], of_family: dict[str, Found], done: Path, tmp_path: Path
