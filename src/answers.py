@@ -77,8 +77,9 @@ def main() -> None:
 def _refuse_unknown(options: Options) -> None:
     """``UserError`` for a preset or a launcher that is none."""
     from .errors import UserError, did_you_mean
+    from .launch.user_files import choices
 
-    for key, names in {"preset": ("quick", "full"), "launcher": ("basic", "local", "slurm")}.items():
+    for key, names in {"preset": ("quick", "full"), "launcher": ("basic", *choices("hydra/launcher"))}.items():
         if (name := getattr(options, key)) not in names:
             raise UserError(f"{key}={name}: {did_you_mean(name, names)}choose one of {', '.join(names)}")
 

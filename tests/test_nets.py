@@ -431,6 +431,26 @@ def test_a_net_is_compared_with_one_that_was_measured_on_the_same_images(
         assert not (tmp_path / "three").exists()
 
 
+@pytest.mark.parametrize("end", ["raise ValueError('spent')", "raise SystemExit(3)"])
+def test_a_net_of_ones_own_that_fails_in_a_later_call_is_one_line(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"late_{len(end)}"
+    code = (
+        "from torch import nn\n\nclass Late(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.conv = nn.Conv2d(3, 4, 3)\n\n    def forward(self, x):\n"
+        f"        if len(x) > 2:\n            {end}\n        return self.conv(x).mean((2, 3))\n"
+    )
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = f"net={name}:Late size=16 data=shapes images=8 what=shift,flip out={tmp_path / 'measures.csv'}"
+    monkeypatch.setattr(sys, "argv", ["src.measure", *words.split()])
+    with pytest.raises(SystemExit, match="2"):
+        measure.main()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: net={name}:Late: {tmp_path / name}.py, line 10: ")
+
+
 def test_the_size_of_metamers_is_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

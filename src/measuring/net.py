@@ -1,6 +1,9 @@
 """Measure a net of a library, or of one's own, on images."""
 
+import sys
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from ..evaluation.families import MetamerOptions
 from ..evaluation.suite import evaluate_families
 from ..models.norm import calibrate
 from ..nets.external import DEFAULT, Image, check_net, is_own, load_net, output_size, with_hints
+from ..nets.hooks import first_line
 from ..reporting.terminal import console, show_measured, show_notes
 from ..results import files
 from ..results.runs import FinishedRun
@@ -53,7 +57,7 @@ def measure_net(options: Options) -> None:
     as_built = is_own(name) and options.weights == DEFAULT  # one's own net, which comes with its weights
     title = _title(provenance)
     console.print(f"  {title}: {len(test_set.padded)} images of {options.data.name}, {side}×{side}", markup=False)
-    with console.status("measuring") as status:
+    with errors_of_own_code(name), console.status("measuring") as status:
         found = list(evaluate_families(adapter, test_set, families, status.update))
         if options.floor and options.weights != "none" and not as_built:
             twin = replace(adapter, net=load_net(name, "none", options.classes).net.to(device))
@@ -66,6 +70,23 @@ def measure_net(options: Options) -> None:
     show_page(run, title, out, f" of {options.data.name}, {side}×{side} pixels", beside)
     settings = NET | {key: value for key, value in asdict(options).items() if value is not None}
     log(options, title, out, found, settings | {"what": families, "layers": adapter.layers, "size": side})
+
+
+@contextmanager
+def errors_of_own_code(name: str) -> Iterator[None]:
+    """An exception in the file of one's own net, as in a later call than the first, as a ``UserError`` that names the
+    line; all others as they are.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None) if is_own(name) else None
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        if not lines:
+            raise
+        raise UserError(f"net={name}: {file}, line {lines[-1]}: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _title(provenance: Mapping[str, Any]) -> str:
