@@ -1,5 +1,6 @@
 """The baselines' frozen features against scikit-image and scikit-learn; their runs, which have no maps to show."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,10 @@ def test_kernel_features_are_scikit_learns(landmarks, inputs, spare, seed):
     assert not z[:, landmarks:].any(), "what is left of the features is 0"
     there = kernel(fitted).numpy() / SCALE
     np.testing.assert_allclose(there @ there.T, rbf_kernel(fitted.numpy(), gamma=1 / (2 * sigma**2)), atol=1e-4)
+    loaded = Nystrom(inputs, landmarks + spare).double()
+    loaded.load_state_dict(copy.deepcopy(kernel).state_dict())
+    assert torch.equal(loaded(others), kernel(others)), "from a checkpoint, too"
+    assert loaded._used == landmarks, "landmarks that were not fitted cost nothing"
 
 
 def test_a_kernel_of_equal_images_or_of_one_is_finite():

@@ -31,7 +31,7 @@ class Nystrom(nn.Module):
 
     Args:
         inputs: dimension of x.
-        landmarks: dimension of z. Where fewer vectors are given to ``fit``, the rest of z is 0.
+        landmarks: dimension of z. Where fewer vectors are given to ``fit``, the rest of z is 0 and costs nothing.
     """
 
     landmarks: Tensor
@@ -43,25 +43,30 @@ class Nystrom(nn.Module):
         self.register_buffer("landmarks", torch.randn(landmarks, inputs))
         self.register_buffer("whiten", torch.eye(landmarks))
         self.register_buffer("sigma", torch.tensor(inputs**0.5))
+        self._used = landmarks
+        self.register_load_state_dict_post_hook(_count_used)
 
     @torch.no_grad()
     def fit(self, vectors: Float[Tensor, "n i"]) -> None:
         """Take the first vectors as landmarks, and half the median distance between them, if there are two, as σ."""
         count = min(len(vectors), len(self.landmarks))
-        self.landmarks.zero_()[:count] = vectors[:count]
         if count > 1:
             self.sigma.fill_(WIDTH * torch.pdist(vectors[:count]).median().clamp(min=1e-6))
-        values, directions = torch.linalg.eigh(self._kernel(vectors[:count])[:, :count].double())
+        self._used = count
+        self.landmarks.zero_()[:count] = vectors[:count]
+        values, directions = torch.linalg.eigh(self._kernel(vectors[:count]).double())
         kept = values > NEGLIGIBLE * values[-1]
         self.whiten.zero_()[:count, : int(kept.sum())] = (directions[:, kept] / values[kept].sqrt()).to(vectors.dtype)
 
     def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n m"]:
         """Vectors to features of length up to ``SCALE``."""
-        return SCALE * F.linear(self._kernel(x), self.whiten.T)
+        features = SCALE * F.linear(self._kernel(x), self.whiten[: self._used, : self._used].T)
+        return F.pad(features, (0, len(self.landmarks) - self._used))
 
-    def _kernel(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n m"]:
-        lengths = x.square().sum(1, keepdim=True) + self.landmarks.square().sum(1)
-        squares = (lengths - 2 * F.linear(x, self.landmarks)).clamp(min=0)
+    def _kernel(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n used"]:
+        landmarks = self.landmarks[: self._used]
+        lengths = x.square().sum(1, keepdim=True) + landmarks.square().sum(1)
+        squares = (lengths - 2 * F.linear(x, landmarks)).clamp(min=0)
         return torch.exp(-squares / (2 * self.sigma**2))
 
     def summary_rule(self, layer: Layer) -> Layer:
@@ -72,6 +77,11 @@ class Nystrom(nn.Module):
     def extra_repr(self) -> str:
         """Shown by ``print(net)``."""
         return "{1} → {0}".format(*self.landmarks.shape)
+
+
+def _count_used(kernel: Nystrom, _: object) -> None:
+    """How many landmarks a loaded kernel was fitted to; the others have weights of 0."""
+    kernel._used = int(kernel.whiten.any(1).nonzero().max()) + 1
 
 
 class HOGKernel(HOG):
