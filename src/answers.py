@@ -54,7 +54,7 @@ def main() -> None:
         from .launch.jobs import cores
         from .launch.sweep import OUTPUTS, study_names
         from .launch.user_files import choices
-        from .reporting.answers import collect, write_answers
+        from .reporting.answers import FOLDER, collect, longest_first, write_answers
         from .reporting.terminal import console
         from .results.files import refuse_unwritable
 
@@ -62,7 +62,7 @@ def main() -> None:
         refuse_unwritable("out", Path(options.out))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # studies save, as on Ctrl-C
         studies = {}
-        for name in study_names(options.studies):
+        for name in longest_first(study_names(options.studies), Path(options.out) / FOLDER):
             studies[name] = OUTPUTS / (name if options.preset == "quick" else f"{name},preset={options.preset}")
         failed = run_studies(studies, options, options.jobs or cores()) if options.run else []
         for name, folder in studies.items():

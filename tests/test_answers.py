@@ -15,7 +15,16 @@ from src.claims.judge import ClaimVerdict, ContrastVerdict
 from src.claims.record import StudyVerdict, read_verdict, write_verdict
 from src.launch.sweep import study_names
 from src.launch.user_files import choices
-from src.reporting.answers import FOLDER, MARKERS, answers_page, collect, progress_line, short_table, write_answers
+from src.reporting.answers import (
+    FOLDER,
+    MARKERS,
+    answers_page,
+    collect,
+    longest_first,
+    progress_line,
+    short_table,
+    write_answers,
+)
 from src.reporting.study_files import header, reading, settings
 from src.reporting.verdicts import basis, forest
 from src.results import files
@@ -97,6 +106,18 @@ def test_a_line_of_progress_counts_runs_and_ends_with_the_verdicts(tmp_path: Pat
     files.write_json(folder / files.SWEEP, {"jobs": ["run", "other"]})
     assert progress_line(folder) == "1 of 2 runs"
     assert progress_line(tmp_path / "not there") == "0 of 0 runs"
+
+
+def test_studies_that_took_longest_are_begun_first_and_before_them_those_that_nobody_timed(tmp_path: Path) -> None:
+    for name, seconds in (("short", 60.0), ("untimed", 0.0), ("long", 300.0)):
+        folder = study(tmp_path / "outputs", name)
+        tree = json.loads((folder / files.VERDICT).read_text())
+        files.write_json(folder / files.VERDICT, tree | {"seconds": seconds})
+        collect(name, folder, tmp_path / "docs")
+    order = longest_first(["short", "new", "long", "untimed"], tmp_path / "docs" / FOLDER)
+    assert order == ["new", "untimed", "long", "short"]
+    page = write_answers(tmp_path / "docs", []).read_text()
+    assert "5 minutes one after the other" in page and "0 minutes" not in page
 
 
 def test_studies_run_side_by_side_and_a_failed_one_does_not_stop_the_others(

@@ -38,6 +38,7 @@ class StudyVerdict:
         data, hardware: of the runs.
         code: the commit, or the version, that the claims were stated with.
         checks: of every run, beside the claims.
+        seconds: that all runs took, one after the other.
     """
 
     number: str
@@ -59,6 +60,7 @@ class StudyVerdict:
     hardware: list[str] = field(default_factory=list)
     code: str = ""
     checks: Checks = field(default_factory=Checks)
+    seconds: float = 0.0
 
 
 def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, alpha: float = ALPHA) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def judge_sweep(folder: Path, runs: Sequence[FinishedRun], missing: Mapping[str,
         command=sweep.get("command", "").splitlines()[-1] if sweep.get("command") else "",
         data=_values(run.settings.get("data.name") for run in runs),
         hardware=_values(run.facts.get("hardware") for run in runs), code=entry["first"].get("code", ""),
-        checks=checks_of(runs, missing),
+        checks=checks_of(runs, missing), seconds=sum(run.facts.get("seconds", 0.0) for run in runs),
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The table of all verdicts: one row per claim, from the ``verdict.json`` of every study."""
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..claims.checks import Checks
@@ -137,6 +138,14 @@ def collected(folder: Path) -> dict[str, StudyVerdict]:
     return studies
 
 
+def longest_first(names: Iterable[str], folder: Path) -> list[str]:
+    """Studies by the time that their runs took when last collected, so that no long one is left for the end; those
+    of an unknown time first.
+    """
+    known = {name: study.seconds for name, study in collected(folder).items()}
+    return sorted(names, key=lambda name: -(known.get(name) or math.inf))
+
+
 def answers_page(folder: Path, names: Sequence[str], sweeps: Mapping[str, Path] | None = None) -> str:
     """Markdown: the table of all claims, then a section for each study, with the header of its file in ``sweeps``."""
     studies = collected(folder)
@@ -231,6 +240,8 @@ def _runs(study: StudyVerdict) -> str:
     """What runs the verdicts rest on."""
     counts = f"{study.finished} of {study.jobs} runs finished{', none failed to train' * (not study.failed)}"
     where = f"data: {', '.join(study.data)}; {', '.join(study.hardware)}"
+    if study.seconds:
+        where += f", {study.seconds / 60:.0f} minutes one after the other"
     return f"{counts}. Preset {study.preset}; {where}; claims stated {study.stated[:10]}, code {study.code}."
 
 
