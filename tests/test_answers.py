@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from src.reporting.answers import (
     MARKERS,
     answers_page,
     collect,
+    collected,
     longest_first,
     progress_line,
     short_table,
@@ -177,11 +179,44 @@ def test_every_section_says_what_ran_what_was_seen_and_what_its_numbers_are() ->
         assert compared and all(any(word in number for word in defined) for number in compared), section[:20]
 
 
-def test_a_header_is_read_without_its_list_of_verdicts_and_settings_with_those_of_the_preset(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / FOLDER).glob("*.json")))
+def test_every_figure_of_what_was_seen_is_one_of_the_verdicts(name: str) -> None:
+    """Of a decimal figure or a percentage in the sentences of a sweep's header: some number of this study, or of one
+    that the sentences name, rounds to it; or it is a setting that the study's claims or variants have.
+    """
+    file = choices("sweeps")[name]
+    parts, known = header(file), collected(DOCS / FOLDER)
+    when, words = parts["Seen"].split("\n")[0], reading(parts)
+    contrasts = [contrast for claim in known[name].claims for contrast in claim.contrasts]
+    assert f"{max(contrast.pairs for contrast in contrasts)} seeds" in when
+    others = [study for study in known if study in words or f"({known[study].number})" in words]
+    numbers = [number for study in {name, *others} for number in _numbers(known[study])]
+    settings_of = [abs(float(number)) for number in re.findall(FIGURE, file.read_text().split("\nquestion:")[1])]
+    for figure in re.findall(rf"{FIGURE}%?", words):
+        digits = figure.removesuffix("%").partition(".")[2]
+        value, scale = (float(figure[:-1]) / 100, 100) if figure.endswith("%") else (float(figure), 1)
+        slack = 0.5 / scale / 10 ** len(digits) + 1e-9
+        if figure.endswith("%") or digits:
+            assert any(abs(abs(number) - value) <= slack for number in numbers) or value in settings_of, figure
+
+
+#: a number without its sign
+FIGURE = r"(?<![\w.])(?:\d+(?:\.\d+)?|\.\d+)"
+
+
+def _numbers(found: StudyVerdict) -> Iterator[float]:
+    """All numbers of a study's verdicts, and how large a difference is as a share of ``b``."""
+    for contrast in (contrast for claim in found.claims for contrast in claim.contrasts):
+        yield from (contrast.a, contrast.b, contrast.value, contrast.low, contrast.high, contrast.floor)
+        if contrast.b:
+            yield contrast.value / contrast.b
+
+
+def test_a_header_is_read_and_settings_with_those_of_the_preset(tmp_path: Path) -> None:
     path = tmp_path / "some.yaml"
     path.write_text(
         "# @package _global_\n#\n# Cost      2 runs: one,\n#           two\n# Seen      today:\n"
-        "#             holds: it does\n#               +1\n#           What it\n#           means.\nquestion: Why?\n"
+        "#           What it\n#           means.\nquestion: Why?\n"
         "defaults:\n  - override /data: shapes\nstudy:\n  presets:\n    full: {model.width: 32, seed: range(9)}\n"
         "model: {width: 8, bias: false}\ntrain: {steps: null}\nhydra:\n  sweeper:\n    params: {seed: range(5)}\n"
     )

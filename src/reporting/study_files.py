@@ -14,7 +14,7 @@ LABELS = ("Question", "Command", "Cost", "Expect", "Seen")
 
 
 def header(path: Path) -> dict[str, str]:
-    """The parts of a file's header by their label; their lines keep their indents."""
+    """The parts of a file's header by their label."""
     parts: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -23,14 +23,13 @@ def header(path: Path) -> dict[str, str]:
         if label in LABELS and line.startswith(f"# {label}"):
             parts[label] = [words.strip()]
         elif parts and line[1:].strip():
-            parts[list(parts)[-1]].append(line[1:].removeprefix(" " * 11))
+            parts[list(parts)[-1]].append(line[1:].strip())
     return {label: "\n".join(lines) for label, lines in parts.items()}
 
 
 def reading(parts: Mapping[str, str]) -> str:
-    """The sentences of the part ``Seen``, without its list of verdicts, whose lines are indented; empty without."""
-    lines = parts.get("Seen", "").splitlines()[1:]
-    return " ".join(line.strip() for line in lines if not line.startswith("  "))
+    """The sentences of the part ``Seen``, which follow the line that says when; empty without."""
+    return " ".join(parts.get("Seen", "").split("\n")[1:])
 
 
 def settings(path: Path, preset: str = "quick") -> list[str]:
