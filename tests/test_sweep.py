@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from src.config import from_dict
+from src.config import Config, from_dict
 from src.errors import UserError
-from src.launch.sweep import plan, study_names, summarize_config, sweep_name
+from src.launch.sweep import Plan, plan, study_names, summarize_config, sweep_name
 from src.models import ARCHITECTURES
 from src.pooling import POOLS
 from src.results import files
@@ -137,9 +137,26 @@ def test_named_sweeps_say_what_they_ask_and_compose(file: Path, monkeypatch: pyt
     else:
         made, name = plan(["-m", f"sweeps={file.stem}", seeds]), f"{file.stem},{seeds}"
     assert made is not None and len(made.jobs) > 1 and made.folder == Path("outputs") / name
-    for cfg in made.jobs.values():
+    for cfg in _nets(made):
         assert cfg.question
         assert summarize_config(cfg).parameters > 0
+
+
+def _nets(made: Plan) -> list[Config]:
+    """A job for each net that a sweep has."""
+    return [*{(repr(cfg.model), cfg.data.name): cfg for cfg in made.jobs.values()}.values()]
+
+
+@pytest.mark.parametrize("name", study_names("all"))
+def test_every_study_has_a_large_preset_whose_nets_have_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.launch.sweep.split", lambda data: SPLITS)
+    own = "seed=range" in (ROOT / "sweeps" / f"{name}.yaml").read_text()
+    quick = plan(["-m", f"sweeps={name}", *([] if own else ["seed=0"]), "study.judge=false"])
+    full = plan(["-m", f"sweeps={name}", *([] if own else ["seed=0,1,2,3,4"]), "preset=full"])
+    assert quick is not None and full is not None and quick.folder != full.folder and len(full.jobs) >= len(quick.jobs)
+    cost = [sum(summarize_config(cfg).multiply_adds for cfg in _nets(made)) for made in (quick, full)]
+    length = [max((cfg.train.steps or 0, cfg.train.epochs) for cfg in made.jobs.values()) for made in (quick, full)]
+    assert cost[0] <= cost[1] and length[0] < length[1], "larger nets, trained for longer"
 
 
 def test_the_sweep_of_every_pool_has_every_pool() -> None:
