@@ -69,6 +69,10 @@ has. The rule in full:
 #: numbers that a study may compare and that no measure declares
 NUMBERS = {
     "failed": "share of runs whose training diverged, or ended no better than chance",
+    "matched_correlation": "correlation of the channels of two nets over images and positions, matched one-to-one: the "
+    "match is chosen on half of the example images and judged on the other, both ways, and averaged over channels. From -1 "
+    "to 1. 1: the same channels in another order; 0: chance, and channels that are constant",
+    "matched_correlation_shuffled": "its floor: each image compared with the others, what all have in common by place",
     "grad_norm": "l2 norm of the gradient of all parameters, the mean over the steps of training",
     "alarm": "a column of the history, looked at once an epoch, that rises above its least (or falls below its "
     "greatest) value so far by more than clean runs do; one that never fires has the step of a look after the last",
@@ -175,8 +179,9 @@ def check_rows(studies: Mapping[str, StudyVerdict]) -> list[tuple[str, Verdict, 
 
 
 def _seeds(claim: ClaimVerdict) -> str:
-    counts = sorted({contrast.pairs for contrast in claim.contrasts})
-    return "–".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
+    """The least and the most of its contrasts; pairs of seeds are called so."""
+    counts = sorted({(contrast.pairs, " pairs" * (contrast.seeds_each > 1)) for contrast in claim.contrasts})
+    return "–".join(dict.fromkeys(f"{count}{of_pairs}" for count, of_pairs in (counts[0], counts[-1])))
 
 
 def _section(name: str, study: StudyVerdict, file: Path | None) -> str:
