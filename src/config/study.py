@@ -113,9 +113,10 @@ class Reading:
 class Contrast:
     """One comparison of a claim: ``a - b``, and what is expected of it.
 
-    A seed (with ``pairs``, a pair of seeds) gives one number: ``a - b``, each less what ``a_minus`` and ``b_minus`` name (a difference of differences),
-    or with ``slope`` the least-squares slope of ``a`` over a setting (less that of ``b``, if there is one). With
-    ``share``, the shares of runs that ended so, or in which an alarm fired, are compared, by an exact test.
+    A seed (with ``pairs``, a pair of seeds) gives one number: ``a - b``, each less what ``a_minus`` and ``b_minus``
+    name (a difference of differences), or with ``slope`` the least-squares slope of ``a`` over a setting (less that of
+    ``b``, if there is one). With ``share``, the shares of runs that ended so, or in which an alarm fired, are compared,
+    by an exact test.
     """
 
     a: Reading = field(default_factory=Reading)

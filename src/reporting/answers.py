@@ -70,8 +70,8 @@ has. The rule in full:
 NUMBERS = {
     "failed": "share of runs whose training diverged, or ended no better than chance",
     "matched_correlation": "correlation of the channels of two nets over images and positions, matched one-to-one: the "
-    "match is chosen on half of the example images and judged on the other, both ways, and averaged over channels. From -1 "
-    "to 1. 1: the same channels in another order; 0: chance, and channels that are constant",
+    "match is chosen on half of the example images and judged on the other, both ways, averaged over channels. From "
+    "-1 to 1. 1: the same channels in another order; 0: chance, and channels that are constant",
     "matched_correlation_shuffled": "its floor: each image compared with the others, what all have in common by place",
     "grad_norm": "l2 norm of the gradient of all parameters, the mean over the steps of training",
     "alarm": "a column of the history, looked at once an epoch, that rises above its least (or falls below its "

@@ -1,9 +1,9 @@
 """How alike the channels of two nets are, one by one: each is matched with one of the other net by correlation.
 
-The matching is that of "Convergent Learning" (Li, Yosinski, Clune, Lipson & Hopcroft 2015, arXiv 1511.07543): channels of
-two nets that learned from different initial weights are paired one-to-one so that the sum of the correlations of their
-outputs is largest. A match that is chosen and judged on the same images looks better than it is, the more so the more
-channels there are to choose from. So here it is chosen on half of the images and judged on the other half.
+The matching is that of "Convergent Learning" (Li, Yosinski, Clune, Lipson & Hopcroft 2015, arXiv 1511.07543): channels
+of two nets that learned from different initial weights are paired one-to-one so that the sum of the correlations of
+their outputs is largest. A match that is chosen and judged on the same images looks better than it is, the more so the
+more channels there are to choose from. So here it is chosen on half of the images and judged on the other half.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ def matched_correlation(
     """The mean correlation of the channels of two nets that are matched one-to-one; in [-1, 1], 1: the same channels in
     some order, each with an offset and a positive scale of its own.
 
-    A correlation is Pearson's, over images × positions. The match is the one with the largest sum of correlations on one
-    half of the images (Hungarian method, Li et al. 2015); the mean is taken on the other half, and over both ways. So it
-    is 0 on average for independent outputs. The halves are the first and the last images, in their order. A channel that
-    is constant on a half (dead) has a correlation of 0 there, and counts. nan if an output is.
+    A correlation is Pearson's, over images × positions. The match is the one with the largest sum of correlations on
+    one half of the images (Hungarian method, Li et al. 2015); the mean is taken on the other half, and over both ways.
+    So it is 0 on average for independent outputs. The halves are the first and the last images, in their order. A
+    channel that is constant on a half (dead) has a correlation of 0 there, and counts. nan if an output is.
 
     Raises:
         ValueError: fewer than four images, or shapes that differ.
@@ -79,7 +79,7 @@ def _standardised(maps: Float[np.ndarray, "n channels h w"]) -> Float[np.ndarray
 
 
 def _of_other_images(x: Float[np.ndarray, "channels n hw"], y: Float[np.ndarray, "channels n hw"]) -> float:
-    """The mean correlation over all orders of y's images without a fixed one: in them, all other images are as likely."""
+    """The mean correlation over all orders of y's images without a fixed one: there, all other images are as likely."""
     all_pairs, same = (x.sum(1) * y.sum(1)).sum(1), (x * y).sum((1, 2))
     return float(((all_pairs - same) / (x.shape[1] - 1)).mean())
 
