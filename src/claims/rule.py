@@ -42,8 +42,7 @@ are compared on the maps of the example images, before training or after its las
 
 def study_hash(study: Study) -> str:
     """The checksum of a study's claims and of the rule that decides them."""
-    of_pairs = any(contrast.of_pairs for claim in study.claims for contrast in claim.contrasts)
-    rule = RULE + ALARM_RULE * bool(study.alarms()) + PAIR_RULE * of_pairs
+    rule = RULE + ALARM_RULE * bool(study.alarms()) + PAIR_RULE * study.of_pairs
     return hashlib.sha256((rule + json.dumps(statement(study), sort_keys=True)).encode()).hexdigest()[:16]
 
 

@@ -193,13 +193,9 @@ class Contrast:
         if not any(reading.pairs for reading in sides.values()):
             return
         if self.share:
-            raise UserError(
-                f"{place}.share={self.share}: compares runs, and pairs= is of two runs; leave one of them out"
-            )
+            raise UserError(f"{place}.share={self.share}: counts runs, and pairs= is of two; leave one of them out")
         if other := [side for side, reading in sides.items() if not reading.pairs]:
-            raise UserError(
-                f"{place}: {other[0]} is a number of a run, and pairs= one of two; let all sides be of pairs"
-            )
+            raise UserError(f"{place}: {other[0]} is a number of one run, that of pairs= of two; let all be of pairs")
 
 
 @dataclass
@@ -252,6 +248,11 @@ class Study:
         if not self.looks or sorted({*self.looks}) != self.looks or self.looks[0] < 1:
             raise UserError(f"study.looks={self.looks}: must be growing numbers of seeds")
 
+    @property
+    def of_pairs(self) -> bool:
+        """Whether it compares numbers of pairs of runs."""
+        return any(contrast.of_pairs for claim in self.claims for contrast in claim.contrasts)
+
     def alarms(self) -> list[Reading]:
         """All readings of claims that read an alarm."""
         contrasts = [contrast for claim in self.claims for contrast in claim.contrasts]
@@ -278,6 +279,12 @@ def study_of(master: Any) -> Study:
     study.check()
     if master.seeds not in SEEDS:
         raise UserError(f"seeds={master.seeds}: choose one of {', '.join(SEEDS)}; a list of seeds is seed=0,1,2")
+    odd = [look for look in study.looks if look % 2]
+    if master.seeds == "auto" and odd and study.of_pairs:
+        raise UserError(
+            f"study.looks={study.looks}: numbers of pairs= are of seeds 0 and 1, 2 and 3, …, and {odd[0]} leaves a "
+            "seed without another"
+        )
     if master.preset not in (names := [QUICK, *study.presets]):
         raise UserError(f"preset={master.preset}: choose one of {', '.join(dict.fromkeys(names))}")
     return study

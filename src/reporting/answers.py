@@ -48,9 +48,10 @@ the stride ("strided"). So all shrink their maps alike. `crop 1` is a shift by 1
 edge, `roll 1` a circular one; `stage3` is the output of the third stage.
 
 **A contrast** is a difference *a − b* with an interval over seeds, and over test images too where it says "n = 10 ×
-1,000 images" (nets × images). *a* and *b* are means over seeds; of a contrast that is named a rise, fall, gap or loss,
-they are differences themselves. *Detectable* is the smallest difference that as many seeds show with a probability of
-80%. In a picture, the grey band is the margin, as wide in every row.
+1,000 images" (nets × images). Where it says "n = 10 pairs of seeds", a number is of two nets that differ in the seed
+alone, and each net is in one pair. *a* and *b* are means over seeds; of a contrast that is named a rise, fall, gap or
+loss, they are differences themselves. *Detectable* is the smallest difference that as many seeds show with a
+probability of 80%. In a picture, the grey band is the margin, as wide in every row.
 
 | verdict | claimed: *a* is larger (smaller: mirrored) | claimed: *a* and *b* are equal |
 |-|-|-|
