@@ -17,11 +17,12 @@ from src.config import from_dict, to_dict
 from src.data.splits import split
 from src.errors import UserError
 from src.metrics import COLUMNS
-from src.reporting.maps import read_maps, read_scale, save_maps
+from src.reporting.maps import read_scale, save_maps
 from src.reporting.wandb_logger import WandbLogger
 from src.results import files
 from src.results.identity import is_finished, read_checkpoint, read_config
 from src.results.runs import FinishedRun, find_runs
+from src.results.saved_maps import read_maps
 from src.training import callbacks
 from src.training.run import run
 from tests.helpers import model, tiny, wandb_records

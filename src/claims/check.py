@@ -22,8 +22,10 @@ from ..results.where import matching
 from ..stats.alarms import least_calibration_runs
 from ..stats.decisions import MINIMUM_SEEDS
 from ..stats.shares import least_runs
+from ..summary import summarize
 from ..transforms import TABLE, shift_amounts
 from .calibrate import FALSE_ALARMS
+from .seed_pairs import check_maps, check_pairs
 
 #: numbers of a run's ``run.json`` that can be compared
 FACTS = ("train_seconds", "seconds", "steps", "parameters", "multiply_adds", "realised_label_noise")
@@ -99,10 +101,19 @@ def _check_reading(reading: Reading, jobs: Sequence[Config], place: str) -> None
     if reading.history or reading.alarm:
         _check_column(reading, jobs, place)
         return
+    if reading.pairs:
+        for cfg in {repr((job.model, job.data, job.probe)): job for job in jobs}.values():
+            check_maps(reading, cfg, _channels(cfg), place)
+        return
     if reading.fact:
         if reading.fact not in FACTS:
             raise UserError(f"{place}.fact={reading.fact}: {_meant(reading.fact, FACTS)}")
         return
+    _check_measure(reading, jobs, place)
+
+
+def _check_measure(reading: Reading, jobs: Sequence[Config], place: str) -> None:
+    """Refuse a row that ``measures.csv`` of some job does not have."""
     measure = str(reading.measure)
     if quantity_of(measure) is None:
         raise UserError(f"{place}.measure={measure}: no such measure; {_meant(measure, quantities())}")
@@ -199,6 +210,15 @@ def _layers(cfg: Config, family: str) -> tuple[str, ...]:
     return output if family == ALWAYS else (*output, *_NAMES[key])
 
 
+def _channels(cfg: Config) -> dict[str, int]:
+    """Stage → the channels of its maps."""
+    stages = [name for name in _layers(cfg, "layers") if re.fullmatch(r"stage\d+", name)]
+    image, classes = image_shape(cfg.data)
+    with torch.device("meta"):
+        layers = summarize(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image).layers
+    return {stage: [each.channels for each in layers if each.name.startswith(f"{stage}.")][-1] for stage in stages}
+
+
 def _inverted(cfg: Config) -> tuple[str, ...]:
     """The layers that metamers are made of."""
     stages = (name for name in _layers(cfg, "layers") if name == "features" or re.fullmatch(r"stage\d+", name))
@@ -226,6 +246,9 @@ def _check_seeds(contrast: Contrast, chosen: Mapping[str, list[Config]], place: 
                 f"{place}: {counts['a']} and {counts['b']} runs; an exact test of shares needs {least} a side to show "
                 "any difference"
             )
+        return
+    if contrast.of_pairs:
+        check_pairs(chosen, place)
         return
     seeds = [{cfg.seed for cfg in some} for side, some in chosen.items() if not side.startswith("floor")]
     pairs = len(set.intersection(*seeds)) or min(map(len, seeds))

@@ -32,7 +32,9 @@ class ContrastVerdict:
         verdict: of this contrast alone; ``reason`` says why it is inadmissible.
         a, b: means of the two sides.
         value, low, high: ``a - b`` and its interval at ``level``, which is corrected for the claim's other contrasts.
-        pairs: seeds that both sides have (of a share: the runs of the smaller side).
+        pairs: seeds that both sides have (of a share: the runs of the smaller side; with ``seeds_each`` of 2: pairs of
+            seeds).
+        seeds_each: seeds that one of these takes: 2 where a number is of two nets.
         paired: whether differences are taken seed by seed.
         images: test images, where the interval is over seeds and images; 0: over seeds alone.
         detectable: the smallest difference that would be seen with a probability of 80%.
@@ -65,6 +67,7 @@ class ContrastVerdict:
     unmeasured: list[str] = field(default_factory=list)
     thresholds: dict[str, float] = field(default_factory=dict)
     calibration: int = 0
+    seeds_each: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class _Measured:
         self.found = ContrastVerdict(
             contrast.name or _name(contrast), _number(contrast), contrast.expect, float(contrast.margin or 0),
             Verdict.INADMISSIBLE, thresholds={name: value for name, value in thresholds.items() if value is not None},
-            calibration=calibration * bool(alarms),
+            calibration=calibration * bool(alarms), seeds_each=2 if contrast.of_pairs else 1,
         )  # fmt: skip
         if None in thresholds.values():
             least = least_calibration_runs(FALSE_ALARMS)
@@ -150,6 +153,7 @@ class _Measured:
         needed = None
         if verdict is Verdict.UNDECIDED:
             needed = seeds_needed(self.effect, found.expect, found.margin, level)  # type: ignore[arg-type]
+            needed = needed and needed * found.seeds_each
         return replace(
             found, value=self.effect.value, low=low, high=high, level=level, needed=needed,
             detectable=detectable(self.effect, level),
@@ -174,12 +178,13 @@ class _Measured:
         if missing := _too_many_missing(numbers.selections):
             return missing
         if pairs < MINIMUM_SEEDS:
-            return f"{pairs} {'seed' if pairs == 1 else 'seeds'}, and the rule needs {MINIMUM_SEEDS}"
+            return f"{self._count(pairs)}, and the rule needs {MINIMUM_SEEDS}"
         if floor := self._floor_reason(runs):
             return floor
         effect = self._effect(numbers, shared)
         if effect.standard_error == 0 and not self.contrast.a.fact:
-            return f"the difference is {effect.value:.3g} for every seed, which says nothing of its error"
+            each = "pair of seeds" if self.contrast.of_pairs else "seed"
+            return f"the difference is {effect.value:.3g} for every {each}, which says nothing of its error"
         self.effect = effect
         return ""
 
@@ -195,6 +200,11 @@ class _Measured:
             np.array([numbers.a[seed] - (numbers.b[seed] if numbers.b else self.contrast.against) for seed in seeds])
         )
 
+    def _count(self, number: int) -> str:
+        """``4 seeds``, or ``4 pairs of seeds``: what the numbers of the contrast are of."""
+        plural = "s" * (number != 1)
+        return f"{number} pair{plural} of seeds" if self.contrast.of_pairs else f"{number} seed{plural}"
+
     def _against(self, numbers: Numbers) -> float:
         return 0.0 if numbers.b else self.contrast.against
 
@@ -209,7 +219,7 @@ class _Measured:
             numbers = numbers_of(held, runs)
             seeds = numbers.paired
             if len(seeds) < MINIMUM_SEEDS:
-                return f"the floor {floor.label()} was measured with {len(seeds)} seeds only"
+                return f"the floor {floor.label()} was measured with {self._count(len(seeds))} only"
             effect = paired_effect(np.array([numbers.a[seed] - numbers.b[seed] for seed in seeds]))
             above = above or effect.interval(1 - ALPHA)[0] > 0
             if side == "a":

@@ -1,7 +1,7 @@
-"""The numbers of a contrast: one for each seed, and where it can be, one for each seed and test image."""
+"""The numbers of a contrast: one for each seed or pair of seeds, and where they are, for each seed and image."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -16,8 +16,9 @@ from ..results.where import matching
 from ..stats.alarms import alarm_step, first_alarm
 from ..stats.effects import slope
 from ..stats.intervals import value_and_influences
+from .seed_pairs import pair_number, pairs_of
 
-#: seed → number
+#: seed → number; of pairs of runs: the first seed of the pair → number
 BySeed = dict[int, float]
 #: the values of the settings in which runs of one seed differ
 Cell = tuple[str, ...]
@@ -120,27 +121,36 @@ class _Side:
         self.selection = Selection(reading.where or "", len(runs))
         points: dict[int, dict[Cell, tuple[float, float]]] = {}
         images: dict[int, list[Float[np.ndarray, " n"]]] = {}
-        # a net that learns wrong labels alone may end at chance: its history says all the same when an alarm fired
-        counted = (TRAINED, COLLAPSED) if reading.alarm else (TRAINED,)
-        cells = _cells(runs)
-        for run, cell in zip(runs, cells, strict=True):
-            if run.outcome not in counted:
-                self.selection.failed.append(run.folder.name)
-                continue
-            value = value_of(run, reading)
-            if np.isnan(value):
-                self.selection.unmeasured.append(run.folder.name)
-                continue
+        cells = {run.folder: cell for run, cell in zip(runs, _cells(runs), strict=True)}
+        for run, value in self._values(reading, runs):
             seed = int(run.settings["seed"])
-            points.setdefault(seed, {})[cell] = float(run.settings[axis]) if axis else 0.0, value
+            points.setdefault(seed, {})[cells[run.folder]] = float(run.settings[axis]) if axis else 0.0, value
             if not axis and (image := _per_image(run, reading)) is not None:
                 images.setdefault(seed, []).append(image)
-        points = {seed: by_cell for seed, by_cell in points.items() if by_cell.keys() == {*cells}}
+        points = {seed: by_cell for seed, by_cell in points.items() if by_cell.keys() == {*cells.values()}}
         numbers = {seed: _number([*by_cell.values()], axis) for seed, by_cell in points.items()}
         self.by_seed = {seed: number for seed, number in numbers.items() if not np.isnan(number)}
         complete = bool(points) and all(len(images.get(seed, [])) == len(cell) for seed, cell in points.items())
         same = len({len(image) for seed in points for image in images.get(seed, [])}) == 1
         self.per_image = {seed: np.mean(images[seed], axis=0) for seed in points} if complete and same else {}
+
+    def _values(self, reading: Reading, runs: Sequence[FinishedRun]) -> Iterator[tuple[FinishedRun, float]]:
+        """Each run with its number, and of pairs of runs the first; those without one are listed in the selection."""
+        # a net that learns wrong labels alone may end at chance: its history says all the same when an alarm fired
+        counted = (TRAINED, COLLAPSED) if reading.alarm else (TRAINED,)
+        self.selection.failed += [run.folder.name for run in runs if run.outcome not in counted]
+        trained = [run for run in runs if run.outcome in counted]
+        found: list[tuple[tuple[FinishedRun, ...], float]]
+        if reading.pairs:
+            pairs, alone = pairs_of(trained)  # a failed run takes the number of the other run of its pair along
+            found = [((run,), math.nan) for run in alone] + [(pair, pair_number(*pair, reading)) for pair in pairs]
+        else:
+            found = [((run,), value_of(run, reading)) for run in trained]
+        for members, value in found:
+            if np.isnan(value):
+                self.selection.unmeasured += [run.folder.name for run in members]
+            else:
+                yield members[0], value
 
 
 def _cells(runs: Sequence[FinishedRun]) -> list[Cell]:

@@ -32,10 +32,17 @@ greatest) by more than its threshold: the k-th largest of the largest changes of
 k = floor({FALSE_ALARMS} (n + 1)). One that never fires has the step of a look after the last.
 """
 
+#: of studies that read numbers of pairs of runs; changed whenever it is
+PAIR_RULE = """\
+A number of two nets is of runs that differ in the seed alone: of seeds 0 and 1, 2 and 3, …, each run in one pair. A
+pair of seeds counts as a seed does above; where a run of it failed or is missing, the other lacks the number. The nets
+are compared on the maps of the example images, before training or after its last epoch.
+"""
+
 
 def study_hash(study: Study) -> str:
     """The checksum of a study's claims and of the rule that decides them."""
-    rule = RULE + ALARM_RULE * bool(study.alarms())
+    rule = RULE + ALARM_RULE * bool(study.alarms()) + PAIR_RULE * study.of_pairs
     return hashlib.sha256((rule + json.dumps(statement(study), sort_keys=True)).encode()).hexdigest()[:16]
 
 

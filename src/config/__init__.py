@@ -6,13 +6,14 @@ from ..models.options import Model
 from .command_line import from_command_line
 from .convert import fitting_name, flatten, format_override, from_dict, from_omegaconf, plain_name, to_dict
 from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb
-from .study import QUICK, Claim, Command, Contrast, Reading, Study, study_of
+from .study import PAIRS, QUICK, Claim, Command, Contrast, Reading, Study, study_of
 
 __all__ = [
     "COMMAND_KEYS",
     "MEASURES",
     "MEASURE_NAMES",
     "NON_IDENTITY_KEYS",
+    "PAIRS",
     "QUICK",
     "Claim",
     "Command",

@@ -21,13 +21,15 @@ EXPECTATIONS = ("a<b", "a>b", "a=b")
 LOOKS = ("last", "best", "first", "min", "max", "mean")
 #: what shares of runs are compared of: those whose training ended so, or in which an alarm fired
 SHARES = ("collapsed", "diverged", "failed", "alarm")
+#: numbers of a pair of runs that differ in the seed alone (``claims.seed_pairs``)
+PAIRS = ("matched_correlation", "matched_correlation_shuffled")
 QUICK = "quick"
 SEEDS = ("fixed", "auto")
 
 
 @dataclass
 class Reading:
-    """One number of a run, and which runs it is read from.
+    """One number of a run, or of a pair of runs, and which runs it is read from.
 
     Fields that are left out are those of the reading it is compared with; without one, ``layer`` is ``output``,
     ``protocol`` is ``test``, ``amount`` is 0.
@@ -46,12 +48,15 @@ class Reading:
     alarm: str | None = None  # a column of history.csv: the optimiser step at which an alarm on it fires
     direction: str | None = field(default=None, metadata={"names": (*DIRECTIONS, None)})  # that the alarm waits for
     threshold: float | None = None  # of the alarm; left out: set by the runs of study.calibrate
+    # how alike two nets are whose seeds differ, 0 and 1, 2 and 3, …; with layer and untrained
+    pairs: str | None = field(default=None, metadata={"names": (*PAIRS, None)})
     tuned: str | None = None  # a setting, of which the runs with the best validation score count: train.lr
 
     @property
     def source(self) -> str:
-        """What it reads: ``measures``, ``history``, ``facts`` or ``alarm``; empty where it does not say."""
-        named = {"history": self.history, "facts": self.fact, "alarm": self.alarm, "measures": self.measure}
+        """What it reads: ``measures``, ``history``, ``facts``, ``alarm`` or ``pairs``; empty where it does not say."""
+        named = {"history": self.history, "facts": self.fact, "alarm": self.alarm, "pairs": self.pairs,
+                 "measures": self.measure}  # fmt: skip
         return next((source for source, name in named.items() if name), "")
 
     def after(self, other: "Reading") -> "Reading":
@@ -60,7 +65,7 @@ class Reading:
         What names a number goes together: a reading of a history column has no measure.
         """
         named = self.source
-        skipped = {"measure", "history", "fact", "alarm", "direction", "threshold"} if named else set()
+        skipped = {"measure", "history", "fact", "alarm", "direction", "threshold", "pairs"} if named else set()
         taken = {
             item.name: getattr(other, item.name)
             for item in fields(self)
@@ -73,7 +78,7 @@ class Reading:
         UserError: a field is wrong, or fields do not go together.
         """
         check_fields(self, f"{place}.")
-        sources = [key for key in ("measure", "history", "fact", "alarm") if getattr(self, key) is not None]
+        sources = [key for key in ("measure", "history", "fact", "alarm", "pairs") if getattr(self, key) is not None]
         if len(sources) > 1:
             raise UserError(f"{place}: names {' and '.join(sources)}; one of them is compared")
         if self.alarm and not self.direction:
@@ -82,6 +87,12 @@ class Reading:
             raise UserError(f"{place}.threshold={self.threshold}: must be 0 or a positive number")
         if not self.alarm and (self.direction or self.threshold is not None):
             raise UserError(f"{place}: direction and threshold are of an alarm: name a column of history.csv, alarm=")
+
+        if self.pairs and (self.transform or self.protocol not in (None, "test") or self.amount):
+            raise UserError(
+                f"{place}: pairs={self.pairs} is of the example images as they are; leave out transform, "
+                "protocol and amount"
+            )
 
     def label(self) -> str:
         """The number in words: ``output_distance, crop 1, layer output``."""
@@ -94,16 +105,18 @@ class Reading:
         amount = f" {self.amount:g}" if self.amount else ""
         protocol = "" if self.protocol in (None, "test") else f", {self.protocol}{amount}"
         layer = "" if self.layer in (None, "output") else f", {self.layer}"
-        return f"{self.measure}{protocol}{layer}" + ", untrained net" * bool(self.untrained)
+        measure = f"{self.pairs} of two seeds" if self.pairs else self.measure
+        return f"{measure}{protocol}{layer}" + ", untrained net" * bool(self.untrained)
 
 
 @dataclass
 class Contrast:
     """One comparison of a claim: ``a - b``, and what is expected of it.
 
-    A seed gives one number: ``a - b``, each less what ``a_minus`` and ``b_minus`` name (a difference of differences),
-    or with ``slope`` the least-squares slope of ``a`` over a setting (less that of ``b``, if there is one). With
-    ``share``, the shares of runs that ended so, or in which an alarm fired, are compared, by an exact test.
+    A seed (with ``pairs``, a pair of seeds) gives one number: ``a - b``, each less what ``a_minus`` and ``b_minus``
+    name (a difference of differences), or with ``slope`` the least-squares slope of ``a`` over a setting (less that of
+    ``b``, if there is one). With ``share``, the shares of runs that ended so, or in which an alarm fired, are compared,
+    by an exact test.
     """
 
     a: Reading = field(default_factory=Reading)
@@ -137,6 +150,11 @@ class Contrast:
             return {}
         return {side: self.floor.after(reading) for side, reading in self.readings().items() if side in ("a", "b")}
 
+    @property
+    def of_pairs(self) -> bool:
+        """Whether its numbers are of pairs of runs, of which each takes two seeds."""
+        return bool(self.a.pairs)
+
     def check(self, place: str) -> None:
         """Raises:
         UserError: a field is wrong, or fields do not go together.
@@ -145,6 +163,7 @@ class Contrast:
         sides = self.readings()
         for name, reading in sides.items():
             reading.check(f"{place}.{name}")
+        self._check_pairs(place)
         if self.floor is not None and self.floor.alarm:
             raise UserError(f"{place}.floor.alarm={self.floor.alarm}: an alarm is no floor; name a number")
         if self.margin is None or not 0 <= self.margin < math.inf:
@@ -161,11 +180,22 @@ class Contrast:
             if self.share == "alarm" and not all(reading.alarm for reading in self.readings().values()):
                 raise UserError(f"{place}.a: share=alarm compares an alarm: name a column of history.csv, alarm=")
         elif not self.a.source:
-            raise UserError(f"{place}.a: name a number: measure=, history=, fact= or alarm=")
+            raise UserError(f"{place}.a: name a number: measure=, history=, fact=, alarm= or pairs=")
         if self.b is not None and self.against:
             raise UserError(f"{place}.against={self.against:g}: a is compared with b; leave one of them out")
         if sides["a"] == sides.get("b") and sides.get("a_minus") == sides.get("b_minus"):
             raise UserError(f"{place}: a and b are the same; in b, say what differs: where=, layer=, untrained= …")
+
+    def _check_pairs(self, place: str) -> None:
+        """Refuse a number of pairs of runs where others are numbers of runs: they are not numbers of the same thing."""
+        floors = {f"floor of {side}": reading for side, reading in self.floors().items()}
+        sides = {**self.readings(), **floors}
+        if not any(reading.pairs for reading in sides.values()):
+            return
+        if self.share:
+            raise UserError(f"{place}.share={self.share}: counts runs, and pairs= is of two; leave one of them out")
+        if other := [side for side, reading in sides.items() if not reading.pairs]:
+            raise UserError(f"{place}: {other[0]} is a number of one run, that of pairs= of two; let all be of pairs")
 
 
 @dataclass
@@ -218,6 +248,11 @@ class Study:
         if not self.looks or sorted({*self.looks}) != self.looks or self.looks[0] < 1:
             raise UserError(f"study.looks={self.looks}: must be growing numbers of seeds")
 
+    @property
+    def of_pairs(self) -> bool:
+        """Whether it compares numbers of pairs of runs."""
+        return any(contrast.of_pairs for claim in self.claims for contrast in claim.contrasts)
+
     def alarms(self) -> list[Reading]:
         """All readings of claims that read an alarm."""
         contrasts = [contrast for claim in self.claims for contrast in claim.contrasts]
@@ -244,6 +279,12 @@ def study_of(master: Any) -> Study:
     study.check()
     if master.seeds not in SEEDS:
         raise UserError(f"seeds={master.seeds}: choose one of {', '.join(SEEDS)}; a list of seeds is seed=0,1,2")
+    odd = [look for look in study.looks if look % 2]
+    if master.seeds == "auto" and odd and study.of_pairs:
+        raise UserError(
+            f"study.looks={study.looks}: numbers of pairs= are of seeds 0 and 1, 2 and 3, …, and {odd[0]} leaves a "
+            "seed without another"
+        )
     if master.preset not in (names := [QUICK, *study.presets]):
         raise UserError(f"preset={master.preset}: choose one of {', '.join(dict.fromkeys(names))}")
     return study

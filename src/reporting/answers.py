@@ -49,9 +49,10 @@ the stride ("strided"). So all shrink their maps alike. `crop 1` is a shift by 1
 edge, `roll 1` a circular one; `stage3` is the output of the third stage.
 
 **A contrast** is a difference *a − b* with an interval over seeds, and over test images too where it says "n = 10 ×
-1,000 images" (nets × images). *a* and *b* are means over seeds; of a contrast that is named a rise, fall, gap or loss,
-they are differences themselves. *Detectable* is the smallest difference that as many seeds show with a probability of
-80%. In a picture, the grey band is the margin, as wide in every row.
+1,000 images" (nets × images). Where it says "n = 10 pairs of seeds", a number is of two nets that differ in the seed
+alone, and each net is in one pair. *a* and *b* are means over seeds; of a contrast that is named a rise, fall, gap or
+loss, they are differences themselves. *Detectable* is the smallest difference that as many seeds show with a
+probability of 80%. In a picture, the grey band is the margin, as wide in every row.
 
 | verdict | claimed: *a* is larger (smaller: mirrored) | claimed: *a* and *b* are equal |
 |-|-|-|
@@ -70,6 +71,10 @@ has. The rule in full:
 #: numbers that a study may compare and that no measure declares
 NUMBERS = {
     "failed": "share of runs whose training diverged, or ended no better than chance",
+    "matched_correlation": "correlation of the channels of two nets over images and positions, matched one-to-one: the "
+    "match is chosen on half of the example images and judged on the other, both ways, averaged over channels. From "
+    "-1 to 1. 1: the same channels in another order; 0: chance, and channels that are constant",
+    "matched_correlation_shuffled": "its floor: each image compared with the others, what all have in common by place",
     "grad_norm": "l2 norm of the gradient of all parameters, the mean over the steps of training",
     "alarm": "a column of the history, looked at once an epoch, that rises above its least (or falls below its "
     "greatest) value so far by more than clean runs do; one that never fires has the step of a look after the last",
@@ -184,8 +189,9 @@ def check_rows(studies: Mapping[str, StudyVerdict]) -> list[tuple[str, Verdict, 
 
 
 def _seeds(claim: ClaimVerdict) -> str:
-    counts = sorted({contrast.pairs for contrast in claim.contrasts})
-    return "–".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
+    """The least and the most of its contrasts; pairs of seeds are called so."""
+    counts = sorted({(contrast.pairs, " pairs" * (contrast.seeds_each > 1)) for contrast in claim.contrasts})
+    return "–".join(dict.fromkeys(f"{count}{of_pairs}" for count, of_pairs in (counts[0], counts[-1])))
 
 
 def _section(name: str, study: StudyVerdict, file: Path | None) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..results import files
 from ..results.runs import FinishedRun
+from ..results.saved_maps import read_maps
 from .inline_data import serialize_images, serialize_map_values
-from .maps import colours, epochs_of, read_maps, read_scale
+from .maps import colours, epochs_of, read_scale
 from .metamers import columns_of
 from .variant import Variant
 

@@ -39,16 +39,6 @@ def save_maps(
         draw_stage(folder, epoch, stage, scale[stage])
 
 
-def read_maps(run: Path, epoch: int) -> tuple[UInt8[np.ndarray, "n c h w"], dict[str, Float[np.ndarray, "n k p q"]]]:
-    """The example images, and stage → its maps after an epoch."""
-    arrays = read_arrays(path := run / MAPS / f"epoch_{epoch:03d}.npz", 4)
-    with reading(path):
-        images = arrays.pop("images")
-        if images.dtype != np.uint8 or images.shape[1] not in (1, 3):
-            raise ValueError(f"images of shape {images.shape}, {images.dtype}")
-    return images, arrays
-
-
 def epochs_of(run: Path) -> list[int]:
     """The epochs with saved maps, in order."""
     return sorted(int(file.stem.split("_")[1]) for file in (run / MAPS).glob("epoch_*.npz"))

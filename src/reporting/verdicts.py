@@ -65,12 +65,14 @@ def difference(contrast: ContrastVerdict) -> str:
 
 def basis(contrast: ContrastVerdict) -> str:
     """What the difference rests on: seeds, images, what could have been seen."""
-    parts = [f"n = {contrast.pairs}" + f" × {contrast.images:,} images" * bool(contrast.images)]
+    of_pairs = " pairs of seeds" * (contrast.seeds_each > 1)
+    parts = [f"n = {contrast.pairs}{of_pairs}" + f" × {contrast.images:,} images" * bool(contrast.images)]
     if not math.isnan(contrast.detectable):
         parts.append(f"detectable {short(contrast.detectable)}")
     if contrast.calibration:
         parts.append(f"thresholds by {contrast.calibration} runs")
-    if contrast.needed and contrast.needed > contrast.pairs:  # not so where another contrast makes a claim inadmissible
+    # not more where another contrast makes a claim inadmissible
+    if contrast.needed and contrast.needed > contrast.pairs * contrast.seeds_each:
         parts.append(f"{contrast.needed:,} seeds would decide")
     return "; ".join(parts)
 
