@@ -91,6 +91,28 @@ def test_a_difference_of_differences_is_that_of_each_seed(runs: list[FinishedRun
     assert [numbers.a[seed] - numbers.b[seed] for seed in SEEDS] == pytest.approx(by_hand)
 
 
+@pytest.mark.parametrize(
+    ("sides", "words"),
+    [
+        ({"b": {"where": "pool=none"}}, "accuracy"),
+        ({"b": {"untrained": True}}, "a: accuracy; b: accuracy, untrained net"),
+        ({"a_minus": {"protocol": "train"}, "b": {"where": "pool=none"}, "b_minus": {"where": "pool=none"}},
+         "accuracy − accuracy, train"),
+        ({"a_minus": {"where": "pool=none"}, "b": {"untrained": True}, "b_minus": {"where": "pool=none"}},
+         "a: accuracy of pool=max − pool=none; b: accuracy, untrained net − accuracy of pool=max − pool=none"),
+        ({"a_minus": {"where": "depth=2"}, "b": {"where": "pool=none,depth=4"},
+          "b_minus": {"where": "pool=none,depth=2"}},
+         "a: accuracy of pool=max − depth=2; b: accuracy of pool=none,depth=4 − pool=none,depth=2"),
+    ],
+)  # fmt: skip
+def test_the_number_of_a_contrast_names_each_side_that_differs(
+    runs: list[FinishedRun], sides: dict[str, Any], words: str
+) -> None:
+    readings = {side: Reading(**fields) for side, fields in sides.items()}
+    contrast = Contrast(Reading(where="pool=max", measure="accuracy"), margin=0.0, **readings)
+    assert judge_claim(Claim("", [contrast]), runs).contrasts[0].number == words
+
+
 def test_a_slope_is_the_difference_by_the_step_where_an_axis_has_two_levels(runs: list[FinishedRun]) -> None:
     contrast = Contrast(Reading(where="pool=max", measure="accuracy"), slope="model.depth", margin=0.0)
     by_hand = (accuracies(runs, "max", 4) - accuracies(runs, "max", 2)) / 2

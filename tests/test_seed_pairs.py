@@ -167,7 +167,8 @@ def test_a_verdict_counts_pairs_of_seeds_and_says_how_many_seeds_would_decide(
     verdict = judge_sweep(tmp_path, runs, {})
     assert verdict is not None
     first, second = (claim.contrasts[0] for claim in verdict.claims)
-    assert first.number == "matched_correlation of two seeds, stage1"
+    number = "matched_correlation of two seeds, stage1"
+    assert first.number == f"a: {number}; b: {number}, untrained net" and second.number == number
     assert basis(first).startswith("n = 6 pairs of seeds; detectable")
     assert page_of(verdict)["claims"][0]["contrasts"][0]["basis"] == basis(first)
     assert verdict_table({"pairs": verdict}).splitlines()[2].endswith("| 6 pairs |")

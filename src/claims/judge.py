@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..config import Claim, Contrast, Study
+from ..config import Claim, Contrast, Reading, Study
 from ..errors import UserError
 from ..results.runs import FinishedRun
 from ..stats.alarms import least_calibration_runs
@@ -262,7 +262,17 @@ def _number(contrast: Contrast) -> str:
         return f"share of runs with an alarm, {a.direction} of {a.alarm}"
     if contrast.share:
         return f"share of runs that {'failed' if contrast.share == 'failed' else contrast.share}"
-    label = contrast.readings()["a"].label()
-    if contrast.slope:
-        return f"slope of {label} over {contrast.slope}"
-    return label
+    sides = contrast.readings()
+    labels = [_side(sides[side], sides.get(f"{side}_minus")) for side in ("a", "b") if side in sides]
+    label = labels[0] if len({*labels}) == 1 else f"a: {labels[0]}; b: {labels[1]}"
+    return f"slope of {label} over {contrast.slope}" if contrast.slope else label
+
+
+def _side(reading: Reading, minus: Reading | None) -> str:
+    """A side in words: its number, less another where it is a difference: ``accuracy, train − accuracy``."""
+    if minus is None:
+        return reading.label()
+    if reading.where == minus.where:
+        return f"{reading.label()} − {minus.label()}"
+    number = reading.label() + f" − {minus.label()}" * (reading.label() != minus.label())
+    return f"{number} of {reading.where or 'all'} − {minus.where or 'all'}"

@@ -37,7 +37,9 @@ def settings(path: Path, preset: str = "quick") -> list[str]:
     with files.reading(path):
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         kept = {
-            key: value for group in ("data", "model", "train") for key, value in _flat(group, tree.get(group) or {})
+            key: value
+            for group in ("data", "model", "train", "measure", "probe")
+            for key, value in _flat(group, tree.get(group) or {})
         }
         data = [one["override /data"] for one in tree.get("defaults", []) if "override /data" in one]
         kept = ({"data": data[0]} if data else {}) | kept
