@@ -5,37 +5,10 @@ from ..data.options import Data, Probe
 from ..models.options import Model
 from .command_line import from_command_line
 from .convert import fitting_name, flatten, format_override, from_dict, from_omegaconf, plain_name, to_dict
-from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb
+from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config
 from .study import QUICK, Claim, Command, Contrast, Reading, Study, study_of
 
-__all__ = [
-    "COMMAND_KEYS",
-    "MEASURES",
-    "MEASURE_NAMES",
-    "NON_IDENTITY_KEYS",
-    "QUICK",
-    "Claim",
-    "Command",
-    "Config",
-    "Contrast",
-    "Data",
-    "Measure",
-    "Model",
-    "Probe",
-    "Reading",
-    "Study",
-    "Train",
-    "Trainer",
-    "Wandb",
-    "cli_errors",
-    "fitting_name",
-    "flatten",
-    "format_override",
-    "from_command_line",
-    "from_dict",
-    "from_omegaconf",
-    "omegaconf_errors",
-    "plain_name",
-    "study_of",
-    "to_dict",
-]
+__all__ = ["COMMAND_KEYS", "MEASURES", "MEASURE_NAMES", "NON_IDENTITY_KEYS", "QUICK", "Claim", "Command", "Config"]
+__all__ += ["Contrast", "Data", "Model", "Probe", "Reading", "Study", "cli_errors", "fitting_name", "flatten"]
+__all__ += ["format_override", "from_command_line", "from_dict", "from_omegaconf", "omegaconf_errors", "plain_name"]
+__all__ += ["study_of", "to_dict"]

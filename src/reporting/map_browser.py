@@ -100,11 +100,8 @@ def serialize_analysis(run: FinishedRun) -> dict[str, Any]:
             net["filters"] = _maps(arrays["filters"])
         if "cam" in arrays:
             net["cam"] = _maps(arrays["cam"][:, None])
-        stages = [name.removesuffix("/facts") for name in arrays if name.endswith("/facts")]
-        return net | {
-            "classes": run.facts.get("classes", []),
-            "stages": {stage: _stage(run, stage) for stage in stages},
-        }
+        names = [name.removesuffix("/facts") for name in arrays if name.endswith("/facts")]
+        return net | {"classes": run.facts.get("classes", []), "stages": {name: _stage(run, name) for name in names}}
 
 
 def _stage(run: FinishedRun, stage: str) -> dict[str, Any]:
