@@ -34,7 +34,7 @@ from .reference_nets import numbers_of_nets
 from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section, drawn
 from .story import answer, causes, no_cause
 from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
-from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path
+from .terminal import console, print_text, show_comparison, show_differences, shown_path
 from .terms import key_of, terms, used_terms, with_terms
 from .variant import Variant
 from .verdicts import page_of, show_verdicts
@@ -107,7 +107,8 @@ def _write_report(
         measured = {column: heading for column, heading in columns.items() if column not in (*FACTS, *FAILURES)}
         for reference, _ in comparison.baselines(variants, selected):
             show_differences(shown_differences(variants, reference), reference.name, measured)
-    show_failures(failures(runs))
+    for name, failure in failures(runs).items():
+        console.print(f"  {failure}: {name}", markup=False, soft_wrap=True)
     for name, reason in unfinished.items():
         print_text(f"missing: {name}: {reason}")
     console.print()
@@ -209,13 +210,9 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
             groups.append({"key": group.key, "title": group.title, "answer": words, **shown})
     if groups and context.get("table"):  # of a page without a comparison, the groups are most of what there is
         groups[0]["open"] = True
-    context |= {"groups": groups, "open_figures": figures.get(None, []), "cautions": cautions(variants)}
-    context |= {
-        "answer": answer(variants),
-        "causes": causes(variants),
-        "no_cause": no_cause(variants),
-        "plotly": plotly_library(),
-    }
+    context |= {"groups": groups, "open_figures": figures.get(None, []), "plotly": plotly_library()}
+    context |= {"answer": answer(variants), "causes": causes(variants), "no_cause": no_cause(variants)}
+    context |= {"cautions": cautions(variants)}
     text = environment.get_template("page.html.j2").render(context)
     return text.replace(DEFINITIONS, _definitions(text), 1)
 
