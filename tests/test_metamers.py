@@ -26,7 +26,8 @@ from src.pooling import POOLS
 from src.pooling.windows import Max
 from src.reporting.metamers import columns_of, metamer_pictures, write_slide
 from src.reporting.variant import Variant
-from src.results.measures import family_of_row, read_pictures, write_measures
+from src.results import files
+from src.results.measures import family_of_row, read_beside, write_measures
 from src.results.runs import FinishedRun
 from tests.helpers import network
 
@@ -353,7 +354,7 @@ def test_pictures_are_kept_and_drawn(tmp_path: Path) -> None:
 
 def test_a_run_without_metamers_has_no_slide(tmp_path: Path) -> None:
     write_measures(tmp_path / "measures.csv", [])
-    assert read_pictures(tmp_path / "measures.csv") == {}
+    assert read_beside(tmp_path / "measures.csv", files.PICTURES) == {}
     assert write_slide(tmp_path / "metamers.svg", {"net": {}}) is None and not (tmp_path / "metamers.svg").exists()
     assert not metamer_pictures([Variant("net", {}, [FinishedRun(tmp_path, {"seed": 0})])]).data
 
@@ -361,6 +362,6 @@ def test_a_run_without_metamers_has_no_slide(tmp_path: Path) -> None:
 def test_pictures_of_a_table_that_is_written_again_are_replaced(tmp_path: Path) -> None:
     run = finished(tmp_path)
     write_measures(tmp_path / "measures.csv", [], ["shift"])
-    assert read_pictures(tmp_path / "measures.csv").keys() == run.pictures.keys()
+    assert read_beside(tmp_path / "measures.csv", files.PICTURES).keys() == run.pictures.keys()
     write_measures(tmp_path / "measures.csv", [], ["metamers"])
-    assert not read_pictures(tmp_path / "measures.csv")
+    assert not read_beside(tmp_path / "measures.csv", files.PICTURES)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.pooling import POOLS
-from src.pooling.null_space import is_linear, kept, matrix_of, project, row_space
+from src.pooling.null_space import is_linear, matrix_of, project, row_space
 
 SIDE, CHANNELS = 12, 2
 MAPS = torch.rand(3, 1, SIDE, SIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -21,6 +21,11 @@ def pool(name: str, channels: int = 1, border: str = "circular") -> nn.Module:
     kind = POOLS[name]
     assert kind is not None
     return kind(stride=2, border=border, channels=channels).double().eval()
+
+
+def kept(maps: Tensor, basis: Tensor) -> Tensor:
+    """The projection of each map onto the row space."""
+    return (maps.flatten(1) @ basis.T @ basis).view_as(maps)
 
 
 def basis(layer: nn.Module) -> Tensor:

@@ -5,7 +5,7 @@ from ..data.options import Data, Probe
 from ..models.options import Model
 from .command_line import from_command_line
 from .convert import fitting_name, flatten, format_override, from_dict, from_omegaconf, plain_name, to_dict
-from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config, Measure, Train, Trainer, Wandb
+from .schema import COMMAND_KEYS, MEASURE_NAMES, MEASURES, NON_IDENTITY_KEYS, Config
 from .study import PAIRS, QUICK, Claim, Command, Contrast, Reading, Study, study_of
 
 __all__ = [
@@ -20,14 +20,10 @@ __all__ = [
     "Config",
     "Contrast",
     "Data",
-    "Measure",
     "Model",
     "Probe",
     "Reading",
     "Study",
-    "Train",
-    "Trainer",
-    "Wandb",
     "cli_errors",
     "fitting_name",
     "flatten",

@@ -32,8 +32,10 @@ def help_text(usage: str) -> str:
     sweeps = {name: _question(path) for name, path in choices("sweeps").items()}
     parts.append(_section("Named sweeps: -m sweeps=NAME", sweeps))
     for name, path in choices("hydra/launcher").items():
-        keys = {f"hydra.launcher.{key}={value}": words for key, value, words in KEY.findall(path.read_text("utf-8"))}
-        parts.append(_section(f"hydra/launcher={name}: {_first_comment(path)}", keys))
+        text = path.read_text("utf-8")
+        about = text.partition("\n")[0].removeprefix("# ").rstrip(":")  # its first line, a comment
+        keys = {f"hydra.launcher.{key}={value}": words for key, value, words in KEY.findall(text)}
+        parts.append(_section(f"hydra/launcher={name}: {about}", keys))
     parts.append("--cfg job prints the whole config, --hydra-help the options of Hydra.")
     return "\n\n".join(parts)
 
@@ -65,8 +67,3 @@ def _question(path: Path) -> str:
     """What a named sweep asks: the first line of its header, else its key ``question``."""
     found = re.search(r"^(?:# Question|question:) +(.+)$", path.read_text("utf-8"), re.MULTILINE)
     return " ".join(found[1].split()) if found else ""
-
-
-def _first_comment(path: Path) -> str:
-    """The first line of a file, if it is a comment."""
-    return path.read_text("utf-8").partition("\n")[0].removeprefix("# ").rstrip(":")

@@ -1,6 +1,6 @@
 """What the measure command leaves beside its table: a page of figures, and a run at W&B."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,13 @@ def log(
     options: Options,
     name: str,
     table: Path,
-    found: Iterable[Result],
+    found: Sequence[Result],
     settings: Mapping[str, Any],
     cfg: Config | None = None,
 ) -> None:
     """Send what was measured to W&B, as a run of its own, if that is asked for."""
     told = {"name": name, "group": "measure", "job_type": "measure", "config": dict(settings)}
     tracker = WandbLogger(at_wandb(options, cfg), table.parent, **told)
-    found = list(found)
     failed = True
     try:
         grids = {f"{result.measure}/{result.layer}": result.values for result in found if isinstance(result, Heatmap)}

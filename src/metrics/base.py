@@ -56,7 +56,6 @@ class Measure(Metric):
     """
 
     full_state_update = False
-    is_differentiable = False
     higher_is_better: bool | None = None
     #: numbers that the bootstrap gives no interval, as their value depends on how many distinct images there are
     without_interval: ClassVar[tuple[str, ...]] = ()
@@ -223,8 +222,6 @@ class LayerMeasure(Measure):
     of_maps: ClassVar[bool] = False
     #: needs the labels
     needs_labels: ClassVar[bool] = False
-    #: needs the images
-    needs_images: ClassVar[bool] = False
 
     def update(
         self, outputs: Float[Tensor, "n ..."], labels: Labels | None = None, images: Images | None = None

@@ -46,7 +46,6 @@ class Moran(LayerMeasure):
     """
 
     of_maps = True
-    needs_images = True
 
     def of_images(self, outputs: Float[Tensor, "n c h w"], labels: Labels | None, images: Images | None) -> Statistics:
         """The sum of I over maps, the number of maps that are not constant; the same for the image's channels."""

@@ -115,8 +115,7 @@ def record_outputs(net: nn.Module, names: Iterable[str], views: Views = NO_VIEWS
         if late := written - copied:
             raise UserError(f"{', '.join(sorted(late))}: overwritten in place, and not in the first forward pass")
 
-    with ExitStack() as stack:
-        stack.enter_context(eval_mode(net))
+    with eval_mode(net), ExitStack() as stack:
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(partial(keep, name=name)).remove)
         stack.callback(net.register_forward_pre_hook(lambda *_: versions.clear()).remove)  # after an aborted pass
@@ -164,8 +163,7 @@ def stream_outputs(
         for name in list(first):
             callback(name, first.pop(name))
 
-    with ExitStack() as stack:
-        stack.enter_context(eval_mode(net))
+    with eval_mode(net), ExitStack() as stack:
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(partial(observe, name=name)).remove)
         stack.callback(net.register_forward_pre_hook(begin).remove)

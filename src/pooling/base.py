@@ -131,7 +131,6 @@ class Pool(nn.Module):
     needs_channels: ClassVar[bool] = False  # has weights for each channel
     strides: ClassVar[tuple[int, ...]] = ()  # for which it is defined; empty: all
     gain: ClassVar[float] = 1.0  # its output for a constant map of ones
-    keeps_range: ClassVar[bool] = True  # the output for a positive map stays in the map's range, times ``gain``
     tiled: ClassVar[bool] = False  # its windows are stride × stride tiles; ``kernel_size`` is not used
     commutes_with_rolls: ClassVar[bool] = True  # by multiples of the stride, with a circular border, in eval
     least_window: ClassVar[int] = 2  # the default window is the stride, but at least this

@@ -45,12 +45,6 @@ def row_space(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "r n"]:
     return rows
 
 
-def kept(maps: Float[Tensor, "n c h w"], basis: Float[Tensor, "r d"]) -> Float[Tensor, "n c h w"]:
-    """The projection of each map (c, h, w) onto the row space; the map minus it is what is thrown away."""
-    flat = maps.flatten(1).to(basis.dtype)
-    return (flat @ basis.T @ basis).view_as(maps).to(maps.dtype)
-
-
 def is_linear(layer: Layer, maps: Float[Tensor, "n c h w"]) -> bool:
     """Whether a layer is linear up to a constant: on these maps with random signs, and on noise.
 

@@ -38,7 +38,6 @@ class FLC(Pool):
     source = 'Grabinski et al. 2022, "FrequencyLowCut pooling"'
     differs = "where 4 does not divide N the authors' slice of the spectrum is off its centre by one frequency"
 
-    keeps_range = False  # negative lobes
     tiled = True  # right for sizes, but the true receptive field is the whole map
     #: whether the kept frequencies are symmetric about 0, so that the filter is real on each axis
     symmetric: ClassVar[bool] = False

@@ -106,10 +106,8 @@ def write_answers(out: Path, names: Sequence[str], sweeps: Mapping[str, Path] | 
     for name, study in collected(out / FOLDER).items():
         files.write(out / FOLDER / f"{name}.svg", forest(study))
     if readme.exists() and all(mark in (text := readme.read_text(encoding="utf-8")) for mark in MARKERS):
-        head, rest = text.split(MARKERS[0], 1)
-        files.write(
-            readme, head + MARKERS[0] + short_table(out / FOLDER, names) + MARKERS[1] + rest.split(MARKERS[1], 1)[1]
-        )
+        (head, rest), table = text.split(MARKERS[0], 1), short_table(out / FOLDER, names)
+        files.write(readme, head + MARKERS[0] + table + MARKERS[1] + rest.split(MARKERS[1], 1)[1])
     return page
 
 
@@ -204,15 +202,8 @@ def _section(name: str, study: StudyVerdict, file: Path | None) -> str:
         lines += [f"**{mark(claim.verdict)} {claim.verdict}**: {claim.text}{needs}", ""]
         lines += ["| contrast | number | expected | a | b | difference [interval] | rests on |", "|-|-|-|-|-|-|-|"]
         lines += [_row(contrast) for contrast in claim.contrasts] + [""]
-    lines += [
-        *_numbers(study),
-        *(f"{remark}\n" for remark in remarks(study)),
-        _runs(study),
-        "",
-        f"`{study.command}`",
-        "",
-    ]
-    return "\n".join(lines)
+    lines += [*_numbers(study), *(f"{remark}\n" for remark in remarks(study))]
+    return "\n".join([*lines, _runs(study), "", f"`{study.command}`", ""])
 
 
 def _story(file: Path | None, preset: str) -> list[str]:

@@ -151,11 +151,6 @@ def compared(variants: Sequence[Variant]) -> str:
     return f"{'; '.join(texts)}." if texts else ""
 
 
-def others(variants: Sequence[Variant]) -> str:
-    """What they are."""
-    return "Measures that no figure above shows, each on a scale of its own."
-
-
 def reproduce(variants: Sequence[Variant]) -> str:
     """How many runs one command makes."""
     runs = [run for variant in variants for run in variant.runs]
@@ -172,7 +167,7 @@ LAYERS = Group("layers", "Layer by layer", layers)
 INSIDE = Group("inside", "Inside the nets", inside, "analysis.html.j2")
 TRAINING = Group("training", "Training", training)
 COSTS = Group("costs", "Costs and summaries", costs, "summaries.html.j2")
-OTHERS = Group("others", "Other measures", others)
+OTHERS = Group("others", "Other measures", lambda _: "Measures that no figure above shows, each on a scale of its own.")
 REPRODUCE = Group("reproduce", "How to reproduce", reproduce, "reproduce.html.j2")
 #: in the order of a page
 GROUPS = (COMPARED, INVARIANCE, LAYERS, INSIDE, TRAINING, COSTS, OTHERS, REPRODUCE)

@@ -58,7 +58,7 @@ def serialize_net(run: FinishedRun, image: tuple[int, int, int], most_characters
     count = int(run.facts.get("parameters", 0))
     if count > MOST_PARAMETERS:
         raise UserError(f"it has more than {MOST_PARAMETERS:,} parameters")
-    full = f"the {most_characters_in_words()} that a page has for live nets are used up"
+    full = f"the {MOST_CHARACTERS / 1e6:.3g} MB that a page has for live nets are used up"
     if 2 * count > most_characters:
         raise UserError(full)
     net, normalise, task = load_net(run, image)
@@ -67,15 +67,6 @@ def serialize_net(run: FinishedRun, image: tuple[int, int, int], most_characters
         raise UserError(full)
     classes = list(run.facts["classes"]) if task.classifies else []
     return {**packed, "image": [*image], "classes": classes, "localizes": task.localizes}
-
-
-def most_characters_in_words(count: int = MOST_CHARACTERS) -> str:
-    """A size of a page's data in MB.
-
-    >>> most_characters_in_words(1_500_000)
-    '1.5 MB'
-    """
-    return f"{count / 1e6:.3g} MB"
 
 
 def load_net(run: FinishedRun, image: tuple[int, int, int]) -> tuple[Network, Normalisation, Task]:

@@ -92,20 +92,17 @@ def stage_geometry(run: FinishedRun) -> dict[str, list[float]]:
 
 def serialize_analysis(run: FinishedRun) -> dict[str, Any]:
     """The arrays of ``inside.npz`` that the page draws; empty where the run has none."""
+    if not (arrays := run.inside):
+        return {}
     with files.reading(run.folder / files.INSIDE):
-        return _analysis(run, run.inside) if run.inside else {}
-
-
-def _analysis(run: FinishedRun, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    net: dict[str, Any] = {name: arrays[name].tolist() for name in ("labels", "shift") if name in arrays}
-    if "answers" in arrays:
-        net["predictions"] = arrays["answers"].tolist()
-    if "filters" in arrays:
-        net["filters"] = _maps(arrays["filters"])
-    if "cam" in arrays:
-        net["cam"] = _maps(arrays["cam"][:, None])
-    stages = [name.removesuffix("/facts") for name in arrays if name.endswith("/facts")]
-    return net | {"classes": run.facts.get("classes", []), "stages": {stage: _stage(run, stage) for stage in stages}}
+        keys = {"labels": "labels", "shift": "shift", "answers": "predictions"}
+        net: dict[str, Any] = {key: arrays[name].tolist() for name, key in keys.items() if name in arrays}
+        if "filters" in arrays:
+            net["filters"] = _maps(arrays["filters"])
+        if "cam" in arrays:
+            net["cam"] = _maps(arrays["cam"][:, None])
+        names = [name.removesuffix("/facts") for name in arrays if name.endswith("/facts")]
+        return net | {"classes": run.facts.get("classes", []), "stages": {name: _stage(run, name) for name in names}}
 
 
 def _stage(run: FinishedRun, stage: str) -> dict[str, Any]:

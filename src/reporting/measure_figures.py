@@ -1,7 +1,6 @@
 """Figures of measures, one per metric group: curves over amounts and over layers, as small multiples."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
@@ -66,7 +65,7 @@ def position_curves(variants: Sequence[Variant]) -> go.Figure:
 def layer_curves(variants: Sequence[Variant], amount: float = 1) -> go.Figure:
     """Invariance error of every layer for shifts of one size, a panel per protocol."""
     order = layers_with(variants, "invariance_error")
-    curves = {protocol: _curves(order, "invariance_error", protocol, amount) for protocol in SHIFTS}
+    curves = {protocol: curves_by_layer(order, "invariance_error", protocol, amount) for protocol in SHIFTS}
     panels = [Panel(f"{protocol} {amount:g} px", by_variant) for protocol, by_variant in curves.items()]
     return small_multiples(variants, panels, "invariance error", order)
 
@@ -75,11 +74,8 @@ def equivariance_curves(variants: Sequence[Variant]) -> go.Figure:
     """Equivariance error of every layer, and its interpolation baseline, for small shifts and for rotations."""
     order = layers_with(variants, "equivariance_error")
     names = {"": "equivariance_error", "_untrained": "equivariance_error_untrained", "_floor": "equivariance_floor"}
-
-    def panel(title: str, *transform: Any) -> Panel:
-        return Panel(title, lambda v: {end: by_layer(v, order, name, *transform) for end, name in names.items()})
-
-    panels = [panel(title, *transform) for title, transform in EQUIVARIANCE_TRANSFORMS.items()]
+    curves = {title: curves_by_layer(order, names, *where) for title, where in EQUIVARIANCE_TRANSFORMS.items()}
+    panels = [Panel(title, by_variant) for title, by_variant in curves.items()]
     return small_multiples(variants, panels, "equivariance error", order)
 
 
@@ -100,7 +96,7 @@ def lie_derivatives(variants: Sequence[Variant]) -> go.Figure:
 def aliasing_curves(variants: Sequence[Variant]) -> go.Figure:
     """Aliasing fraction of every layer that subsamples."""
     order = layers_with(variants, "aliasing_fraction")
-    curves = _curves(order, "aliasing_fraction", "subsampling")
+    curves = curves_by_layer(order, "aliasing_fraction", "subsampling")
     return small_multiples(variants, [Panel("", curves)], "aliasing fraction", order)
 
 
@@ -108,11 +104,7 @@ def null_space_curves(variants: Sequence[Variant]) -> go.Figure:
     """What linear layers throw away as they downsample, and what they throw away of white noise."""
     order = layers_with(variants, "null_space_energy")
     names = {"": "null_space_energy", "_untrained": "null_space_energy_untrained", "_floor": "null_space_energy_null"}
-
-    def curves(variant: Variant) -> dict[str, Curve]:
-        return {end: by_layer(variant, order, name) for end, name in names.items()}
-
-    return small_multiples(variants, [Panel("", curves)], "share of the variance", order)
+    return small_multiples(variants, [Panel("", curves_by_layer(order, names))], "share of the variance", order)
 
 
 def worst_case_bars(variants: Sequence[Variant]) -> go.Figure:
@@ -147,7 +139,7 @@ def probe_curves(variants: Sequence[Variant]) -> go.Figure:
     order = [layer for layer in layers_with(variants, "probe_accuracy", "probe_r2") if layer != PIXELS]
     titles = {"probe_accuracy": "class: accuracy", "probe_r2": "position: R²"}
     shown = [name for name in titles if layers_with(variants, name)]
-    panels = [Panel(titles[name], _curves(order, name)) for name in shown]
+    panels = [Panel(titles[name], curves_by_layer(order, name)) for name in shown]
     figure = small_multiples(variants, panels, "", order, shared=False)
     for column, name in enumerate(shown, start=1):
         pixels = [(variant, by_layer(variant, [PIXELS], name)) for variant in variants]
@@ -182,9 +174,9 @@ def channel_curves(variants: Sequence[Variant]) -> go.Figure:
         ]
 
     panels = [
-        Panel("effective rank", _curves(order, "effective_rank")),
+        Panel("effective rank", curves_by_layer(order, "effective_rank")),
         Panel("selectivity above chance", lambda variant: {end: above_chance(variant, end) for end in SUFFIXES}),
-        Panel("dead channels", _curves(order, "dead_share")),
+        Panel("dead channels", curves_by_layer(order, "dead_share")),
     ]
     return small_multiples(variants, panels, "", order, shared=False)
 
@@ -194,7 +186,7 @@ def unit_invariance(variants: Sequence[Variant]) -> go.Figure:
     order = layers_with(variants, "goodfellow")
     pairs = [(variant, layer) for variant in variants for layer in order]
     amounts = sorted({amount for variant, layer in pairs for amount in variant.amounts(layer, "crop", "goodfellow")})
-    panels = [Panel(f"crop {amount:g} px", _curves(order, "goodfellow", "crop", amount)) for amount in amounts]
+    panels = [Panel(f"crop {amount:g} px", curves_by_layer(order, "goodfellow", "crop", amount)) for amount in amounts]
     return small_multiples(variants, panels, "invariance score", order)
 
 
@@ -221,11 +213,13 @@ def merge_layers(nets: Iterable[Sequence[str]]) -> list[str]:
     return sorted(merged, key=lambda layer: blocks.index(layer.split(".")[0]))
 
 
-def _curves(
-    order: Sequence[str], measure: str, protocol: str = "test", amount: float = 0
-) -> Callable[[Variant], dict[str, Curve]]:
-    """Variant → a measure by layer, trained and untrained."""
-    return lambda variant: {suffix: by_layer(variant, order, measure + suffix, protocol, amount) for suffix in SUFFIXES}
+def curves_by_layer(
+    order: Sequence[str], measure: str | Mapping[str, str], protocol: str = "test", amount: float = 0,
+    suffixes: Iterable[str] = tuple(SUFFIXES),
+) -> Callable[[Variant], dict[str, Curve]]:  # fmt: skip
+    """Variant → suffix → a measure by layer: the measure of that name with the suffix, or the one given for it."""
+    names = {suffix: measure + suffix for suffix in suffixes} if isinstance(measure, str) else measure
+    return lambda variant: {end: by_layer(variant, order, name, protocol, amount) for end, name in names.items()}
 
 
 def by_layer(variant: Variant, order: Sequence[str], measure: str, protocol: str = "test", amount: float = 0) -> Curve:

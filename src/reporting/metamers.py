@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ from PIL import Image
 from ..evaluation.inversion import THRESHOLD
 from ..results import files
 from ..results.measures import DISTANCE
-from .measure_figures import SUFFIXES, by_layer, layers_with, merge_layers
-from .plots import Curve, Panel, apply_theme, small_multiples, subplots
+from .measure_figures import SUFFIXES, curves_by_layer, layers_with, merge_layers
+from .plots import Panel, apply_theme, small_multiples, subplots
 from .variant import Variant
 
 #: beginning of the keys of ``pictures.npz``, and the key of the images that were inverted
@@ -142,28 +142,26 @@ def write_slide(path: Path, nets: Mapping[str, Mapping[str, np.ndarray]]) -> Pat
     """Write the slide of some nets (name → ``pictures.npz``); None where none has metamers. A single net has its
     untrained twin below it.
     """
-    endings = SUFFIXES if len(nets) == 1 else {"": ""}
-    blocks = {
-        f"{name}{words}": columns
-        for name, pictures in [*nets.items()][:MOST_NETS]
-        for ending, words in endings.items()
-        if (columns := columns_of(pictures, ending))
-    }
-    if not blocks:
+    if not (blocks := _blocks(nets)):
         return None
     files.write(path, slide(blocks))
     return path
 
 
+def _blocks(nets: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, list[Column]]:
+    """Name → columns of the nets that have metamers; of a single net also of its untrained twin."""
+    endings = SUFFIXES if len(nets) == 1 else {"": ""}
+    return {
+        f"{name}{words}": columns
+        for name, pictures in [*nets.items()][:MOST_NETS]
+        for ending, words in endings.items()
+        if (columns := columns_of(pictures, ending))
+    }
+
+
 def metamer_pictures(variants: Sequence[Variant]) -> go.Figure:
     """Images and the metamers of every layer, a row of panels a net; of the first seed."""
-    endings = SUFFIXES if len(variants) == 1 else {"": ""}
-    nets = {
-        f"{variant.name}{words}": columns
-        for variant in variants[:MOST_NETS]
-        for ending, words in endings.items()
-        if (columns := columns_of(pictures_of(variant), ending))
-    }
+    nets = _blocks({variant.name: pictures_of(variant) for variant in variants[:MOST_NETS]})
     if not nets:
         return go.Figure()
     order = merge_layers([column.title for column in columns] for columns in nets.values())
@@ -189,11 +187,7 @@ def _heading(name: str, column: Column) -> str:
 def metamer_curves(variants: Sequence[Variant]) -> go.Figure:
     """How metamers differ from their image, by layer: trained, and untrained."""
     order = layers_with(variants, "metamer_pixel_distance")
-
-    def curves(variant: Variant, name: str, protocol: str) -> dict[str, Curve]:
-        return {suffix: by_layer(variant, order, f"{name}{suffix}", protocol) for suffix in SUFFIXES}
-
-    panels = [Panel(title, partial(curves, name=name, protocol=protocol)) for title, name, protocol in CURVES]
+    panels = [Panel(title, curves_by_layer(order, name, protocol)) for title, name, protocol in CURVES]
     return small_multiples(variants, panels, "", order, shared=False)
 
 

@@ -198,8 +198,7 @@ class _Lowering:
             return node.target(*args, **options)
         if node.target is getitem:
             return self._part(node, args[0], args[1])
-        kind = str(node.target).split(".")[1]  # aten.add.Tensor
-        kind = kind.removesuffix("_")
+        kind = str(node.target).split(".")[1].removesuffix("_")  # aten.add.Tensor
         if kind in FILLS:
             return _call(node, self._of, torch.zeros(self._shape_of(node)))
         if kind in SPLITS:
@@ -365,14 +364,13 @@ def _add_product(low: _Lowering, shape: Any, bias: Any, x: Any, weight: Any, **o
     return low.program.step("add", [low.program.step("product", [x, weight], shape), bias], shape)
 
 
-def _scaled(low: _Lowering, shape: Sequence[int], x: Any, scale: Any, shift: Any, channels: Sequence[int]) -> Slot:
+def _scaled(low: _Lowering, shape: Sequence[int], x: Slot, scale: Any, shift: Any, channels: Sequence[int]) -> Slot:
     """``x · scale + shift``, both of shape ``channels``; None: 1 and 0."""
     if scale is not None:
         x = low.program.step("mul", [x, scale.view(*channels)], shape)
     if shift is not None:
         x = low.program.step("add", [x, shift.view(*channels)], shape)
-    slot: Slot = x
-    return slot
+    return x
 
 
 def _batch_norm(

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import plotly.graph_objects as go
 
 from .columns import MEASURED
-from .measure_figures import OUTPUT, by_layer, merge_layers
+from .measure_figures import OUTPUT, curves_by_layer, merge_layers
 from .plots import LINES, Curve, Panel, small_multiples
 from .variant import Key, Variant
 
@@ -33,19 +33,14 @@ def other_by_layer(variants: Sequence[Variant], drawn: Collection[Key]) -> go.Fi
     """All others as bars by layer, a panel per protocol, measure and amount (of several, the least and the largest)."""
     groups = other_groups(variants, drawn)
     order = merge_layers(groups.values())
-
-    def panel(protocol: str, name: str, amount: float, title: str) -> Panel:
-        def curves(variant: Variant) -> dict[str, Curve]:
-            return {suffix: by_layer(variant, order, name + suffix, protocol, amount) for suffix in LINES}
-
-        return Panel(f"{title}<br>{name}", curves, protocol)
-
     panels = []
     for (protocol, name), layers in groups.items():
         amounts = _amounts(variants, (protocol, name), layers)
         if not _is_curve(layers, amounts):
             for amount in dict.fromkeys([amounts[0], amounts[-1]]):
-                panels.append(panel(protocol, name, amount, f"{protocol} {amount:g}" if amount else protocol))
+                title = f"{protocol} {amount:g}" if amount else protocol
+                curves = curves_by_layer(order, name, protocol, amount, LINES)
+                panels.append(Panel(f"{title}<br>{name}", curves, protocol))
     figure = small_multiples(variants, panels, "", order, bars=True, shared=False, below=BELOW)
     return figure.update_annotations(font_size=12)
 

@@ -34,7 +34,7 @@ from .reference_nets import numbers_of_nets
 from .sections import MEASURED_SECTIONS, SWEEP_SECTIONS, Section, drawn
 from .story import answer, causes, no_cause
 from .tables import comparison_rows, failures, page_rows, run_facts, run_rows, shown_columns, shown_rows
-from .terminal import console, print_text, show_comparison, show_differences, show_failures, shown_path
+from .terminal import console, print_text, show_comparison, show_differences, shown_path
 from .terms import key_of, terms, used_terms, with_terms
 from .variant import Variant
 from .verdicts import page_of, show_verdicts
@@ -107,7 +107,8 @@ def _write_report(
         measured = {column: heading for column, heading in columns.items() if column not in (*FACTS, *FAILURES)}
         for reference, _ in comparison.baselines(variants, selected):
             show_differences(shown_differences(variants, reference), reference.name, measured)
-    show_failures(failures(runs))
+    for name, failure in failures(runs).items():
+        console.print(f"  {failure}: {name}", markup=False, soft_wrap=True)
     for name, reason in unfinished.items():
         print_text(f"missing: {name}: {reason}")
     console.print()
@@ -187,7 +188,7 @@ def write_measure_page(
     numbers = numbers_of_nets(variants)
     page = _page(
         variants, MEASURED_SECTIONS, title=title, table=table.name, about=about,
-        several=len(nets) > 1, images=_most_images(run), legend=legend(numbers["columns"]), **numbers,
+        several=len(nets) > 1, images=max(run.counts.values(), default=0), legend=legend(numbers["columns"]), **numbers,
     )  # fmt: skip
     files.write(path, page)
     return path
@@ -209,13 +210,9 @@ def _page(variants: Sequence[Variant], sections: Iterable[Section], **context: A
             groups.append({"key": group.key, "title": group.title, "answer": words, **shown})
     if groups and context.get("table"):  # of a page without a comparison, the groups are most of what there is
         groups[0]["open"] = True
-    context |= {"groups": groups, "open_figures": figures.get(None, []), "cautions": cautions(variants)}
-    context |= {
-        "answer": answer(variants),
-        "causes": causes(variants),
-        "no_cause": no_cause(variants),
-        "plotly": plotly_library(),
-    }
+    context |= {"groups": groups, "open_figures": figures.get(None, []), "plotly": plotly_library()}
+    context |= {"answer": answer(variants), "causes": causes(variants), "no_cause": no_cause(variants)}
+    context |= {"cautions": cautions(variants)}
     text = environment.get_template("page.html.j2").render(context)
     return text.replace(DEFINITIONS, _definitions(text), 1)
 
@@ -267,11 +264,6 @@ def notes(variants: Sequence[Variant], family: str) -> dict[str, str]:
     return {note: ", ".join(variant_names) for note, variant_names in names.items()}
 
 
-def _most_images(run: FinishedRun) -> int:
-    """The largest number of images behind any measure."""
-    return max(run.counts.values(), default=0)
-
-
 def _images(runs: Sequence[FinishedRun], measure: str) -> int:
     """The largest number of images behind a measure in any run; 0 where none has it."""
     return max((n for run in runs for key, n in run.counts.items() if key[3] == measure), default=0)
@@ -306,24 +298,20 @@ def _sort_key(variant: Variant, column: str) -> str | float:
 
 
 def _stages(run: FinishedRun) -> list[dict[str, str]]:
-    """The model summary by stage: shape and receptive field of its last layer, costs of the whole stage."""
+    """The model summary by stage."""
     with files.reading(run.folder / files.SHAPES):
-        return _stages_of(run.shapes)
+        stages: dict[str, list[dict[str, str]]] = {}
+        for row in run.shapes:
+            stages.setdefault(row["layer"].split(".")[0], []).append(row)
+        return [_stage(name, rows) for name, rows in stages.items()]
 
 
-def _stages_of(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    stages: dict[str, dict[str, str]] = {}
-    parameters: dict[str, int] = {}
-    multiply_adds: dict[str, int] = {}
-    for row in rows:
-        stage = row["layer"].split(".")[0]
-        parameters[stage] = parameters.get(stage, 0) + int(row["parameters"])
-        multiply_adds[stage] = multiply_adds.get(stage, 0) + int(row["multiply_adds"])
-        stages[stage] = {
-            "stage": stage, "output": f"{row['channels']}×{row['height']}×{row['width']}",
-            "RF": f"{float(row['receptive_field']):g}", "stride": f"{float(row['jump']):g}",
-            "input seen": f"{float(row['input_seen']):.0%}",
-        }  # fmt: skip
-    for stage, line in stages.items():
-        line |= {"params": f"{parameters[stage]:,}", "mult-adds": si_prefix(multiply_adds[stage])}
-    return list(stages.values())
+def _stage(name: str, rows: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Shape and receptive field of a stage's last layer, costs of the whole stage."""
+    last, costs = rows[-1], {key: sum(int(row[key]) for row in rows) for key in ("parameters", "multiply_adds")}
+    return {
+        "stage": name, "output": f"{last['channels']}×{last['height']}×{last['width']}",
+        "RF": f"{float(last['receptive_field']):g}", "stride": f"{float(last['jump']):g}",
+        "input seen": f"{float(last['input_seen']):.0%}", "params": f"{costs['parameters']:,}",
+        "mult-adds": si_prefix(costs["multiply_adds"]),
+    }  # fmt: skip

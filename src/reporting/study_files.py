@@ -1,12 +1,12 @@
 """What the file of a named sweep says beside its claims: the parts of its header, and what its runs have in common."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ..config import format_override
 from ..results import files
 
 #: the parts of a header, in their order
@@ -45,7 +45,7 @@ def settings(path: Path, preset: str = "quick") -> list[str]:
         kept = ({"data": data[0]} if data else {}) | kept
         kept |= tree.get("study", {}).get("presets", {}).get(preset, {})
         axes = tree.get("hydra", {}).get("sweeper", {}).get("params", {})
-    return [f"{key}={_value(value)}" for key, value in kept.items() if key not in axes]
+    return [f"{key}={format_override(value)}" for key, value in kept.items() if key not in axes]
 
 
 def _flat(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -54,10 +54,3 @@ def _flat(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{prefix}.{key}", value)
         else:
             yield f"{prefix}.{key}", value
-
-
-def _value(value: Any) -> str:
-    """As in an override: ``null``, ``false``, ``[1,2]``."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return re.sub(r"\s", "", str(value))

@@ -179,12 +179,6 @@ def show_closing(numbers: Mapping[str, float], folder: Path, failure: str = "") 
     console.print(f"  {shown_path(folder)}\n", soft_wrap=True, markup=False)
 
 
-def show_failures(failures: Mapping[str, str]) -> None:
-    """The runs whose training failed, one per line."""
-    for name, failure in failures.items():
-        console.print(f"  {failure}: {name}", markup=False, soft_wrap=True)
-
-
 def show_notes(notes: Mapping[str, str]) -> None:
     """How each metric group was measured; notes of the untrained net are left out."""
     for family, text in notes.items():

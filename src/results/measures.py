@@ -17,6 +17,8 @@ from . import files
 UNTRAINED = "_untrained"
 #: sums of squares of such numbers are finite
 LARGEST = 1e100
+#: file of arrays beside a table → the dimensions of each of them, where these are the same for all
+SIDES = {files.GRIDS: 2, files.PER_IMAGE: 2}
 #: end of the key of the distances of pictures
 DISTANCE = "/distance"
 
@@ -45,10 +47,10 @@ def write_measures(path: Path, results: Iterable[Result], families: Collection[s
     if families is not None:
         replaced = {*families, ALWAYS}
         lines = _merged(files.read_rows(path), rows, replaced)
-        grids = _others(read_grids(path), replaced) | grids
+        grids = _others(read_beside(path, files.GRIDS), replaced) | grids
         notes = _others(read_notes(path), replaced) | notes
-        per_image = read_per_image(path) | per_image
-        pictures = _others(read_pictures(path), replaced) | pictures
+        per_image = read_beside(path, files.PER_IMAGE) | per_image
+        pictures = _others(read_beside(path, files.PICTURES), replaced) | pictures
     files.write_table(path, COLUMNS, lines)
     for name in (files.GRIDS, files.NOTES, files.PER_IMAGE, files.PICTURES):
         files.beside(path, name).unlink(missing_ok=True)
@@ -67,21 +69,9 @@ def read_results(path: Path) -> list[Row]:
         return [_row(line) for line in lines]
 
 
-def read_grids(path: Path) -> dict[str, np.ndarray]:
-    """The heatmaps beside a table: ``measure/layer`` → a number for each place."""
-    return files.read_arrays(files.beside(path, files.GRIDS), 2)
-
-
-def read_per_image(path: Path) -> dict[str, np.ndarray]:
-    """The statistics of every image beside a table, by ``per_image_name``; none in older runs."""
-    return files.read_arrays(files.beside(path, files.PER_IMAGE), 2)
-
-
-def read_pictures(path: Path) -> dict[str, np.ndarray]:
-    """The pictures beside a table: ``measure/layer`` → (rows, columns, c, h, w), bytes, and ``measure/layer/distance``
-    → (rows, columns), how far each is from what it should be.
-    """
-    return files.read_arrays(files.beside(path, files.PICTURES))
+def read_beside(path: Path, name: str) -> dict[str, np.ndarray]:
+    """The arrays beside a table, in its ``GRIDS``, ``PER_IMAGE`` or ``PICTURES``; none where there is no such file."""
+    return files.read_arrays(files.beside(path, name), SIDES.get(name))
 
 
 def read_notes(path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ..metrics.rows import Row
 from . import files
 from .identity import FORMAT, settings_of
 from .locks import lock_holder
-from .measures import finite, named_values, number, read_grids, read_notes, read_per_image, read_pictures, read_results
+from .measures import finite, named_values, number, read_beside, read_notes, read_results
 from .outcomes import COLLAPSED, DIVERGED, TRAINED
 from .where import matching
 
@@ -114,17 +114,19 @@ class FinishedRun:
     @cached_property
     def grids(self) -> dict[str, np.ndarray]:
         """Heatmaps: ``measure/layer`` → a number for each place."""
-        return read_grids(self._table)
+        return read_beside(self._table, files.GRIDS)
 
     @cached_property
     def pictures(self) -> dict[str, np.ndarray]:
-        """Images that measuring made: ``measure/layer`` → (rows, columns, c, h, w), and ``measure/layer/distance``."""
-        return read_pictures(self._table)
+        """Images that measuring made: ``measure/layer`` → (rows, columns, c, h, w), bytes; ``measure/layer/distance``
+        → (rows, columns), how far each is from what it should be.
+        """
+        return read_beside(self._table, files.PICTURES)
 
     @cached_property
     def per_image(self) -> dict[str, np.ndarray]:
         """Statistics of every image, by ``measures.per_image_name``; none in older runs."""
-        return read_per_image(self._table)
+        return read_beside(self._table, files.PER_IMAGE)
 
     @cached_property
     def inside(self) -> dict[str, np.ndarray]:

@@ -160,15 +160,11 @@ def _blur_pool(name: str, blur: Any, layer: Layer) -> Layer:
 def _convolution(name: str, conv: nn.Conv2d, layer: Layer, reach: Rule = _reach) -> Layer:
     if conv.in_channels != layer.channels:
         raise ShapeError(f"{name}: takes {conv.in_channels} channels, gets {layer.channels}")
-    out = reach(name, conv, layer)
-    return _weighted(out, conv.out_channels, conv.in_channels // conv.groups * math.prod(conv.kernel_size), conv.bias)
-
-
-def _weighted(out: Layer, channels: int, weights: int, bias: object) -> Layer:
-    """The output with this many channels, each computed with ``weights`` weights and perhaps a bias."""
-    parameters = channels * (weights + (bias is not None))
-    cost = channels * weights * out.rows.size * out.columns.size
-    return replace(out, channels=channels, parameters=parameters, multiply_adds=cost)
+    out: Layer = reach(name, conv, layer)
+    weights = conv.in_channels // conv.groups * math.prod(conv.kernel_size)  # of an output channel
+    parameters = conv.out_channels * (weights + (conv.bias is not None))
+    cost = conv.out_channels * weights * out.rows.size * out.columns.size
+    return replace(out, channels=conv.out_channels, parameters=parameters, multiply_adds=cost)
 
 
 def _transposed_convolution(

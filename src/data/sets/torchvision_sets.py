@@ -28,8 +28,7 @@ def _load(name: str, kind: str, out_of_frame: str, root: Path, size: int) -> Sou
             raise DataError(_ways(name, root)) from error
     try:
         train, test = (make(root, train=flag) for flag in (True, False))
-        sizes = [len(part.data) == len(part.targets) for part in (train, test)]
-        if not all(sizes):
+        if any(len(part.data) != len(part.targets) for part in (train, test)):
             raise ValueError("not as many labels as images")
     except Exception as error:  # of damaged files, also of assert, unpickling, a lack of keys
         reason = str(error) or type(error).__name__
