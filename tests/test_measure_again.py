@@ -32,6 +32,10 @@ pytestmark = pytest.mark.filterwarnings("default")  # Lightning's own
 Found = list[Row | Heatmap | Note]
 #: images, so that likeness of layers and probes are measured too
 ENOUGH = 64
+#: what metamers look like has its own tests
+FEW_METAMERS = {"metamer_images": 2, "metamer_steps": 10}
+#: families of transforms have the same kinds of rows; in most reports two of them stand for all
+FEW_TRANSFORMS = [name for name in MEASURE_NAMES if name not in {*TRANSFORMS_OF} - {"shift", "blur"}]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def of_family() -> dict[str, Found]:
     """What a net gives for each family alone."""
 
     def found(name: str) -> Iterator[Row | Heatmap | Note]:
-        cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": ENOUGH})
+        cfg = tiny(data={"task": "both"}, measure={"what": [name], "images": ENOUGH, **FEW_METAMERS})
         splits = split(cfg.data)
         yield from measure(module(cfg, splits.image, len(splits.classes)).eval(), cfg, splits)
 
@@ -50,7 +54,7 @@ def of_family() -> dict[str, Found]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that was measured for all families, and one of the same net for shifts alone."""
     folder = tmp_path_factory.mktemp("sweep")
-    run(tiny(measure={"what": [*MEASURE_NAMES], "images": 20}), folder / "all")
+    run(tiny(measure={"what": [*MEASURE_NAMES], "images": 20, **FEW_METAMERS}), folder / "all")
     return folder / "all"
 
 
@@ -210,7 +214,7 @@ def write_measure_page(done: Path, folder: Path, found: Found, what: list[str], 
     from_dict(tree)
 
 
-@pytest.mark.parametrize("name", MEASURE_NAMES)
+@pytest.mark.parametrize("name", FEW_TRANSFORMS)
 def test_a_report_of_runs_with_one_family_alone(
     name: str, of_family: dict[str, Found], done: Path, tmp_path: Path
 ) -> None:
@@ -250,10 +254,6 @@ def test_a_report_where_the_seeds_of_a_variant_have_other_families(
             found = everything if name == "all" and pool == "max" else of_family.get(name, [])
             write_measure_page(done, tmp_path / f"{pool}{seed}", found, ["shift"], seed=seed, model={"pool": pool})
     assert build_report(tmp_path).exists()
-
-
-#: families of transforms have the same kinds of rows; in most reports of crossed axes two of them stand for all
-FEW_TRANSFORMS = [name for name in MEASURE_NAMES if name not in {*TRANSFORMS_OF} - {"shift", "blur"}]
 
 
 @pytest.mark.parametrize(

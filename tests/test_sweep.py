@@ -131,33 +131,28 @@ def test_named_sweeps_say_what_they_ask_and_compose(file: Path, monkeypatch: pyt
         assert any(word in line for line in header), word
     monkeypatch.setattr("src.launch.sweep.split", lambda data: SPLITS)  # the data need not be here
     # few seeds: the others compose alike, and take their time; a claim has the least number that decides it
-    seeds = "seed=0,1,2,3,4" if file.stem in study_names() else "seed=0"
-    seeds = "seed=range(10)" if "pairs:" in file.read_text() else seeds
+    seeds = ["seed=0,1,2,3,4" if file.stem in study_names() else "seed=0"]
+    if "pairs:" in file.read_text():
+        seeds = ["seed=range(10)"]
     if "seed=range" in file.read_text():  # its variants have seeds of their own
-        made, name = plan(["-m", f"sweeps={file.stem}"]), file.stem
-    else:
-        made, name = plan(["-m", f"sweeps={file.stem}", seeds]), f"{file.stem},{seeds}"
-    assert made is not None and len(made.jobs) > 1 and made.folder == Path("outputs") / name
+        seeds = []
+    made = plan(["-m", f"sweeps={file.stem}", *seeds])
+    assert made is not None and len(made.jobs) > 1 and made.folder == Path("outputs") / ",".join([file.stem, *seeds])
     for cfg in _nets(made):
         assert cfg.question
         assert summarize_config(cfg).parameters > 0
+    if file.stem not in study_names("all"):
+        return
+    full = plan(["-m", f"sweeps={file.stem}", *seeds, "preset=full"])
+    assert full is not None and made.folder != full.folder and len(full.jobs) >= len(made.jobs)
+    cost = [sum(summarize_config(cfg).multiply_adds for cfg in _nets(one)) for one in (made, full)]
+    length = [max((cfg.train.steps or 0, cfg.train.epochs) for cfg in one.jobs.values()) for one in (made, full)]
+    assert cost[0] <= cost[1] and length[0] < length[1], "larger nets, trained for longer"
 
 
 def _nets(made: Plan) -> list[Config]:
     """A job for each net that a sweep has."""
     return [*{(repr(cfg.model), cfg.data.name): cfg for cfg in made.jobs.values()}.values()]
-
-
-@pytest.mark.parametrize("name", study_names("all"))
-def test_every_study_has_a_large_preset_whose_nets_have_shapes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("src.launch.sweep.split", lambda data: SPLITS)
-    own = "seed=range" in (ROOT / "sweeps" / f"{name}.yaml").read_text()
-    quick = plan(["-m", f"sweeps={name}", *([] if own else ["seed=0"]), "study.judge=false"])
-    full = plan(["-m", f"sweeps={name}", *([] if own else ["seed=0,1,2,3,4"]), "preset=full"])
-    assert quick is not None and full is not None and quick.folder != full.folder and len(full.jobs) >= len(quick.jobs)
-    cost = [sum(summarize_config(cfg).multiply_adds for cfg in _nets(made)) for made in (quick, full)]
-    length = [max((cfg.train.steps or 0, cfg.train.epochs) for cfg in made.jobs.values()) for made in (quick, full)]
-    assert cost[0] <= cost[1] and length[0] < length[1], "larger nets, trained for longer"
 
 
 def test_the_sweep_of_every_pool_has_every_pool() -> None:
