@@ -119,7 +119,7 @@ def test_studies_that_took_longest_are_begun_first_and_before_them_those_that_no
     order = longest_first(["short", "new", "long", "untimed"], tmp_path / "docs" / FOLDER)
     assert order == ["new", "untimed", "long", "short"]
     page = write_answers(tmp_path / "docs", []).read_text()
-    assert "5 minutes one after the other" in page and "0 minutes" not in page
+    assert "5 minutes of training and measuring" in page and "0 minutes" not in page
 
 
 def test_studies_run_side_by_side_and_a_failed_one_does_not_stop_the_others(
@@ -188,7 +188,7 @@ def test_every_figure_of_what_was_seen_is_one_of_the_verdicts(name: str) -> None
     parts, known = header(file), collected(DOCS / FOLDER)
     when, words = parts["Seen"].split("\n")[0], reading(parts)
     contrasts = [contrast for claim in known[name].claims for contrast in claim.contrasts]
-    assert f"{max(contrast.pairs for contrast in contrasts)} seeds" in when
+    assert f"{max(contrast.pairs * contrast.seeds_each for contrast in contrasts)} seeds" in when
     others = [study for study in known if study in words or f"({known[study].number})" in words]
     numbers = [number for study in {name, *others} for number in _numbers(known[study])]
     settings_of = [abs(float(number)) for number in re.findall(FIGURE, file.read_text().split("\nquestion:")[1])]

@@ -38,7 +38,7 @@ class StudyVerdict:
         data, hardware: of the runs.
         code: the commit, or the version, that the claims were stated with.
         checks: of every run, beside the claims.
-        seconds: that all runs took, one after the other.
+        seconds: of training and measuring, of all runs together.
     """
 
     number: str

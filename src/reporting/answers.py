@@ -239,7 +239,7 @@ def _runs(study: StudyVerdict) -> str:
     counts = f"{study.finished} of {study.jobs} runs finished{', none failed to train' * (not study.failed)}"
     where = f"data: {', '.join(study.data)}; {', '.join(study.hardware)}"
     if study.seconds:
-        where += f", {study.seconds / 60:.0f} minutes one after the other"
+        where += f", {study.seconds / 60:.0f} minutes of training and measuring"
     return f"{counts}. Preset {study.preset}; {where}; claims stated {study.stated[:10]}, code {study.code}."
 
 

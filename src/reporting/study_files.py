@@ -45,7 +45,7 @@ def settings(path: Path, preset: str = "quick") -> list[str]:
         kept = ({"data": data[0]} if data else {}) | kept
         kept |= tree.get("study", {}).get("presets", {}).get(preset, {})
         axes = tree.get("hydra", {}).get("sweeper", {}).get("params", {})
-    return [f"{key}={format_override(value)}" for key, value in kept.items() if key not in axes]
+    return [f"{key}={format_override(value)}" for key, value in kept.items() if key not in (*axes, "probe.every")]
 
 
 def _flat(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
