@@ -32,7 +32,7 @@ debian-data:
 demo: data  ## from a fresh clone to a comparison to look at: max, avg, none
 	@$(PY) -m src.train -m model.pool=max,avg,none
 
-answers: data  ## put every claim to the test: all studies, small, an hour on 2 cores; preset=full: large
+answers: data  ## put every claim to the test: all studies, small, about an hour on 2 cores; preset=full: large
 	@$(PY) -m src.answers preset=$(or $(preset),quick)
 
 test: $(READY)  ## the tests, on all cores

@@ -1,7 +1,7 @@
 """Run every study and put all verdicts into one table.
 
     python -m src.answers preset=quick
-                            every study, small: an hour on 2 cores
+                            every study, small: about an hour on 2 cores
     python -m src.answers preset=full
                             as large as the claims deserve: on a GPU
     python -m src.answers studies=q1_what_over_where,q3_stride

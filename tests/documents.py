@@ -77,10 +77,12 @@ def check_command(line: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     words = shlex.split(line[match.end() :], comments=True)
     if match[1] == "train":
         named = [word.removeprefix("sweeps=") for word in words if word.startswith("sweeps=")]
-        own_seeds = any("seed=range" in (ROOT / f"sweeps/{name}.yaml").read_text() for name in named)  # of its variants
+        texts = "".join((ROOT / f"sweeps/{name}.yaml").read_text() for name in named)
+        own_seeds = "seed=range" in texts  # of its variants
         if named and not own_seeds and not any(word.startswith(("seed=", "seeds=")) for word in words):
-            # few of a named sweep's seeds: the others compose alike, and take their time; a claim needs five
-            words.append("seed=0,1,2,3,4" if {*named} & {*study_names()} else "seed=0")
+            # few of a named sweep's seeds: the others compose alike, and take their time; a claim needs five, or pairs
+            few = "seed=range(10)" if "pairs:" in texts else "seed=0,1,2,3,4"
+            words.append(few if {*named} & {*study_names()} else "seed=0")
         placed = "--cfg" in words or any(word.startswith("name=") for word in words)
         plan(words if placed else [*words, "hydra.sweep.dir=there", "hydra.run.dir=there"])
     elif match[1] == "shapes":

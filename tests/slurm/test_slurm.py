@@ -264,8 +264,17 @@ def test_several_jobs_share_an_allocation_each_with_its_gpu_also_when_told_to_st
     options = {"jobs_per_allocation": 2, "jobs_at_once": 2, "setup": "[echo the allocation]"}
     words = [f"hydra.launcher.{key}={value}" for key, value in options.items()]
     packed = sweep(tmp_path / "packed", "model.pool=max,avg", "train.epochs=1", "trainer.accelerator=auto", *words)
-    packed.wait("SLURM to start it", lambda: "python" in cluster.ask("squeue", "--noheader", "--steps", "--format=%j"))
-    cluster.ask("scancel", "--signal=USR2", *cluster.ask("squeue", "--noheader", "--format=%i").split())
+
+    def submitted() -> set[str]:
+        return {path.name.partition("_")[0] for path in packed.folder.glob("slurm/*_submitted.pkl")}
+
+    def started() -> bool:
+        """A step of this job: on a busy machine those of an earlier test are listed a while after its end."""
+        steps = cluster.ask("squeue", "--noheader", "--steps", "--format=%i %j").splitlines()
+        return any(step.split(".")[0].strip() in submitted() and "python" in step for step in steps)
+
+    packed.wait("SLURM to start it", started)
+    cluster.ask("scancel", "--signal=USR2", *submitted())
     packed.end()
     assert packed.logs().count("the allocation") == 2
     logs = [path.read_text().splitlines()[0] for path in packed.folder.glob(f"*/{files.LOG}")]
