@@ -87,7 +87,6 @@ class Reading:
             raise UserError(f"{place}.threshold={self.threshold}: must be 0 or a positive number")
         if not self.alarm and (self.direction or self.threshold is not None):
             raise UserError(f"{place}: direction and threshold are of an alarm: name a column of history.csv, alarm=")
-
         if self.pairs and (self.transform or self.protocol not in (None, "test") or self.amount):
             raise UserError(
                 f"{place}: pairs={self.pairs} is of the example images as they are; leave out transform, "

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..results.files import MAPS, read_arrays, read_json, reading, write, write_json
 from ..results.measures import finite
+from ..results.saved_maps import maps_file
 
 TILE, GAP, HEAD, SIDE = 56, 2, 22, 10
 INK = (40, 40, 46)
@@ -28,15 +29,14 @@ def save_maps(
     """Save and draw the maps of an epoch (0 is the untrained net), stage → those of its first channels, for the example
     images; and widen the colour scale to include them.
     """
-    folder = run / MAPS
     buffer = io.BytesIO()
     maps = {stage: np.clip(values, -LARGEST, LARGEST) for stage, values in maps.items()}
     np.savez_compressed(buffer, images=images, **{k: v.astype(np.float16) for k, v in maps.items()})  # type: ignore[arg-type]
-    write(folder / f"epoch_{epoch:03d}.npz", buffer.getvalue())
+    write(maps_file(run, epoch), buffer.getvalue())
     scale = {stage: _wider(read_scale(run).get(stage), value) for stage, value in maps.items()}
-    write_json(folder / SCALE, scale)
+    write_json(run / MAPS / SCALE, scale)
     for stage in maps:
-        draw_stage(folder, epoch, stage, scale[stage])
+        draw_stage(run, epoch, stage, scale[stage])
 
 
 def epochs_of(run: Path) -> list[int]:
@@ -46,15 +46,13 @@ def epochs_of(run: Path) -> list[int]:
 
 def finish_maps(run: Path) -> dict[int, dict[str, Path]]:
     """Redraw every epoch on the final scale; gives epoch → stage → picture."""
-    folder, scale = run / MAPS, read_scale(run)
-    return {
-        epoch: {stage: draw_stage(folder, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs_of(run)
-    }
+    scale = read_scale(run)
+    return {epoch: {stage: draw_stage(run, epoch, stage, scale[stage]) for stage in scale} for epoch in epochs_of(run)}
 
 
 def pictures_of_epoch(run: Path, epoch: int) -> dict[str, Path]:
     """Stage → its picture of an epoch, as it was last drawn."""
-    return {stage: _picture_file(run / MAPS, epoch, stage) for stage in read_scale(run)}
+    return {stage: _picture_file(run, epoch, stage) for stage in read_scale(run)}
 
 
 def read_scale(run: Path) -> dict[str, list[float]]:
@@ -73,19 +71,19 @@ def _wider(scale: list[float] | None, maps: Float[np.ndarray, "n k p q"]) -> lis
     return [low, max(high, low + 1e-6)]
 
 
-def draw_stage(folder: Path, epoch: int, stage: str, scale: list[float]) -> Path:
+def draw_stage(run: Path, epoch: int, stage: str, scale: list[float]) -> Path:
     """Write the picture of a stage and epoch: a row per image, the image itself first, then a column per channel."""
-    arrays = read_arrays(folder / f"epoch_{epoch:03d}.npz")
+    arrays = read_arrays(maps_file(run, epoch))
     picture = map_picture(arrays["images"], arrays[stage].astype(np.float32), scale, f"{stage}   epoch {epoch}")
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=3)
-    path = _picture_file(folder, epoch, stage)
+    path = _picture_file(run, epoch, stage)
     write(path, buffer.getvalue())
     return path
 
 
-def _picture_file(folder: Path, epoch: int, stage: str) -> Path:
-    return folder / f"{stage}_epoch_{epoch:03d}.png"
+def _picture_file(run: Path, epoch: int, stage: str) -> Path:
+    return run / MAPS / f"{stage}_epoch_{epoch:03d}.png"
 
 
 def map_picture(
