@@ -12,7 +12,7 @@ from src.errors import UserError
 from src.launch.reuse import _stored_runs
 from src.naming import code_checksum
 from src.results import files
-from src.results.identity import is_by_other_code, write_identity
+from src.results.identity import is_by_other_code, read_config, write_identity
 from src.results.runs import find_runs
 from src.training.callbacks import History
 from src.training.checkpoints import resume_from
@@ -65,11 +65,12 @@ def test_a_run_with_a_damaged_config_is_named_and_the_others_are_read(sweep: Pat
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", [files.RUN, files.IDENTITY])
+@pytest.mark.parametrize("name", [files.RUN, files.IDENTITY, files.CONFIG])
 def test_a_damaged_run_in_the_store_is_not_reused_and_stops_nothing(sweep: Path, name: str, damage: str) -> None:
     path = sweep / "old" / name
+    cfg = read_config(sweep / "whole")
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    assert [stored.folder.name for stored in _stored_runs(sweep)] == ["whole"]
+    assert [stored.folder.name for stored in _stored_runs(sweep, [cfg])] == ["whole"]
 
 
 @pytest.mark.parametrize("damage", ["half", "empty", "text"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from src.config import Config
 from src.errors import UserError
@@ -120,6 +121,17 @@ def test_circumstances_do_not_matter_and_all_else_does(done: Path, tmp_path: Pat
     ):
         assert not used(done, tiny(**other), tmp_path / str(number))
         assert not (tmp_path / str(number) / files.CONFIG).exists()
+
+
+def test_a_run_of_an_older_version_is_used_though_its_file_has_fewer_keys(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "outputs" / "old")
+    path = tmp_path / "outputs" / "old" / files.CONFIG
+    tree = yaml.safe_load(path.read_text())
+    del tree["train"]["steps"], tree["alarm"]
+    tree["train"]["lr"] = 1  # a float, as a person may write it
+    path.write_text(yaml.safe_dump(tree))
+    assert not used(path.parent, tiny(train={"lr": 1.5}), tmp_path / "other")
+    assert used(path.parent, tiny(train={"lr": 1.0}), tmp_path / "same")
 
 
 def test_a_run_is_not_used_of_which_it_is_not_known_what_it_is(done: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ So a sweep can grow by seeds, by axes and by epochs.
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 
-from ..config import Config, flatten, to_dict
+from ..config import NON_IDENTITY_KEYS, Config, flatten, to_dict
 from ..errors import UserError
 from ..models.optimisers import EXTENSIBLE
 from ..reporting.terminal import console
@@ -50,7 +50,7 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
     unfinished = {
         folder: cfg for folder, cfg in jobs.items() if not (identity.is_finished(folder, cfg) or lock_holder(folder))
     }
-    runs = list(_stored_runs(store)) if unfinished else []
+    runs = list(_stored_runs(store, unfinished.values())) if unfinished else []
     for folder, cfg in unfinished.items():
         same_images = [run for run in runs if run.contents == identity.image_checksums(cfg)]
         differences = [(run, identity.differing_keys(flatten(run.cfg), flatten(cfg))) for run in same_images]
@@ -63,16 +63,39 @@ def reuse(jobs: Mapping[Path, Config], store: Path) -> None:
             _continue_run(max(shorter, key=lambda run: run.cfg.train.epochs), folder, cfg)
 
 
-def _stored_runs(store: Path) -> Iterator[StoredRun]:
-    """Finished runs below a folder, without those of another format or with a config that is no longer valid."""
+def _stored_runs(store: Path, jobs: Iterable[Config]) -> Iterator[StoredRun]:
+    """Finished runs below a folder that a job may be equal to or continue, without those of another format or with a
+    config that is no longer valid.
+    """
+    wanted = [_identity_settings(to_dict(cfg)) for cfg in jobs]
     for path in sorted(store.glob(f"**/{files.RUN}")):
         if path.with_name(files.IDENTITY).exists():
             try:
                 facts, saved = files.read_json(path, {}), files.read_json(path.with_name(files.IDENTITY), {})
-                if facts and saved.get("format") == identity.FORMAT:
+                if facts and saved.get("format") == identity.FORMAT and _is_wanted(path.parent, wanted):
                     yield StoredRun(path.parent, identity.read_config(path.parent), saved.get("contents", {}), facts)
             except UserError:  # a key has been renamed since, or a file is damaged
                 continue
+
+
+def _is_wanted(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the settings that a run's file names are a job's; checking the file as a config takes ten times as
+    long, and a store may hold hundreds of runs.
+    """
+    named = _identity_settings(identity.read_tree(folder))
+    return any(all(key in job and job[key] == value for key, value in named.items()) for job in jobs)
+
+
+def _identity_settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A plain tree, flat, without the keys that do not tell a run from one it may be equal to or continue."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= _identity_settings(value, f"{name}.")
+        elif name not in (*NON_IDENTITY_KEYS, EPOCHS):
+            flat[name] = value
+    return flat
 
 
 def _copy_run(stored: StoredRun, folder: Path, cfg: Config) -> None:

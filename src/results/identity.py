@@ -75,8 +75,8 @@ def read_image_checksums(folder: Path, cfg: Config) -> dict[str, str]:
         return dict(tree["contents"])
 
 
-def read_config(folder: Path) -> Config:
-    """The config of a run; ``UserError`` if it is not readable, or not one of this project's."""
+def read_tree(folder: Path) -> dict[str, Any]:
+    """The config of a run as plain data, unchecked; ``UserError`` if it is not readable."""
     path = folder / files.CONFIG
     try:
         text = path.read_text(encoding="utf-8")
@@ -87,10 +87,16 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{path} cannot be read as a run's config ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} is not a run's config")
+    return tree
+
+
+def read_config(folder: Path) -> Config:
+    """The config of a run; ``UserError`` if it is not readable, or not one of this project's."""
+    tree = read_tree(folder)
     try:
         return from_dict(tree)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{folder / files.CONFIG}: {error}") from error
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

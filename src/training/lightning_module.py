@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class Training(LightningModule):
         """Add the config as plain data, as a checkpoint's path is enough to measure its net; and the position in the
         epoch, sums and random state of every rank.
         """
-        checkpoint["config"], checkpoint["format"] = to_dict(self.cfg), FORMAT
+        checkpoint["config"], checkpoint["format"] = self._config_tree, FORMAT
         batches: Any = self.trainer.train_dataloader
         mine = {
             "batches": batches.state_dict(),
@@ -76,6 +77,10 @@ class Training(LightningModule):
             everyone *= self.trainer.world_size
             torch.distributed.all_gather_object(everyone, mine)
         checkpoint["within"] = everyone
+
+    @cached_property
+    def _config_tree(self) -> dict[str, Any]:
+        return to_dict(self.cfg)  # 10 ms, as long as an epoch of a small net; a checkpoint is saved in each
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the ranks until training starts."""
