@@ -13,7 +13,7 @@ whatwhere COMMAND --help says more of each.
 import sys
 from importlib import import_module
 
-from .errors import did_you_mean
+from .common.errors import did_you_mean
 
 COMMANDS = ("train", "measure", "report", "answers", "shapes", "pools")
 

@@ -45,7 +45,7 @@ class Options:
 
 def main() -> None:
     """Run the studies, with a line each; then write the table."""
-    from .cli_errors import cli_errors
+    from .common.cli_errors import cli_errors
 
     with cli_errors():
         from .config import from_command_line
@@ -76,7 +76,7 @@ def main() -> None:
 
 def _refuse_unknown(options: Options) -> None:
     """``UserError`` for a preset or a launcher that is none."""
-    from .errors import UserError, did_you_mean
+    from .common.errors import UserError, did_you_mean
     from .launch.user_files import choices
 
     for key, names in {"preset": ("quick", "full"), "launcher": ("basic", *choices("hydra/launcher"))}.items():
@@ -117,9 +117,9 @@ def run_studies(studies: Mapping[str, Path], options: Options, side_by_side: int
 
 def start_study(name: str, options: Options, side_by_side: int) -> "subprocess.Popen[bytes]":
     """Start a study's command."""
+    from .common.naming import command_words
     from .launch.jobs import THREADS
     from .launch.sweep import OUTPUTS
-    from .naming import command_words
     from .training.ranks import end_with_parent
 
     log = OUTPUTS / "answers" / f"{name}.log"

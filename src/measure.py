@@ -42,7 +42,7 @@ import sys
 
 def main() -> None:
     """Measure, write the table, and show its main numbers."""
-    from .cli_errors import cli_errors
+    from .common.cli_errors import cli_errors
 
     with cli_errors():
         from .config import from_command_line

@@ -27,7 +27,7 @@ class Options(Setting):
 
 def main() -> None:
     """Print the list and the matrix, or write them."""
-    from .cli_errors import cli_errors
+    from .common.cli_errors import cli_errors
 
     words = sys.argv[1:]
     with cli_errors():
@@ -45,10 +45,10 @@ def show(options: Options, words: str) -> None:
     import torch
     from rich.progress import track
 
-    from . import arguments
+    from .common import arguments
+    from .common.naming import command
+    from .common.option_fields import LARGEST
     from .models.layers import PADDINGS
-    from .naming import command
-    from .option_fields import LARGEST
     from .pooling import POOLS
     from .reporting.pool_tables import markdown_page, pool_sheets, show_matrix, show_sheets
     from .reporting.terminal import console

@@ -52,7 +52,7 @@ class Options:
 
 def main() -> None:
     """Build the comparison and the page of the runs that the command line names."""
-    from .cli_errors import cli_errors
+    from .common.cli_errors import cli_errors
 
     with cli_errors():
         from .config import from_command_line

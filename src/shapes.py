@@ -11,8 +11,8 @@ import sys
 
 def main() -> None:
     """Print the model summary of the config that the command line names."""
-    from .cli_errors import cli_errors
-    from .naming import commands_here
+    from .common.cli_errors import cli_errors
+    from .common.naming import commands_here
 
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(commands_here(__doc__ or "").strip())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Check every job, run them, compare them."""
-    from .cli_errors import cli_errors
+    from .common.cli_errors import cli_errors
 
     with cli_errors():
         from .launch import sweep
@@ -46,7 +46,7 @@ def main() -> None:
 
 def run_sweep(made: "Plan", arguments: list[str]) -> None:
     """Run the jobs of a sweep and compare them."""
-    from .errors import Interrupted
+    from .common.errors import Interrupted
     from .launch import sweep
     from .launch.compose import run_hydra
     from .launch.reuse import reuse
@@ -104,7 +104,7 @@ def run_single(made: "Plan") -> None:
 
 def sweep_ends(folder: Path, failure: BaseException | None) -> None:
     """Compare what is finished; then say what failed, whose traceback lies in the run's ``failed.txt``."""
-    from .errors import UserError
+    from .common.errors import UserError
     from .reporting.page import build_report
 
     try:

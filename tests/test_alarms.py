@@ -14,8 +14,8 @@ from src.claims.check import check_study
 from src.claims.judge import judge
 from src.claims.record import judge_sweep, read_verdict, state, write_verdict
 from src.claims.rule import study_hash
+from src.common.errors import UserError
 from src.config import Config, Study, from_dict
-from src.errors import UserError
 from src.launch.compose import compose_jobs
 from src.reporting.verdicts import basis
 from src.results import files

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.convnext import CNBlock
 from torchvision.models.vgg import cfgs, make_layers
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.models import ARCHITECTURES, architecture
 from src.models import network as build
 from src.models.convnext import Block

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.evaluate import evaluate
 from src.evaluation.suite import TRANSFORMS_OF
 from src.pooling import swap_pools
@@ -192,7 +192,7 @@ whatwhere.evaluate(net, torch.rand(4, 3, 8, 8), max_shift=1)
 import src.launch.compose, whatwhere.launch.compose
 try:
     src.launch.compose.compose_one([])
-except src.errors.UserError as error:
+except src.common.errors.UserError as error:
     print(error)
 """
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.signal import correlate2d
 from torch import Tensor, nn
 
+from src.common.errors import UserError
 from src.config import Config, from_dict, to_dict
-from src.errors import UserError
 from src.models import TOLERANCE
 from src.models import network as build
 from src.models.blocks import convolution

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics.pairwise import rbf_kernel
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.models.hog import Histograms
 from src.models.hog_kernel import SCALE, WIDTH, Nystrom
 from src.nets.hooks import record_outputs

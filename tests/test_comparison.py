@@ -10,8 +10,8 @@ import pytest
 import yaml
 from scipy import stats
 
+from src.common.errors import UserError
 from src.config import from_dict, to_dict
-from src.errors import UserError
 from src.metrics.rows import Estimate, Row
 from src.reporting.columns import one_line
 from src.reporting.comparison import difference, group_into_variants, select_baseline, shown_differences

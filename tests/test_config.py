@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from omegaconf import MISSING
 
+from src.common.errors import UserError
+from src.common.option_fields import check_fields, counts_field
 from src.config import Config, Model, cli_errors, flatten, from_command_line, from_dict, to_dict
 from src.data.sets import SETS
-from src.errors import UserError
 from src.models import ARCHITECTURES
-from src.option_fields import check_fields, counts_field
 from src.pooling import POOLS
 from tests.helpers import ROOT, composed, nested
 

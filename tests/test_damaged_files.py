@@ -8,9 +8,9 @@ from unittest.mock import create_autospec
 import pytest
 from lightning.pytorch import Trainer
 
-from src.errors import UserError
+from src.common.errors import UserError
+from src.common.naming import code_checksum
 from src.launch.reuse import _stored_runs
-from src.naming import code_checksum
 from src.results import files
 from src.results.identity import is_by_other_code, read_config, write_identity
 from src.results.runs import find_runs

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 from torch import Tensor
 
+from src.common.errors import UserError
 from src.config import Data, from_dict
 from src.data import splits
 from src.data.batches import Batches, augmented
 from src.data.names import AUGMENTATIONS
 from src.data.sets import MARGIN, DataError, Images, Source
 from src.data.splits import Splits, flip_labels, normalise, pad_images, pixel_statistics, split
-from src.errors import UserError
 
 CLASSES = 5
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.stats import kstest
 
+from src.common.errors import UserError
 from src.config import Data, from_dict
 from src.data.sets import DataError, Images, load, place, red_green
 from src.data.sets.shapes import render
 from src.data.splits import split
-from src.errors import UserError
 
 # --- on a canvas -----------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from src import models, transforms
+from src.common.errors import UserError
+from src.common.registry import Table, collect
 from src.data import sets
 from src.data.sets import SETS, DataError, DataSet, Images, Source, load
-from src.errors import UserError
 from src.evaluation import families, followed, suite
 from src.evaluation.adapter import EvaluationSet, ModelAdapter, normaliser
 from src.launch import compose
@@ -26,7 +27,6 @@ from src.models import Model
 from src.models.blocks import Network
 from src.nets.hooks import record_outputs
 from src.pooling import POOLS, Pool
-from src.registry import Table, collect
 from src.summary import summarize, verify
 from tests.helpers import ROOT, network
 

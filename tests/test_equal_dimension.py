@@ -9,8 +9,8 @@ from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from src.common.errors import UserError
 from src.config import from_dict
-from src.errors import UserError
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.equal_dimension import PIXELS_SIDE, _projected, rebuilt, rows, variance_estimate
 from src.evaluation.linear_probes import split

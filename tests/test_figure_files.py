@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.reporting import figure_files
 from src.reporting.figure_files import FigureFiles, figure_csv, write_figures
 from src.reporting.plots import apply_theme, subplots

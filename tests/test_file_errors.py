@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from src.common.errors import UserError
+from src.common.option_fields import check_fields
 from src.config import Reading
-from src.errors import UserError
 from src.launch import compose, user_files
 from src.launch.compose import compose_jobs, compose_one
 from src.launch.sweep import plan, study_names
-from src.option_fields import check_fields
 from src.results.where import matching
 
 HEADER = "# @package _global_\n"

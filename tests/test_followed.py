@@ -12,9 +12,9 @@ from scipy.stats import energy_distance, norm
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
+from src.common.errors import UserError
 from src.config import from_dict
 from src.data.splits import split
-from src.errors import UserError
 from src.evaluation.followed import FOLLOWED, OF_CLASSES, statistic
 from src.evaluation.followed.look import Look
 from src.evaluation.followed.of_fitting import susceptibility

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families import crops
 from src.evaluation.families.crops import Crops, every_shift, one_by_one_crops, prepare

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.nets.hooks import eval_mode, record_outputs, stream_outputs
 from tests.helpers import Overwrites
 

@@ -10,9 +10,9 @@ import torch
 import yaml
 from PIL import Image
 
+from src.common.errors import UserError
 from src.config import NON_IDENTITY_KEYS, Config, flatten, from_dict, to_dict
 from src.data.splits import split
-from src.errors import UserError
 from src.launch.sweep import plan, sweep_name
 from src.reporting.comparison import group_into_variants
 from src.results import files

@@ -1,6 +1,7 @@
 """Imports point one way. The tables hold the import order; a new file of src finds its place in them."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -12,8 +13,7 @@ SRC = Path(__file__).parent.parent / "src"
 # A subpackage is a folder of src, or a file at its root. It imports from itself and from the rows above its own, at any
 # level of its code, types included.
 SUBPACKAGES = [
-    {"errors", "naming", "streams"},
-    {"option_fields", "arguments", "cli_errors", "registry", "memory"},
+    {"common"},
     {"stats", "nets", "transforms"},
     {"pooling"},
     {"summary"},
@@ -119,3 +119,10 @@ def test_every_subpackage_has_its_row_and_every_row_its_subpackages():
 )
 def test_imports_are_found_at_any_level(code, found):
     assert list(imports(ast.parse(code), "src.folder")) == found
+
+
+def test_the_document_on_the_layout_names_every_subpackage_in_the_order_of_imports():
+    text = (SRC.parent / "docs" / "background" / "layout.md").read_text().partition("## ")[0]
+    table = [name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall(r"\w+", row)]
+    assert sorted(table) == sorted(RANK.keys() - {"__main__"})
+    assert [RANK[name] for name in table] == sorted(RANK[name] for name in table)

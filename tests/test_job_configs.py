@@ -6,8 +6,8 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from src.common.errors import UserError
 from src.config import study_of
-from src.errors import UserError
 from src.launch import compose
 from src.launch.compose import job_configs
 from src.launch.sweep import study_names

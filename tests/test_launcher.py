@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.launch import launchers
 from src.launch.jobs import Job
 from src.launch.launchers import gpu_ids, gpus_of

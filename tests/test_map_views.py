@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.adapter import EvaluationSet, adapt_model
 from src.evaluation.evaluate import evaluate
 from src.inspection.feature_analysis import analyze_features

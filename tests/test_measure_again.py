@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.common.errors import UserError
 from src.config import MEASURE_NAMES, from_dict, to_dict
 from src.data.splits import split
-from src.errors import UserError
 from src.evaluation.families import ALWAYS, family_of
 from src.evaluation.suite import TRANSFORMS_OF
 from src.measuring.checkpoint import compare_layers, measure_again

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.measuring import checkpoint as saved
 from src.measuring import net
 from src.measuring.options import Images, Options, check_options

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from src.common.errors import UserError
 from src.config import from_dict
-from src.errors import UserError
 from src.evaluation import inversion
 from src.evaluation.adapter import OUTPUT, EvaluationSet, ModelAdapter
 from src.evaluation.differences import band_energies, displacement_residuals, with_random_phases

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.metrics.base import layer_measures, pair_measures
 from src.metrics.consistency import Consistency
 from src.metrics.cosine import Cosine

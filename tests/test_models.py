@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from src.common.errors import UserError
 from src.config import Config
 from src.data.splits import split
-from src.errors import UserError
 from src.models import ARCHITECTURES, architecture
 from src.models.blocks import CircularConv2d, Network
 from src.models.layers import ACTIVATIONS, HEADS, NORMS, PADDINGS

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torchvision import models
 
 from src import measure, train
+from src.common.errors import UserError
 from src.data.checksums import folder_checksum
 from src.data.external import resized, sample
 from src.data.sets import MARGIN, Images
-from src.errors import UserError
 from src.evaluation.adapter import EvaluationSet, adapt_model, normaliser
 from src.evaluation.suite import evaluate_families
 from src.measuring.options import numbers_of

@@ -8,11 +8,11 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from src.common.errors import UserError
 from src.config import MEASURES, Config, from_dict
 from src.data.sets import load
 from src.data.sets.shapes import CLASSES, render
 from src.data.splits import split
-from src.errors import UserError
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families.object_size import rows
 from src.metrics.rows import Note, Row

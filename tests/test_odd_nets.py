@@ -10,7 +10,7 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.evaluate import evaluate
 from src.nets.own import load_own_net
 from src.pooling.blur import binomial

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+from src.common.errors import Interrupted
 from src.config import Config
 from src.data.splits import split
-from src.errors import Interrupted
 from src.metrics.rows import Estimate, Row
 from src.reporting.comparison import group_into_variants
 from src.reporting.page import build_report

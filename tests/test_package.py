@@ -133,7 +133,7 @@ def test_a_net_of_ones_own_from_another_folder(site: Path, tmp_path: Path) -> No
 
 
 FILES_OF_ONES_OWN = """
-from whatwhere.errors import UserError
+from whatwhere.common.errors import UserError
 from whatwhere.launch.compose import compose_jobs, compose_one
 
 assert compose_one(["model=mine"]).model.width == 3

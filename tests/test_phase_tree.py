@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.adapter import ModelAdapter
 from src.evaluation.phase_tree import NO_STRIDE, Phases, PhaseTree, decimated, rolled
 from src.evaluation.shift_table import Rolls, ShiftTable, all_shifts, one_by_one_rolls

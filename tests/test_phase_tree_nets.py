@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.adapter import ModelAdapter
 from src.evaluation.phase_tree import PhaseTree
 from src.evaluation.shift_table import one_by_one_rolls, prepare

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import gradcheck
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.pooling import BORDERS, POOLS
 from tests.helpers import windows
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.exactness import PROTOCOLS, Cell, Setting, change, change_up_to_rolls, exactness
 from src.models.layers import PADDINGS
 from src.pooling import POOLS

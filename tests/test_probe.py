@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from src.common.errors import UserError
 from src.config import Probe
 from src.data.example_images import probe_images
 from src.data.splits import split
-from src.errors import UserError
 from src.reporting.maps import epochs_of
 from src.training import callbacks
 from src.training.run import run

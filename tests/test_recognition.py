@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
 from src.evaluation.families import MetamerOptions
 from src.evaluation.families.metamers import rows

@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
+from src.common.errors import UserError
 from src.config import Config
-from src.errors import UserError
 from src.launch import sweep
 from src.launch.reuse import reuse
 from src.launch.sweep import Plan, plan

@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 
+from src.common.errors import UserError
 from src.config import from_dict, to_dict
 from src.data.splits import split
-from src.errors import UserError
 from src.metrics import COLUMNS
 from src.reporting.maps import read_scale, save_maps
 from src.reporting.wandb_logger import WandbLogger

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from src.common.errors import Interrupted, UserError
 from src.config import Config
 from src.data.batches import Batches
 from src.data.sets import Images
 from src.data.splits import normalise
-from src.errors import Interrupted, UserError
 from src.results import files
 from src.results.locks import folder_lock, lock_holder
 from src.results.runs import find_runs

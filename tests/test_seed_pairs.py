@@ -15,8 +15,8 @@ from src.claims.readings import numbers_of
 from src.claims.record import judge_sweep, state, write_verdict
 from src.claims.rule import study_hash
 from src.claims.seed_pairs import NUMBERS
+from src.common.errors import UserError
 from src.config import PAIRS, Claim, Config, Contrast, Reading, Study, from_dict
-from src.errors import UserError
 from src.launch.compose import compose_jobs
 from src.reporting.answers import FOLDER, answers_page, collect, verdict_table
 from src.reporting.verdicts import basis, page_of

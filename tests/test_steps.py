@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import OneCycleLR
 
+from src.common.errors import Interrupted
 from src.data import batches as batches_module
 from src.data.batches import MOST_EPOCHS, Batches, epochs_of_steps
 from src.data.sets import Images
 from src.data.splits import normalise
-from src.errors import Interrupted
 from src.launch.jobs import Job, trained
 from src.reporting.maps import epochs_of
 from src.reporting.terminal import console

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from src import train
 from src.claims import record
 from src.claims.check import check_study
+from src.common.errors import UserError
 from src.config import Config, Study, from_dict
-from src.errors import UserError
 from src.launch import sweep
 from src.launch.compose import compose_jobs
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.nets.hooks import record_outputs
 from src.pooling import swap_pools
 from src.summary import ShapeError, summarize, verify

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from src.common.errors import UserError
 from src.config.schema import Config
 from src.data.image_files import pictures
 from src.data.options import Data
 from src.data.splits import split
-from src.errors import UserError
 from src.reporting import wandb_logger
 from src.reporting.wandb_logger import WandbLogger
 from src.results import files
@@ -37,7 +37,7 @@ def test_one_process_forgets_the_ranks_of_another_program(monkeypatch: pytest.Mo
 
 PRINTING = """
 import sys
-from src.cli_errors import cli_errors
+from src.common.cli_errors import cli_errors
 with cli_errors():
     print("×", flush=True)
     print("more", flush=True)

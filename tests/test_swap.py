@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision import models
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.pooling import BORDERS, POOLS, swap_pools
 from src.summary import summarize, verify
 from tests.helpers import network

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from src.common.errors import UserError
 from src.config import Config, from_dict
-from src.errors import UserError
 from src.launch.sweep import Plan, plan, study_names, summarize_config, sweep_name
 from src.models import ARCHITECTURES
 from src.pooling import POOLS

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.stats import chisquare, kstest
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.transforms import SHIFTS, TABLE, TRANSFORMS, SamplingGrid, crop, draw_shifts, gather, roll, rotate
 
 MARGIN = 3

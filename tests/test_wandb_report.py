@@ -17,7 +17,7 @@ from wandb_workspaces.reports.v2 import internal
 from wandb_workspaces.reports.v2.interface import LinePlot, MediaBrowser
 
 from src import report
-from src.errors import UserError
+from src.common.errors import UserError
 from src.reporting import wandb_panels, wandb_report
 from src.reporting.comparison import group_into_variants
 from src.reporting.wandb_report import markdown_table, write_wandb_report
@@ -289,7 +289,7 @@ CLIENT = """
 import json
 from pathlib import Path
 from wandb_workspaces.reports.v2 import Report
-from src.errors import UserError
+from src.common.errors import UserError
 from src.reporting.wandb_report import write_wandb_report
 
 folder, out, elsewhere = map(Path, {folders})

@@ -17,7 +17,7 @@ import pytest
 import wandb
 from lightning.pytorch import Trainer
 
-from src.errors import Interrupted
+from src.common.errors import Interrupted
 from src.reporting.maps import save_maps
 from src.reporting.wandb_files import BLOCK, CHUNK, HEADER, logged_before, records
 from src.reporting.wandb_logger import WandbLogger, has_unsynced_logs, wandb_id

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
-from src.errors import UserError
+from src.common.errors import UserError
 from src.nets.external import load_net
 from src.nets.weights import load_pretrained, read_weights
 from tests.test_nets import SMALL, TIMM, same, weights

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ..common.errors import UserError
 from ..config import Contrast, Reading, Study
-from ..errors import UserError
 from ..results.runs import FinishedRun
 from ..stats.alarms import conformal_threshold, largest_change, least_calibration_runs
 from .readings import history_column, selected

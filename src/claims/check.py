@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from ..common.errors import UserError, did_you_mean
 from ..config import Config, Contrast, Reading, Study, flatten
 from ..data.options import image_shape
 from ..data.sets import SETS
-from ..errors import UserError, did_you_mean
 from ..evaluation.families import ALWAYS
 from ..evaluation.followed import FOLLOWED
 from ..metrics.quantities import quantities, quantity_of

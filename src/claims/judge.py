@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..common.errors import UserError
 from ..config import Claim, Contrast, Reading, Study
-from ..errors import UserError
 from ..results.runs import FinishedRun
 from ..stats.alarms import least_calibration_runs
 from ..stats.decisions import MINIMUM_SEEDS, Verdict, decide_claim

@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ..common.naming import code_version
 from ..config import QUICK, Study, omegaconf_errors
-from ..naming import code_version
 from ..results import files
 from ..results.runs import FinishedRun
 from ..stats.decisions import Verdict

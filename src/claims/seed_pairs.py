@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..common.errors import UserError
 from ..config import NON_IDENTITY_KEYS, PAIRS, Config, Reading, flatten, format_override
-from ..errors import UserError
 from ..results.runs import FinishedRun
 from ..results.saved_maps import maps_file, read_maps
 from ..stats.decisions import MINIMUM_SEEDS

@@ -1,6 +1,6 @@
 """The configuration: typed, checked, and refused in one line where it is wrong."""
 
-from ..cli_errors import cli_errors, omegaconf_errors
+from ..common.cli_errors import cli_errors, omegaconf_errors
 from ..data.options import Data, Probe
 from ..models.options import Model
 from .command_line import from_command_line

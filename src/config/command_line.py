@@ -4,9 +4,9 @@ from typing import TypeVar
 
 from omegaconf import OmegaConf
 
-from ..cli_errors import omegaconf_errors
-from ..errors import UserError
-from ..naming import commands_here
+from ..common.cli_errors import omegaconf_errors
+from ..common.errors import UserError
+from ..common.naming import commands_here
 
 Arguments = TypeVar("Arguments")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..cli_errors import omegaconf_errors
+from ..common.cli_errors import omegaconf_errors
 from .schema import COMMAND_KEYS, Config
 from .study import Command
 

@@ -6,13 +6,8 @@ A config is refused before the first job starts when a key, type or choice is wr
 
 from dataclasses import dataclass, field, fields
 
-from ..data.options import Data, Probe
-from ..errors import UserError
-from ..evaluation.families import DIMENSIONS, FAMILIES, ON_REQUEST
-from ..evaluation.followed import FOLLOWED, OF_CLASSES
-from ..models.optimisers import OPTIMIZERS, SCHEDULES
-from ..models.options import Model
-from ..option_fields import (
+from ..common.errors import UserError
+from ..common.option_fields import (
     check_fields,
     choice_field,
     choices_field,
@@ -21,6 +16,11 @@ from ..option_fields import (
     range_field,
     seed_field,
 )
+from ..data.options import Data, Probe
+from ..evaluation.families import DIMENSIONS, FAMILIES, ON_REQUEST
+from ..evaluation.followed import FOLLOWED, OF_CLASSES
+from ..models.optimisers import OPTIMIZERS, SCHEDULES
+from ..models.options import Model
 from ..transforms import TABLE
 
 #: what a run measures by default: what each transform does, and the families of ``evaluation/families``

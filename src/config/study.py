@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..errors import UserError
-from ..option_fields import check_fields, choice_field
+from ..common.errors import UserError
+from ..common.option_fields import check_fields, choice_field
 from ..stats.alarms import DIRECTIONS
 from .schema import Config
 

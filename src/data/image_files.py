@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ..memory import refuse_too_large
+from ..common.memory import refuse_too_large
 from .images import MARGIN, DataError, Images
 from .names import class_folders, hidden
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 #: true pixels around every image, in sets whose originals are larger, for shifting a window over them
 MARGIN = 8

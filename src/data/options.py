@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import UserError
-from ..option_fields import choice_field, count_field, range_field, seed_field
+from ..common.errors import UserError
+from ..common.option_fields import choice_field, count_field, range_field, seed_field
 from .names import AUGMENTATIONS, LABEL_NOISE, TASKS, class_folders, halves
 from .sets import SETS
 

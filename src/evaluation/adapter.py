@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
+from ..common.errors import UserError
 from ..data.permutation import Permutation
 from ..data.splits import normalise
-from ..errors import UserError
 from ..metrics.layer_outputs import Population
 from ..nets.external import (
     Image,

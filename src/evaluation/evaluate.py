@@ -11,8 +11,8 @@ from jaxtyping import Int, Shaped
 from rich.console import Console
 from torch import Tensor, nn
 
-from .. import arguments
-from ..errors import UserError, did_you_mean
+from ..common import arguments
+from ..common.errors import UserError, did_you_mean
 from ..metrics.rows import COLUMNS, Note, Row
 from ..nets.external import LoadedNet, output_size
 from ..transforms import check_max_shift

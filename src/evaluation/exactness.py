@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, fft, nn
 
-from ..errors import UserError
-from ..memory import refuse_too_large
+from ..common.errors import UserError
+from ..common.memory import refuse_too_large
+from ..common.option_fields import check_fields
 from ..models import architecture
 from ..models.blocks import Network
 from ..models.layers import PADDINGS
 from ..models.options import Model
 from ..nets.hooks import record_outputs
-from ..option_fields import check_fields
 from ..pooling import POOLS
 from ..transforms import SHIFTS, roll
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nets.hooks import eval_mode
 from ..summary import graph
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nets.hooks import eval_mode, reference_tensor
 from ..summary import graph, summarize
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nets.hooks import eval_mode
 from ..pooling.windows import Max
 from .adapter import OUTPUT, ModelAdapter

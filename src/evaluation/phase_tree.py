@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nets.hooks import eval_mode, reference_tensor
 from .fx import NO_STRIDE, FxInterpreter, Steps, all_close, name_of
 

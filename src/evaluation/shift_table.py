@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, fft
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..metrics.layer_outputs import LayerOutputs, squared_differences
 from ..nets.hooks import stream_outputs
 from .adapter import ModelAdapter

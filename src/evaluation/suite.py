@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..metrics import Note, PerImage, Result, Row
 from ..nets.hooks import eval_mode
 from ..transforms import TABLE, TRANSFORMS

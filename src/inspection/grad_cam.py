@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..evaluation.adapter import identity
 from ..nets.external import pick_layers
 from ..nets.hooks import eval_mode

@@ -24,11 +24,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ..cli_errors import one_line
+from ..common.cli_errors import one_line
+from ..common.errors import UserError, did_you_mean
+from ..common.naming import PACKAGE
 from ..config import COMMAND_KEYS, NON_IDENTITY_KEYS, Command, Config, Study, from_omegaconf, omegaconf_errors, study_of
 from ..config.convert import plain_name
-from ..errors import UserError, did_you_mean
-from ..naming import PACKAGE
 from . import file_errors
 from .options import PLUGINS
 from .sweeper import grid_settings, jobs_of

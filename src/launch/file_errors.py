@@ -11,10 +11,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..cli_errors import one_line
+from ..common.cli_errors import one_line
+from ..common.errors import UserError
 from ..config import Command
 from ..data.sets import SETS
-from ..errors import UserError
 from ..models import ARCHITECTURES
 from . import user_files
 

@@ -18,7 +18,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from unittest import mock
 
-from ..naming import PACKAGE
+from ..common.naming import PACKAGE
 
 #: what a job imports, also when it comes to it
 MODULES = (

@@ -7,9 +7,9 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from ..common.naming import commands_here
 from ..config import COMMAND_KEYS, Command, Config
 from ..config.in_words import comments_of, default_of, values_of
-from ..naming import commands_here
 from .user_files import choices
 
 WIDTH = 80

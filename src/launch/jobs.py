@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..naming import PACKAGE, command
+from ..common.naming import PACKAGE, command
 from ..results import files
 from ..training.ranks import RANKS, end_with_parent
 from .forked import AVAILABLE, ForkedJob

@@ -18,8 +18,8 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 from rich.console import Console
 
-from ..errors import UserError
-from ..option_fields import LARGEST
+from ..common.errors import UserError
+from ..common.option_fields import LARGEST
 from ..results import files
 from ..results.identity import is_by_other_code
 from .compose import job_configs

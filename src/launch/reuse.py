@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import yaml
 
+from ..common.errors import UserError
 from ..config import NON_IDENTITY_KEYS, Config, flatten, to_dict
-from ..errors import UserError
 from ..models.optimisers import EXTENSIBLE
 from ..reporting.terminal import console
 from ..results import files, identity

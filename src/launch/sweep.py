@@ -14,20 +14,20 @@ import torch
 from ..claims.check import check_study
 from ..claims.judge import ALPHA
 from ..claims.record import state
+from ..common.errors import UserError, did_you_mean
+from ..common.memory import refuse_too_large
+from ..common.naming import command, natural_order
 from ..config import NON_IDENTITY_KEYS, QUICK, Config, Study, fitting_name, from_omegaconf, plain_name
 from ..config.schema import Trainer
 from ..data.batches import learned_sizes
 from ..data.example_images import probe_images
 from ..data.options import image_shape
 from ..data.splits import split
-from ..errors import UserError, did_you_mean
 from ..evaluation.adapter import OUTPUT
 from ..evaluation.families import FAMILIES, check_family
-from ..memory import refuse_too_large
 from ..metrics.quantities import quantities
 from ..models import network
 from ..models.tasks import Task
-from ..naming import command, natural_order
 from ..reporting.wandb_logger import mode_of
 from ..results import files
 from ..results.identity import is_finished

@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .options import PLUGINS
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..common.errors import UserError
 from ..config import MEASURES, Config, from_dict, to_dict
 from ..data.checksums import files_checksum
 from ..data.splits import Splits, pictures_of, split
-from ..errors import UserError
 from ..evaluation.families import metamers
 from ..evaluation.families.layers import AGAINST, against_rows
 from ..reporting.terminal import console, show_closing, show_notes

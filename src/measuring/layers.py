@@ -1,6 +1,6 @@
 """List the layers of a net, in seconds: without data, weights or measures."""
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nets.external import Image, LoadedNet, default_layers, list_layers, load_net, with_hints
 from ..reporting.terminal import show_layers
 from .options import Options

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..common.errors import UserError
 from ..data.checksums import folder_checksum
 from ..data.external import check, sample
-from ..errors import UserError
 from ..evaluation.adapter import EvaluationSet, ModelAdapter, adapt_model, untransformed_batches
 from ..evaluation.families import MetamerOptions
 from ..evaluation.suite import evaluate_families

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..arguments import channel_numbers, whole_number
+from ..common.arguments import channel_numbers, whole_number
+from ..common.errors import UserError, did_you_mean
+from ..common.option_fields import LARGEST
 from ..config import MEASURE_NAMES, MEASURES, Config, from_dict, to_dict
-from ..errors import UserError, did_you_mean
-from ..option_fields import LARGEST
 from ..reporting.wandb_logger import mode_of
 from ..results.files import refuse_unwritable
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..common.errors import UserError
 from ..config import Config
 from ..data.splits import pictures_of
-from ..errors import UserError
 from ..evaluation.families import ALWAYS
 from ..metrics.rows import COLUMNS, Result, Row
 from ..reporting.terminal import console

@@ -7,7 +7,7 @@ every run, and its ``QUANTITIES`` explain the numbers that it writes.
 from importlib import import_module
 from typing import Any
 
-from ..registry import registered
+from ..common.registry import registered
 from .rows import COLUMNS, Estimate, Heatmap, Note, PerImage, Pictures, Result, Row
 
 #: modules, in the order in which tables list their numbers

@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 from torchmetrics.utilities.data import dim_zero_cat
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..stats.bootstrap import bootstrap_interval
 from . import MODULES
 from .layer_outputs import LayerOutputs, Population, TransformedOutputs, nan_where_not_finite

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 _PACKAGE = Path(__file__).parent.parent
 #: packages whose files may declare quantities

@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import cache
 from importlib import import_module
 
-from ..errors import UserError
-from ..registry import file_of
+from ..common.errors import UserError
+from ..common.registry import file_of
 from .blocks import Network
 from .options import ARCHITECTURES, Model
 

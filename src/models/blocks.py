@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..pooling import POOLS, Pool
 from ..pooling.base import circular_pad
 from ..pooling.learned import Conv

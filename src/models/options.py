@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from ..errors import UserError
-from ..option_fields import choice_field, count_field, range_field
+from ..common.errors import UserError
+from ..common.option_fields import choice_field, count_field, range_field
+from ..common.registry import registered
 from ..pooling import POOLS
-from ..registry import registered
 from .layers import ACTIVATIONS, HEADS, NORMS, PADDINGS
 
 #: names of the architectures: the other files of this folder

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .blocks import NO_LAYERS, Network
 from .options import Model
 

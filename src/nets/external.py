@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .hooks import blank_image, eval_mode, first_line, uncompiled
 from .own import load_own_net, own_parts
 from .weights import load_pretrained, read_weights

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 #: name of a module → a function of its output
 Views = Mapping[str, Callable[[Tensor], Tensor]]

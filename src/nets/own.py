@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import UserError, did_you_mean
+from ..common.errors import UserError, did_you_mean
 from .hooks import first_line
 
 

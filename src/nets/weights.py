@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 #: keys under which checkpoints store the weights, in order of preference
 STATE_DICT_KEYS = tuple(

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..arguments import whole_number
-from ..errors import UserError
+from ..common.arguments import whole_number
+from ..common.errors import UserError
 from .geometry import Window
 
 #: (height, width) of a map

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from inspect import cleandoc
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import Pool
 from .table import POOLS
 

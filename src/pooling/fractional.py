@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import Pool
 
 #: the offset of a sequence of regions is a whole number of such parts of 1: then no rounding moves a region

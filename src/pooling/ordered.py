@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import Pool, Size, at_least_float32, sum_maps, unfold_windows
 from .geometry import Window
 from .windows import fraction_inside

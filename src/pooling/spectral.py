@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .base import Pool, Size, at_least_float32, clamp_forward
 
 

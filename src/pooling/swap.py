@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .. import arguments
-from ..errors import UserError, did_you_mean
+from ..common import arguments
+from ..common.errors import UserError, did_you_mean
 from ..nets.hooks import blank_image, eval_mode, first_line, reference_tensor, uncompiled
 from .base import Pool
 from .geometry import Window, pair

@@ -1,6 +1,6 @@
 """``POOLS``: all downsamplers by name, collected from the files of this folder. A new file is found by itself."""
 
-from ..registry import Table, collect, registered
+from ..common.registry import Table, collect, registered
 from .base import Pool
 
 _MODULES = registered(

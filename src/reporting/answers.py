@@ -8,8 +8,8 @@ from pathlib import Path
 from ..claims.checks import Checks
 from ..claims.judge import ClaimVerdict, ContrastVerdict
 from ..claims.record import StudyVerdict, read_verdict
+from ..common.naming import natural_order
 from ..metrics.quantities import quantities
-from ..naming import natural_order
 from ..results import files
 from ..stats.decisions import Verdict
 from .study_files import header, reading, settings

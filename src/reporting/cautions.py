@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Iterator, Sequence
 
+from ..common.naming import si_prefix
 from ..config import format_override
-from ..naming import si_prefix
 from ..results.measures import number
 from ..results.runs import FinishedRun
 from .columns import MEASURED

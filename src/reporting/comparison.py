@@ -6,8 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ..common.errors import UserError
 from ..config import NON_IDENTITY_KEYS, format_override
-from ..errors import UserError
 from ..results.identity import PICTURES
 from ..results.runs import FinishedRun
 from ..stats.ranking import Difference, Ranking, rank

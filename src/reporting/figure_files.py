@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..results import files
 from .sections import Section
 from .terms import key_of

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..naming import si_prefix
+from ..common.naming import si_prefix
 from ..results.runs import Key
 from .cautions import facts, listed, validation_scores
 from .columns import HEADINGS, one_line

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from ..common.errors import UserError
 from ..data.permutation import draw_permutation
-from ..errors import UserError
 from ..models import Network, network
 from ..models.tasks import Task
 from ..results import files

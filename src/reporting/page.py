@@ -15,8 +15,8 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from ..claims.record import StudyVerdict, judge_sweep, write_verdict
+from ..common.naming import si_prefix
 from ..config import NON_IDENTITY_KEYS, Config, fitting_name, flatten, format_override, plain_name
-from ..naming import si_prefix
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from . import comparison

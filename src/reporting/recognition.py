@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..evaluation.adapter import ModelAdapter
 from ..evaluation.families.metamers import against_rows
 from ..metrics.rows import Estimate, Row

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..common.naming import si_prefix
 from ..config import format_override
-from ..naming import si_prefix
 from ..results.runs import FinishedRun
 from .columns import FACTS, FAILURES, GAPS, HEADINGS, MEASURED
 from .variant import Variant

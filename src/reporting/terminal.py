@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
 
-from ..naming import si_prefix
+from ..common.naming import si_prefix
 from ..results.outcomes import rule_of
 from ..summary import ModelSummary
 from ..transforms import SHIFTS

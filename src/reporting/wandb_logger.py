@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..common.errors import UserError
 from ..config import Config, to_dict
-from ..errors import UserError
 from ..metrics.rows import COLUMNS, Row
 from ..results.files import WANDB_ID, write
 from ..results.measures import summary_values

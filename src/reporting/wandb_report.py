@@ -11,7 +11,7 @@ from typing import Any
 from wandb_workspaces.reports import v2 as wr
 
 from ..claims.record import StudyVerdict, judge_sweep
-from ..errors import UserError
+from ..common.errors import UserError
 from ..results import files
 from ..results.runs import FinishedRun, find_runs
 from .columns import legend, one_line

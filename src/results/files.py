@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 import yaml
 
+from ..common.errors import UserError
+from ..common.naming import code_checksum, command
 from ..config import NON_IDENTITY_KEYS, Config, flatten, from_dict
 from ..data.checksums import files_checksum
 from ..data.splits import pictures_of
-from ..errors import UserError
-from ..naming import code_checksum, command
 from . import files
 
 #: raised when the same config gives other numbers, so that older runs are not taken for equal ones

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .files import LOCK
 
 TRIES = 5

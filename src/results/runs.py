@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..metrics.rows import Row
 from . import files
 from .identity import FORMAT, settings_of

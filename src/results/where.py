@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..common.errors import UserError, did_you_mean
 from ..config import format_override
-from ..errors import UserError, did_you_mean
 
 Settings = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .. import arguments
+from ..common import arguments
 from ..nets.hooks import blank_image, eval_mode, first_line, uncompiled
 from .functions import Call, call_of
 from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError

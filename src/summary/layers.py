@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import UserError
-from ..naming import si_prefix
+from ..common.errors import UserError
+from ..common.naming import si_prefix
 from ..pooling.geometry import Window
 
 #: the layout of maps

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..nets.external import Image, NetError, run_once
 from ..nets.hooks import uncompiled
 from ..pooling.geometry import pair

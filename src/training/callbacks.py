@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 from ..models.blocks import Network
 from ..models.norm import calibrated
 from ..nets.hooks import record_outputs

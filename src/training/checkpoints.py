@@ -20,7 +20,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..errors import Interrupted
+from ..common.errors import Interrupted
 from ..results.files import BEST, HISTORY, LAST, NEXT, PREVIOUS, read_rows, write
 from ..results.identity import FORMAT
 

@@ -5,8 +5,8 @@ import os
 import warnings
 from dataclasses import asdict
 
+from ..common.errors import UserError
 from ..config.schema import Trainer
-from ..errors import UserError
 from .ranks import forget_ranks, is_main_process
 
 #: variables of the environment by which what starts a run on several machines is known

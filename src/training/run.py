@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from ..common.errors import Interrupted
+from ..common.naming import code_checksum, code_version
 from ..config import Config, to_dict
 from ..data.batches import EVALUATION_BATCH, Batches, epochs_of_steps, learned_sizes
 from ..data.example_images import probe_images
 from ..data.splits import Splits, split
-from ..errors import Interrupted
 from ..metrics.rows import Row
-from ..naming import code_checksum, code_version
 from ..reporting.maps import finish_maps
 from ..reporting.metamers import drawn_columns, write_slide
 from ..reporting.terminal import console, show_closing, show_notes, show_summary

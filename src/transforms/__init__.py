@@ -6,8 +6,8 @@ interpolated; else the result is float32 (float64 for float64), not rounded.
 
 import torch
 
-from ..errors import UserError
-from ..registry import Table
+from ..common.errors import UserError
+from ..common.registry import Table
 from . import draws, photometric, spatial
 from .base import Transform
 from .draws import draw_shifts

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .sampling_grid import Jump, Point, SamplingGrid
 from .spatial import crop_margin, disc_mask, is_integer, roll, to_float, zero_padded_shift
 

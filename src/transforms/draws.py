@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 
 def to_whole(amount: float, most: float = torch.inf) -> int:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Complex, Float, Int64, Shaped
 from torch import Tensor, fft
 
-from ..errors import UserError
+from ..common.errors import UserError
 from .sampling_grid import Jump, Point, SamplingGrid
 
 

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 from unittest.mock import patch
 
-from src.errors import UserError
+from src.common.errors import UserError
 
 #: seconds that a case may take
 LIMIT = 60

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from torch import nn
 
 from src import answers, pools, report
-from src.cli_errors import cli_errors
+from src.common.cli_errors import cli_errors
 from src.config import COMMAND_KEYS, Config
 from src.config.schema import GROUPS
 from src.launch import sweep

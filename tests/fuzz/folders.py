@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from src.common.errors import UserError
 from src.config import Study
 from src.config.study import Claim, Contrast, Reading
-from src.errors import UserError
 from src.launch.sweep import Plan, start
 from src.reporting.answers import collect, write_answers
 from src.reporting.page import build_report

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ...memory import refuse_too_large
-from ...registry import Table, collect, registered
+from ...common.memory import refuse_too_large
+from ...common.registry import Table, collect, registered
 from ..check import check_source
 from ..images import MARGIN, DataError, DataSet, Images, Source
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from ...memory import refuse_too_large
+from ...common.memory import refuse_too_large
 from ..images import DataError, DataSet, Images, Source
 
 Pixels = UInt8[Tensor, "n 3 h w"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from ...memory import refuse_too_large
+from ...common.memory import refuse_too_large
 from ..images import MARGIN, DataSet, Images, Source
 
 Field = Float[Tensor, "n h w"]

@@ -17,8 +17,8 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from ...errors import UserError
-from ...registry import registered
+from ...common.errors import UserError
+from ...common.registry import registered
 from ...transforms import TABLE
 
 FAMILIES = registered(__file__, ("rolls", "crops", "velocity", "aliasing", "layers", "field", "units"))

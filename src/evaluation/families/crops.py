@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from ...errors import UserError
+from ...common.errors import UserError
 from ...metrics.rows import Heatmap, Note, Row
 from ...nets.hooks import reference_tensor
 from ...transforms import crop

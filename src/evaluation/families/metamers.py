@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
-from ...errors import UserError
+from ...common.errors import UserError
 from ...metrics.quantities import Quantity, range_of
 from ...metrics.rows import Estimate, Heatmap, Note, Pictures, Row
 from ...nets.hooks import eval_mode, first_line, reference_tensor

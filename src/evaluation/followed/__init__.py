@@ -9,8 +9,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from ...errors import UserError
-from ...registry import file_of
+from ...common.errors import UserError
+from ...common.registry import file_of
 
 #: name, that of a function → the file that has it
 FOLLOWED = {

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 from .errors import UserError, did_you_mean
 
 Entry = TypeVar("Entry")
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parent.parent.parent
 
 
 class UnknownNameError(UserError, KeyError):

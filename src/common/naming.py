@@ -17,7 +17,7 @@ OF_NUMBERS = ("data", "evaluation", "metrics", "models", "nets", "pooling", "tra
 
 def code_version() -> str:
     """The commit of the checkout, with a + where files differ from it; of an installed package, its version."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     if (root / ".git").exists() and shutil.which("git"):
         words = ["git", "-C", str(root), "describe", "--always", "--dirty=+"]
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
@@ -29,7 +29,7 @@ def code_version() -> str:
 @cache
 def code_checksum() -> str:
     """SHA-256 of the Python files that the numbers of a run come from, 16 digits."""
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     paths = sorted(path for name in OF_NUMBERS for path in (root / name).rglob("*.py"))
     digest = hashlib.sha256()
     for path in paths:

@@ -1,0 +1,1 @@
+"""What every room uses: errors and how a command shows them, the package's name, choices from files, arguments."""
