@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from src import answers, naming
+from src import answers
 from src.claims.checks import Checks
 from src.claims.judge import ClaimVerdict, ContrastVerdict
 from src.claims.record import StudyVerdict, read_verdict, write_verdict
+from src.common import naming
 from src.launch.sweep import study_names
 from src.launch.user_files import choices
 from src.reporting.answers import (
