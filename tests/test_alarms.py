@@ -186,7 +186,7 @@ def test_too_few_finished_calibration_runs_make_a_claim_inadmissible(runs: list[
 def test_calibration_is_part_of_the_statement_and_of_the_record(runs: list[FinishedRun], tmp_path: Path) -> None:
     stated = study()
     assert study_hash(stated) != study_hash(study(CALIBRATE.replace("38", "39")))
-    files.write_json(tmp_path / files.SWEEP, {"study": state({}, stated, "quick", 0), "jobs": [], "command": ""})
+    files.write_json(tmp_path / files.SWEEP, {"study": state({}, stated, "quick", [], 0), "jobs": [], "command": ""})
     verdict = judge_sweep(tmp_path, runs, {})
     assert verdict is not None and not verdict.edits and verdict.claims == judge(stated, runs)
     write_verdict(tmp_path, verdict)

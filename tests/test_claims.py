@@ -16,6 +16,7 @@ from src.claims.rule import study_hash
 from src.config import Claim, Contrast, Reading, Study, from_dict, to_dict
 from src.metrics.rows import Estimate, PerImage, Row
 from src.reporting.page import build_report
+from src.reporting.verdicts import remarks
 from src.reporting.wandb_report import compose, definition_of
 from src.results import files
 from src.results.measures import write_measures
@@ -290,9 +291,9 @@ def test_an_edit_of_the_claims_shows_on_the_verdict(runs: list[FinishedRun], tmp
     first = Study(number="Q0", claims=[Claim("max is better", [Contrast(MAX, NONE, margin=0.01)])])
     later = Study(number="Q0", claims=[Claim("max is better", [Contrast(MAX, NONE, margin=0.001)])])
     assert study_hash(first) != study_hash(later)
-    entry = state({}, first, "quick", finished=0)
-    assert state(entry, first, "quick", finished=3)["edits"] == []
-    entry = state(entry, later, "quick", finished=3)
+    entry = state({}, first, "quick", [], finished=0)
+    assert state(entry, first, "quick", [], finished=3)["edits"] == []
+    entry = state(entry, later, "quick", [], finished=3)
     files.write_json(tmp_path / files.SWEEP, {"study": entry, "jobs": [], "command": ""})
     verdict = judge_sweep(tmp_path, runs, {})
     assert verdict is not None and verdict.hash == study_hash(first)
@@ -305,6 +306,30 @@ def test_an_edit_of_the_claims_shows_on_the_verdict(runs: list[FinishedRun], tmp
     assert repr(read_verdict(tmp_path / files.VERDICT)) == repr(verdict)
 
 
+def test_a_variant_that_was_added_when_runs_had_finished_shows_on_the_verdict(
+    runs: list[FinishedRun], tmp_path: Path
+) -> None:
+    claims = Study(number="Q0", claims=[Claim("max is better", [Contrast(MAX, NONE, margin=0.01)])])
+    first, wider = ["seed=0,train.lr=.1"], ["seed=0,train.lr=1"]
+    more_seeds = [*first, "seed=1,train.lr=.1"]
+        ["seed=0,train.lr=.1"],
+        ["seed=0,train.lr=.1", "seed=1,train.lr=.1"],
+        ["seed=0,train.lr=1"],
+    )
+    entry = state({}, claims, "quick", first, finished=0)
+    entry = state(entry, claims, "quick", more_seeds, finished=1)
+    assert not entry["added"]  # a seed is no variant
+    assert not state(entry, claims, "quick", more_seeds + wider, finished=0)["added"]  # nobody has seen a result
+    for _ in range(2):  # the same command again adds nothing
+        entry = state(entry, claims, "quick", more_seeds + wider, finished=2)
+        assert [(late["variants"], late["finished"]) for late in entry["added"]] == [(["train.lr=1"], 2)]
+    files.write_json(tmp_path / files.SWEEP, {"study": entry, "jobs": [], "command": ""})
+    verdict = judge_sweep(tmp_path, runs, {})
+    assert verdict is not None and "1 variant was added when 2 runs had finished" in " ".join(remarks(verdict))
+    write_verdict(tmp_path, verdict)
+    assert repr(read_verdict(tmp_path / files.VERDICT)) == repr(verdict)
+
+
 def test_the_page_and_the_terminal_of_a_sweep_begin_with_its_verdicts(
     runs: list[FinishedRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,7 +337,7 @@ def test_the_page_and_the_terminal_of_a_sweep_begin_with_its_verdicts(
     text = "<b>max</b> is better"
     study = Study(number="Q0", claims=[Claim(text, [Contrast(MAX, NONE, margin=0.01)])], untested="much")
     files.write_json(
-        folder / files.SWEEP, {"study": state({}, study, "quick", 2), "jobs": [], "command": "", "question": "?"}
+        folder / files.SWEEP, {"study": state({}, study, "quick", [], 2), "jobs": [], "command": "", "question": "?"}
     )
     page = build_report(folder).read_text()
     shown = capsys.readouterr().out

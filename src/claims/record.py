@@ -1,7 +1,7 @@
 """A study in its sweep's ``sweep.json``, stated before the first job, and its verdicts in ``verdict.json``."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,8 @@ class StudyVerdict:
         hash: of the claims and the rule, when they were stated.
         stated: when (UTC).
         edits: later statements of other claims, or by another rule: when, and how many jobs were finished by then.
+        added: variants (names of jobs, without their seeds) that came when some runs had finished: which, when, and how
+            many had.
         finished_before: jobs that were finished when the claims were first stated.
         jobs, finished: of the sweep.
         missing: unfinished jobs → the reason.
@@ -61,15 +63,20 @@ class StudyVerdict:
     code: str = ""
     checks: Checks = field(default_factory=Checks)
     seconds: float = 0.0
+    added: list[dict[str, Any]] = field(default_factory=list)
 
 
-def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, alpha: float = ALPHA) -> dict[str, Any]:
-    """The entry ``study`` of ``sweep.json``: the claims with their hash and date; a later edit is added, not hidden.
+def state(
+    before: Mapping[str, Any], study: Study, preset: str, jobs: Iterable[str], finished: int, alpha: float = ALPHA
+) -> dict[str, Any]:
+    """The entry ``study`` of ``sweep.json``: the claims with their hash and date; a later edit, and a later variant,
+    is added, not hidden.
 
     Args:
         before: the entry that is there; empty for a new sweep.
         study: as stated now.
         preset: by which it is run.
+        jobs: names of the sweep's jobs.
         finished: jobs of the sweep that are finished now.
         alpha: error probability of a claim's verdict.
     """
@@ -79,6 +86,11 @@ def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, a
     latest = edits[-1] if edits else first
     if latest["hash"] != now["hash"]:
         edits.append(now)
+    variants, added = sorted({_variant(job) for job in jobs}), list(before.get("added", []))
+    known = {*before.get("variants", variants), *(name for record in added for name in record["variants"])}
+    late = [name for name in variants if name not in known]
+    if late and finished:
+        added.append({"variants": late, "date": now["date"], "finished": finished})
     return {
         "preset": preset,
         "untested": study.untested,
@@ -86,7 +98,18 @@ def state(before: Mapping[str, Any], study: Study, preset: str, finished: int, a
         **statement(study),
         "first": first,
         "edits": edits,
+        "variants": before.get("variants", variants) if finished else variants,
+        "added": added,
     }
+
+
+def _variant(job: str) -> str:
+    """The name of a job without its seed.
+
+    >>> _variant("model.pool=max,seed=3,train.lr=0.1"), _variant("seed=3"), _variant("model.pool=max")
+    ('model.pool=max,train.lr=0.1', '', 'model.pool=max')
+    """
+    return ",".join(part for part in job.split(",") if not part.startswith("seed="))
 
 
 def stated(folder: Path) -> tuple[Study, dict[str, Any]] | None:
@@ -103,6 +126,9 @@ def stated(folder: Path) -> tuple[Study, dict[str, Any]] | None:
         for record in (entry["first"], *entry.get("edits", ())):
             if [type(record[key]) for key in ("hash", "date", "finished")] != [str, str, int]:
                 raise TypeError("a statement has no hash, no date or no count")
+        for record in entry.get("added", ()):
+            if [type(record[key]) for key in ("variants", "date", "finished")] != [list, str, int]:
+                raise TypeError("variants that were added have no names, no date or no count")
     with omegaconf_errors():
         study = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), tree))
     assert isinstance(study, Study)
@@ -130,6 +156,7 @@ def judge_sweep(folder: Path, runs: Sequence[FinishedRun], missing: Mapping[str,
         data=_values(run.settings.get("data.name") for run in runs),
         hardware=_values(run.facts.get("hardware") for run in runs), code=entry["first"].get("code", ""),
         checks=checks_of(runs, missing), seconds=sum(run.facts.get("seconds", 0.0) for run in runs),
+        added=list(entry.get("added", [])),
     )  # fmt: skip
 
 

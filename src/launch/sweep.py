@@ -172,7 +172,7 @@ def start(made: Plan, arguments: list[str]) -> None:
     if made.study.claims and made.study.judge:
         finished = sum((made.folder / name / files.RUN).exists() for name in tree["jobs"])
         with files.reading(kept):
-            tree["study"] = state(before.get("study", {}), made.study, made.preset, finished, made.alpha)
+            tree["study"] = state(before.get("study", {}), made.study, made.preset, tree["jobs"], finished, made.alpha)
     files.write_json(kept, tree)
 
 

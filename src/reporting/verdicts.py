@@ -13,6 +13,7 @@ from rich.text import Text
 from ..claims.judge import ClaimVerdict, ContrastVerdict
 from ..claims.record import StudyVerdict
 from ..stats.decisions import Verdict
+from .cautions import listed
 from .terminal import console, print_table, print_text
 
 #: verdict → its mark, so that none is told by colour alone, and its colour in a terminal
@@ -88,6 +89,12 @@ def remarks(study: StudyVerdict) -> Iterator[str]:
     for edit in study.edits:
         finished = "" if edit["finished"] is None else f" when {edit['finished']} runs had finished"
         yield f"The claims or the rule were changed after they were stated ({edit['date']}{finished})."
+    for late in study.added:
+        plural = "variants were" if len(late["variants"]) > 1 else "variant was"
+        yield (
+            f"{len(late['variants'])} {plural} added when {late['finished']} runs had finished ({late['date']}): "
+            f"{listed(late['variants'])}."
+        )
     if study.untested:
         yield f"Not tested: {study.untested}"
 
