@@ -312,10 +312,6 @@ def test_a_variant_that_was_added_when_runs_had_finished_shows_on_the_verdict(
     claims = Study(number="Q0", claims=[Claim("max is better", [Contrast(MAX, NONE, margin=0.01)])])
     first, wider = ["seed=0,train.lr=.1"], ["seed=0,train.lr=1"]
     more_seeds = [*first, "seed=1,train.lr=.1"]
-        ["seed=0,train.lr=.1"],
-        ["seed=0,train.lr=.1", "seed=1,train.lr=.1"],
-        ["seed=0,train.lr=1"],
-    )
     entry = state({}, claims, "quick", first, finished=0)
     entry = state(entry, claims, "quick", more_seeds, finished=1)
     assert not entry["added"]  # a seed is no variant
