@@ -1,6 +1,7 @@
 """The table of all verdicts: made of the committed JSON and the headers of sweeps; the command that runs all."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -86,6 +87,30 @@ def test_each_claim_has_a_row_and_each_study_a_section_in_the_order_of_the_quest
     row = "✓ What q2_early claims. ? What q10_late claims. ✗ What other claims."
     assert f"| [Q1](docs/answers.md#q2_early) | {row} |" in readme
     assert "max − none" in (docs / FOLDER / "q2_early.svg").read_text()
+
+
+def test_a_study_without_a_number_is_called_by_its_name(tmp_path: Path) -> None:
+    """Two of them are two rows."""
+    docs = tmp_path / "docs"
+    for name in ("mine", "yours"):
+        folder = study(tmp_path / "outputs", name)
+        write_verdict(folder, replace(read_verdict(folder / files.VERDICT), number=""))
+        collect(name, folder, docs)
+    page, table = answers_page(docs / FOLDER, []), short_table(docs / FOLDER, [])
+    for name in ("mine", "yours"):
+        assert f"| [{name}](#{name}) | What {name} claims. |" in page and f"**Why?** ({name})" in page
+        assert f"\n| [{name}](docs/answers.md#{name}) | ✓ What {name} claims. |\n" in table
+
+
+def test_a_floor_is_told_with_its_side_where_there_is_one(tmp_path: Path) -> None:
+    folder = study(tmp_path / "outputs", "mine")
+    found = read_verdict(folder / files.VERDICT)
+    claim = found.claims[0]
+    for floor, cell in ((math.nan, "| 0.9 | 0.8 |"), (0.25, "| 0.9 (floor 0.25) | 0.8 |")):
+        contrasts = [replace(claim.contrasts[0], floor=floor)]
+        write_verdict(folder, replace(found, claims=[replace(claim, contrasts=contrasts)]))
+        collect("mine", folder, tmp_path / "docs")
+        assert cell in answers_page(tmp_path / "docs" / FOLDER, [])
 
 
 def test_what_every_run_is_checked_for_is_counted_over_all_studies(tmp_path: Path) -> None:

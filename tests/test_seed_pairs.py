@@ -1,6 +1,6 @@
 """Numbers of pairs of nets whose seeds differ: disjoint pairs, named losses, and a study that could not be decided."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,7 @@ def test_a_verdict_counts_pairs_of_seeds_and_says_how_many_seeds_would_decide(
     number = "matched_correlation of two seeds, stage1"
     assert first.number == f"a: {number}; b: {number}, untrained net" and second.number == number
     assert basis(first).startswith("n = 6 pairs of seeds; detectable")
+    assert basis(replace(first, pairs=1)).startswith("n = 1 pair of seeds;")
     assert page_of(verdict)["claims"][0]["contrasts"][0]["basis"] == basis(first)
     assert verdict_table({"pairs": verdict}).splitlines()[2].endswith("| 6 pairs |")
     # of 80% of decisions 5% are false, as the interval misses 0; in 75% the whole interval is within the margin, and
@@ -197,7 +198,7 @@ def test_the_rule_of_pairs_is_part_of_the_hash_of_studies_that_read_them() -> No
 # before the first job
 
 
-def jobs(seeds: range = range(10), **settings: Any) -> dict[Path, Config]:
+def jobs(seeds: Sequence[int] = range(10), **settings: Any) -> dict[Path, Config]:
     cfgs = [
         from_dict({"seed": seed, "model": {"pool": pool, "depth": 2}, **settings})
         for seed in seeds
@@ -214,7 +215,10 @@ MATCHED = {"where": "pool=max", "pairs": "matched_correlation", "layer": "stage1
     [
         ({}, {"seeds": range(8)}, "4 pairs of seeds, and a verdict needs 5 pairs, 10 seeds"),
         ({}, {"seeds": range(11)}, "a: seed 10 has no run to be paired with"),
-        ({}, {"seeds": range(1, 21, 2)}, "a: seed 1, 3, 5, 7, 9, 11, 13, 15, 17, 19 has no run to be paired with"),
+        ({}, {"seeds": range(1, 21, 2)}, "a: seeds 1, 3, 5, 7, 9, 11, 13, 15, 17, 19 have no run"),
+        ({}, {"seeds": range(11)}, "seeds 0 and 1, 2 and 3, … make pairs; add seed 11, as in"),
+        ({}, {"seeds": [*range(8), 8, 11]}, "a: seeds 8, 11 have no run to be paired with"),
+        ({}, {"seeds": [*range(8), 8, 11]}, "make pairs; add seeds 9, 10, as in"),
         ({"b": {"where": "pool=none,seed=0,1,2"}}, {}, "b: seed 2 has no run to be paired with"),
         ({"a": MATCHED | {"layer": "stage3"}}, {}, "a.layer=stage3: maps are saved of stages; choose one of stage1"),
         ({"a": {"pairs": "matched_correlation"}}, {}, "a.layer=output: maps are saved of stages"),

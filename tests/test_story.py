@@ -7,14 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jinja2 import Environment, FileSystemLoader
 from scipy import stats
 
+from src.claims.judge import ClaimVerdict, ContrastVerdict
+from src.claims.record import StudyVerdict
 from src.reporting.cautions import cautions
 from src.reporting.story import answer, causes, no_cause
 from src.reporting.terms import WORDS, used_terms, with_terms
 from src.reporting.variant import Variant
+from src.reporting.verdicts import page_of
 from src.results.runs import FinishedRun
 from src.stats.correlation import rank_correlations
+from src.stats.decisions import Verdict
 from tests.helpers import ROOT
 
 CLASSES = [str(i) for i in range(10)]
@@ -138,3 +143,14 @@ def test_the_glossary_defines_words_as_pages_do() -> None:
     rows = re.findall(r"^\| ([^|]+?) \| (.+?) \|$", (ROOT / "docs/reference/glossary.md").read_text(), re.MULTILINE)
     glossary = {term: re.sub(r"\s*\(\[.*?\]\(.*?\)\)|`", "", meaning) for term, meaning in rows}
     assert [word for word, meaning in WORDS.items() if not glossary.get(word, "").startswith(meaning)] == []
+
+
+@pytest.mark.parametrize(("verdict", "counted"), [(Verdict.INADMISSIBLE, False), (Verdict.HOLDS, True)])
+def test_comparisons_that_hold_are_counted_where_they_were_judged(verdict: Verdict, counted: bool) -> None:
+    contrast = ContrastVerdict("a − b", "accuracy", "a>b", 0.01, verdict, value=0.1, low=0.05, high=0.15)
+    claims = [ClaimVerdict("It rises.", "all", verdict, [contrast, contrast])]
+    found = StudyVerdict("Q1", "Why?", "much", "quick", claims, "abc", "2026-11-29", [], 0, 1, 1)
+    environment = Environment(loader=FileSystemLoader(ROOT / "src/reporting"), autoescape=True)
+    environment.filters["terms"] = with_terms
+    top = environment.get_template("story.html.j2").render(verdict=page_of(found)).split("<details")[0]
+    assert ("comparisons hold" in top) == counted and "[+0.05, +0.15]" not in top

@@ -4,7 +4,7 @@ Seeds 2k and 2k + 1 make a pair. So a pair is the same for all sides of all cont
 however many seeds are added, and no run is in two pairs: the numbers of pairs are independent of each other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,15 @@ def first_of_pair(seed: int) -> int:
     [0, 0, 2, 2, 4]
     """
     return seed - seed % 2
+
+
+def other_of_pair(seed: int) -> int:
+    """The seed that a seed is paired with.
+
+    >>> [other_of_pair(seed) for seed in range(4)]
+    [1, 0, 3, 2]
+    """
+    return 2 * first_of_pair(seed) + 1 - seed
 
 
 def twins(settings: Mapping[str, Any]) -> Twins:
@@ -100,9 +109,10 @@ def check_pairs(chosen: Mapping[str, Sequence[Config]], place: str) -> None:
         for cfg in configs:
             seeds.setdefault((first_of_pair(cfg.seed), twins(flatten(cfg))), set()).add(cfg.seed)
         if alone := sorted({seed for some in seeds.values() if len(some) == 1 for seed in some}):
+            lone = f"seeds {_listed(alone)} have" if len(alone) > 1 else f"seed {alone[0]} has"
             raise UserError(
-                f"{place}.{side}: seed {', '.join(map(str, alone))} has no run to be paired with: seeds 0 and 1, 2 and "
-                "3, … make pairs; sweep over an even number, as in seed=range(10)"
+                f"{place}.{side}: {lone} no run to be paired with: seeds 0 and 1, 2 and 3, … make pairs; add seed"
+                f"{'s' * (len(alone) > 1)} {_listed(other_of_pair(seed) for seed in alone)}, as in seed=range(10)"
             )
         pairs.append({first for first, _ in seeds})
     count = len(set.intersection(*pairs)) or min(map(len, pairs))
@@ -112,3 +122,7 @@ def check_pairs(chosen: Mapping[str, Sequence[Config]], place: str) -> None:
             f"{2 * MINIMUM_SEEDS} seeds; add seeds (seeds=auto: to study.looks), or look without a verdict: "
             "study.judge=false"
         )
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds))

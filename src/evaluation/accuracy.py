@@ -16,7 +16,8 @@ from ..stats.bootstrap import bootstrap_interval, bootstrap_weights, wilson_inte
 
 QUANTITIES = (
     Quantity("accuracy", low=0, high=1, better="higher", formula="P[argmax f(x) = y]", null="1 / classes"),
-    Quantity("loss", low=0, better="lower", formula="the training loss", null="ln(classes), for cross-entropy"),
+    Quantity("loss", low=0, better="lower", formula="the loss that training minimises",
+        null="ln(classes), for cross-entropy"),
     Quantity("calibration_error", low=0, high=1, better="lower",
         formula="Σ_bins P[bin] |accuracy - confidence|, 15 bins of equal width", null="0: calibrated",
         source="Guo et al. 2017"),

@@ -52,8 +52,11 @@ edge, `roll 1` a circular one; `stage3` is the output of the third stage. Accura
 **A contrast** is a difference *a − b* with an interval over seeds, and over test images too where it says "n = 10 ×
 1,000 images" (nets × images). Where it says "n = 10 pairs of seeds", a number is of two nets that differ in the seed
 alone, and each net is in one pair. *a* and *b* are means over seeds; of a contrast that is named a rise, fall, gap or
-loss, they are differences themselves. *Detectable* is the smallest difference that as many seeds show with a
-probability of 80%. In a picture, the grey band is the margin, as wide in every row.
+loss, they are differences themselves (a fall is negative). A *floor* is what *a* would be by chance: where neither side
+lies above its own, the claim is inadmissible. *Detectable* is the smallest difference that as many seeds show with a
+probability of 80%. "45 seeds would decide" says so with that probability, if the true difference is the one seen, and
+counts all seeds, two for each pair; there is no such number where more seeds alone would not decide. In a picture, the
+grey band is the margin, as wide in every row.
 
 | verdict | claimed: *a* is larger (smaller: mirrored) | claimed: *a* and *b* are equal |
 |-|-|-|
@@ -115,7 +118,8 @@ def short_table(folder: Path, names: Sequence[str]) -> str:
     """Markdown: one row per question, with all its claims and a mark for the verdict on each."""
     rows: dict[str, list[str]] = {}
     for name, study in collected(folder).items():
-        cells = rows.setdefault(study.number, [f"[{study.number}](docs/answers.md#{name})"])
+        label = study.number or name
+        cells = rows.setdefault(label, [f"[{label}](docs/answers.md#{name})"])
         cells += [f"{mark(claim.verdict)} {claim.text}" for claim in study.claims]
     for question, verdict, _ in check_rows(collected(folder)):
         rows[question] = [f"[{question}](docs/answers.md)", f"{mark(verdict)} {CHECKED[question]}"]
@@ -164,7 +168,7 @@ def verdict_table(studies: Mapping[str, StudyVerdict]) -> str:
         for claim in study.claims:
             differences = "<br>".join(f"{contrast.name}: {difference(contrast)}" for contrast in claim.contrasts)
             verdict = f"**{mark(claim.verdict)} {claim.verdict}**"
-            cells = (f"[{study.number}](#{name})", claim.text, verdict, differences, _seeds(claim))
+            cells = (f"[{study.number or name}](#{name})", claim.text, verdict, differences, _seeds(claim))
             lines.append(f"| {' | '.join(cells)} |")
     for question, found, words in check_rows(studies):
         lines.append(f"| {question} | {CHECKED[question]} | **{mark(found)} {found}** | {words} | |")
@@ -195,7 +199,7 @@ def _seeds(claim: ClaimVerdict) -> str:
 
 def _section(name: str, study: StudyVerdict, file: Path | None) -> str:
     """A study's question, what ran, what was read from it, its picture, contrasts, and what they rest on."""
-    lines = [f"## {name}", "", f"**{study.question}** ({study.number})", "", *_story(file, study.preset)]
+    lines = [f"## {name}", "", f"**{study.question}** ({study.number or name})", "", *_story(file, study.preset)]
     lines += [f"![differences and their intervals](answers/{name}.svg)", ""]
     for claim in study.claims:
         needs = " *(needs any of these)*" if claim.need == "any" else ""
@@ -227,8 +231,9 @@ def _numbers(study: StudyVerdict) -> list[str]:
 
 
 def _row(contrast: ContrastVerdict) -> str:
+    floor = f" (floor {short(contrast.floor)})" * (not math.isnan(contrast.floor))
     cells = (
-        f"{mark(contrast.verdict)} {contrast.name}", contrast.number, expected(contrast), short(contrast.a),
+        f"{mark(contrast.verdict)} {contrast.name}", contrast.number, expected(contrast), short(contrast.a) + floor,
         short(contrast.b), difference(contrast), basis(contrast),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"

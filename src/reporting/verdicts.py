@@ -66,7 +66,7 @@ def difference(contrast: ContrastVerdict) -> str:
 
 def basis(contrast: ContrastVerdict) -> str:
     """What the difference rests on: seeds, images, what could have been seen."""
-    of_pairs = " pairs of seeds" * (contrast.seeds_each > 1)
+    of_pairs = f" pair{'s' * (contrast.pairs != 1)} of seeds" * (contrast.seeds_each > 1)
     parts = [f"n = {contrast.pairs}{of_pairs}" + f" × {contrast.images:,} images" * bool(contrast.images)]
     if not math.isnan(contrast.detectable):
         parts.append(f"detectable {short(contrast.detectable)}")
