@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from src.data.splits import split
 from src.evaluation.accuracy import accuracy_rows, location_leak, position_estimates, share_estimate
+from src.evaluation.all_rolls import ShiftTable
 from src.evaluation.families.aliasing import AliasingFraction
-from src.evaluation.families.rolls import ShiftLayer, ShiftOutputs
 from src.evaluation.families.velocity import LEE
-from src.evaluation.shift_table import ShiftTable
+from src.evaluation.worst_case import ShiftLayer, ShiftOutputs
 from src.metrics import Row
 from src.metrics.base import LayerMeasure, Measure, layer_measures, pair_measures
 from src.metrics.cka import CKA

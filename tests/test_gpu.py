@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from src.config import MEASURES
 from src.evaluation.adapter import EvaluationSet, ModelAdapter, normaliser
+from src.evaluation.all_rolls import one_by_one_rolls, prepare
 from src.evaluation.families.crops import prepare as prepare_crops
-from src.evaluation.shift_table import one_by_one_rolls, prepare
 from src.evaluation.suite import evaluate_families
 from src.metrics import Heatmap, Row
 from src.models import ARCHITECTURES

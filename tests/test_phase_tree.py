@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from src.common.errors import UserError
 from src.evaluation.adapter import ModelAdapter
+from src.evaluation.all_rolls import Rolls, ShiftTable, all_shifts, one_by_one_rolls
 from src.evaluation.phase_tree import NO_STRIDE, Phases, PhaseTree, decimated, rolled
-from src.evaluation.shift_table import Rolls, ShiftTable, all_shifts, one_by_one_rolls
 from src.metrics.layer_outputs import LayerOutputs
 from src.models import ARCHITECTURES
 from src.pooling import POOLS, Pool, swap_pools

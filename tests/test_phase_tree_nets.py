@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from src.common.errors import UserError
 from src.evaluation.adapter import ModelAdapter
+from src.evaluation.all_rolls import one_by_one_rolls, prepare
 from src.evaluation.phase_tree import PhaseTree
-from src.evaluation.shift_table import one_by_one_rolls, prepare
 from tests.helpers import network
 from tests.test_phase_tree import CIRCULAR, adapter, check, leaves, noise, off, shaken
 

@@ -10,12 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from src.evaluation import shift_table
+from src.evaluation import all_rolls
 from src.evaluation.adapter import EvaluationSet, ModelAdapter
-from src.evaluation.families import rolls
-from src.evaluation.families.rolls import REFERENCE_FORWARDS, ShiftOutputs, sample
-from src.evaluation.families.rolls import rows as roll_rows
-from src.evaluation.shift_table import (
+from src.evaluation.all_rolls import (
     Rolls,
     all_shifts,
     correlations_by_fft,
@@ -24,6 +21,10 @@ from src.evaluation.shift_table import (
     prepare,
     rolls_of,
 )
+from src.evaluation.families import rolls
+from src.evaluation.families.rolls import REFERENCE_FORWARDS, sample
+from src.evaluation.families.rolls import rows as roll_rows
+from src.evaluation.worst_case import ShiftOutputs
 from src.metrics import Heatmap, Note, Row
 from tests.helpers import network
 
@@ -79,7 +80,7 @@ def without_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("axes", [{}, {"head": "flatten"}, {"pool": "aps"}, {"stride": 3}])
 @pytest.mark.parametrize("few", [0, 64], ids=["fft", "products"])
 def test_the_tree_and_enumeration_give_the_same_rows(axes, few, monkeypatch):
-    monkeypatch.setattr(shift_table, "SMALL_MAP", few)
+    monkeypatch.setattr(all_rolls, "SMALL_MAP", few)
     of, on = adapter(**axes), evaluation_set()
     assert prepare(of, images(on)).tree is not None
     shared = list(roll_rows(of, on))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .base import Pool, Size, at_least_float32, sum_maps, unfold_windows
-from .mixed import Soft
+from .soft import Soft
 from .windows import Avg
 
 

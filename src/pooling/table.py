@@ -5,7 +5,7 @@ from .base import Pool
 
 _MODULES = registered(
     __file__,
-    ("windows", "mixed", "ordered", "fractional", "blur", "polyphase", "spectral", "learned"),
+    ("windows", "mixed", "soft", "stochastic", "ordered", "fractional", "blur", "polyphase", "spectral", "learned"),
     without=("base", "facts", "geometry", "heads", "null_space", "swap", "table"),
 )
 _POOLS = collect(

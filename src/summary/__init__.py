@@ -20,7 +20,7 @@ from ..common import arguments
 from ..nets.hooks import blank_image, eval_mode, first_line, uncompiled
 from .functions import Call, call_of
 from .layers import MAPS, Axis, Layer, ModelSummary, ShapeError
-from .modules import refuse_larger, rule_of
+from .shapes_and_costs import refuse_larger, rule_of
 from .tracing import graph, innermost
 
 __all__ = ["MAPS", "Axis", "Layer", "ModelSummary", "ShapeError", "graph", "summarize", "verify"]

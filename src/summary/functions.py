@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .attention import linear, matmul, merge_patches, scaled_dot_product_attention
 from .dimensions import as_one_position, flatten, permute, reshape, take, transpose, unsqueeze
 from .layers import Axis, Layer, ShapeError
-from .modules import pad, rule_of
+from .shapes_and_costs import pad, rule_of
 
 Call = Callable[..., Any]
 Dims = int | Sequence[int]

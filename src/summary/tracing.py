@@ -8,7 +8,7 @@ from torch import fx, nn
 
 from ..nets.hooks import eval_mode
 from .layers import ShapeError
-from .modules import rule_of
+from .shapes_and_costs import rule_of
 
 
 class _Tracer(fx.Tracer):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from src.config import Config, Model, from_dict
 from src.data.splits import split
 from src.evaluation.adapter import ModelAdapter
+from src.evaluation.all_rolls import Rolls, one_by_one_rolls, prepare
 from src.evaluation.families import crops
-from src.evaluation.shift_table import Rolls, one_by_one_rolls, prepare
 from src.metrics.invariance_error import InvarianceError
 from src.metrics.layer_outputs import LayerOutputs, TransformedOutputs, squared_differences
 from src.models import network

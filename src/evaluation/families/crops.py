@@ -18,10 +18,11 @@ from ...metrics.rows import Heatmap, Note, Row
 from ...nets.hooks import reference_tensor
 from ...transforms import crop
 from ..adapter import OUTPUT, EvaluationSet, ModelAdapter, populations, untransformed_batches
+from ..all_rolls import AGREEMENT, FORWARD_BATCH, MAX_ELEMENTS, PERMUTED, TESTED_SHIFTS, ShiftTable, one_by_one
 from ..fragments import Fragments
 from ..fx import padding_of
-from ..shift_table import AGREEMENT, FORWARD_BATCH, MAX_ELEMENTS, PERMUTED, TESTED_SHIFTS, ShiftTable, one_by_one
-from .rolls import MIN_IMAGES, REFERENCE_FORWARDS, ShiftLayer, ShiftOutputs, allowance, sample, shift_rows
+from ..worst_case import ShiftLayer, ShiftOutputs
+from .rolls import MIN_IMAGES, REFERENCE_FORWARDS, allowance, sample, shift_rows
 
 #: of the heatmaps and the note
 PREFIXES = ("crop",)
