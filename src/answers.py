@@ -75,10 +75,14 @@ def main() -> None:
 
 
 def _refuse_unknown(options: Options) -> None:
-    """``UserError`` for a preset or a launcher that is none."""
+    """``UserError`` for a preset or a launcher that is none, for no studies, and for none at a time."""
     from .common.errors import UserError, did_you_mean
     from .launch.user_files import choices
 
+    if not options.studies:
+        raise UserError("studies=: choose all, or name some")
+    if options.jobs is not None and options.jobs < 1:
+        raise UserError(f"jobs={options.jobs}: must be 1 or more studies side by side")
     for key, names in {"preset": ("quick", "full"), "launcher": ("basic", *choices("hydra/launcher"))}.items():
         if (name := getattr(options, key)) not in names:
             raise UserError(f"{key}={name}: {did_you_mean(name, names)}choose one of {', '.join(names)}")

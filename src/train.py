@@ -81,6 +81,8 @@ def add_seeds_until_decided(arguments: list[str], looks: list[int]) -> None:
         sys.argv = [program, *arguments, f"++hydra.sweeper.params.seed='range({seeds})'"]
         made = sweep.plan(sys.argv[1:])
         assert made is not None
+        if seeds < looks[-1] and sweep.has_seeds_from(made.folder, seeds):
+            continue  # interrupted after this look, which decided nothing: one more at its α would not be planned
         run_sweep(replace(made, alpha=alpha), arguments)
         if not undecided(made.folder):
             return

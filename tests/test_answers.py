@@ -167,15 +167,24 @@ def test_studies_run_side_by_side_and_a_failed_one_does_not_stop_the_others(
     assert min(begin for begin, _ in spans[2:]) >= min(end for _, end in spans[:2])
 
 
-@pytest.mark.parametrize(("word", "right"), [("preset=fulll", "quick, full"), ("launcher=zzz", "basic, local, slurm")])
-def test_a_preset_or_launcher_that_is_none_is_refused_before_anything_is_written(
+@pytest.mark.parametrize(
+    ("word", "right"),
+    [
+        ("preset=fulll", "choose one of quick, full"),
+        ("launcher=zzz", "choose one of basic, local, slurm"),
+        ("jobs=-1", "must be 1 or more studies side by side"),
+        ("jobs=0", "must be 1 or more studies side by side"),
+        ("studies=", "choose all, or name some"),
+    ],
+)
+def test_an_option_that_is_none_is_refused_before_anything_is_written(
     word: str, right: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["answers", "run=false", f"out={tmp_path / 'out'}", word])
     with pytest.raises(SystemExit):
         answers.main()
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {word}: ") and said.endswith(f"choose one of {right}\n")
+    assert said.startswith(f"error: {word}: ") and said.endswith(f"{right}\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -193,6 +202,17 @@ def test_verdicts_are_plain_json_without_nan(tmp_path: Path) -> None:
     tree = json.loads((folder / files.VERDICT).read_text(), parse_constant=pytest.fail)
     assert tree["claims"][0]["contrasts"][0]["floor"] is None
     assert read_verdict(folder / files.VERDICT).claims[0].contrasts[0].value == 0.1
+
+
+@pytest.mark.parametrize("number", [None, 3, ["Q1"]])
+def test_a_verdict_of_a_study_whose_number_is_no_text_is_damaged(tmp_path: Path, number: object) -> None:
+    """Studies are in the order of their numbers, in the table of the README."""
+    folder = study(tmp_path / "outputs", "q1")
+    path = folder / files.VERDICT
+    files.write_json(path, json.loads(path.read_text()) | {"number": number})
+    collect("q1", folder, tmp_path)
+    with pytest.raises(files.DamagedFileError, match="number is no string"):
+        short_table(tmp_path / FOLDER, ["q1"])
 
 
 def test_every_section_says_what_ran_what_was_seen_and_what_its_numbers_are() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.feature import hog
@@ -91,6 +92,21 @@ def test_a_kernel_of_equal_images_or_of_one_is_finite():
         net = network((1, 16, 16), name="hog_kernel", width=5)
         net.fit(images.to(torch.uint8), lambda pixels: pixels / 255)
         assert torch.isfinite(net(torch.randn(4, 1, 16, 16))).all()
+
+
+@pytest.mark.parametrize("others", [0, 9])
+def test_a_kernel_of_images_most_of_which_are_equal_is_that_of_a_loaded_one(others):
+    """Between equal vectors, a kernel is 1 and a distance a rounding error."""
+    generator = torch.Generator().manual_seed(0)
+    one, *rest = 6 * F.normalize(torch.rand(1 + others, 200, generator=generator))
+    vectors = torch.stack([*[one] * 60, *rest])
+    kernel, loaded = Nystrom(200, 80), Nystrom(200, 80)
+    kernel.fit(vectors)
+    z = kernel(vectors) / SCALE
+    wanted = rbf_kernel(vectors.double().numpy(), gamma=float(1 / (2 * kernel.sigma**2)))
+    np.testing.assert_allclose((z @ z.T).numpy(), wanted, atol=0.01)
+    loaded.load_state_dict(kernel.state_dict())
+    assert torch.equal(loaded(vectors), kernel(vectors))
 
 
 @pytest.mark.filterwarnings("default")  # Lightning's own

@@ -1,23 +1,28 @@
 """Numbers of pairs of nets whose seeds differ: disjoint pairs, named losses, and a study that could not be decided."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch import Tensor, nn
 
 from src.claims.check import check_study
 from src.claims.judge import judge_claim
 from src.claims.readings import numbers_of
-from src.claims.record import judge_sweep, state, write_verdict
+from src.claims.record import judge_sweep, state, undecided, write_verdict
 from src.claims.rule import study_hash
 from src.claims.seed_pairs import NUMBERS
 from src.common.errors import UserError
 from src.config import PAIRS, Claim, Config, Contrast, Reading, Study, from_dict
 from src.launch.compose import compose_jobs
+from src.models.blocks import Network
+from src.models.options import Model
 from src.reporting.answers import FOLDER, answers_page, collect, verdict_table
 from src.reporting.verdicts import basis, page_of
 from src.results import files
@@ -122,11 +127,35 @@ def test_a_failed_run_takes_its_pair_along_by_name_and_no_other(tmp_path: Path) 
     assert verdict.reasons == ["2 of 12 runs of pool=max do not have the number"]  # and two more failed
 
 
+@pytest.mark.parametrize(("failed", "more"), [((), False), (("max5",), True), (("max5", "max6", "max8"), False)])
+def test_seeds_are_added_where_one_failed_run_of_ten_leaves_four_pairs(
+    tmp_path: Path, failed: tuple[str, ...], more: bool
+) -> None:
+    """As in the first look at a study of pairs; not where so many fail that the others are no fair sample."""
+    leave_pairs(tmp_path, failed)
+    runs = [run for run in find_runs(tmp_path)[0] if int(run.settings["seed"]) < 10]
+    entry = state({}, Study(claims=[Claim("alike", [Contrast(TRAINED, UNTRAINED, margin=0.05)])]), "quick", [], 0)
+    files.write_json(tmp_path / files.SWEEP, {"study": entry, "jobs": [], "command": "", "question": "?"})
+    verdict = judge_sweep(tmp_path, runs, {})
+    assert verdict is not None
+    assert verdict.claims[0].verdict == (Verdict.INADMISSIBLE if failed else Verdict.HOLDS)
+    write_verdict(tmp_path, verdict)
+    assert undecided(tmp_path) == more
+
+
 def test_a_run_that_is_not_there_leaves_the_other_pairs_as_they_are(runs: list[FinishedRun]) -> None:
     some = [run for run in runs if run.folder.name not in ("max1", "none8")]
     numbers = numbers_of(Contrast(TRAINED, Reading(where="pool=none"), margin=0.0), some)
     assert numbers.paired == [2, 4, 6, 10] and numbers.unmeasured == ["max0", "none9"]
     assert numbers.b[6] == pytest.approx(of_pair("none", 6, 1.0))
+
+
+def test_a_seed_that_ran_twice_is_no_pair_with_itself(runs: list[FinishedRun], tmp_path: Path) -> None:
+    """As in a sweep over a setting that is none of a run's identity, in which the other seed has not finished."""
+    shutil.copytree(tmp_path / "max0", tmp_path / "again")
+    twice = [run for run in find_runs(tmp_path)[0] if run.folder.name != "max1"]
+    numbers = numbers_of(Contrast(TRAINED, UNTRAINED, margin=0.05), twice)
+    assert numbers.paired == [2, 4, 6, 8, 10] and numbers.unmeasured == ["again", "max0"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +191,7 @@ def test_a_verdict_counts_pairs_of_seeds_and_says_how_many_seeds_would_decide(
         Claim("alike", [Contrast(TRAINED, UNTRAINED, margin=0.05)]),
         Claim("so alike", [Contrast(TRAINED, against=float(numbers.mean()), expect="a=b", margin=margin)]),
     ]
-    entry = state({}, Study(number="pairs", claims=claims), "quick", 0)
+    entry = state({}, Study(number="pairs", claims=claims), "quick", [], 0)
     files.write_json(tmp_path / files.SWEEP, {"study": entry, "jobs": [], "command": "", "question": "?"})
     verdict = judge_sweep(tmp_path, runs, {})
     assert verdict is not None
@@ -250,6 +279,36 @@ def test_pairs_that_the_jobs_make_pass() -> None:
     check_study(change(a=MATCHED, floor={"pairs": "matched_correlation_shuffled"})(), jobs())
     check_study(change(a=MATCHED | {"layer": "stage2"})(), jobs(probe={"channels": 32}))
     check_study(change(a=MATCHED, b={"where": "pool=none"}, slope="model.depth")(), jobs_of_depths())
+
+
+class Joined(nn.Module):
+    """Its output has the channels of both of its layers, and none of them has as many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Conv2d(1, 6, 1), nn.Conv2d(1, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.one(x), self.other(x)], 1)
+
+
+@pytest.mark.parametrize("layer", [lambda: nn.Conv2d(1, 10, 1), Joined])
+def test_all_channels_of_a_stage_must_be_saved_whatever_layers_it_has(
+    layer: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An architecture of one's own: a stage is a layer itself, or joins maps of several."""
+
+    class Own(Network):
+        unsupported_axes: ClassVar = {}
+
+        def build(self, model: Model) -> None:
+            self.add("stage1", layer())
+
+    monkeypatch.setattr("src.claims.check.network", Own)
+    monkeypatch.setattr("src.claims.check._NAMES", {})  # of the nets that these configs have otherwise
+    with pytest.raises(UserError, match="stage1 has 10 channels, and maps of 9 are saved"):
+        check_study(change(a=MATCHED)(), jobs(probe={"channels": 9}))
+    check_study(change(a=MATCHED)(), jobs(probe={"channels": 10}))
 
 
 def jobs_of_depths() -> dict[Path, Config]:

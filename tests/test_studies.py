@@ -15,6 +15,8 @@ from src.common.errors import UserError
 from src.config import Config, Study, from_dict
 from src.launch import sweep
 from src.launch.compose import compose_jobs
+from src.results import files
+from tests.test_comparison import leave_run
 
 # before the first job
 
@@ -180,3 +182,20 @@ def test_seeds_are_added_until_every_claim_is_decided(
     train.add_seeds_until_decided(["-m", "sweeps=mine"], [6, 10, 16])
     assert [words for words, _ in done] == [f"++hydra.sweeper.params.seed='range({n})'" for n in (6, 10, 16)][:runs]
     assert [alpha for _, alpha in done] == pytest.approx([0.05 * added / 16 for added in (6, 4, 6)][:runs])
+
+
+@pytest.mark.parametrize(("largest", "first"), [(5, 6), (6, 10), (9, 10), (10, 16), (30, 16)])
+def test_a_look_that_was_passed_before_an_interruption_is_not_taken_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, largest: int, first: int
+) -> None:
+    """It decided nothing, else no run had a later seed; with some of these it would be one look more than planned."""
+    done: list[str] = []
+    for seed in (0, largest):
+        leave_run(tmp_path / f"seed={seed}", 0.5, 0.1, seed=seed)
+    files.write_json(tmp_path / files.SWEEP, {"jobs": ["seed=0", f"seed={largest}", "seed=31"]})
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setattr(sweep, "plan", lambda arguments: sweep.Plan(tmp_path, {}, True, arguments))
+    monkeypatch.setattr(train, "run_sweep", lambda made, arguments: done.append(sys.argv[-1]))
+    monkeypatch.setattr(record, "undecided", lambda folder: True)
+    train.add_seeds_until_decided(["-m", "sweeps=mine"], [6, 10, 16])
+    assert done[0] == f"++hydra.sweeper.params.seed='range({first})'" and done[-1].endswith("range(16)'")

@@ -216,7 +216,10 @@ def _channels(cfg: Config) -> dict[str, int]:
     image, classes = image_shape(cfg.data)
     with torch.device("meta"):
         layers = summarize(network(cfg.model, image, Task(str(cfg.data.task), classes).outputs), image).layers
-    return {stage: [each.channels for each in layers if each.name.startswith(f"{stage}.")][-1] for stage in stages}
+    channels = {
+        stage: [each.channels for each in layers if f"{each.name}.".startswith(f"{stage}.")] for stage in stages
+    }
+    return {stage: of_layers[-1] for stage, of_layers in channels.items()}  # a stage may be one layer itself
 
 
 def _inverted(cfg: Config) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ class ContrastVerdict:
         failed, unmeasured: runs left out.
         thresholds: of the alarms that are compared, by what they wait for: ``rise of val/loss``.
         calibration: the number of runs that set those thresholds; 0 where they are stated, or there are none.
+        few: whether it is inadmissible as too few seeds are left, so that more may decide it.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ContrastVerdict:
     thresholds: dict[str, float] = field(default_factory=dict)
     calibration: int = 0
     seeds_each: int = 1
+    few: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,12 @@ class ClaimVerdict:
     def reasons(self) -> list[str]:
         """Why the claim is inadmissible: a sentence for each reason, each once; empty if it is admissible."""
         return list(dict.fromkeys(contrast.reason for contrast in self.contrasts if contrast.reason))
+
+    @property
+    def open(self) -> bool:
+        """Whether more seeds may decide it: it is undecided, or inadmissible by nothing but too few seeds."""
+        few = self.verdict is Verdict.INADMISSIBLE and all(each.few for each in self.contrasts if each.reason)
+        return few or self.verdict is Verdict.UNDECIDED
 
 
 def judge(study: Study, runs: Sequence[FinishedRun], alpha: float = ALPHA) -> list[ClaimVerdict]:
@@ -178,6 +186,7 @@ class _Measured:
         if missing := _too_many_missing(numbers.selections):
             return missing
         if pairs < MINIMUM_SEEDS:
+            self.found = replace(self.found, few=True)
             return f"{self._count(pairs)}, and the rule needs {MINIMUM_SEEDS}"
         if floor := self._floor_reason(runs):
             return floor

@@ -186,6 +186,8 @@ def read_verdict(path: Path) -> StudyVerdict:
     """
     tree = files.read_json(path, {})
     with files.reading(path):
+        if not isinstance(tree["number"], str):  # studies are in the order of their numbers
+            raise TypeError("number is no string")
         claims = [_claim(claim) for claim in tree["claims"]]
         return StudyVerdict(**tree | {"claims": claims, "checks": Checks(**tree.get("checks", {}))})
 
@@ -201,9 +203,9 @@ def _contrast(tree: dict[str, Any]) -> ContrastVerdict:
 
 
 def undecided(folder: Path) -> bool:
-    """Whether some claim of a sweep has no verdict yet."""
+    """Whether some claim of a sweep has no verdict yet, and more seeds may give it one."""
     path = folder / files.VERDICT
-    return path.exists() and any(claim.verdict is Verdict.UNDECIDED for claim in read_verdict(path).claims)
+    return path.exists() and any(claim.open for claim in read_verdict(path).claims)
 
 
 def _plain(tree: Any) -> Any:

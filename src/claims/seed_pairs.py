@@ -53,8 +53,12 @@ def pairs_of(runs: Sequence[FinishedRun]) -> tuple[list[tuple[FinishedRun, Finis
     by_pair: dict[tuple[int, Twins], list[FinishedRun]] = {}
     for run in sorted(runs, key=lambda run: int(run.settings["seed"])):
         by_pair.setdefault((first_of_pair(int(run.settings["seed"])), twins(run.settings)), []).append(run)
-    pairs = [(some[0], some[1]) for some in by_pair.values() if len(some) == 2]
-    return pairs, [run for some in by_pair.values() if len(some) != 2 for run in some]
+    # a seed may have run twice, where the sweep is over settings that are none of a run's identity
+    whole = {
+        key: len(some) == 2 and some[0].settings["seed"] != some[1].settings["seed"] for key, some in by_pair.items()
+    }
+    pairs = [(some[0], some[1]) for key, some in by_pair.items() if whole[key]]
+    return pairs, [run for key, some in by_pair.items() if not whole[key] for run in some]
 
 
 def pair_number(first: FinishedRun, second: FinishedRun, reading: Reading) -> float:

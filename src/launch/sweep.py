@@ -30,7 +30,7 @@ from ..models import network
 from ..models.tasks import Task
 from ..reporting.wandb_logger import mode_of
 from ..results import files
-from ..results.identity import is_finished
+from ..results.identity import is_finished, read_config
 from ..summary import ModelSummary, summarize
 from ..training.devices import check_trainer
 from ..transforms import check_max_shift
@@ -174,6 +174,12 @@ def start(made: Plan, arguments: list[str]) -> None:
         with files.reading(kept):
             tree["study"] = state(before.get("study", {}), made.study, made.preset, tree["jobs"], finished, made.alpha)
     files.write_json(kept, tree)
+
+
+def has_seeds_from(folder: Path, seed: int) -> bool:
+    """Whether a run with this seed or a larger one has started in a sweep's folder."""
+    runs = (folder / name for name in files.read_sweep(folder).get("jobs", ()))
+    return any(read_config(run).seed >= seed for run in runs if (run / files.CONFIG).exists())
 
 
 def study_names(chosen: str = "", /) -> list[str]:

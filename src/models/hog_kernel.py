@@ -20,6 +20,8 @@ SCALE = 10
 WIDTH = 0.5
 #: directions of less than this share of the largest eigenvalue are rounding errors
 NEGLIGIBLE = 1e-6
+#: least median distance, in lengths of the longest landmark: of shorter ones, rounding errors are a large part
+SHORTEST = 0.1
 
 
 class Nystrom(nn.Module):
@@ -51,7 +53,8 @@ class Nystrom(nn.Module):
         """Take the first vectors as landmarks, and half the median distance between them, if there are two, as σ."""
         count = min(len(vectors), len(self.landmarks))
         if count > 1:
-            self.sigma.fill_(WIDTH * torch.pdist(vectors[:count]).median().clamp(min=1e-6))
+            least = SHORTEST * float(vectors[:count].norm(dim=1).max())
+            self.sigma.fill_(WIDTH * torch.pdist(vectors[:count]).median().clamp(min=max(least, 1e-6)))
         self._used = count
         self.landmarks.zero_()[:count] = vectors[:count]
         values, directions = torch.linalg.eigh(self._kernel(vectors[:count]).double())
