@@ -5,7 +5,6 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,35 +226,33 @@ def test_every_section_says_what_ran_what_was_seen_and_what_its_numbers_are() ->
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (DOCS / FOLDER).glob("*.json")))
 def test_every_figure_of_what_was_seen_is_one_of_the_verdicts(name: str) -> None:
-    """Of a decimal figure or a percentage in the sentences of a sweep's header: some number of this study, or of one
-    that the sentences name, rounds to it; or it is a setting that the study's claims or variants have.
+    """Of a decimal figure, a percentage or a large number in the sentences of a sweep's header: a side, a difference or
+    a floor of this study, or of one that the sentences name, rounds to it; or it is a setting that the study's claims
+    or variants have.
     """
     file = choices("sweeps")[name]
     parts, known = header(file), collected(DOCS / FOLDER)
     when, words = parts["Seen"].split("\n")[0], reading(parts)
     contrasts = [contrast for claim in known[name].claims for contrast in claim.contrasts]
     assert f"{max(contrast.pairs * contrast.seeds_each for contrast in contrasts)} seeds" in when
-    others = [study for study in known if study in words or f"({known[study].number})" in words]
-    numbers = [number for study in {name, *others} for number in _numbers(known[study])]
-    settings_of = [abs(float(number)) for number in re.findall(FIGURE, file.read_text().split("\nquestion:")[1])]
-    for figure in re.findall(rf"{FIGURE}%?", words):
-        digits = figure.removesuffix("%").partition(".")[2]
-        value, scale = (float(figure[:-1]) / 100, 100) if figure.endswith("%") else (float(figure), 1)
-        slack = 0.5 / scale / 10 ** len(digits) + 1e-9
-        if figure.endswith("%") or digits:
-            assert any(abs(abs(number) - value) <= slack for number in numbers) or value in settings_of, figure
+    others = [study for study in known if f"`{study}`" in words or f"({known[study].number})" in words]
+    claims = [claim for study in {name, *others} for claim in known[study].claims]
+    of_studies = [contrast for claim in claims for contrast in claim.contrasts]
+    numbers = [number for each in of_studies for number in (each.a, each.b, each.value, each.floor)]
+    numbers += [float(number.replace(",", "")) for number in FIGURE.findall(file.read_text().split("\nquestion:")[1])]
+    shares = [each.value / each.b for each in of_studies if each.b]  # how large a difference is as a share of ``b``
+    for figure in FIGURE.findall(words):
+        digits, value = figure.partition(".")[2].removesuffix("%"), float(figure.replace(",", "").removesuffix("%"))
+        candidates = [100 * number for number in (*numbers, *shares)] if figure.endswith("%") else numbers
+        slack = 0.5 / 10 ** len(digits) + 1e-9
+        if digits or figure.endswith("%") or value >= LARGE:
+            assert any(abs(abs(number) - value) <= slack for number in candidates), figure
 
 
-#: a number without its sign
-FIGURE = r"(?<![\w.])(?:\d+(?:\.\d+)?|\.\d+)"
-
-
-def _numbers(found: StudyVerdict) -> Iterator[float]:
-    """All numbers of a study's verdicts, and how large a difference is as a share of ``b``."""
-    for contrast in (contrast for claim in found.claims for contrast in claim.contrasts):
-        yield from (contrast.a, contrast.b, contrast.value, contrast.low, contrast.high, contrast.floor)
-        if contrast.b:
-            yield contrast.value / contrast.b
+#: a number without its sign, of thousands with commas
+FIGURE = re.compile(r"(?<![\w.])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+(?:\.\d+)?|\.\d+)%?")
+#: whole numbers from here on are results; smaller ones may be counts of a sentence
+LARGE = 100
 
 
 def test_a_header_is_read_and_settings_with_those_of_the_preset(tmp_path: Path) -> None:
