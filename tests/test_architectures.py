@@ -76,7 +76,7 @@ def test_the_yaml_of_an_architecture_is_a_net(name):
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if architecture(name).variants])
-def test_a_variant_is_one_of_those_there_are(name):
+def test_an_unknown_variant_is_refused(name):
     choices = architecture(name).variants
     for choice in choices:
         assert parameters(published(name, IMAGE, 10, variant=choice)) > 0
@@ -223,6 +223,6 @@ SHORTCUTS: Kernels = [(3, 16, 16), (1, 16, 32), (1, 32, 64)]  # and the stem's f
 
 
 @pytest.mark.parametrize(("name", "kernels"), [("ladder", TRUNK), ("resnet", [*TRUNK, *SHORTCUTS])])
-def test_the_first_two_architectures_are_what_they_were(name, kernels):
+def test_parameters_of_the_first_two_architectures_are_those_of_their_layers(name, kernels):
     convolutions = sum(side**2 * read * written + 2 * written for side, read, written in kernels)  # and their norms
     assert parameters(published(name, (1, 28, 28), 10)) == convolutions + weights((1, 64, 10))

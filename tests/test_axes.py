@@ -56,7 +56,7 @@ def test_the_stages_that_pool_at_names_shrink_and_no_others(name, data, pool):
 
 
 @every_architecture_with("pool_at")
-def test_where_a_net_pools_is_no_matter_of_parameters(name):
+def test_the_place_of_a_pool_changes_no_parameters(name):
     depth = len(on_paper(IMAGE, name=name, **shared(name, depth=3)).stages)
     nets = [on_paper(IMAGE, name=name, pool_at=at, **shared(name, depth=3)) for at in ([1, 2], [depth - 1, depth], [])]
     assert len({parameters(net) for net in nets}) == 1
@@ -240,7 +240,7 @@ def still(name: str, side: int, **axes: Any) -> nn.Module:
 @settings(max_examples=6)
 @given(st.sampled_from(list(ACTIVATIONS)), *[st.tuples(st.integers(0, 10), st.integers(0, 10))] * 2)
 @example("relu", (0, 0), (10, 5))
-def test_full_padding_without_biases_is_exactly_blind_to_where_an_object_lies(name, head, activation, one, other):
+def test_full_padding_without_biases_gives_the_same_output_wherever_an_object_is(name, head, activation, one, other):
     net = still(name, 13, norm="none", head=head, activation=activation)
     zero(net)
     assert moved(net, 13, [one, other]) < 1e-12

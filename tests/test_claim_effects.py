@@ -110,7 +110,7 @@ def test_no_values_are_refused() -> None:
             estimate()
 
 
-def test_equal_differences_leave_no_doubt() -> None:
+def test_equal_differences_give_an_interval_of_no_width() -> None:
     for effect in (paired_effect(np.full(5, 0.25)), crossed_effect(np.full((3, 4), 0.25))):
         assert effect.interval(0.99) == (0.25, 0.25)
         assert (effect.p_above(0.0), effect.p_above(0.25), effect.p_below(0.5), effect.p_below(0.0)) == (0, 1, 0, 1)

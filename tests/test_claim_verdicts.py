@@ -144,7 +144,7 @@ def test_a_claim_shows_the_intervals_that_decided_it() -> None:
         decide_claim([], [], [], "all")
 
 
-def test_levels_share_out_what_may_be_false() -> None:
+def test_levels_of_contrasts_keep_the_error_probability_of_a_claim() -> None:
     assert claim_levels(["a>b"]) == claim_levels(["a=b"]) == [0.95]
     assert claim_levels(["a>b", "a<b"]) == [0.95] * 2
     assert claim_levels(["a>b"] * 4, 0.1) == pytest.approx([0.95] * 4)

@@ -41,7 +41,7 @@ def test_places_are_uniform_and_differ_from_part_to_part():
     assert not torch.equal(one, other)
 
 
-def test_what_is_known_of_an_object_is_carried_over():
+def test_positions_of_objects_follow_their_images():
     canvas, labels, factors = render(20, 32, 0, seed=1)
     placed = place(Images(canvas, labels, factors=factors), 64, seed=1)
     shift = placed.factors[:, :2] * 64 - factors[:, :2] * 32  # of the image's corner, in whole pixels
@@ -75,7 +75,7 @@ def test_a_set_without_positions_cannot_be_asked_where():
         ({"task": "where", "label_noise": 0.2}, "data.label_noise=0.2: with data.task=where leave it out, as the task"),
     ],
 )
-def test_what_would_spoil_the_positions_is_refused(data, line):
+def test_augmentation_that_moves_labelled_positions_is_refused(data, line):
     with pytest.raises(UserError) as refusal:
         from_dict({"data": data})
     assert str(refusal.value).startswith(line)

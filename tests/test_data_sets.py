@@ -257,7 +257,7 @@ def test_values_that_no_range_holds_are_refused(tmp_path, values, said):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_stand_upright(tmp_path, orientation):
+def test_pictures_are_upright(tmp_path, orientation):
     """By the EXIF standard's table: where row 0 and column 0 of what is stored are to be seen."""
     upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
     stored = {

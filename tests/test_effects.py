@@ -168,7 +168,7 @@ def test_incomplete_or_single_axis_sweeps_have_no_effects() -> None:
         assert not any(figure(found).data for figure in figures)
 
 
-def test_axes_that_change_together_are_one() -> None:
+def test_axes_that_always_change_together_are_treated_as_one() -> None:
     pools = (("max", 2), ("avg", 3))
     found = [in_memory(0.9, pool=pool, window=window, stride=one) for pool, window in pools for one in (10, 2)]
     design = factorial_of(group_into_variants(found))

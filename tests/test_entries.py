@@ -214,7 +214,7 @@ def source(**wrong: Any) -> Source:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_data_set_that_is_not_what_its_entry_says_is_refused(monkeypatch, wrong, line):
+def test_a_data_set_that_differs_from_its_entry_is_refused(monkeypatch, wrong, line):
     given: Any = None if wrong is None else source(**wrong)
     monkeypatch.setitem(SETS, "toy", DataSet(1, 8, 3, lambda root, size: given, others=("far",)))
     sets.load.cache_clear()
@@ -224,7 +224,7 @@ def test_a_data_set_that_is_not_what_its_entry_says_is_refused(monkeypatch, wron
     assert message.startswith(f"data=toy: {line}") and "\n" not in message
 
 
-def test_a_data_set_that_is_what_its_entry_says_is_taken(monkeypatch):
+def test_a_data_set_that_matches_its_entry_is_loaded(monkeypatch):
     right = source(train=part(padded=torch.zeros(6, 1, 24, 24, dtype=torch.uint8), factors=torch.rand(6, 4)))
     for name, side, classes in (("toy", None, None), ("toy", 8, 3)):
         monkeypatch.setitem(SETS, name, DataSet(1, side, classes, lambda root, size: right, others=("far",)))

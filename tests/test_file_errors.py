@@ -62,7 +62,7 @@ def test_a_wrong_sweep_is_named_with_the_place_in_it(own, text):
 @pytest.mark.parametrize(
     ("text", "empty"), [("", "is empty; "), ("# a comment\n", ""), ("model: {pool: max}\n", "")], ids=repr
 )
-def test_a_sweep_without_its_first_line_is_told_it(own, text, empty):
+def test_a_sweep_without_package_global_is_refused_with_the_line_it_needs(own, text, empty):
     (own / "sweeps" / "bad.yaml").write_text(text)
     assert refusal("-m", "sweeps=bad") == f"sweeps/bad.yaml: {empty}its first line must be # @package _global_"
 

@@ -52,7 +52,7 @@ def test_names_may_come_from_a_generator(net):
     assert set(maps) == {"0", "1"}
 
 
-def test_each_forward_fills_the_outputs_anew(net):
+def test_each_forward_replaces_the_captured_outputs(net):
     with record_outputs(net, ["0"]) as maps:
         net(X)
         first = maps["0"]
@@ -96,7 +96,7 @@ def test_what_is_shown_is_not_kept(net):
         assert [one() for one in kept] == [None] * 3
 
 
-def test_a_stream_leaves_nothing_behind_after_an_exception(net):
+def test_hooks_are_removed_after_an_exception(net):
     before = flags(net)
 
     def fail(name: str, output: torch.Tensor) -> None:

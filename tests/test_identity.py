@@ -88,7 +88,9 @@ def test_every_circumstance_is_a_key() -> None:
     assert set(NON_IDENTITY_KEYS) <= set(KEYS)
 
 
-def test_what_is_no_part_of_a_run_does_not_name_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_outside_a_runs_identity_are_not_in_its_folders_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["-m", "data=shapes", "seed=0,1"]
     elsewhere = ["data.root=far/away", "trainer.accelerator=cpu", "trainer.strategy=auto", "wandb.mode=disabled"]
@@ -214,7 +216,7 @@ def test_folders_of_pictures_are_an_axis(tmp_path: Path, monkeypatch: pytest.Mon
     ]
 
 
-def test_two_states_of_one_folder_are_told_apart_by_their_checksums(tmp_path: Path) -> None:
+def test_changed_images_in_a_folder_change_its_checksum(tmp_path: Path) -> None:
     root = leave_pictures(tmp_path / "here")
     for name in ("before", "after"):
         write_identity(tmp_path / "runs" / name, on(root))
@@ -225,7 +227,7 @@ def test_two_states_of_one_folder_are_told_apart_by_their_checksums(tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("default")  # Lightning's own
-def test_a_run_leaves_what_it_is(tmp_path: Path) -> None:
+def test_a_finished_run_stores_its_identity(tmp_path: Path) -> None:
     root = leave_pictures(tmp_path / "here")
     run(on(root), tmp_path / "run")
     assert is_finished(tmp_path / "run", on(root))

@@ -177,7 +177,7 @@ def alive(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_job_that_wants_more_than_there_is_does_not_wait_for_ever(tmp_path: Path) -> None:
+def test_a_job_that_needs_more_gpus_than_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="big takes 3 GPUs"):
         JobScheduler([Job("big", (), tmp_path, 1, gpus=3)], ResourcePool(1, ["0", "1"]), screen()).run()
 

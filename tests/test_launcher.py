@@ -64,7 +64,7 @@ def test_two_ranks_learn_what_one_process_learns_also_within_a_sweep(tmp_path: P
     assert found[key][0] == pytest.approx(expected[key][0], rel=1e-3)
 
 
-def test_interrupted_it_leaves_no_process_and_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
+def test_an_interrupted_sweep_leaves_no_process_and_resumes_to_the_same_numbers(tmp_path: Path) -> None:
     epochs = 16
     words = [
         "-m",

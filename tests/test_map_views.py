@@ -290,7 +290,7 @@ def test_convolutional_nets_have_no_views(side):
     assert map_views(net, (3, side, side), [f"layers.{i}" for i in range(6)]) == {}
 
 
-def test_what_may_be_read_in_two_ways_is_refused_in_one_line():
+def test_ambiguous_input_is_refused_in_one_line():
     two = Untraced(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1)), Patches(0), nn.Identity())
     two.patch_size = (3, 4)
     two.layers[1].extra = nn.Parameter(torch.zeros(1, 4, 8))

@@ -91,7 +91,7 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("name", MEASURE_NAMES)
-def test_measured_again_a_family_comes_to_the_same_table_byte_for_byte(name: str, whole: Path) -> None:
+def test_measuring_a_family_again_gives_the_same_table_byte_for_byte(name: str, whole: Path) -> None:
     before = {path.name: path.read_bytes() for path in whole.iterdir() if path.is_file()}
     grids = FinishedRun(whole, {}).grids
     again(whole, what=name)

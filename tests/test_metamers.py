@@ -236,13 +236,13 @@ def test_the_energies_of_the_bands_add_up_to_that_of_the_difference() -> None:
 
 
 @pytest.mark.parametrize(("period", "band"), [(16, 0), (8, 1), (6, 1), (4, 2), (2, 2)])
-def test_a_wave_lies_in_the_band_of_its_period(period: int, band: int) -> None:
+def test_a_wave_is_counted_in_the_band_of_its_period(period: int, band: int) -> None:
     wave = torch.cos(2 * math.pi * torch.arange(48) / period).expand(1, 1, 48, 48)
     energies = band_energies(wave)[0]
     assert energies[band] == pytest.approx(float(energies.sum()), rel=1e-4)
 
 
-def test_a_displacement_is_told_from_a_difference_without_a_place() -> None:
+def test_a_displacement_is_distinguished_from_other_differences() -> None:
     x = nn.functional.avg_pool2d(torch.rand(6, 1, 30, 30, generator=torch.Generator().manual_seed(0)), 5, 1)
     moved = x.roll((1, -2), (2, 3))
 

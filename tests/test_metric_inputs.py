@@ -59,7 +59,7 @@ def test_missing_labels_are_asked_for():
 
 
 @pytest.mark.parametrize("measure", layer_measures())
-def test_a_metric_of_a_layer_refuses_what_are_no_outputs(measure):
+def test_a_layer_metric_refuses_tensors_that_are_not_outputs(measure):
     for outputs in (MAPS.int(), MAPS.flatten(), MAPS[:0], None):
         with pytest.raises(UserError, match=f"^{measure.__name__}: "):
             unchecked(measure)(measure(), outputs)

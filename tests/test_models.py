@@ -348,7 +348,7 @@ def test_the_floor_of_a_fitted_net_is_fitted():
     assert torch.equal(start.components.project.weight, fitted.components.project.weight)
 
 
-def test_a_calibration_that_is_broken_off_leaves_momentum_and_flags():
+def test_an_interrupted_calibration_restores_momentum_and_flags():
     def batches():
         yield torch.randn(4, 1, 16, 16)
         raise KeyboardInterrupt

@@ -137,7 +137,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.Monk
 # --- answers and layers --------------------------------------------------------------------------------------------
 
 
-def test_the_answer_is_found_in_what_nets_give() -> None:
+def test_the_logits_are_found_in_tuples_and_dicts() -> None:
     right, wrong = torch.ones(2, 3), torch.zeros(2, 3)
     given: list[Any] = [
         right,
@@ -208,7 +208,7 @@ def test_pixels_are_normalised_by_the_nets_own_mean_and_std() -> None:
 # --- images --------------------------------------------------------------------------------------------------------
 
 
-def test_images_come_to_the_nets_side_the_same_whatever_the_margin() -> None:
+def test_images_are_resized_to_the_nets_side_whatever_the_margin() -> None:
     ramp = torch.arange(28).expand(2, 1, 28, 28).mul(9).to(torch.uint8)
     for side in (56, 21, 45, 28):
         small, large = (resized(Images(ramp, torch.zeros(2).long()), side, margin, "edge") for margin in (1, 4))
@@ -313,7 +313,7 @@ def test_mean_and_std_of_the_command_line_are_those_of_pixels_from_0_to_1(key: s
         numbers_of(key, text, 3)
 
 
-def test_pictures_may_have_names_that_are_no_text(tmp_path: Path) -> None:
+def test_image_files_may_have_names_that_are_not_utf8(tmp_path: Path) -> None:
     odd, other = (tmp_path / os.fsdecode(name) for name in (b"\xff.png", b"\xfe.png"))
     odd.write_bytes(b"a picture")
     before = folder_checksum(tmp_path)
@@ -432,7 +432,7 @@ def test_a_net_is_compared_with_one_that_was_measured_on_the_same_images(
 
 
 @pytest.mark.parametrize("end", ["raise ValueError('spent')", "raise SystemExit(3)"])
-def test_a_net_of_ones_own_that_fails_in_a_later_call_is_one_line(
+def test_an_own_net_that_fails_in_a_later_call_is_reported_in_one_line(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = f"late_{len(end)}"
@@ -540,7 +540,7 @@ def test_layers_are_listed_without_lightning_data_or_weights() -> None:
         (f"net={SMALL} weights=none data=shapes layers=*fire", "layers=*fire: the net has none"),
     ],
 )
-def test_what_does_not_go_together_is_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_incompatible_options_are_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exited:
         patch.setattr(sys, "argv", ["src.measure", *words.split()])
         measure.main()

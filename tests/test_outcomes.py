@@ -182,7 +182,7 @@ def score(measure: str, value: float, low: float, part: str = "test") -> Row:
         ([score("accuracy", 0.4, 0.31), score("r2", -0.2, -0.3)], COLLAPSED),
     ],
 )
-def test_collapsed_is_no_score_better_than_chance(rows: list[Row], expected: str) -> None:
+def test_a_run_has_collapsed_if_no_score_is_better_than_chance(rows: list[Row], expected: str) -> None:
     assert outcome_of(rows, LABELS) == expected
 
 

@@ -195,7 +195,7 @@ def test_bad_input_is_one_line(site: Path, tmp_path: Path, words: list[str], mes
         ("a/b:c", "error: net=a/b:c: write MODULE:NAME"),
     ],
 )
-def test_a_net_that_is_none_is_refused_in_one_line(net: str, message: str, in_process: Command) -> None:
+def test_an_object_that_is_no_net_is_refused_in_one_line(net: str, message: str, in_process: Command) -> None:
     done = in_process("src.measure", f"net={net}", "data=shapes")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert done.stderr.startswith(message)

@@ -197,7 +197,7 @@ def test_second_derivatives_against_finite_differences(name, border):
 
 @every_pool
 @every_border
-def test_many_at_once_are_each_on_its_own(name, border):
+def test_vmap_gives_the_same_as_one_call_each(name, border):
     pool, x = make(name, border=border).eval(), torch.stack([maps(9, 11), maps(9, 11)])
     torch.testing.assert_close(torch.func.vmap(pool)(x), torch.stack([pool(one) for one in x]))
 

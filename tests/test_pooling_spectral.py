@@ -100,7 +100,7 @@ def test_one_pixel_in_single_precision():
 
 
 @pytest.mark.parametrize("stride", [2, 3])
-def test_what_would_alias_is_gone(stride):
+def test_frequencies_that_would_alias_are_removed(stride):
     n = 12
     for k in range(n // (2 * stride), n // 2 + 1):
         wave = torch.cos(2 * torch.pi * k / n * torch.arange(n, dtype=torch.float64)).expand(1, 1, n, n)

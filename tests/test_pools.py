@@ -99,7 +99,7 @@ def test_where_the_learned_pools_differ_from_their_authors_layers():
 
 
 @every_pool
-def test_what_is_said_to_be_kept_is_kept_and_nothing_else(name):
+def test_exactly_the_stated_invariants_of_a_pool_hold(name):
     """Of any map with a circular border, whatever the weights; what holds ``of`` something, on maps ≥ 0."""
     pool = POOLS[name](border="circular", channels=3).double().eval()
     for parameter in pool.parameters():

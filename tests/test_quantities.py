@@ -32,7 +32,7 @@ FILES = [path for room in ("metrics", "evaluation") for path in sorted((ROOT / "
 
 @pytest.mark.parametrize("ending", ["", "_untrained", "_floor", "_shuffled", "_floor_untrained", "_shuffled_untrained"])
 @pytest.mark.parametrize(("expected", "names"), BEFORE.items())
-def test_ranges_are_what_they_were(expected, names, ending):
+def test_ranges_of_measures_have_not_changed(expected, names, ending):
     for name in names.split():
         assert range_of(name + ending) == expected, name
         assert all(isinstance(end, float) for end in range_of(name + ending)), "an integer would change a table"
@@ -112,5 +112,5 @@ def test_ranges_are_known_without_importing_what_computes_them():
         ("lee", None), ("accuracy", None), ("worst_case", None), ("cka", None), ("dead_share", None), ("", None),
     ],
 )  # fmt: skip
-def test_the_family_of_a_name_is_what_it_was(name, family):
+def test_the_family_of_a_measure_has_not_changed(name, family):
     assert family_of(name) == family

@@ -75,7 +75,7 @@ def test_a_sweep_grows_by_seeds_and_by_a_pool() -> None:
     assert len(trained) == 1 and "model.pool=avg" in trained[0], "max is the default, named or not"
 
 
-def test_a_sweep_that_has_a_name_grows_in_its_folder() -> None:
+def test_a_named_sweep_grows_in_its_folder() -> None:
     made, trained = command("-m", *SMALL, "name=mine", "seed=0")
     assert made.folder == Path("outputs/mine") and len(trained) == 1
     made, trained = command("-m", *SMALL, "name=mine", "seed=1")
@@ -114,7 +114,7 @@ def used(done: Path, cfg: Config, folder: Path) -> bool:
     return (folder / files.RUN).exists()
 
 
-def test_circumstances_do_not_matter_and_all_else_does(done: Path, tmp_path: Path) -> None:
+def test_runs_are_reused_whatever_their_hardware_and_for_no_other_settings(done: Path, tmp_path: Path) -> None:
     assert used(done, tiny(trainer={"accelerator": "cpu"}, question="why?", data={"root": "x"}), tmp_path / "same")
     for number, other in enumerate(
         [{"seed": 1}, {"trainer": {"precision": "bf16-mixed"}}, {"measure": {"images": 41}}, {"train": {"epochs": 1}}]
@@ -134,7 +134,7 @@ def test_a_run_of_an_older_version_is_used_though_its_file_has_fewer_keys(done: 
     assert used(path.parent, tiny(train={"lr": 1.0}), tmp_path / "same")
 
 
-def test_a_run_is_not_used_of_which_it_is_not_known_what_it_is(done: Path, tmp_path: Path) -> None:
+def test_a_run_of_unknown_identity_is_not_reused(done: Path, tmp_path: Path) -> None:
     store = tmp_path / "outputs"
     shutil.copytree(done, store / "one")
     files.write_json(store / "one" / files.IDENTITY, {"format": FORMAT + 1, "contents": {}})
@@ -146,7 +146,7 @@ def test_a_run_is_not_used_of_which_it_is_not_known_what_it_is(done: Path, tmp_p
     assert not used(store / "one", tiny(), tmp_path / "not finished")
 
 
-def test_pictures_are_looked_at() -> None:
+def test_changed_image_files_prevent_reuse() -> None:
     here = ["data=folder", "data.val_size=8", "data.train_size=null", "data.root=here"]
     words = [*(one for one in SMALL if not one.startswith("data")), *here, "data.image_size=16"]
     leave_pictures(Path("here"))
@@ -156,7 +156,7 @@ def test_pictures_are_looked_at() -> None:
     assert len(command("-m", *words, "seed=0", "model.pool=max")[1]) == 1
 
 
-def test_a_run_that_is_used_is_a_run_of_its_own_at_wandb(done: Path, tmp_path: Path) -> None:
+def test_a_reused_run_is_a_run_of_its_own_at_wandb(done: Path, tmp_path: Path) -> None:
     sweep_folder = tmp_path / "grown"
     assert used(done, tiny(wandb={"mode": "offline"}), sweep_folder / "one")
     assert read_config(sweep_folder / "one").wandb.mode == "offline"
@@ -169,7 +169,7 @@ def test_a_run_that_is_used_is_a_run_of_its_own_at_wandb(done: Path, tmp_path: P
     assert {key: summary[key] for key in expected} == pytest.approx(expected, nan_ok=True)
 
 
-def test_what_is_measured_again_in_one_place_is_not_in_the_other(done: Path, tmp_path: Path) -> None:
+def test_measuring_a_copy_again_leaves_the_original_unchanged(done: Path, tmp_path: Path) -> None:
     before = (done / files.MEASURES).read_bytes()
     assert used(done, tiny(), tmp_path / "copy")
     files.write_rows(tmp_path / "copy" / files.MEASURES, [])
@@ -180,7 +180,7 @@ def test_what_is_measured_again_in_one_place_is_not_in_the_other(done: Path, tmp
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_more_epochs_go_on_from_the_last_and_come_to_the_same_numbers(keep: str, tmp_path: Path) -> None:
+def test_more_epochs_continue_training_and_give_the_same_numbers(keep: str, tmp_path: Path) -> None:
     def constant(epochs: int) -> Config:
         return tiny(train={"epochs": epochs, "schedule": "constant", "keep": keep})
 
@@ -206,7 +206,7 @@ def test_more_epochs_go_on_from_the_last_and_come_to_the_same_numbers(keep: str,
     assert torch.load(store / "two/checkpoints/best.ckpt", weights_only=True)["config"]["train"]["epochs"] == 2
 
 
-def test_a_schedule_over_all_epochs_begins_anew_and_says_why(done: Path, tmp_path: Path) -> None:
+def test_a_schedule_that_depends_on_all_epochs_starts_over_and_says_why(done: Path, tmp_path: Path) -> None:
     with console.capture() as shown:
         assert not used(done, tiny(train={"epochs": 3}), tmp_path / "three")
     said = shown.get().replace("\n", "")
@@ -219,9 +219,7 @@ def test_a_schedule_over_all_epochs_begins_anew_and_says_why(done: Path, tmp_pat
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_schedule_can_be_gone_on_with_if_it_does_not_look_at_the_number_of_steps(
-    schedule: str, optimizer: str
-) -> None:
+def test_schedules_that_ignore_the_number_of_steps_can_be_extended(schedule: str, optimizer: str) -> None:
     def rates(steps: int) -> list[float]:
         made = OPTIMIZERS[optimizer]([torch.nn.Parameter(torch.ones(2))], lr=0.1)
         schedule_of = SCHEDULES[schedule](made, 0.1, steps)

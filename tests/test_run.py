@@ -230,7 +230,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(
     assert same_numbers(done, folder)
 
 
-def test_maps_too_large_for_what_they_are_kept_in_stay_at_its_end(tmp_path: Path) -> None:
+def test_maps_beyond_the_range_of_their_file_type_are_clipped(tmp_path: Path) -> None:
     maps = {"stage1": np.float32([0, 3e4, 1e9, -1e9]).reshape(1, 1, 2, 2)}
     save_maps(tmp_path, 0, np.zeros((1, 1, 4, 4), np.uint8), maps)
     np.testing.assert_array_equal(read_maps(tmp_path, 0)[1]["stage1"].ravel(), [0, 3e4, 65504, -65504])
@@ -248,7 +248,7 @@ def test_a_run_is_followed_while_it_trains(tmp_path: Path) -> None:
     assert net.measure.every == 2
 
 
-def test_what_is_followed_at_the_end_is_what_is_measured_then(tmp_path: Path) -> None:
+def test_the_last_followed_value_equals_the_measured_one(tmp_path: Path) -> None:
     run(tiny(measure={"every": 1}, train={"keep": "last"}), tmp_path)
     last, found = files.read_rows(tmp_path / files.HISTORY)[-1], FinishedRun(tmp_path, {}).measures
     for name, key in {

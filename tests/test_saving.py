@@ -95,7 +95,7 @@ def test_what_is_saved_every_few_minutes_is_not_done_again(
         assert contents(folder) == contents(undisturbed)
 
 
-def test_whoever_handled_the_signal_before_gets_it_once_the_run_is_saved(
+def test_the_earlier_signal_handler_is_called_once_the_run_is_saved(
     undisturbed: Path, tmp_path: Path, at_step: Callable[..., list[int]]
 ) -> None:
     got = []
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_does_not_lose_the_run(
     assert not list(tmp_path.rglob(f".*{files.PART}"))
 
 
-def test_where_nothing_whole_is_left_the_run_begins_anew(tmp_path: Path) -> None:
+def test_without_an_intact_checkpoint_training_starts_over(tmp_path: Path) -> None:
     said: list[str] = []
     assert resume_from(tmp_path, said.append) is None and not said
     for name in (files.LAST, files.PREVIOUS):
@@ -145,7 +145,7 @@ def test_where_nothing_whole_is_left_the_run_begins_anew(tmp_path: Path) -> None
     assert said == [f"{tmp_path / files.LAST} is damaged: resuming from the start"]
 
 
-def test_without_the_best_epochs_weights_the_run_begins_anew(
+def test_without_the_weights_of_the_best_epoch_training_starts_over(
     undisturbed: Path, tmp_path: Path, at_step: Callable[..., list[int]]
 ) -> None:
     at_step(lambda step: signal.raise_signal(signal.SIGTERM) if step == 7 else None)
@@ -212,7 +212,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
-def test_who_looks_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_do_not_block_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([False, False, True])
     monkeypatch.setattr("src.results.locks._taken", lambda file: next(looks))
     with folder_lock(tmp_path):
@@ -223,7 +223,7 @@ def test_who_looks_does_not_stand_in_the_way(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("augment", ["none", "flip_shift"])
-def test_batches_go_on_where_they_were(augment: str) -> None:
+def test_batches_resume_at_their_position(augment: str) -> None:
     images = torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8)
     part = Images(images, torch.arange(50) % 5)
 

@@ -51,7 +51,7 @@ def submitted(queue: SlurmQueue, number: str, *jobs: Job) -> str:
     return f"{number}|RUNNING|{queue.folder}/.submission_file_1.sh"
 
 
-def test_what_an_earlier_command_left_in_the_queue_is_found_there(command: Command, tmp_path: Path) -> None:
+def test_jobs_that_an_earlier_command_queued_are_found(command: Command, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     wanted, finished, new = (job(sweep, name) for name in ("wanted", "finished", "new"))
     queue = SlurmQueue(sweep)
@@ -97,9 +97,7 @@ def test_slurm_that_does_not_answer_has_lost_nothing(command: Command, tmp_path:
         SlurmQueue(tmp_path).states()
 
 
-def test_a_job_waits_for_a_process_that_is_still_at_work_in_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_waits_for_a_process_that_holds_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, held, order = job(tmp_path, "a"), ExitStack(), list[str]()
 
     def start(job: Job, environment: dict[str, str], forked: bool = False) -> "subprocess.Popen[bytes]":

@@ -68,7 +68,7 @@ def test_an_epoch_of_three_passes_is_three_epochs_of_one() -> None:
 
 
 @pytest.mark.parametrize("position", range(1, 9))
-def test_it_goes_on_anywhere_within_three_passes(position: int) -> None:
+def test_batches_resume_at_any_position_within_three_passes(position: int) -> None:
     whole = [x for x, _, _ in loader(3, epoch=2)]
     first, again = loader(3, epoch=2), loader(3, epoch=2)
     passed = [x for x, _, _ in islice(first, position)]
@@ -128,7 +128,7 @@ def test_it_is_a_run_of_its_own_whatever_its_epochs_are(cut: Path, tmp_path: Pat
     assert used(cut, tiny(train={"steps": 6, "keep": "last"}, measure={"every": 2}), tmp_path / "same")
 
 
-def test_a_cut_epoch_that_diverges_is_told_from_one_that_ends(tmp_path: Path) -> None:
+def test_divergence_in_a_cut_epoch_is_detected(tmp_path: Path) -> None:
     run(tiny(**DIVERGES | {"train": {**DIVERGES["train"], "steps": 3}}), tmp_path)
     done = FinishedRun(tmp_path, {})
     assert (done.outcome, done.facts["diverged_in_epoch"], done.facts["steps"]) == ("diverged", 1, 3)

@@ -108,7 +108,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_calls_that_are_no_layers_hold(call):
+def test_summaries_follow_calls_that_are_not_layers(call):
     net, image = Call(CALLS[call]), (3, 10, 12)
     net(torch.zeros(1, *image))
     summary = summarize(net, image)

@@ -80,7 +80,7 @@ def test_a_checkpoint_without_a_config_is_refused_in_a_line(config: object, tmp_
         read_checkpoint(tmp_path / "a.ckpt")
 
 
-def test_a_run_of_another_version_begins_anew(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_version_starts_over(tmp_path: Path) -> None:
     checkpoint = torch.load(OLD, weights_only=True)
     last = tmp_path / files.LAST
     for change in ({"within": None}, {"format": 99}):

@@ -391,7 +391,7 @@ def test_an_erased_square_is_the_mean_colour_and_comes_anywhere():
     torch.testing.assert_close(whole, mean)
 
 
-def test_what_has_no_meaning_is_refused():
+def test_meaningless_options_are_refused():
     with pytest.raises(UserError, match="7 × 9 is not square"):
         TRANSFORMS["rotate/quarter"].images(noise((7, 9)), drawn("rotate/quarter", 90), 0)
     with pytest.raises(UserError, match="by 3 px: there are 2 px"):
