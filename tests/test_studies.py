@@ -165,6 +165,11 @@ def test_what_a_study_cannot_be_run_with_is_refused(study: str, arguments: list[
         folders(study, *arguments)
 
 
+def test_seeds_cannot_be_added_where_variants_set_their_own() -> None:
+    with pytest.raises(UserError, match=r"seeds=auto: variants of this study set their seeds themselves, seed=range"):
+        compose_jobs(["-m", "sweeps=q11_alarm", "seeds=auto"])
+
+
 @pytest.mark.parametrize(("decided_at", "runs"), [(1, 1), (2, 2), (None, 3)])
 def test_seeds_are_added_until_every_claim_is_decided(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, decided_at: int | None, runs: int

@@ -115,6 +115,9 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
             raise UserError("seeds=auto: adds seeds until claims are decided, and this sweep states none")
         if master.seeds == "auto" and given(args.overrides, "seed"):
             raise UserError("seeds=auto and seed=…: leave out seed=, as study.looks says how many seeds there are")
+        own = [setting for settings in study.variants.values() for setting in settings if setting.startswith("seed=")]
+        if master.seeds == "auto" and own:
+            raise UserError(f"seeds=auto: variants of this study set their seeds themselves, {own[0]}; add seeds there")
         grid = grid_settings(master)
         parsed = _parsed(loader, [*grid, *args.overrides])
         swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
