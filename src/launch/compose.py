@@ -111,13 +111,8 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
         study = study_of(master)
         if study.variants and not master.hydra.sweeper._target_.startswith(PLUGINS):
             raise UserError("a study with variants is run by its own sweeper: leave out hydra/sweeper=")
-        if master.seeds == "auto" and not (study.claims and study.judge):
-            raise UserError("seeds=auto: adds seeds until claims are decided, and this sweep states none")
-        if master.seeds == "auto" and given(args.overrides, "seed"):
-            raise UserError("seeds=auto and seed=…: leave out seed=, as study.looks says how many seeds there are")
-        own = [setting for settings in study.variants.values() for setting in settings if setting.startswith("seed=")]
-        if master.seeds == "auto" and own:
-            raise UserError(f"seeds=auto: variants of this study set their seeds themselves, {own[0]}; add seeds there")
+        if master.seeds == "auto":
+            _refuse_auto(study, seeds_given=given(args.overrides, "seed"))
         grid = grid_settings(master)
         parsed = _parsed(loader, [*grid, *args.overrides])
         swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
@@ -138,6 +133,17 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
 
 
 # --- configs of a sweep's jobs --------------------------------------------------------------------------------------
+
+
+def _refuse_auto(study: Study, seeds_given: bool) -> None:
+    """``UserError`` where ``seeds=auto`` has nothing to decide, or seeds are set elsewhere."""
+    own = [setting for settings in study.variants.values() for setting in settings if setting.startswith("seed=")]
+    if not (study.claims and study.judge):
+        raise UserError("seeds=auto: adds seeds until claims are decided, and this sweep states none")
+    if seeds_given:
+        raise UserError("seeds=auto and seed=…: leave out seed=, as study.looks says how many seeds there are")
+    if own:
+        raise UserError(f"seeds=auto: variants of this study set their seeds themselves, {own[0]}; add seeds there")
 
 
 def job_configs(loader: Any, master: DictConfig, batch: Sequence[Sequence[str]]) -> list[DictConfig]:
