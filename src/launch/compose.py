@@ -132,9 +132,6 @@ def compose_jobs(arguments: list[str]) -> Composed | None:
         return Composed(master, jobs, True, args.overrides, study, named, told)
 
 
-# --- configs of a sweep's jobs --------------------------------------------------------------------------------------
-
-
 def _refuse_auto(study: Study, seeds_given: bool) -> None:
     """``UserError`` where ``seeds=auto`` has nothing to decide, or seeds are set elsewhere."""
     own = [setting for settings in study.variants.values() for setting in settings if setting.startswith("seed=")]
@@ -144,6 +141,9 @@ def _refuse_auto(study: Study, seeds_given: bool) -> None:
         raise UserError("seeds=auto and seed=…: leave out seed=, as study.looks says how many seeds there are")
     if own:
         raise UserError(f"seeds=auto: variants of this study set their seeds themselves, {own[0]}; add seeds there")
+
+
+# --- configs of a sweep's jobs --------------------------------------------------------------------------------------
 
 
 def job_configs(loader: Any, master: DictConfig, batch: Sequence[Sequence[str]]) -> list[DictConfig]:
