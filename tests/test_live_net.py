@@ -26,8 +26,9 @@ from src.reporting.comparison import group_into_variants
 from src.reporting.live_net import load_net, pack, serialize_live_nets
 from src.reporting.map_browser import serialize_maps
 from src.reporting.maps import save_maps
-from src.reporting.net_program import Normalisation, UnknownOperationError, move_tables, program_of
+from src.reporting.net_program import Normalisation, move_tables, program_of
 from src.reporting.page import build_report
+from src.reporting.page_program import UnknownOperationError
 from src.results import files
 from src.results.runs import find_runs
 from tests.test_comparison import leave_run

@@ -16,7 +16,8 @@ from ..results import files
 from ..results.identity import read_checkpoint
 from ..results.runs import FinishedRun
 from .inline_data import compressed
-from .net_program import Normalisation, Program, UnknownOperationError, program_of
+from .net_program import Normalisation, program_of
+from .page_program import Program, UnknownOperationError
 from .variant import Variant
 
 #: parameters of the largest net that runs in the page, and base64 characters of all nets of a page

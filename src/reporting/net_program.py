@@ -7,7 +7,6 @@ permutations) becomes one operation, whatever it was.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from operator import getitem
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..evaluation.fuse_batch_norm import fuse_conv_bn
 from ..models import Network
+from .page_program import Program, Slot, UnknownOperationError, number
 
 #: operations of one value, under their PyTorch names
 UNARY = set(
@@ -46,45 +46,6 @@ VIEWS = set(
 FILLS = set("new_ones new_zeros new_full ones_like zeros_like full_like".split())
 #: operations over axes: PyTorch's name → that of the page
 REDUCTIONS = {"mean": "mean", "sum": "sum", "amax": "max", "amin": "min", "argmax": "argmax"}
-
-
-class UnknownOperationError(Exception):
-    """A net has an operation that the page cannot compute; the text says which."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A value that depends on the image: 0 is the image, i + 1 what step i gives."""
-
-    number: int
-
-
-@dataclass
-class Program:
-    """What the page runs.
-
-    Args:
-        image: (channels, height, width) of the pixels from 0 to 255 that it takes.
-        steps: each an operation ``op`` of the values ``in``, which gives a value of this ``shape``. A value below 0 is
-            a constant, -1 the first.
-        constants: weights, and all else that does not depend on the image.
-        outputs: name of a layer → its value.
-    """
-
-    image: tuple[int, int, int]
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    constants: list[Float[Tensor, "..."]] = field(default_factory=list)
-    outputs: dict[str, int] = field(default_factory=dict)
-
-    def step(self, op: str, inputs: Sequence[Any], shape: Sequence[int], **options: Any) -> Slot:
-        """Append an operation; an input that is no ``Slot`` becomes a constant."""
-        numbers = [value.number if isinstance(value, Slot) else self._constant(value) for value in inputs]
-        self.steps.append({"op": op, "in": numbers, "shape": [*shape], **options})
-        return Slot(len(self.steps))
-
-    def _constant(self, value: Tensor | float) -> int:
-        self.constants.append(torch.as_tensor(value, dtype=torch.float32).detach())
-        return -len(self.constants)
 
 
 class Normalisation(nn.Module):
@@ -296,11 +257,6 @@ def move_tables(
     if tables:
         tables[0] = [None if step is None else step + start for step in tables[0]]
     return tables, number(float(fills[0])) if len(fills) else 0.0
-
-
-def number(value: float) -> float | str:
-    """A number as JSON has it: an infinite one as JavaScript's ``Number`` reads it."""
-    return value if math.isfinite(value) else f"{'-' if value < 0 else ''}Infinity"
 
 
 def _refuse_unless(known: bool, what: str) -> None:
