@@ -114,8 +114,8 @@ class Layer:
         kind: its class.
         channels: of its output (units, after ``flatten``).
         rows, columns: the two axes of its output.
-        multiply_adds: multiply-adds (MACs) per image, of convolutions, linear layers and filters; norms and activations
-            count as none.
+        multiply_adds: multiply-adds (MACs, half the FLOPs) per image, of convolutions, linear layers and filters; norms
+            and activations count as none.
         layout: order of the dimensions of its output; without h and w after ``flatten``, with c twice if the channels
             are split into groups. t: the positions of the map as one dimension (tokens), row by row; s: in a matrix of
             attention, the positions that are attended to.

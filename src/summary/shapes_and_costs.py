@@ -1,7 +1,7 @@
 """``RULES``: the rules of the kinds of layers; those of optional packages are in the table by name.
 
 A rule takes the name of a layer, the module and its input, and returns its output with parameters and
-multiply-adds (MACs).
+multiply-adds (MACs, half the FLOPs).
 """
 
 import math
