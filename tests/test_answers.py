@@ -101,7 +101,7 @@ def test_a_study_without_a_number_is_called_by_its_name(tmp_path: Path) -> None:
         assert f"\n| [{name}](docs/answers.md#{name}) | ✓ What {name} claims. |\n" in table
 
 
-def test_a_floor_is_told_with_its_side_where_there_is_one(tmp_path: Path) -> None:
+def test_the_floor_of_a_contrast_is_shown_beside_its_side(tmp_path: Path) -> None:
     folder = study(tmp_path / "outputs", "mine")
     found = read_verdict(folder / files.VERDICT)
     claim = found.claims[0]

@@ -315,7 +315,7 @@ def test_a_variant_that_was_added_when_runs_had_finished_shows_on_the_verdict(
     entry = state({}, claims, "quick", first, finished=0)
     entry = state(entry, claims, "quick", more_seeds, finished=1)
     assert not entry["added"]  # a seed is no variant
-    assert not state(entry, claims, "quick", more_seeds + wider, finished=0)["added"]  # nobody has seen a result
+    assert not state(entry, claims, "quick", more_seeds + wider, finished=0)["added"]  # no result was known
     for _ in range(2):  # the same command again adds nothing
         entry = state(entry, claims, "quick", more_seeds + wider, finished=2)
         assert [(late["variants"], late["finished"]) for late in entry["added"]] == [(["train.lr=1"], 2)]
